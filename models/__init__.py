@@ -1,0 +1,1 @@
+"""Networks, detectors and heads: arrays in, arrays out. Knows neither Beam nor files of images."""

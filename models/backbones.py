@@ -1,0 +1,275 @@
+"""The networks that turn face crops into features, and what each of them must be fed.
+
+Not here: compiling, batching and padding (`device.py`), and anything that trains (`training/`).
+
+A backbone is one line in `BACKBONES`. Sources: VGG16 and VGG19 are Simonyan and Zisserman 2014
+(arXiv:1409.1556) through `keras.applications`; `face_vgg` is our own compact member of that family.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.preprocess import CAFFE, UNIT, Preprocess
+
+if TYPE_CHECKING:
+    import keras
+
+REVISION = 1  # part of the features fingerprint: raise it when any network here computes other numbers
+FACE_VGG_WIDTHS = (32, 64, 128, 256)
+FACE_VGG_CONVS = 2  # 3x3 convolutions a block
+BATCHNORM_EPSILON = 1e-3  # Keras's default, needed again when the statistics are folded away
+BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "face_vgg.npz"
+POOLINGS = ("avg", "multi", "flatten")
+
+
+class BackboneError(ValueError):
+    """A backbone cannot be built as asked; the message names the setting and the cure."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the rest of the program has to know of a network before it is built.
+
+    Attributes:
+        name: the word used in settings.
+        channels: 1 for grey, 3 for RGB: what the crops must have.
+        native_size: (height, width) in pixels that the weights were trained at.
+        smallest_size: the least height or width that does not collapse to nothing.
+        preprocess: what happens to uint8 pixels inside the compiled function.
+        build: (height, width) -> a Keras model from float images to the list of block outputs.
+        bundled: the file with our own weights, where we ship some.
+    """
+
+    name: str
+    channels: int
+    native_size: tuple[int, int]
+    smallest_size: int
+    preprocess: Preprocess
+    build: Callable[[int, int], keras.Model]
+    bundled: Path | None = None
+    imagenet: str | None = None
+
+    def weights_path(self, weights: str) -> Path:
+        """Returns the file that `weights` means: `bundled`, `imagenet` or a path.
+
+        Raises:
+            BackboneError: there is none; says where it was looked for and what to do.
+        """
+        if weights == "bundled":
+            if self.bundled is None:
+                raise BackboneError(f"no weights ship for {self.name}: give features.weights a path, imagenet or random")
+            path = self.bundled
+        elif weights == "imagenet":
+            if self.imagenet is None:
+                raise BackboneError(f"there are no ImageNet weights for {self.name}: give features.weights a path")
+            path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / self.imagenet
+        else:
+            path = Path(weights)
+        if not path.is_file():
+            raise BackboneError(
+                f"features.weights={weights}: no file {path}; nothing is downloaded, so put it there or give its path"
+            )
+        return path
+
+
+def _vgg(application: str, height: int, width: int) -> keras.Model:
+    import keras
+
+    make = getattr(keras.applications, application)
+    base = make(include_top=False, weights=None, input_shape=(height, width, 3))
+    blocks = [base.get_layer(f"block{i}_pool").output for i in range(1, 6)]
+    return keras.Model(base.input, blocks, name=application.lower())
+
+
+def _vgg16(height: int, width: int) -> keras.Model:
+    return _vgg("VGG16", height, width)
+
+
+def _vgg19(height: int, width: int) -> keras.Model:
+    return _vgg("VGG19", height, width)
+
+
+def face_vgg(height: int = 48, width: int = 48) -> keras.Model:
+    """Returns `face_vgg` for inference: 3x3 convolutions with bias and relu, a max-pool a block.
+
+    The batch normalisation of the trained network is folded into kernels and biases when weights
+    are loaded (`load_face_vgg`), so that inference pays for convolutions alone.
+    """
+    import keras
+
+    image = keras.Input((height, width, 1), name="image")
+    x, blocks = image, []
+    for block, filters in enumerate(FACE_VGG_WIDTHS, 1):
+        for conv in range(1, FACE_VGG_CONVS + 1):
+            name = f"block{block}_conv{conv}"
+            x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
+        blocks.append(x)
+    return keras.Model(image, blocks, name="face_vgg")
+
+
+def trainable_face_vgg(
+    classes: int,
+    *,
+    size: int = 48,
+    dropout: float = 0.1,
+    top_dropout: float = 0.3,
+    augment: list[Any] | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Returns `face_vgg` as it is trained: (n, size, size, 1) uint8 -> (n, classes) logits in float32.
+
+    Args:
+        dropout: rate after each block; `top_dropout` the rate before the classifier.
+        augment: Keras layers applied to the pixels, active in training alone.
+        dtype: a Keras policy, `mixed_bfloat16` halves the time on processors that have it.
+    """
+    import keras
+
+    image = keras.Input((size, size, 1), dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / 255, dtype="float32", name="unit")(image)
+    for layer in augment or []:
+        x = layer(x)
+    for block, filters in enumerate(FACE_VGG_WIDTHS, 1):
+        for conv in range(1, FACE_VGG_CONVS + 1):
+            name = f"block{block}_conv{conv}"
+            x = keras.layers.Conv2D(
+                filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", dtype=dtype, name=name
+            )(x)
+            x = keras.layers.BatchNormalization(epsilon=BATCHNORM_EPSILON, dtype=dtype, name=f"{name}_bn")(x)
+            x = keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)
+        x = keras.layers.MaxPooling2D(dtype=dtype, name=f"block{block}_pool")(x)
+        x = keras.layers.Dropout(dropout, seed=seed + block, dtype=dtype, name=f"block{block}_dropout")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
+    x = keras.layers.Dropout(top_dropout, seed=seed, dtype="float32", name="top_dropout")(x)
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="trainable_face_vgg")
+
+
+BACKBONES: dict[str, Backbone] = {
+    "face_vgg": Backbone("face_vgg", 1, (48, 48), 16, UNIT, face_vgg, bundled=BUNDLED_WEIGHTS),
+    "vgg16": Backbone(
+        "vgg16", 3, (224, 224), 32, CAFFE, _vgg16, imagenet="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    ),
+    "vgg19": Backbone(
+        "vgg19", 3, (224, 224), 32, CAFFE, _vgg19, imagenet="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    ),
+}
+
+
+def backbone(name: str) -> Backbone:
+    """Returns the backbone of that name.
+
+    Raises:
+        BackboneError: there is none; lists the known names.
+    """
+    if name not in BACKBONES:
+        raise BackboneError(f"features.backbone={name} is not one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def build_features(
+    name: str, weights: str, *, pooling: str, size: tuple[int, int], precision: str = "float32", seed: int = 0
+) -> keras.Model:
+    """Returns the whole feature extractor: (n, h, w, c) uint8 -> (n, d) float32, preprocessing inside.
+
+    Args:
+        pooling: `avg` (mean of the last block's map), `multi` (means of every block's map, joined),
+            `flatten` (the last block's map as it is).
+        size: (height, width) of the crops.
+        precision: `bfloat16` computes convolutions in it and keeps the weights in float32.
+
+    Raises:
+        BackboneError: unknown name, a size that collapses, weights that are missing or of another network.
+    """
+    import keras
+
+    kind = backbone(name)
+    height, width = size
+    if min(height, width) < kind.smallest_size:
+        raise BackboneError(f"features.input_size={height}x{width}: {name} needs {kind.smallest_size} at least")
+    if pooling not in POOLINGS:
+        raise BackboneError(f"features.pooling={pooling} is not one of {', '.join(POOLINGS)}")
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        if weights == "random":
+            keras.utils.set_random_seed(seed)
+        base = kind.build(height, width)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if weights != "random":
+        _load_weights(base, kind, kind.weights_path(weights))
+    image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
+    x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
+    return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
+
+
+def _pool(blocks: list[Any], pooling: str) -> Any:
+    import keras
+
+    if pooling == "flatten":
+        return keras.layers.Flatten(dtype="float32", name="features")(blocks[-1])
+    means = [
+        keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{i}")(block)
+        for i, block in enumerate(blocks if pooling == "multi" else blocks[-1:], 1)
+    ]
+    return means[0] if len(means) == 1 else keras.layers.Concatenate(dtype="float32", name="features")(means)
+
+
+def _Preprocessing(preprocess: Preprocess, **options: Any) -> Any:  # noqa: N802 - makes a layer
+    import keras
+
+    return keras.layers.Lambda(lambda x: preprocess.apply(keras.ops.cast(x, "float32")), **options)
+
+
+def _load_weights(base: keras.Model, kind: Backbone, path: Path) -> None:
+    try:
+        if path.suffix == ".npz":
+            load_face_vgg(base, path)
+        else:
+            base.load_weights(str(path))
+    except (ValueError, KeyError, OSError) as error:
+        raise BackboneError(f"{path} does not hold weights of {kind.name}: {str(error).splitlines()[0]}") from error
+
+
+def load_face_vgg(network: keras.Model, path: Path) -> None:
+    """Loads trained weights (float16 arrays by name) into `face_vgg`, folding batch normalisation into them.
+
+    y = gamma (conv(x) - mean) / sqrt(variance + epsilon) + beta is again a convolution with a bias.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        for layer in network.layers:
+            if not layer.name.count("_conv"):
+                continue
+            kernel, gamma, beta, mean, variance = (
+                stored[f"{layer.name}/{part}"].astype(np.float32)
+                for part in ("kernel", "gamma", "beta", "mean", "variance")
+            )
+            scale = gamma / np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
+            layer.set_weights([kernel * scale, beta - mean * scale])
+
+
+def export_face_vgg(trained: keras.Model, path: Path) -> None:
+    """Writes the convolutions and normalisations of a trained network as float16 arrays by name."""
+    arrays: dict[str, np.ndarray] = {}
+    for layer in trained.layers:
+        if layer.name.endswith("_bn"):
+            convolution = layer.name.removesuffix("_bn")
+            arrays[f"{convolution}/kernel"] = trained.get_layer(convolution).get_weights()[0]
+            for part, value in zip(("gamma", "beta", "mean", "variance"), layer.get_weights(), strict=True):
+                arrays[f"{convolution}/{part}"] = value
+    stored = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, **stored)
+    os.replace(temporary, path)

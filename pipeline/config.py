@@ -1,0 +1,646 @@
+"""Settings: what may be set, what is allowed, where a value came from, and which settings change which results.
+
+Light on purpose: neither Beam nor Keras nor numpy is imported here, so that `--help` and a mistyped
+setting answer at once. Not here: digests of weights and the `REVISION` numbers of the steps, which whoever
+runs the steps adds to `features_settings` before taking its fingerprint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from pipeline.errors import UsageError
+
+MAX_CONFIG_BYTES = 2**20  # a settings file is a page; past this somebody named the wrong file
+SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last bits of features change
+
+
+class SettingsError(UsageError):
+    """A setting is unknown, of the wrong kind, out of range, or contradicts another one."""
+
+
+class Enters(StrEnum):
+    """The results that a setting changes, so the fingerprint that it enters."""
+
+    FEATURES = "features"  # features, and with them everything after
+    RUN = "run"  # labels and files, but not features
+    NOTHING = "nothing"  # speed and memory alone
+
+
+def _setting(default: Any, description: str, *, enters: Enters, allowed: str = "", **limits: Any) -> Any:
+    """Returns a pydantic field. `allowed` says in words what is allowed where type and limits do not."""
+    extra: dict[str, Any] = {"enters": enters.value, "allowed": allowed}
+    return Field(default, description=description, json_schema_extra=extra, validate_default=True, **limits)
+
+
+def _parse_size(value: object) -> tuple[int, int] | None:
+    """Returns (height, width) for a number, "HxW" or [h, w]."""
+    if value is None or isinstance(value, bool):
+        return value  # type: ignore[return-value]  # a bool is refused by the type behind this validator
+    if isinstance(value, int):
+        return (value, value)
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", value.strip().lower())):
+        return (int(found[1]), int(found[2] or found[1]))
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return (value[0], value[1])
+    raise PydanticCustomError("size", "not a size")
+
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_parse_size)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ReadSettings(_Section):
+    """Reading images."""
+
+    block_images: int = _setting(
+        256, "images in a block, the unit of work and of resuming", enters=Enters.NOTHING, ge=1, le=256
+    )
+    block_bytes: int = _setting(
+        64 * 2**20, "encoded bytes in a block, past which it is closed early", enters=Enters.NOTHING, ge=1
+    )
+    max_image_bytes: int = _setting(
+        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.FEATURES, ge=1
+    )
+    max_pixels: int = _setting(
+        100_000_000, "width x height past which an image is rejected", enters=Enters.FEATURES, ge=1
+    )
+    threads: int = _setting(
+        2,
+        "threads that decode, detect and crop ahead of the device, and as many blocks in hand",
+        enters=Enters.NOTHING,
+        ge=1,
+        le=256,
+    )
+
+
+class FacesSettings(_Section):
+    """Finding and cropping faces."""
+
+    detector: Literal["none", "haar", "yunet"] = _setting(
+        "haar", "what finds faces; none takes the whole image as one face", enters=Enters.FEATURES
+    )
+    model: str | None = _setting(
+        None,
+        "path of the detector's model file: ONNX for yunet, a cascade for haar, which has one of its own",
+        enters=Enters.NOTHING,
+        allowed="a path or null",
+    )
+    working_size: int = _setting(
+        640,
+        "longer side in pixels that an image is shrunk to before detection",
+        enters=Enters.FEATURES,
+        ge=16,
+        le=16384,
+    )
+    min_face_fraction: float = _setting(
+        0.1, "smallest face, as a fraction of the image's shorter side (haar)", enters=Enters.FEATURES, ge=0, le=1
+    )
+    scale_factor: float = _setting(1.1, "step between two scales (haar)", enters=Enters.FEATURES, ge=1.01, le=4)
+    min_neighbors: int = _setting(5, "overlapping hits that make a face (haar)", enters=Enters.FEATURES, ge=1, le=1000)
+    score_threshold: float = _setting(0.9, "least score of a face (yunet)", enters=Enters.FEATURES, gt=0, le=1)
+    nms_threshold: float = _setting(
+        0.3,
+        "overlap (intersection over union) from which two boxes are one face (yunet)",
+        enters=Enters.FEATURES,
+        gt=0,
+        le=1,
+    )
+    margin: float = _setting(
+        0.1, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
+    )
+    max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.FEATURES, ge=0)
+
+
+class FeaturesSettings(_Section):
+    """Turning faces into features."""
+
+    backbone: Literal["face_vgg", "vgg16", "vgg19"] = _setting(
+        "face_vgg", "network that computes features", enters=Enters.FEATURES
+    )
+    weights: str = _setting(
+        "",
+        "weights of the backbone; by default bundled for face_vgg, imagenet for the others",
+        enters=Enters.FEATURES,
+        allowed="bundled, imagenet, random or a path",
+        min_length=1,
+    )
+    pooling: Literal["avg", "multi", "flatten"] = _setting(
+        "avg", "how feature maps become one vector", enters=Enters.FEATURES
+    )
+    input_size: Size | None = _setting(
+        None,
+        "height x width in pixels that faces are resized to; null is the backbone's own",
+        enters=Enters.FEATURES,
+        allowed="a whole number, HEIGHTxWIDTH or [height, width], each from 1 to 4096, or null",
+    )
+    batch_size: int = _setting(
+        64, "faces in one call of the device", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536
+    )
+    precision: Literal["float32", "bfloat16"] = _setting(
+        "float32", "number format inside the network", enters=Enters.FEATURES
+    )
+    seed: int = _setting(0, "seed of random weights", enters=Enters.FEATURES, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_weights(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "weights" not in data:
+            own = data.get("backbone", "face_vgg") == "face_vgg"
+            return {**data, "weights": "bundled" if own else "imagenet"}
+        return data
+
+
+class HeadSettings(_Section):
+    """Turning features into labels."""
+
+    path: str = _setting(
+        "bundled",
+        "the trained head: bundled, or the folder that train-head wrote",
+        enters=Enters.RUN,
+        allowed="bundled or a path",
+        min_length=1,
+    )
+
+
+class WriteSettings(_Section):
+    """Writing results."""
+
+    rows_per_file: int = _setting(1_000_000, "rows in a Parquet file of the output", enters=Enters.NOTHING, ge=1)
+    no_face_label: str | None = _setting(
+        None,
+        "class that submission.csv states for an image without a face",
+        enters=Enters.RUN,
+        allowed="the name of a class or null",
+        min_length=1,
+    )
+    face_policy: Literal["largest", "confident", "first"] = _setting(
+        "largest", "which of several faces decides an image's label in submission.csv", enters=Enters.RUN
+    )
+    label_values: Literal["index", "name"] = _setting(
+        "index", "submission.csv states the alphabetical index of the class, or its name", enters=Enters.RUN
+    )
+    id_column: str = _setting(
+        "id", "first column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
+    )
+    label_column: str = _setting(
+        "label", "second column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
+    )
+    drop_folder: bool = _setting(False, "ids in submission.csv go without their folder", enters=Enters.RUN)
+    drop_extension: bool = _setting(False, "ids in submission.csv go without their extension", enters=Enters.RUN)
+    keep_parts: bool = _setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
+
+
+class Settings(_Section):
+    """All settings, a section a stage. Made by `load_settings`; constructing it directly checks the same."""
+
+    read: ReadSettings = ReadSettings()
+    faces: FacesSettings = FacesSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    head: HeadSettings = HeadSettings()
+    write: WriteSettings = WriteSettings()
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Settings:
+        for contradiction in _contradictions(self):
+            raise PydanticCustomError("contradiction", "{clause}", {"clause": contradiction})
+        return self
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Yields a clause for each pair of settings that cannot both hold."""
+    faces, features, write = settings.faces, settings.features, settings.write
+    if faces.detector == "yunet" and not faces.model:
+        yield "faces.detector yunet needs faces.model, the path of its ONNX file"
+    if faces.detector == "none" and faces.model:
+        yield "faces.model is for haar and yunet, but faces.detector is none: drop one of them"
+    if features.backbone == "face_vgg" and features.weights == "imagenet":
+        yield "features.weights imagenet are for vgg16 and vgg19 only; for face_vgg use bundled, random or a path"
+    if features.backbone != "face_vgg" and features.weights == "bundled":
+        yield (
+            f"features.weights bundled are for face_vgg only; for {features.backbone} use imagenet, random or a path"
+        )
+    if write.id_column == write.label_column:
+        yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """What documents and error messages say about one setting.
+
+    Attributes:
+        name: dotted, as `--set` wants it.
+        default: in YAML notation.
+        allowed: what may be set, in words.
+        description: one clause, with the unit.
+        enters: the fingerprint that it is part of.
+        text: True if the value is a text, which `--set` takes as it stands.
+    """
+
+    name: str
+    default: str
+    allowed: str
+    description: str
+    enters: Enters
+    text: bool
+
+
+@functools.cache
+def known_settings() -> tuple[SettingInfo, ...]:
+    """Returns every setting, in the order in which they are declared."""
+    return tuple(_info(section, name, field) for section, model in _sections() for name, field in _fields(model))
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in Settings.model_fields.items():
+        yield name, cast("type[BaseModel]", field.annotation)
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    yield from model.model_fields.items()
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    assert isinstance(field.json_schema_extra, dict)
+    return field.json_schema_extra
+
+
+def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
+    default = getattr(getattr(Settings(), section), name)
+    return SettingInfo(
+        name=f"{section}.{name}",
+        default=_scalar(default),
+        allowed=_extra(field)["allowed"] or _allowed(field),
+        description=field.description or "",
+        enters=Enters(_extra(field)["enters"]),
+        text=field.annotation is str or str in get_args(field.annotation),
+    )
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Returns in words what type and limits of a field allow: `a whole number from 1 to 256`."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if kind is bool:
+        return "true or false"
+    words = {int: "a whole number", float: "a number"}.get(kind, "text")  # type: ignore[arg-type]
+    limits = {}
+    for constraint in field.metadata:
+        for bound in ("ge", "gt", "le"):
+            if (value := getattr(constraint, bound, None)) is not None:
+                limits[bound] = value
+    if "ge" in limits:
+        words += f" from {limits['ge']}"
+    if "gt" in limits:
+        words += f" above {limits['gt']}"
+    if "le" in limits:
+        words += f" to {limits['le']}"
+    return words
+
+
+# --- loading -------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: no and off are words, 1e-3 is a number, a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # SafeLoader refuses it below
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key_node.value} is set twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _plain_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Returns SafeLoader's table without dates, octals, base 60 and the words yes, no, on, off."""
+    table = [
+        ("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
+        ("tag:yaml.org,2002:null", re.compile(r"~|null|Null|NULL|"), "~nN"),
+        ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*"), "-+0123456789"),
+        (
+            "tag:yaml.org,2002:float",
+            re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"),
+            "-+0123456789.",
+        ),
+        ("tag:yaml.org,2002:merge", re.compile(r"<<"), "<"),
+    ]
+    resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for tag, pattern, first in table:
+        for letter in first:
+            resolvers.setdefault(letter, []).append((tag, re.compile(f"(?:{pattern.pattern})$")))
+    resolvers[""] = [("tag:yaml.org,2002:null", re.compile(r"$"))]
+    return resolvers
+
+
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+_Loader.yaml_implicit_resolvers = _plain_resolvers()
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)  # 010 is ten, not eight
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    value: Any
+    origin: str  # the file or the flag, for error messages
+
+
+def load_settings(
+    files: Sequence[str | Path] = (), overrides: Sequence[str] = (), *, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Returns the settings of YAML files, later ones over earlier ones, `key=value` texts over them, flags over all.
+
+    Args:
+        flags: dotted names and values that were typed as flags of their own.
+
+    Raises:
+        SettingsError: a file cannot be read, a setting is unknown, wrong, or contradicts another one.
+    """
+    values: dict[str, _Value] = {}
+    for file in files:
+        values |= _read_file(Path(file))
+    for text in overrides:
+        values |= _read_override(text)
+    values |= {name: _Value(value, "a flag") for name, value in (flags or {}).items()}
+    for name, value in values.items():
+        _refuse_unknown(name, value.origin)
+    tree: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, _, leaf = name.partition(".")
+        tree.setdefault(section, {})[leaf] = value.value
+    try:
+        return Settings.model_validate({section: _section(section, data) for section, data in tree.items()})
+    except ValidationError as error:
+        raise SettingsError(_clause(error, values)) from error
+
+
+def _section(name: str, data: dict[str, Any]) -> BaseModel:
+    return dict(_sections())[name].model_validate(data)
+
+
+def _clause(error: ValidationError, values: Mapping[str, _Value]) -> str:
+    """Returns one line for the first fault of `error`."""
+    first = error.errors()[0]
+    if first["type"] == "contradiction":
+        return str(first["msg"])
+    section = "" if error.title == "Settings" else _section_of(error.title)
+    parts = [*([section] if section else []), *(str(part) for part in first["loc"])]
+    name = ".".join(parts[:2])
+    info = next(info for info in known_settings() if info.name == name)
+    given = values[name]
+    quotes = ": put it in quotes" if info.text and isinstance(given.value, bool | int | float) else ""
+    return f"{name} is {_shown(given.value)} ({given.origin}); allowed is {info.allowed}{quotes}"
+
+
+def _section_of(title: str) -> str:
+    return next(name for name, model in _sections() if model.__name__ == title)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_file(path: Path) -> dict[str, _Value]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"--config {path} cannot be read: {error.strerror or error}") from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise SettingsError(f"--config {path} is larger than {MAX_CONFIG_BYTES} bytes; name a file of settings")
+    try:
+        tree = yaml.load(raw, Loader=_Loader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise SettingsError(f"--config {path} is not YAML: {_yaml_fault(error)}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            f"--config {path} holds {_shown(tree)}; write sections such as `faces:` with settings below"
+        )
+    values: dict[str, _Value] = {}
+    for name, value in _flatten(tree):
+        if name in values:
+            raise SettingsError(f"{name} is set twice in {path}")
+        values[name] = _Value(value, str(path))
+    return values
+
+
+def _yaml_fault(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = getattr(error, "problem_mark", None)
+    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
+
+
+def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted names and values; an empty section yields nothing. Deeper than a setting lies is not looked."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name.count(".") < 2:  # a YAML alias may hold itself
+            yield from _flatten(value, f"{name}.")
+        elif value is not None or name not in Settings.model_fields:
+            yield name, value
+
+
+def _read_override(text: str) -> dict[str, _Value]:
+    name, equals, raw = text.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise SettingsError(f"--set {text!r} is not key=value, such as faces.detector=haar")
+    _refuse_unknown(name, "--set")
+    return {name: _Value(_text(raw) if _is_text(name) else _typed(text, raw), "--set")}
+
+
+def _typed(text: str, raw: str) -> Any:
+    try:
+        return yaml.load(raw, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SettingsError(f"--set {text!r}: the value is not YAML: {_yaml_fault(error)}") from error
+
+
+def _text(raw: str) -> str | None:
+    """Returns a text as it stands, so that a class called 7 or a folder called 2024 needs no quotes."""
+    raw = raw.strip()
+    if raw in ("", "~", "null"):
+        return None
+    if raw[0] in "'\"":
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.load(raw, Loader=_Loader)
+            return value if isinstance(value, str) else raw
+    return raw
+
+
+def _is_text(name: str) -> bool:
+    return any(info.text for info in known_settings() if info.name == name)
+
+
+def _refuse_unknown(name: str, origin: str) -> None:
+    names = [info.name for info in known_settings()]
+    if name in names:
+        return
+    if name in Settings.model_fields:
+        example = next(known for known in names if known.startswith(f"{name}."))
+        raise SettingsError(
+            f"{name} ({origin}) is a section, not a setting; set one of its settings, such as {example}"
+        )
+    nearest = nearest_setting(name)
+    hint = f"; nearest is {nearest}" if nearest else "; --help lists all settings"
+    raise SettingsError(f"unknown setting {name} ({origin}){hint}")
+
+
+def nearest_setting(name: str) -> str | None:
+    """Returns the known setting that reads most like `name`, dotted or not, or None if none does."""
+    known = {info.name: info.name for info in known_settings()}
+    if "." not in name:
+        known = {info.name.partition(".")[2]: info.name for info in known_settings()}
+    found = difflib.get_close_matches(name, known, n=1)
+    if found:
+        return known[found[0]]
+    leaf = name.rpartition(".")[2]
+    return nearest_setting(leaf) if leaf != name else None
+
+
+# --- fingerprints --------------------------------------------------------------------------------------------
+
+
+def features_settings(settings: Settings, *, native_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Returns the settings that can change features, as JSON values.
+
+    Paths do not enter, what lies there does: `features.weights` reads `file` for a path, and the caller adds
+    the digests of weights and detector files.
+
+    Args:
+        native_size: the backbone's own (height, width), stated in place of an `input_size` left open, so that
+            naming the default and leaving it out are the same features.
+    """
+    tree = _entering(settings, {Enters.FEATURES})
+    if settings.features.weights not in ("bundled", "imagenet", "random"):
+        tree["features"]["weights"] = "file"
+    size = settings.features.input_size or native_size
+    tree["features"]["input_size"] = None if size is None else list(size)
+    return tree
+
+
+def run_settings(settings: Settings, *, native_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Returns the settings that can change any result: those of features, and of head and submission."""
+    tree = features_settings(settings, native_size=native_size)
+    tree |= _entering(settings, {Enters.RUN})
+    tree["head"]["path"] = "bundled" if settings.head.path == "bundled" else "file"
+    return tree
+
+
+def _entering(settings: Settings, kinds: set[Enters]) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for info in known_settings():
+        if info.enters in kinds:
+            section, _, leaf = info.name.partition(".")
+            tree.setdefault(section, {})[leaf] = getattr(getattr(settings, section), leaf)
+    return tree
+
+
+def canonical_json(value: Any) -> str:
+    """Returns the one JSON text of `value`: keys sorted, no spaces, Unicode as it is.
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: a value is not of JSON, or a key is not text.
+    """
+    _refuse_odd_keys(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _refuse_odd_keys(value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} is not text, so its JSON would not be the one of its value")
+            _refuse_odd_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_odd_keys(inner)
+
+
+def fingerprint(value: Any) -> str:
+    """Returns the SHA-256 of `canonical_json(value)`, 64 hex digits."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns a clause for each value that differs: `faces.detector: haar there, yunet here`."""
+    there, here = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{name}: {_worded(there, name)} there, {_worded(here, name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if name not in there or name not in here or canonical_json(there[name]) != canonical_json(here[name])
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _worded(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return "not set"
+    value = values[name]
+    return value if isinstance(value, str) and value else canonical_json(value)
+
+
+# --- showing -------------------------------------------------------------------------------------------------
+
+
+def to_yaml(settings: Settings) -> str:
+    """Returns the settings in force as YAML that `--config` reads back to the same settings."""
+    lines = []
+    for section, _ in _sections():
+        lines.append(f"{section}:")
+        values = getattr(settings, section)
+        lines += [f"  {name}: {_scalar(getattr(values, name))}" for name in type(values).model_fields]
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(value: object) -> str:
+    """Returns one value in YAML notation, on one line."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./-]*", value) and isinstance(_reread(value), str)
+        return value if plain else yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf).strip()
+    return json.dumps(value)
+
+
+def _reread(text: str) -> object:
+    return yaml.load(text, Loader=_Loader)

@@ -1,0 +1,30 @@
+"""What a command raises when it cannot go on: one tree, and the exit status of each kind.
+
+A message is one clause: what is wrong, where, and the cure. `pipeline.cli.main` prints it as one line.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Root of all that ends a command in an orderly way."""
+
+    exit_status = 3
+
+
+class UsageError(PipelineError):
+    """The command or a setting is wrong; nothing was read and nothing was written."""
+
+    exit_status = 2
+
+
+class StoppedError(PipelineError):
+    """Stopped by a limit, by faulty storage, or by nothing to do; the same command may go on later."""
+
+    exit_status = 3
+
+
+class Interrupted(PipelineError):  # noqa: N818 - says what happened, and no error did
+    """Ended by the user; the message says how to go on."""
+
+    exit_status = 130

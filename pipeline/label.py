@@ -1,0 +1,206 @@
+"""`label`: from photos to a label for every face, an account of every image and a submission file."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+
+from models.device import backend
+from models.heads import Head, HeadMismatch, check
+from pipeline import dry_run, graph
+from pipeline.config import fingerprint
+from pipeline.errors import StoppedError, UsageError
+from pipeline.plan import Layout, Plan, make_plan, stored_plan
+from pipeline.prepare import Identity, chosen_head, identity_of, make_job
+from pipeline.resume import OutputFolder, Progress
+from pipeline.running import heartbeat_folder, run_graph
+from pipeline.summary import closing_words
+from transforms.formats.submission import SubmissionError, SubmissionRules, check_ids, read_sample
+from transforms.job import Job
+from transforms.storage import InputFault, open_file
+from transforms.finish_run import MergeRequest
+
+if TYPE_CHECKING:
+    from pipeline.cli import Command
+
+VERSIONED = ("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps below share."""
+
+    command: Command
+    folder: OutputFolder
+    cache: str
+    head_path: str
+    head: Head
+    identity: Identity
+    started: float
+
+    @property
+    def quiet(self) -> bool:
+        return bool(self.command.options["quiet"])
+
+    def say(self, text: str) -> None:
+        """Prints closing words, unless the user wants none."""
+        if not self.quiet:
+            print(text, flush=True)
+
+
+def run(command: Command) -> int:
+    """Does the whole job, or as much of it as is not done yet; returns the exit status."""
+    started = time.time()
+    head_path, head = chosen_head(command.settings)
+    identity = identity_of(command.settings, head)
+    _check_head(head, identity, command)
+    folder = OutputFolder(command.options["output"])
+    cache = os.path.abspath(command.options["cache"] or os.path.join(folder.path, "cache"))
+    this = _Run(command, folder, cache, head_path, head, identity, started)
+    if command.options["dry_run"]:
+        job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
+        return dry_run.show(command.options["input"], folder, command.settings, job)
+    with folder.locked():
+        return _label(this)
+
+
+def _check_head(head: Head, identity: Identity, command: Command) -> None:
+    try:
+        check(head, fingerprint(identity.space), identity.space)
+    except HeadMismatch as error:
+        raise UsageError(str(error)) from error
+    label = command.settings.write.no_face_label
+    if label is not None and label not in head.classes:
+        raise UsageError(f"write.no_face_label={label} is none of the head's classes: {', '.join(head.classes)}")
+
+
+def _label(this: _Run) -> int:
+    folder, options = this.folder, this.command.options
+    if options["overwrite"]:
+        folder.clear()
+    record = folder.record()
+    folder.refuse_another(record and record["identity"], this.identity.run)
+    read = this.command.settings.read
+    standing = stored_plan(folder.plan)
+    layout = standing.layout if standing else Layout(read.block_images, read.block_bytes)
+    heartbeat = heartbeat_folder(this.command.beam_options, folder.path)
+    job = make_job(
+        this.command.settings,
+        this.identity,
+        output=folder.path,
+        cache=this.cache,
+        head=this.head_path,
+        heartbeat=heartbeat,
+        layout=(layout.block_images, layout.block_bytes),
+    )
+    folder.prepare(this.identity.parts, keep_record=True)
+    plan = make_plan(options["input"], folder.plan, layout, job.limits)
+    if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
+        folder.tidy()
+        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
+        return 0
+    folder.forget_record()
+    rules = _rules(this, plan)
+    return _run_graph(this, job, plan, folder.progress(plan), rules)
+
+
+def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
+    """Returns how submission.csv is to look, checked against the ids that are known already.
+
+    Raises:
+        UsageError: two images would get one id there.
+    """
+    write = this.command.settings.write
+    rules = SubmissionRules(
+        id_column=write.id_column,
+        label_column=write.label_column,
+        values=write.label_values,
+        drop_folder=write.drop_folder,
+        drop_extension=write.drop_extension,
+        face_policy=write.face_policy,
+        no_face_label=write.no_face_label,
+    )
+    try:
+        sample = this.command.options["sample_submission"]
+        if sample is not None:
+            with open_file(sample) as file:
+                check_ids(plan.ids, read_sample(file, classes=this.head.classes, rules=rules, name=sample).rules)
+        else:
+            check_ids(plan.ids, rules)
+    except (SubmissionError, InputFault) as error:
+        raise UsageError(str(error)) from error
+    return rules
+
+
+def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
+    command, folder = this.command, this.folder
+    request = MergeRequest(
+        output=folder.path,
+        parts=job.parts,
+        classes=tuple(this.head.classes),
+        run_fingerprint=job.run_fingerprint,
+        rows_per_file=command.settings.write.rows_per_file,
+        submission=rules,
+        sample_submission=command.options["sample_submission"],
+        max_rejected=command.options["max_rejected"],
+        expected_images=None if plan.streamed else plan.images,
+        started=this.started,
+        heartbeat=job.heartbeat,
+        record=_record(this, job, plan, progress),
+    )
+
+    def build(root: beam.Pipeline) -> Any:
+        return graph.label(root, progress.missing, job, request)
+
+    run_graph(
+        build,
+        command.beam_options,
+        heartbeat=job.heartbeat,
+        total=None if plan.streamed else plan.images,
+        done=progress.images_done,
+        quiet=this.quiet,
+        verbose=bool(command.options["verbose"]),
+        go_on=f"what is finished is kept in {folder.path}: the same command goes on",
+    )
+    record = folder.record()
+    if record is None:
+        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+    if not command.settings.write.keep_parts:
+        folder.tidy()
+    this.say(closing_words(record, folder.path))
+    return 0
+
+
+def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Returns the part of `run.json` that is known before the run."""
+    return {
+        "inputs": list(this.command.options["input"]),
+        "inputs_digest": plan.inputs_digest,
+        "settings": this.command.settings.model_dump(mode="json"),
+        "identity": this.identity.run,
+        "features_fingerprint": fingerprint(this.identity.features),
+        "run_fingerprint": fingerprint(this.identity.run),
+        "head": {"path": this.head_path, "digest": this.head.digest, "classes": list(this.head.classes)},
+        "weights": {"backbone": job.features.backbone, "digest": this.identity.space["weights"]},
+        "backend": backend(),
+        "versions": _versions(),
+        "cache_folder": this.cache,
+        "shards": plan.shards,
+        "skipped_files": {"count": plan.skipped, "names": plan.skipped_names},
+        "resume": {"blocks_reused": progress.reused, "blocks_redone": progress.redone},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

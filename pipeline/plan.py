@@ -1,0 +1,355 @@
+"""Inputs to shards, shards to blocks: the plan file that the graph's elements refer to.
+
+Not here: reading images (`transforms/read_blocks.py`), and what resuming does with the plan (`resume.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from transforms.block import BlockRef
+from transforms.formats.loose_files import Skipped, cut_blocks, cut_runs, is_image_name, label_of, text_of
+from transforms.formats.records import Entry, Limits, ShardFormat
+from transforms.formats.shards import FIRST_BYTES, format_of
+from transforms.read_blocks import LOOSE, PlannedBlock
+from transforms.storage import FoundFile, exists, is_folder, is_local, list_files, list_folder, open_file
+
+PLAN_VERSION = 1
+SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
+WILDCARDS = "*?["
+NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that are named by number alone
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a pattern found.
+
+    Attributes:
+        root: folder that the name hangs below, with a final `/` ("" for the current one).
+        prefix: `NAME/` of `--input NAME=PATTERN`, else "".
+        name: path below the root.
+        size: bytes. `modified`: seconds since the epoch, 0 where unknown.
+        asked_for: True if the pattern was this very path.
+    """
+
+    root: str
+    prefix: str
+    name: str
+    size: int
+    modified: float
+    asked_for: bool = False
+
+    @property
+    def id(self) -> str:
+        """Image id of a loose file, or what the ids of an archive's members begin with."""
+        return self.prefix + self.name
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+        return self.root + self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How shards are cut into blocks; the first plan of an output folder fixes it."""
+
+    block_images: int
+    block_bytes: int
+
+
+@dataclass
+class Plan:
+    """What will be read.
+
+    Attributes:
+        folder: holds `plan.json` and `blocks.jsonl`.
+        layout: how shards were cut.
+        inputs_digest: of all names, sizes and stamps: equal means nothing has changed.
+        shards: how many, by kind.
+        blocks, images: planned. Archives that can only be streamed count as one block and no images.
+        streamed: how many of those there are; `images` is then "at least".
+        input_bytes: of the files that will be read.
+        skipped: files and members that are no images by their name; `skipped_names` the first few.
+    """
+
+    folder: str
+    layout: Layout
+    inputs_digest: str = ""
+    shards: dict[str, int] = field(default_factory=dict)
+    blocks: int = 0
+    images: int = 0
+    streamed: int = 0
+    input_bytes: int = 0
+    skipped: int = 0
+    skipped_names: list[str] = field(default_factory=list)
+
+    @property
+    def blocks_file(self) -> str:
+        """Path of the plan's lines."""
+        return os.path.join(self.folder, "blocks.jsonl")
+
+    def lines(self) -> Iterator[tuple[BlockRef, bytes]]:
+        """Yields a reference to each line of the plan, and the line."""
+        offset = 0
+        path = os.path.abspath(self.blocks_file)
+        with open(path, "rb") as file:
+            for line in file:
+                yield BlockRef(path, offset, len(line)), line
+                offset += len(line)
+
+    def ids(self) -> Iterator[str]:
+        """Yields the image ids that are known without reading images."""
+        for _, line in self.lines():
+            block = PlannedBlock.from_json(line)
+            yield from (block.prefix + entry.name for entry in block.entries if entry.name)
+
+
+def head_of(line: bytes) -> tuple[str, int, bool]:
+    """Returns (key, images, streamed) of a plan line without building its entries."""
+    (key, _, _, _, _, streamed), rows = json.loads(line)
+    return key, len(rows), streamed
+
+
+def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+    """Returns the files of all patterns, in the order of the UTF-8 bytes of their ids.
+
+    Raises:
+        UsageError: a pattern finds nothing, or two files would get one id.
+        InputFault: a folder cannot be listed.
+    """
+    found: list[InputFile] = []
+    for pattern in patterns:
+        before = len(found)
+        found.extend(_find(pattern))
+        if len(found) == before:
+            raise UsageError(f"--input {pattern}: nothing is there; check the path, and quote wildcards")
+    found.sort(key=lambda f: f.id)  # code points sort as UTF-8 bytes do
+    return list(_without_repeats(found))
+
+
+def _without_repeats(found: Iterable[InputFile]) -> Iterator[InputFile]:
+    last: InputFile | None = None
+    for item in found:
+        if last is not None and item.id == last.id:
+            if os.path.abspath(item.path) == os.path.abspath(last.path):
+                continue  # one file under two patterns is one image
+            raise UsageError(
+                f"two inputs give the image id {item.id!r}: {last.path} and {item.path}; "
+                "give one of them a name: --input NAME=PATTERN"
+            )
+        last = item
+        yield item
+
+
+def split_name(pattern: str) -> tuple[str, str]:
+    """Returns (`NAME/`, pattern) of `NAME=PATTERN`, else ("", pattern); a path that exists is never split."""
+    name, sign, rest = pattern.partition("=")
+    if not sign or not name or "/" in name or any(c in name for c in WILDCARDS):
+        return "", pattern
+    return ("", pattern) if is_local(pattern) and os.path.exists(pattern) else (name + "/", rest)
+
+
+def root_of(pattern: str) -> str:
+    """Returns the longest folder of a pattern without a wildcard, with a final `/` ("" for the current one)."""
+    wild = min((pattern.index(c) for c in WILDCARDS if c in pattern), default=len(pattern))
+    return pattern[: pattern[:wild].rfind("/") + 1]
+
+
+def _find(pattern: str) -> Iterator[InputFile]:
+    prefix, path = split_name(pattern)
+    path = os.path.expanduser(path) if is_local(path) else path
+    if is_folder(path):
+        root, files = path.rstrip("/") + "/", list_folder(path)
+    elif exists(path):
+        root, files = path[: path.rfind("/") + 1], iter([_stat(path)])
+    else:
+        root, files = root_of(path), list_files(path)
+    for file in files:
+        below = file.path.startswith(root) and not file.path.startswith("./")
+        name = file.path[len(root) :] if below else os.path.relpath(file.path, root or ".")
+        yield InputFile(root, prefix, name, file.size, file.modified, asked_for=file.path == path)
+
+
+def _stat(path: str) -> FoundFile:
+    if is_local(path):
+        stat = os.stat(path)
+        return FoundFile(path, stat.st_size, stat.st_mtime)
+    return next(iter(list_files(path)))
+
+
+def digest_of_inputs(files: Iterable[InputFile], layout: Layout) -> str:
+    """Returns a digest of all names, sizes and stamps, and of how they are cut."""
+    digest = hashlib.sha256(json.dumps([PLAN_VERSION, asdict(layout)]).encode())
+    for f in files:
+        digest.update(json.dumps([f.prefix, f.path, f.size, f.modified]).encode())
+    return digest.hexdigest()
+
+
+def stored_plan(folder: str) -> Plan | None:
+    """Returns the plan that stands in a folder, or None if there is none that can be read."""
+    try:
+        stored = json.loads(Path(folder, "plan.json").read_text())
+        if stored.pop("version") != PLAN_VERSION or not os.path.exists(os.path.join(folder, "blocks.jsonl")):
+            return None
+        return Plan(**{**stored, "folder": folder, "layout": Layout(**stored["layout"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def make_plan(
+    patterns: Sequence[str],
+    folder: str,
+    layout: Layout,
+    limits: Limits,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Plan:
+    """Returns the plan of these inputs in `folder`; writes it unless one of exactly these inputs stands there.
+
+    Args:
+        progress: called with the number of images planned so far, now and then.
+
+    Raises:
+        UsageError: nothing to read, or ids that collide.
+        InputFault: a file or folder cannot be read.
+    """
+    files = find_inputs(patterns)
+    digest = digest_of_inputs(files, layout)
+    standing = stored_plan(folder)
+    if standing is not None and standing.inputs_digest == digest:
+        return standing
+    plan = Plan(folder, layout, inputs_digest=digest)
+    os.makedirs(folder, exist_ok=True)
+    temporary = plan.blocks_file + ".tmp"
+    with open(temporary, "w", encoding="ascii") as out:
+        for block in _blocks(files, plan, limits):
+            out.write(block.to_json() + "\n")
+            plan.blocks += 1
+            plan.images += len(block.entries)
+            plan.streamed += block.streamed
+            if progress is not None:
+                progress(plan.images)
+        out.flush()
+        os.fsync(out.fileno())
+    if plan.blocks == 0:
+        os.unlink(temporary)
+        raise UsageError(_nothing(plan, patterns))
+    os.replace(temporary, plan.blocks_file)
+    _write_plan(plan)
+    return plan
+
+
+def _nothing(plan: Plan, patterns: Sequence[str]) -> str:
+    seen = f"; passed over {plan.skipped}: {', '.join(plan.skipped_names)}" if plan.skipped else ""
+    return f"--input {' '.join(patterns)}: no image and no archive of images there{seen}"
+
+
+def _write_plan(plan: Plan) -> None:
+    record = {**asdict(plan), "version": PLAN_VERSION}
+    del record["folder"]
+    path = Path(plan.folder, "plan.json")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=True))
+    os.replace(temporary, path)
+
+
+def _blocks(files: Sequence[InputFile], plan: Plan, limits: Limits) -> Iterator[PlannedBlock]:
+    loose: list[InputFile] = []
+    shards: list[tuple[InputFile, ShardFormat]] = []
+    for file in files:
+        kind = _format(file)
+        if kind is not None:
+            shards.append((file, kind))
+        elif is_image_name(file.name) or file.asked_for:
+            loose.append(file)
+        else:
+            _skip(plan, file.id)
+            continue
+        plan.input_bytes += file.size
+    ordinal = itertools.count()
+    loose.sort(key=lambda f: (f.root, f.prefix))  # stable: ids stay in order within a root
+    for _, group in itertools.groupby(loose, key=lambda f: (f.root, f.prefix)):
+        yield from _loose_blocks(list(group), next(ordinal) * SHARD_STRIDE, plan)
+    for file, kind in shards:
+        yield from _shard_blocks(file, kind, next(ordinal) * SHARD_STRIDE, plan, limits)
+
+
+def _skip(plan: Plan, name: str) -> None:
+    plan.skipped += 1
+    if len(plan.skipped_names) < 5:
+        plan.skipped_names.append(text_of(os.fsencode(name)))
+
+
+def _format(file: InputFile) -> ShardFormat | None:
+    """Returns the format of an archive or table; some names need a look at the first bytes."""
+    head = b""
+    if file.name.lower().endswith(".csv") or NUMBERED.search(file.name):
+        with open_file(file.path) as opened:
+            head = opened.read(FIRST_BYTES)
+    return format_of(file.name, head)
+
+
+def _loose_blocks(files: list[InputFile], position: int, plan: Plan) -> Iterator[PlannedBlock]:
+    plan.shards[LOOSE] = plan.shards.get(LOOSE, 0) + 1
+    first = files[0]
+    for run in cut_blocks(
+        (f.id for f in files),
+        (f.size for f in files),
+        max_images=plan.layout.block_images,
+        max_bytes=plan.layout.block_bytes,
+    ):
+        group = files[run.start : run.stop]
+        entries = tuple(Entry(f.name, (), f.size, label_of(f.name)) for f in group)
+        stamps = [[f.name, f.size, f.modified] for f in group]
+        key = _key([LOOSE, first.root, first.prefix, stamps])
+        yield PlannedBlock(key, LOOSE, first.root, first.prefix, position + run.start, entries)
+
+
+def _shard_blocks(
+    file: InputFile, kind: ShardFormat, position: int, plan: Plan, limits: Limits
+) -> Iterator[PlannedBlock]:
+    plan.shards[kind.name] = plan.shards.get(kind.name, 0) + 1
+    prefix = file.id + "/"
+    stamp = [kind.name, file.path, prefix, file.size, file.modified]
+    if not kind.sought:
+        layout = asdict(plan.layout)
+        yield PlannedBlock(_key([stamp, layout]), kind.name, file.path, prefix, position, streamed=True)
+        return
+    skipped = Skipped()
+    with open_file(file.path) as opened:
+        entries = type(kind)(skipped).list(opened, limits)
+        start = 0
+        for group in _runs(entries, plan.layout):
+            key = _key([stamp, start, [[e.name, e.where, e.size] for e in group]])
+            yield PlannedBlock(key, kind.name, file.path, prefix, position + start, tuple(group))
+            start += len(group)
+    for name in skipped.names:
+        _skip(plan, prefix + name)
+    plan.skipped += skipped.count - len(skipped.names)
+
+
+def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
+    """Yields the entries block by block, holding no more than one block and the entry that did not fit it."""
+    waiting: list[Entry] = []
+
+    def sizes() -> Iterator[int]:
+        for entry in entries:
+            waiting.append(entry)
+            yield entry.size
+
+    for run in cut_runs(sizes(), max_images=layout.block_images, max_bytes=layout.block_bytes):
+        yield waiting[: len(run)]
+        del waiting[: len(run)]
+
+
+def _key(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:32]

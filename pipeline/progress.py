@@ -1,0 +1,51 @@
+"""The live bar of local runs; silent where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from transforms.tally import HEARTBEAT_S, TALLY, Totals, read_heartbeats
+
+
+def totals_from(heartbeat: str) -> Callable[[], Totals]:
+    """Returns what to ask for totals: this process, or the files of worker processes."""
+    return (lambda: read_heartbeats(heartbeat)) if heartbeat else TALLY.totals
+
+
+@contextmanager
+def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bool) -> Iterator[None]:
+    """Draws images done of total, rate, time left, faces, rejected and cache hits while the block runs.
+
+    Args:
+        total: images, None where the inputs do not tell.
+        done: images that earlier runs finished.
+        quiet: draw nothing; so it is too where standard error is no terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    ended = threading.Event()
+    with tqdm(total=total, initial=done, unit=" images", dynamic_ncols=True, smoothing=0.1) as drawn:
+
+        def redraw() -> None:
+            now = totals()
+            drawn.set_postfix(faces=now.faces, rejected=now.rejected, hits=now.hits, refresh=False)
+            drawn.update(done + now.images - drawn.n)
+
+        def watch() -> None:
+            while not ended.wait(HEARTBEAT_S):
+                redraw()
+
+        thread = threading.Thread(target=watch, name="bar", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            redraw()

@@ -1,0 +1,176 @@
+"""What stands in an output folder from earlier: whose run it is, which blocks are finished, and the lock.
+
+Not here: planning (`plan.py`), and what a part holds (`transforms/formats/parts.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import differences
+from pipeline.errors import StoppedError, UsageError
+from pipeline.plan import Plan, head_of
+from transforms.block import BlockRef
+from transforms.formats.parts import DamagedPart, part_info
+from transforms.formats.publish import publish, remove_leftovers
+from transforms.read_blocks import STREAM_MARK
+
+OWN_NAMES = ("predictions", "images", "parts", "plan", "submission.csv", "run.json")  # what --overwrite removes
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which planned blocks stand finished.
+
+    Attributes:
+        missing: references of the blocks that have to be done; a stream that is not finished is one of them.
+        reused: blocks whose parts stand.
+        redone: parts that stood, and no longer fit an input or were damaged: removed, their blocks are done again.
+        images_done: images of the reused blocks.
+    """
+
+    missing: list[BlockRef]
+    reused: int
+    redone: int
+    images_done: int
+
+
+class OutputFolder:
+    """One run's folder: knows its paths and what an earlier run left there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.plan = os.path.join(self.path, "plan")
+        self.parts = os.path.join(self.path, "parts")
+        self.identity_file = os.path.join(self.plan, "identity.json")
+        self.record_file = os.path.join(self.path, "run.json")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one run.
+
+        Raises:
+            StoppedError: another run holds it.
+            UsageError: it cannot be made or written.
+        """
+        import fcntl
+
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            lock = open(os.path.join(self.path, ".lock"), "w")
+        except OSError as error:
+            raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoppedError(f"--output {self.path}: another run works in this folder; wait for it") from error
+            yield
+
+    def record(self) -> dict[str, Any] | None:
+        """Returns `run.json` of a finished run, or None."""
+        return _read_json(self.record_file)
+
+    def identity(self) -> dict[str, Any] | None:
+        """Returns what the unfinished run that stands here is made of, or None."""
+        return _read_json(self.identity_file)
+
+    def clear(self) -> None:
+        """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
+        for name in OWN_NAMES:
+            path = os.path.join(self.path, name)
+            shutil.rmtree(path) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
+
+    def prepare(self, identity: dict[str, Any], *, keep_record: bool = False) -> None:
+        """Makes the working folders and notes whose they are; without `keep_record` the run counts as unfinished.
+
+        Raises:
+            UsageError: they belong to a run with other settings; lists the differences.
+        """
+        self.refuse_another(self.identity(), identity)
+        if not keep_record:
+            self.forget_record()
+        for folder in (self.plan, self.parts):
+            os.makedirs(folder, exist_ok=True)
+            remove_leftovers(folder)
+        remove_leftovers(self.path)
+        text = json.dumps(identity, indent=1, sort_keys=True).encode()
+        publish(self.identity_file, lambda file: file.write(text))
+
+    def forget_record(self) -> None:
+        """Makes the run unfinished: `run.json` comes last and goes first."""
+        Path(self.record_file).unlink(missing_ok=True)
+
+    def is_whole(self, record: dict[str, Any]) -> bool:
+        """True if every file that `run.json` lists still stands with its size."""
+        for file in record["parts"]:
+            path = os.path.join(self.path, file["path"])
+            if not os.path.isfile(path) or os.path.getsize(path) != file["bytes"]:
+                return False
+        return True
+
+    def refuse_another(self, standing: dict[str, Any] | None, identity: dict[str, Any]) -> None:
+        """Raises UsageError if what stands here was made with settings that give other results."""
+        if standing is not None and standing != identity:
+            listed = "; ".join(differences(standing, identity)[:6])
+            raise UsageError(
+                f"--output {self.path} holds a run with other settings ({listed}); "
+                "give another folder, or --overwrite to start anew"
+            )
+
+    def progress(self, plan: Plan) -> Progress:
+        """Returns which blocks of the plan are finished; removes parts that no longer belong or are damaged."""
+        standing = {name.removesuffix(".parquet") for name in os.listdir(self.parts) if name.endswith(".parquet")}
+        missing: list[BlockRef] = []
+        reused = redone = images_done = 0
+        streams: set[str] = set()
+        for ref, line in plan.lines():
+            key, images, streamed = head_of(line)
+            if streamed:
+                streams.add(key)
+                missing.append(ref)
+            elif key in standing and self._is_whole(key):
+                standing.discard(key)
+                reused += 1
+                images_done += images
+            else:
+                missing.append(ref)
+        for key in sorted(standing):
+            if key.split(STREAM_MARK)[0] in streams and STREAM_MARK in key and self._is_whole(key):
+                reused += 1
+                images_done += part_info(self._part(key)).images
+            else:
+                Path(self._part(key)).unlink(missing_ok=True)
+                redone += 1
+        return Progress(missing, reused, redone, images_done)
+
+    def _part(self, key: str) -> str:
+        return os.path.join(self.parts, key + ".parquet")
+
+    def _is_whole(self, key: str) -> bool:
+        try:
+            part_info(self._part(key))
+        except DamagedPart:
+            return False
+        return True
+
+    def tidy(self) -> None:
+        """Removes the working files of a finished run."""
+        for folder in (self.plan, self.parts):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

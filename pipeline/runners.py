@@ -1,0 +1,58 @@
+"""Which engine runs the graph, with which options. The only module that names one.
+
+`--runner=DirectRunner` means Beam's FnApiRunner in this process. Left to itself, Beam tries another
+engine first: it downloads a program, and falls back without a word where it cannot, so that the same
+command would be one engine online and another offline (and the other is slower here and takes three
+times the memory). Every other `--runner` goes to Beam unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineRunner
+
+DIRECT = "DirectRunner"
+
+
+def options_of(beam_options: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options as typed on the command line; DirectRunner if none is named."""
+    options = PipelineOptions(list(beam_options))
+    standard = options.view_as(StandardOptions)
+    standard.runner = standard.runner or DIRECT
+    return options
+
+
+def is_direct(options: PipelineOptions) -> bool:
+    """True if the graph runs on this machine."""
+    return str(options.view_as(StandardOptions).runner) in (DIRECT, "FnApiRunner")
+
+
+def uses_processes(options: PipelineOptions) -> bool:
+    """True if local workers are processes of their own."""
+    return is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+
+
+def runner_of(options: PipelineOptions) -> PipelineRunner | str:
+    """Returns what `beam.Pipeline(runner=...)` takes."""
+    if not is_direct(options):
+        return str(options.view_as(StandardOptions).runner)
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    if uses_processes(options):
+        _let_workers_import()
+    return FnApiRunner()
+
+
+def _let_workers_import() -> None:
+    """Worker processes must find the same three packages, also when this program runs from a checkout."""
+    here = str(Path(__file__).parent.parent)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in known and here not in sys.path[1:]:
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, known)])
+    elif here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), here])

@@ -1,0 +1,63 @@
+"""The closing words: what came of the run, in plain sentences, from `run.json` alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def closing_words(record: Mapping[str, Any], output: str) -> str:
+    """Returns a few lines for people: images, faces, labels, what was rejected and why, time, and where files are."""
+    counts = record["counts"]
+    lines = [
+        f"{_number(counts['images'])} images: {_number(counts['labelled'])} labelled, "
+        f"{_number(counts['no_face'])} without a face, {_number(counts['rejected'])} rejected, "
+        f"{_number(counts['duplicate'])} with an id that came before",
+        f"{_number(counts['faces'])} faces" + _listed(record["labels"]),
+    ]
+    if record["reasons"]:
+        lines.append("rejected for" + _listed(record["reasons"]).removeprefix(":"))
+    if record.get("accuracy") is not None:
+        known = record["accuracy"]
+        lines.append(f"{known['correct'] / known['known']:.4f} of {_number(known['known'])} stated labels agree")
+    lines.append(_work(record))
+    if record.get("skipped_files", {}).get("count"):
+        skipped = record["skipped_files"]
+        lines.append(f"passed over {_number(skipped['count'])} files that are no images: {', '.join(skipped['names'])}")
+    for note in record.get("notes", []):
+        lines.append(note)
+    names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
+    lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
+    return "\n".join(lines)
+
+
+def _present(output: str) -> set[str]:
+    return set(os.listdir(output))
+
+
+def _work(record: Mapping[str, Any]) -> str:
+    seconds, cache, resume = record["seconds"], record["cache"], record["resume"]
+    words = [f"{seconds['total']:.1f} s"]
+    if seconds.get("images_per_s"):
+        words.append(f"{seconds['images_per_s']:,.0f} images/s from first to last block")
+    words.append(f"{_number(cache['hits'])} of {_number(cache['hits'] + cache['misses'])} results from the cache")
+    if cache["damaged"]:
+        words.append(f"{cache['damaged']} damaged cache files set aside and computed again")
+    if resume["blocks_reused"]:
+        words.append(f"{_number(resume['blocks_reused'])} blocks of an earlier run kept")
+    if resume["blocks_redone"]:
+        words.append(f"{_number(resume['blocks_redone'])} done again because their input changed")
+    return ", ".join(words)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Returns `: happy 3, sad 1`, the most frequent first."""
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ": " + ", ".join(f"{name} {_number(count)}" for name, count in ordered if count)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"

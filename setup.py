@@ -1,0 +1,91 @@
+"""How this program is packed and what it needs. Tool settings lie in pyproject.toml, exact versions in constraints.txt.
+
+Packages are named one by one: `pipeline`, `transforms` and `models` are common words, and a search would
+also pick up what merely lies beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+NAME = "facelabel-pipeline"
+
+
+def version() -> str:
+    """Returns the version that `pipeline/__init__.py` states, without importing it."""
+    text = (HERE / "pipeline" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError("pipeline/__init__.py states no __version__")
+    return found[1]
+
+
+def long_description() -> str:
+    """Returns the README where there is one."""
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name=NAME,
+    version=version(),
+    description="Labels every face in large image collections: resumable, accounted for, offline",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[
+        "pipeline",
+        "transforms",
+        "transforms.formats",
+        "models",
+        "models.detectors",
+        "models.training",
+    ],
+    package_data={"models": ["weights/*"]},
+    entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
+    install_requires=[
+        "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles
+        "google-crc32c>=1.5",  # Beam's TFRecord reader wants it and no longer brings it
+        "h5py>=3.11,<3.15",  # TensorFlow wants < 3.15
+        "keras>=3.12",
+        "numpy>=2,<2.5",  # Beam wants < 2.5
+        "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
+        "pyarrow>=16,<26",  # Beam wants < 26
+        "pydantic>=2.7,<3",
+        "pyyaml>=6",
+        "scikit-learn>=1.5",
+        "tensorflow>=2.20",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]>=2.76,<3"],
+        "aws": ["apache-beam[aws]>=2.76,<3"],
+        "sample": ["scikit-image>=0.24"],
+        "dev": [
+            "build>=1.2",
+            "hypothesis>=6.100",
+            "mypy>=1.13",
+            "pytest>=8",
+            "ruff>=0.8",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

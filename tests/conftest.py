@@ -1,0 +1,35 @@
+"""What all tests share: no network, patience with slow machines, quiet TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# A busy machine stretches one example past any deadline; that says nothing about the code.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
+
+LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(autouse=True)
+def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is downloaded at run time: an attempt to leave this machine fails the test."""
+    if request.node.get_closest_marker("cloud"):
+        return
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and (
+            not isinstance(address, tuple) or address[0] not in LOCAL
+        ):
+            pytest.fail(f"a test tried to reach {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -1,0 +1,284 @@
+"""Fitting a linear head: the split, the choice, the temperature, the figures, and the folder that comes out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from models.heads import load_head, softmax
+from models.training.fit_head import (
+    FitError,
+    Fitted,
+    expected_calibration_error,
+    fit_linear_head,
+    fit_temperature,
+    metrics_of,
+    save_head,
+)
+
+FINGERPRINT = "0123456789abcdef" * 4
+NAMES = ("happy", "angry", "sad")
+
+
+def clouds(count=300, width=12, spread=1.0, names=NAMES, seed=0):
+    """Returns features (n, d) float16 and labels: a cloud a class."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(len(names), width))
+    y = np.arange(count) % len(names)
+    return (centres[y] + spread * rng.normal(size=(count, width))).astype(np.float16), [names[i] for i in y]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return fit_linear_head(*clouds(spread=2.0), cs=(0.001, 0.1, 10))
+
+
+def test_clouds_are_told_apart():
+    found = fit_linear_head(*clouds(spread=0.2))
+    assert found.head.classes == ("angry", "happy", "sad")
+    assert found.metrics["accuracy"] == 1.0
+    features, labels = clouds(30, spread=0.2, seed=7)
+    said = found.head.probabilities(features).argmax(axis=1)
+    assert [found.head.classes[i] for i in said] == labels
+
+
+def test_two_classes_work_like_any_number():
+    found = fit_linear_head(*clouds(names=("no", "yes"), spread=0.2))
+    assert found.head.coef.shape == (2, 12)
+    features, labels = clouds(20, names=("no", "yes"), spread=0.2, seed=3)
+    assert [found.head.classes[i] for i in found.head.probabilities(features).argmax(axis=1)] == labels
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        save_head(tmp_path / name, fit_linear_head(*clouds()), FINGERPRINT, {})
+    for file in ("head.npz", "head.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_another_seed_splits_otherwise(tmp_path):
+    one, two = (fit_linear_head(*clouds(spread=2.0), seed=seed) for seed in (0, 1))
+    assert one.head.coef.tobytes() != two.head.coef.tobytes()
+
+
+def test_the_split_is_stratified(fitted):
+    assert fitted.split == {
+        "kind": "holdout", "holdout": 0.2, "seed": 0, "groups": "equal features", "train": 240, "held_out": 60,
+        "c": fitted.c,
+    }  # fmt: skip
+    assert [fitted.metrics["by_class"][name]["rows"] for name in ("angry", "happy", "sad")] == [20, 20, 20]
+
+
+def pure_noise(copies):
+    """Labels that features cannot tell: only a copy on the other side of the split can be remembered."""
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(60, 200)).astype(np.float16)
+    labels = [NAMES[i] for i in rng.integers(0, 2, 60)]
+    return np.tile(features, (copies, 1)), labels * copies
+
+
+def test_copies_of_an_image_never_stand_on_both_sides():
+    features, labels = pure_noise(copies=5)
+    assert fit_linear_head(features, labels, cs=(10,)).metrics["accuracy"] < 0.9
+    groups = np.arange(60).tolist() * 5
+    assert fit_linear_head(features, labels, cs=(10,), groups=groups).metrics["accuracy"] < 0.9
+    alone = list(range(300))  # the same rows let loose: copies leak, and all is remembered
+    assert fit_linear_head(features, labels, cs=(10,), groups=alone).metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("kind", [str, bytes, np.ndarray])
+def test_groups_may_be_names_or_digests(kind):
+    features, labels = pure_noise(copies=3)
+    keys = [f"{i:064}" for i in range(60)] * 3
+    groups = {
+        str: keys,
+        bytes: [key.encode() for key in keys],
+        np.ndarray: np.frombuffer("".join(keys).encode(), np.uint8).reshape(-1, 64),
+    }[kind]
+    same = fit_linear_head(features, labels, cs=(10,), groups=list(range(60)) * 3)
+    assert fit_linear_head(features, labels, cs=(10,), groups=groups).head.coef.tobytes() == same.head.coef.tobytes()
+
+
+def test_a_given_validation_set_is_taken_as_it_is():
+    features, labels = clouds()
+    found = fit_linear_head(features, labels, validation=clouds(50, seed=4))
+    assert (found.split["kind"], found.split["train"], found.split["held_out"]) == ("given", 300, 50)
+    assert found.metrics["rows"] == 50
+
+
+def test_a_class_that_validation_lacks_has_no_recall():
+    features, labels = clouds(names=("a", "b"), seed=4)
+    found = fit_linear_head(*clouds(names=("a", "b", "c"), spread=0.1), validation=(features, labels))
+    assert found.metrics["by_class"]["c"]["recall"] is None
+
+
+def test_every_c_is_reported_and_the_best_is_taken():
+    rows = []
+    found = fit_linear_head(*clouds(spread=2.0), cs=(10, 0.001, 0.1), report=rows.append)
+    assert [row["c"] for row in rows] == [0.001, 0.1, 10.0]
+    assert tuple(rows) == found.sweep
+    best = max(row["accuracy"] for row in rows)
+    assert found.c == min(row["c"] for row in rows if row["accuracy"] == best)
+
+
+def test_of_equally_good_cs_the_smallest_is_taken():
+    found = fit_linear_head(*clouds(spread=0.1), cs=(1, 0.1, 10))
+    assert {row["accuracy"] for row in found.sweep} == {1.0}
+    assert found.c == 0.1
+
+
+def test_too_few_steps_are_reported_not_hidden():
+    assert not fit_linear_head(*clouds(spread=2.0), cs=(10,), max_iter=2).sweep[0]["converged"]
+
+
+def test_a_feature_that_never_changes_harms_nothing():
+    features, labels = clouds(spread=0.2)
+    features[:, 3] = 1.5
+    features[:, 4] = 0
+    found = fit_linear_head(features, labels)
+    assert found.metrics["accuracy"] == 1.0
+    assert found.head.scale[[3, 4]].tolist() == [1.0, 1.0]
+
+
+def test_what_is_measured_is_what_is_saved(fitted, tmp_path):
+    features, labels = clouds(spread=2.0)
+    found = fit_linear_head(features, labels, validation=(features[:60], labels[:60]))
+    save_head(tmp_path / "head", found, FINGERPRINT, {"backbone": "face_vgg"})
+    head = load_head(tmp_path / "head")
+    y = np.array([head.classes.index(label) for label in labels[:60]])
+    again = metrics_of(head.probabilities(features[:60]), y, head.classes)
+    assert again["confusion"] == found.metrics["confusion"]
+    assert again["nll"] == pytest.approx(found.metrics["nll"], abs=1e-5)
+    assert (head.features_fingerprint, head.features) == (FINGERPRINT, {"backbone": "face_vgg"})
+
+
+def test_the_folder_holds_two_files_and_a_readable_account(fitted, tmp_path):
+    save_head(tmp_path / "deep" / "head", fitted, FINGERPRINT, {"backbone": "face_vgg"})
+    assert sorted(p.name for p in (tmp_path / "deep" / "head").iterdir()) == ["head.json", "head.npz"]
+    about = json.loads((tmp_path / "deep" / "head" / "head.json").read_text())
+    assert about["classes"] == ["angry", "happy", "sad"]
+    assert (about["kind"], about["format_version"]) == ("linear", 1)
+    assert about["metrics"]["majority_baseline"] == pytest.approx(1 / 3)
+
+
+def test_saving_replaces_a_head_and_leaves_other_files_alone(fitted, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    save_head(tmp_path, fit_linear_head(*clouds()), FINGERPRINT, {})
+    save_head(tmp_path, fitted, FINGERPRINT, {})
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert load_head(tmp_path).temperature == fitted.head.temperature
+
+
+def test_a_save_that_is_killed_half_way_never_yields_a_mixture(fitted, tmp_path, monkeypatch):
+    from models.heads import HeadError
+    from models.training import fit_head
+
+    save_head(tmp_path, fit_linear_head(*clouds()), FINGERPRINT, {})
+    publish, written = fit_head._publish, []
+
+    def killed_after_one(path, data):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        publish(path, data)
+
+    monkeypatch.setattr(fit_head, "_publish", killed_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        save_head(tmp_path, fitted, FINGERPRINT, {})
+    with pytest.raises(HeadError, match="damaged"):
+        load_head(tmp_path)
+
+
+# calibration and figures
+
+
+def test_the_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 4)) * 1.5
+    y = np.array([rng.choice(4, p=p) for p in softmax(logits)])
+    assert fit_temperature(logits, y) == pytest.approx(1, abs=0.05)
+    assert fit_temperature(3 * logits, y) == pytest.approx(3, abs=0.15)
+
+
+def test_a_separable_part_keeps_the_temperature_in_bounds():
+    assert 0.05 <= fit_temperature(np.eye(3) * 500, np.arange(3)) <= 20
+
+
+def test_calibration_lowers_the_loss_and_both_sides_are_told(fitted):
+    assert fitted.metrics["nll"] <= fitted.metrics["nll_uncalibrated"]
+    assert "ece_uncalibrated" in fitted.metrics
+
+
+def test_figures_worked_out_by_hand():
+    probabilities = np.array([[0.8, 0.2, 0], [0.6, 0.4, 0], [0.3, 0.7, 0], [0.9, 0.1, 0]])
+    found = metrics_of(probabilities, np.array([0, 1, 1, 0]), ("a", "b", "c"))
+    assert found["confusion"] == [[2, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert found["accuracy"] == 0.75
+    assert found["majority_baseline"] == 0.5
+    assert found["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)  # c does not occur
+    assert found["by_class"]["a"] == {"rows": 2, "precision": pytest.approx(2 / 3), "recall": 1.0}
+    assert found["by_class"]["c"] == {"rows": 0, "precision": None, "recall": None}
+    assert found["nll"] == pytest.approx(-np.log([0.8, 0.4, 0.7, 0.9]).mean())
+
+
+@pytest.mark.parametrize(
+    ("confidences", "right", "error"),
+    [
+        ([0.8, 0.8], [1, 1], 0.2),
+        ([0.75] * 4, [1, 1, 1, 0], 0.0),
+        ([0.9, 0.6], [1, 0], (0.1 + 0.6) / 2),
+        ([1.0], [1], 0.0),
+        ([0.8, 2 / 3], [0, 1], (0.8 + 1 / 3) / 2),  # an edge belongs to the bin below it
+    ],
+)
+def test_calibration_error_worked_out_by_hand(confidences, right, error):
+    probabilities = np.array([[c, 1 - c] for c in confidences])
+    y = 1 - np.array(right)
+    assert expected_calibration_error(probabilities, y) == pytest.approx(error)
+
+
+# refusals
+
+
+def broken(**change):
+    features, labels = clouds(30)
+    return {"features": features, "labels": labels, **change}
+
+
+def with_value(value):
+    features, _ = clouds(30)
+    features[17, 2] = value
+    return features
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (broken(labels=["a"] * 30), "all 30 labels are 'a'"),
+        (broken(labels=["a"] * 29 + ["b"]), "fewer than two different examples of b"),
+        (broken(labels=["a"] * 15 + [None] + ["b"] * 13 + [""]), r"2 of 30 labels are missing \(the first in row 15\)"),
+        (broken(labels=["a", "b"]), "2 labels for 30 rows"),
+        (broken(features=np.zeros((0, 4), np.float16), labels=[]), "no rows"),
+        (broken(features=with_value(np.nan)), "row 17 of the features is not finite"),
+        (broken(features=with_value(np.inf)), "row 17"),
+        (broken(features=np.zeros((30, 4), np.int32)), "float type"),
+        (broken(features=np.zeros(30, np.float16)), "float type"),
+        (broken(features=np.ones((30, 4), np.float16)), "fewer than two different examples"),
+        (broken(holdout=0.0), "holdout is 0.0"),
+        (broken(holdout=0.999), "cannot be split at holdout 0.999"),
+        (broken(holdout=0.01), "cannot be split at holdout 0.01"),
+        (broken(cs=()), "cs is"),
+        (broken(cs=(0.1, -1)), "cs is"),
+        (broken(max_iter=0), "max_iter is 0"),
+        (broken(groups=[1, 2]), "2 groups for 30 rows"),
+        (broken(validation=clouds(9, names=("happy", "angry", "bored"))), "classes that training lacks: bored"),
+        (broken(validation=clouds(9, width=5)), "width 5, the others 12"),
+        (broken(validation=(np.zeros((0, 12), np.float16), [])), "no rows"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_in_one_line(given, said):
+    with pytest.raises(FitError, match=said) as caught:
+        fit_linear_head(**given)
+    assert "\n" not in str(caught.value)

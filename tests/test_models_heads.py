@@ -1,0 +1,395 @@
+"""Heads: what they compute, what they refuse, and that the same row always gets the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.heads import (
+    ROWS_A_CALL,
+    HeadError,
+    HeadMismatch,
+    KerasHead,
+    LinearHead,
+    check,
+    load_head,
+    most_likely,
+    softmax,
+)
+
+FINGERPRINT = "0123456789abcdef" * 4
+SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def linear_head(width=480, classes=SEVEN, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    return LinearHead(
+        classes,
+        coef=rng.normal(size=(len(classes), width)).astype(np.float32) / 10,
+        intercept=rng.normal(size=len(classes)),
+        mean=rng.normal(size=width),
+        scale=rng.uniform(0.5, 2, size=width),
+        **more,
+    )
+
+
+def write_linear(folder, head, **about):
+    """Writes what `models.training.fit_head.save_head` writes, spelled out: the format is a contract."""
+    folder.mkdir(exist_ok=True)
+    out = io.BytesIO()
+    np.savez(out, coef=head.coef, intercept=head.intercept, mean=head.mean, scale=head.scale)
+    (folder / "head.npz").write_bytes(out.getvalue())
+    told = {
+        "format_version": 1,
+        "kind": "linear",
+        "classes": list(head.classes),
+        "features_fingerprint": FINGERPRINT,
+        "features": {"backbone": "face_vgg", "input": {"height": 48}},
+        "temperature": head.temperature,
+        "split": {},
+        "metrics": {"accuracy": 0.6},
+        "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
+    }
+    (folder / "head.json").write_text(json.dumps({k: v for k, v in (told | about).items() if v is not None}))
+    return folder
+
+
+def rows_of(count, width=480, seed=1):
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float16)
+
+
+def test_probabilities_worked_out_by_hand():
+    head = LinearHead(
+        ("no", "yes"),
+        coef=np.array([[0, 0], [2, -1]], dtype=np.float32),
+        intercept=np.array([0.0, 0.5]),
+        mean=np.array([1.0, 2.0]),
+        scale=np.array([2.0, 4.0]),
+        temperature=2.0,
+    )
+    features = np.array([[1, 2], [3, 6]], dtype=np.float16)  # standardised: 0, 0 and 1, 1
+    logits = np.array([0.5, 2 - 1 + 0.5]) / 2
+    yes = 1 / (1 + np.exp(-logits))
+    assert head.probabilities(features).tolist() == np.round(np.stack([1 - yes, yes], axis=1), 6).tolist()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 700), st.lists(st.integers(0, 700), max_size=6), st.sampled_from([(5, 2), (480, 7), (33, 13)]))
+def test_the_bytes_of_a_row_do_not_depend_on_the_rows_beside_it(count, cuts, shape):
+    width, classes = shape
+    head = linear_head(width, tuple(f"c{i:02}" for i in range(classes)))
+    features = rows_of(count, width)
+    pieces = np.split(features, sorted(c for c in cuts if c <= count))
+    split = np.concatenate([head.logits(piece) for piece in pieces])  # before rounding: the stronger promise
+    assert split.tobytes() == head.logits(features).tobytes()
+    assert np.concatenate([head.probabilities(p) for p in pieces]).tobytes() == head.probabilities(features).tobytes()
+
+
+def test_every_product_has_one_shape(monkeypatch):
+    head = linear_head(8, ("a", "b"))
+    shapes = []
+
+    class Watched(np.ndarray):
+        def __rmatmul__(self, rows):
+            shapes.append(rows.shape)
+            return rows @ np.asarray(self)
+
+        __array_priority__ = 1000
+        __array_ufunc__ = None
+
+    object.__setattr__(head, "_weights", head._weights.view(Watched))
+    for count in (1, 255, 256, 257, 600):
+        head.probabilities(rows_of(count, 8))
+    assert set(shapes) == {(ROWS_A_CALL, 8)}
+
+
+def test_probabilities_are_float64_rounded_to_six_places():
+    found = linear_head().probabilities(rows_of(100))
+    assert found.dtype == np.float64
+    assert np.array_equal(found, np.round(found, 6))
+    assert np.abs(found.sum(axis=1) - 1).max() < 7e-6
+
+
+def test_of_equal_probabilities_the_first_in_the_alphabet_wins():
+    assert most_likely(np.array([[0.4, 0.4, 0.2], [0.1, 0.45, 0.45]])).tolist() == [0, 1]
+
+
+def test_rounding_comes_before_the_largest_is_taken():
+    head = LinearHead(
+        ("a", "b"), np.zeros((2, 1), np.float32), np.array([0.0, 1e-9]), mean=np.zeros(1), scale=np.ones(1)
+    )
+    assert most_likely(head.probabilities(np.zeros((1, 1), np.float16))).tolist() == [0]  # b is ahead by noise alone
+
+
+def test_no_rows_give_no_rows():
+    assert linear_head().probabilities(rows_of(0)).shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (np.zeros((2, 479), np.float16), r"\(rows, 480\), not \(2, 479\)"),
+        (np.zeros(480, np.float16), "not"),
+        (np.vstack([rows_of(300), np.full((1, 480), np.nan, np.float16)]), "row 300 are not finite"),
+        (np.vstack([rows_of(1), np.full((1, 480), np.inf, np.float16)]), "row 1 are not finite"),
+    ],
+)
+def test_features_that_cannot_be_classified_are_refused(features, said):
+    with pytest.raises(HeadError, match=said):
+        linear_head().probabilities(features)
+
+
+def test_a_row_costs_little():
+    head, features = linear_head(), rows_of(ROWS_A_CALL * 40)
+    best = 1.0
+    for _ in range(5):
+        start = time.process_time()
+        head.probabilities(features)
+        best = min(best, (time.process_time() - start) / len(features))
+    assert best < 10e-6  # 0.8 µs on an idle core; the margin is for busy machines
+
+
+def test_a_head_in_a_folder_comes_back_whole(tmp_path):
+    head = linear_head(temperature=1.5)
+    loaded = load_head(write_linear(tmp_path / "head", head))
+    assert loaded.classes == SEVEN
+    assert loaded.features_fingerprint == FINGERPRINT
+    assert loaded.features == {"backbone": "face_vgg", "input": {"height": 48}}
+    assert loaded.probabilities(rows_of(10)).tobytes() == head.probabilities(rows_of(10)).tobytes()
+    loaded.prepare(480)
+    with pytest.raises(HeadError, match="width 480, not 512"):
+        loaded.prepare(512)
+
+
+def test_a_linear_head_loads_neither_keras_nor_sklearn(tmp_path):
+    folder = write_linear(tmp_path / "head", linear_head(8))
+    code = (
+        "import sys, numpy as np\nfrom models.heads import load_head\n"
+        f"load_head({str(folder)!r}).probabilities(np.zeros((3, 8), np.float16))\n"
+        "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy', 'cv2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_one_flipped_byte_is_damage(tmp_path):
+    path = write_linear(tmp_path / "head", linear_head()) / "head.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(HeadError, match=r"head\.npz is damaged: its SHA-256"):
+        load_head(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"format_version": 2}, "format 2, this program reads 1"),
+        ({"classes": None}, "lacks classes"),
+        ({"features_fingerprint": None}, "lacks features_fingerprint"),
+        ({"kind": "forest"}, "'forest', it must be linear or keras"),
+        ({"classes": list(SEVEN[::-1])}, "alphabetical"),
+        ({"classes": list(SEVEN[:6])}, r"coef must be \(6, 480\)"),
+        ({"classes": ["a"] * 7}, "different names"),
+        ({"classes": [["a"], 1]}, "different names"),
+        ({"temperature": 0}, "temperature is 0.0"),
+        ({"temperature": "warm"}, "damaged"),
+        ({"features": [1]}, "must be an object"),
+        ({"sha256": None}, "damaged"),
+    ],
+)
+def test_a_head_that_contradicts_itself_is_refused(about, said, tmp_path):
+    folder = write_linear(tmp_path / "head", linear_head(), **about)
+    with pytest.raises(HeadError, match=said) as caught:
+        load_head(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+def test_a_damaged_head_json_is_named(text, tmp_path):
+    folder = write_linear(tmp_path / "head", linear_head(8))
+    (folder / "head.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(HeadError, match=r"head\.json is damaged"):
+        load_head(folder)
+
+
+@pytest.mark.parametrize("missing", ["head.json", "head.npz"])
+def test_a_missing_file_is_named_with_the_cure(missing, tmp_path):
+    folder = write_linear(tmp_path / "head", linear_head(8))
+    (folder / missing).unlink()
+    with pytest.raises(HeadError, match=rf"there is no .*{missing}; give a folder that train-head wrote"):
+        load_head(folder)
+
+
+def test_a_pickle_inside_is_not_run(tmp_path):
+    head = linear_head(8, ("a", "b"))
+    folder = write_linear(tmp_path / "head", head)
+    np.savez(folder / "head.npz", coef=np.array([{}], dtype=object), intercept=0, mean=0, scale=0)
+    about = json.loads((folder / "head.json").read_text())
+    about["sha256"] = hashlib.sha256((folder / "head.npz").read_bytes()).hexdigest()
+    (folder / "head.json").write_text(json.dumps(about))
+    with pytest.raises(HeadError, match="allow_pickle"):
+        load_head(folder)
+
+
+# promise 9
+
+
+def head_for(fingerprint, features=None):
+    return linear_head(8, ("a", "b"), features_fingerprint=fingerprint, features=features or {})
+
+
+@pytest.mark.parametrize("made_for", [FINGERPRINT, FINGERPRINT[:16]])
+def test_a_head_takes_the_features_it_was_made_for(made_for):
+    check(head_for(made_for), FINGERPRINT)
+
+
+@pytest.mark.parametrize("made_for", ["f" * 64, FINGERPRINT[:15], "", FINGERPRINT[:20] + "f" * 44])
+def test_a_head_refuses_other_features_naming_both(made_for):
+    with pytest.raises(HeadMismatch) as caught:
+        check(head_for(made_for), FINGERPRINT)
+    assert made_for[:16] in str(caught.value)
+    assert FINGERPRINT[:16] in str(caught.value)
+
+
+def test_a_refusal_says_what_differs_where_both_describe_themselves():
+    made_for = {"backbone": "vgg16", "input": {"height": 48}, "weights": "a" * 50 + "b", "pooling": "avg"}
+    here = {"backbone": "face_vgg", "input": {"height": 48}, "weights": "a" * 50 + "c", "seed": 3}
+    with pytest.raises(HeadMismatch) as caught:
+        check(head_for("f" * 64, made_for), FINGERPRINT, here)
+    said = str(caught.value)
+    assert (
+        "backbone: head vgg16, here face_vgg; pooling: head avg, here unset; seed: head unset, here 3; weights" in said
+    )
+    assert "height" not in said
+
+
+# digests
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"temperature": 2.0}, {"features_fingerprint": "f" * 64}, {"seed": 5}, {"classes": (*SEVEN[:6], "wonder")}],
+)
+def test_the_digest_changes_with_all_that_changes_predictions(changed):
+    assert linear_head(**changed).digest != linear_head().digest
+
+
+def test_the_digest_heeds_no_figures():
+    assert linear_head(metrics={"accuracy": 1}, split={"seed": 1}).digest == linear_head().digest
+    assert len(linear_head().digest) == 64
+
+
+# Keras
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return pytest.importorskip("keras")
+
+
+def keras_folder(folder, model, classes, **about):
+    folder.mkdir(exist_ok=True)
+    model.save(folder / "model.keras")
+    told = {"classes": list(classes), "features_fingerprint": FINGERPRINT, **about}
+    (folder / "head.json").write_text(json.dumps(told))
+    return folder
+
+
+def dense(keras, outputs, activation, width=6):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((width,)), keras.layers.Dense(outputs, activation=activation)])
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, bias + np.linspace(-0.5, 0.5, outputs)])
+    return model, model.layers[-1].get_weights()
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_keras_logits_go_through_softmax_and_probabilities_do_not(keras, activation, tmp_path):
+    model, (kernel, bias) = dense(keras, 3, activation)
+    head = load_head(keras_folder(tmp_path / "head", model, "abc"))
+    features = rows_of(300, 6)
+    expected = softmax(features.astype(np.float64) @ kernel + bias)
+    assert np.abs(head.probabilities(features) - expected).max() < 2e-6
+    assert head.probabilities(features[:7]).tobytes() == head.probabilities(features)[:7].tobytes()
+    assert head.probabilities(features[250:]).tobytes() == head.probabilities(features)[250:].tobytes()
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_one_keras_output_is_the_second_class(keras, activation, tmp_path):
+    model, (kernel, bias) = dense(keras, 1, activation)
+    head = load_head(keras_folder(tmp_path / "head", model, ("no", "yes")))
+    features = rows_of(5, 6)
+    yes = 1 / (1 + np.exp(-(features.astype(np.float64) @ kernel + bias)))
+    assert np.abs(head.probabilities(features) - np.concatenate([1 - yes, yes], axis=1)).max() < 2e-6
+
+
+def test_keras_columns_are_put_in_alphabetical_order(keras, tmp_path):
+    model, (kernel, bias) = dense(keras, 3, "softmax")
+    head = load_head(keras_folder(tmp_path / "head", model, ("sad", "angry", "happy")) / "model.keras")
+    assert head.classes == ("angry", "happy", "sad")
+    features = rows_of(4, 6)
+    outputs = softmax(features.astype(np.float64) @ kernel + bias)
+    assert np.abs(head.probabilities(features) - outputs[:, [1, 2, 0]]).max() < 2e-6
+
+
+def test_a_keras_head_is_loaded_when_first_used_and_checked_when_prepared(keras, tmp_path):
+    model, _ = dense(keras, 3, "softmax")
+    head = load_head(keras_folder(tmp_path / "head", model, "abcd"))
+    assert isinstance(head, KerasHead)
+    assert head._model is None
+    with pytest.raises(HeadError, match=r"3 outputs, its head\.json lists 4 classes"):
+        head.prepare(6)
+    with pytest.raises(HeadError, match="width 6, not 9"):
+        load_head(keras_folder(tmp_path / "head", model, "abc")).prepare(9)
+    with pytest.raises(HeadError, match="width 6, not 9"):
+        load_head(tmp_path / "head").probabilities(rows_of(2, 9))
+
+
+def test_a_keras_digest_is_the_file_s(keras, tmp_path):
+    model, _ = dense(keras, 3, "softmax")
+    folder = keras_folder(tmp_path / "head", model, "abc")
+    first = load_head(folder).digest
+    assert load_head(folder / "model.keras").digest == first
+    with open(folder / "model.keras", "ab") as out:
+        out.write(b"x")
+    assert load_head(folder).digest != first
+    about = json.loads((folder / "head.json").read_text()) | {"sha256": "0" * 64}
+    (folder / "head.json").write_text(json.dumps(about))
+    with pytest.raises(HeadError, match="is damaged"):
+        load_head(folder)
+
+
+def test_a_file_that_is_no_keras_model_is_one_line(keras, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"nothing")
+    (tmp_path / "head.json").write_text(json.dumps({"classes": ["a", "b"], "features_fingerprint": FINGERPRINT}))
+    with pytest.raises(HeadError, match=r"model\.keras is no Keras model") as caught:
+        load_head(tmp_path).prepare(6)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_inside_a_keras_model_is_not_run(keras, tmp_path):
+    layers = [keras.Input((6,)), keras.layers.Lambda(lambda x: x[:, :3])]
+    folder = keras_folder(tmp_path / "head", keras.Sequential(layers), "abc")
+    with pytest.raises(HeadError, match="code of its own"):
+        load_head(folder).prepare(6)
+
+
+def test_a_folder_with_two_models_needs_a_name(keras, tmp_path):
+    model, _ = dense(keras, 3, "softmax")
+    folder = keras_folder(tmp_path / "head", model, "abc")
+    model.save(folder / "other.keras")
+    with pytest.raises(HeadError, match=r"holds 2 \.keras files"):
+        load_head(folder)
+    about = json.loads((folder / "head.json").read_text()) | {"file": "other.keras"}
+    (folder / "head.json").write_text(json.dumps(about))
+    load_head(folder).prepare(6)

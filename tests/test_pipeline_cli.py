@@ -1,0 +1,340 @@
+"""The command line: what is taken, what is refused and in which words, and what is not imported meanwhile."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import pipeline
+from pipeline import cli
+from pipeline.cli import COMMANDS, Command, main, parse
+from pipeline.config import known_settings, load_settings
+from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from transforms.formats.records import FormatError
+
+ROOT = Path(__file__).parents[1]
+LABEL = ["--input", "photos", "--output", "out"]
+HEAVY = ("tensorflow", "keras", "apache_beam", "numpy", "cv2", "pyarrow", "h5py", "sklearn", "tqdm")
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def command(*arguments: str) -> Command:
+    parsed = parse(arguments)
+    assert isinstance(parsed, Command)
+    return parsed
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# --- what is taken
+
+
+@pytest.mark.parametrize("arguments", [LABEL, ["label", *LABEL]])
+def test_without_a_command_it_labels(arguments: list[str]) -> None:
+    parsed = command(*arguments)
+    assert parsed.name == "label"
+    assert parsed.settings == load_settings()
+    assert parsed.beam_options == []
+    assert dict(parsed.options) == {
+        "input": ("photos",),
+        "output": "out",
+        "cache": None,
+        "sample_submission": None,
+        "dry_run": False,
+        "overwrite": False,
+        "max_rejected": None,
+        "verbose": False,
+        "quiet": False,
+    }
+
+
+def test_all_flags_of_label() -> None:
+    parsed = command(
+        *[
+            "label",
+            "--input",
+            "a",
+            "b",
+            "--input",
+            "n=c/*.jpg",
+            "--output=o",
+            "--cache",
+            "c",
+            "--dry-run",
+            "--overwrite",
+        ],
+        *["--sample-submission", "s.csv", "--max-rejected", "0.25", "--verbose", "--quiet"],
+    )
+    assert parsed.options["input"] == ("a", "b", "n=c/*.jpg")
+    assert (parsed.options["output"], parsed.options["cache"]) == ("o", "c")
+    assert parsed.options["sample_submission"] == "s.csv"
+    assert parsed.options["max_rejected"] == 0.25
+    assert all(parsed.options[flag] for flag in ("dry_run", "overwrite", "verbose", "quiet"))
+
+
+def test_files_then_set_then_flags(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("head: {path: from_file}\nfaces: {margin: 0.2}\n")
+    parsed = command(*LABEL, "--config", str(tmp_path / "a.yaml"), "--set", "faces.margin=0.3", "faces.max_faces=2")
+    assert (parsed.settings.head.path, parsed.settings.faces.margin, parsed.settings.faces.max_faces) == (
+        "from_file",
+        0.3,
+        2,
+    )
+    flagged = command(*LABEL, "--set", "head.path=from_set", "--head", "from_flag", "--keep-parts")
+    assert (flagged.settings.head.path, flagged.settings.write.keep_parts) == ("from_flag", True)
+
+
+@pytest.mark.parametrize("head", ["null", "2024", "'quoted'", "a=b", "true"])
+def test_a_head_of_any_name_is_a_path(head: str) -> None:
+    assert command(*LABEL, "--head", head).settings.head.path == head
+
+
+def test_beams_flags_pass_through_as_typed() -> None:
+    typed = ["--runner=DirectRunner", "--direct_num_workers", "2", "--direct_running_mode=multi_processing"]
+    assert command(*LABEL, *typed).beam_options == typed
+    assert command(*typed, *LABEL).beam_options == typed
+
+
+def test_what_follows_bare_dashes_is_not_looked_at() -> None:
+    parsed = command(*LABEL, "--runner=DirectRunner", "--", "--made_up", "x", "--help", "--")
+    assert parsed.beam_options == ["--runner=DirectRunner", "--made_up", "x", "--help", "--"]
+
+
+def test_train_head() -> None:
+    parsed = command("train-head", *LABEL, "--validation", "v1", "v2", "--names", "sad", "happy", "--cache", "c")
+    assert parsed.options["validation"] == ("v1", "v2")
+    assert parsed.options["names"] == ("sad", "happy")
+    assert parsed.options["holdout"] is None
+    assert command("train-head", *LABEL, "--holdout", "0.2").options["holdout"] == 0.2
+
+
+def test_train_backbone() -> None:
+    options = command("train-backbone", *LABEL, "--exclude", "test.tar", "--epochs", "3", "--seed", "0").options
+    assert (options["exclude"], options["epochs"], options["seed"], options["validation"]) == (
+        ("test.tar",),
+        3,
+        0,
+        None,
+    )
+
+
+@pytest.mark.parametrize("folder", [["out/cache"], ["--cache", "out/cache"]])
+def test_cache(folder: list[str]) -> None:
+    options = command("cache", "prune", *folder, "--keep", "ab", "cd").options
+    assert (options["action"], options["cache"], options["keep"]) == ("prune", "out/cache", ("ab", "cd"))
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lable", *LABEL], "unknown command lable; nearest is label"),
+        (["frobnicate"], "known are label, train-head, train-backbone, cache"),
+        (["label"], "label needs --input and --output"),
+        (["--input", "a"], "label needs --output"),
+        (["--input", "", "--output", "b"], "--input: is empty"),
+        (["--input"], "--input: expected at least one argument"),
+        ([*LABEL, "--batch_sise", "3"], "unknown flag --batch_sise; nearest is --set features.batch_size=..."),
+        ([*LABEL, "--batch-size=3"], "nearest is --set features.batch_size=..."),
+        ([*LABEL, "--faces.detector=haar"], "nearest is --set faces.detector=..."),
+        ([*LABEL, "--runer=DirectRunner"], "unknown flag --runer; nearest is --runner"),
+        ([*LABEL, "--dry_run"], "unknown flag --dry_run; nearest is --dry-run"),
+        ([*LABEL, "--max_rejected=1"], "unknown flag --max_rejected; nearest is --max-rejected"),
+        ([*LABEL, "--over"], "nearest is --overwrite"),
+        ([*LABEL, "--zzzzqqqq"], "goes behind --"),
+        ([*LABEL, "-x"], "unknown flag -x"),
+        ([*LABEL, "--runner=DirectRunner", "stray"], "unexpected 'stray'"),
+        (["--runner=DirectRunner", "train-head"], "the command comes first: python -m pipeline train-head"),
+        ([*LABEL, "--direct_num_workers", "two"], "--direct_num_workers: invalid int value: 'two'"),
+        ([*LABEL, "--max-rejected", "2"], "'2' is not a fraction from 0 to 1"),
+        ([*LABEL, "--max-rejected", "nan"], "is not a fraction"),
+        ([*LABEL, "--max-rejected", "-1"], "is not a fraction"),
+        ([*LABEL, "--set", "faces.detecter=haar"], "nearest is faces.detector"),
+        (["train-head", *LABEL, "--holdout", "1"], "above 0 and below 1"),
+        (["train-head", *LABEL, "--holdout", "0.1", "--validation", "v"], "exclude each other"),
+        (["train-backbone", *LABEL, "--epochs", "0"], "not a whole number from 1"),
+        (["train-backbone", *LABEL, "--runner=DirectRunner"], "unknown flag --runner"),
+        (["train-backbone", *LABEL, "--", "--x"], "starts no runner"),
+        (["cache"], "one of info, verify, prune"),
+        (["cache", "inform", "c"], "not 'inform'"),
+        (["cache", "info"], "needs the folder"),
+        (["cache", "info", "a", "--cache", "b"], "takes one folder"),
+        (["cache", "info", "a", "--keep", "b"], "--keep is for cache prune"),
+        (["cache", "info", "a", "b"], "unexpected 'b'"),
+    ],
+)
+def test_wrong_commands_are_refused_in_one_line(arguments: list[str], words: str) -> None:
+    assert words in refusal(*arguments)
+
+
+def test_every_flag_of_beam_is_known() -> None:
+    from apache_beam.options import pipeline_options
+
+    known = {option for action in cli._beam_parser()._actions for option in action.option_strings}
+    assert {"--runner", "--direct_num_workers", "--project", "--temp_location", "--experiments"} <= known
+    for options in pipeline_options.PipelineOptions.__subclasses__():
+        parser = pipeline_options._BeamArgumentParser(add_help=False)
+        options._add_argparse_args(parser)
+        assert {option for action in parser._actions for option in action.option_strings} <= known
+
+
+# --- help
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help_tells_every_flag_and_setting(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*([name] if name else []), "--help"]) == 0
+    shown = capsys.readouterr().out
+    for flag in cli._own_flags(name or "label"):
+        assert flag in shown
+    for info in known_settings():
+        assert info.name in shown
+    assert max(map(len, shown.splitlines())) <= 110
+
+
+def test_help_of_the_program_tells_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["-h"])
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"facelabel-pipeline {pipeline.__version__}\n"
+
+
+def test_print_config_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--print-config", "--set", "faces.margin=0.5"]) == 0  # needs neither --input nor --output
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert load_settings([tmp_path / "printed.yaml"]).faces.margin == 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["cache", "-h"], ["--version"], ["--print-config"], ["lable"], ["label"], ["cache", "info", "/gone"]],
+)
+def test_answers_without_anything_heavy(arguments: list[str]) -> None:
+    done = python(f"""
+        import sys
+        from pipeline.cli import main
+        status = main({arguments!r})
+        heavy = {HEAVY!r} if {arguments!r}[0] != "cache" else {HEAVY!r}[:3]
+        loaded = [name for name in heavy if name in sys.modules]
+        sys.exit(f"loaded {{loaded}}" if loaded or status not in (0, 2) else 0)
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_mistyped_flag_is_one_line_of_stderr() -> None:
+    done = python("from pipeline.cli import main; main(['--input', 'a', '--output', 'b', '--batch_sise', '3'])")
+    assert done.stderr == "pipeline: error: unknown flag --batch_sise; nearest is --set features.batch_size=...\n"
+    assert done.stdout == ""
+
+
+# --- running
+
+
+def fake_command(monkeypatch: pytest.MonkeyPatch, run) -> None:
+    module = ModuleType("pipeline.fake")
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pipeline.fake", module)
+    spec = COMMANDS["label"]
+    monkeypatch.setitem(
+        COMMANDS, "label", cli.CommandSpec(spec.summary, "pipeline.fake:run", spec.add_flags, spec.required, beam=True)
+    )
+
+
+def test_the_command_is_handed_over_and_its_status_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    fake_command(monkeypatch, lambda given: seen.append(given) or 3)
+    assert main(LABEL) == 3
+    assert seen == [command(*LABEL)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (PipelineError("a\nb"), 3, "pipeline: error: a b\n"),
+        (UsageError("wrong"), 2, "pipeline: error: wrong\n"),
+        (StoppedError("full"), 3, "pipeline: error: full\n"),
+        (Interrupted("stopped"), 130, "pipeline: error: stopped\n"),
+        (KeyboardInterrupt(), 130, "pipeline: error: interrupted; what is finished is kept"),
+        (FormatError("a.tar is none"), 3, "pipeline: error: a.tar is none\n"),
+        (OSError(28, "No space left on device", "/x"), 3, "No space left on device: '/x'; once that is cured"),
+    ],
+)
+@pytest.mark.parametrize("verbose", [False, True])
+def test_errors_are_one_line_and_a_status(error, status, line, verbose, monkeypatch, capsys) -> None:
+    def run(_: Command) -> int:
+        raise error
+
+    fake_command(monkeypatch, run)
+    assert main([*LABEL, *(["--verbose"] if verbose else [])]) == status
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert ("Traceback" in shown) == verbose
+    assert verbose or shown.count("\n") == 1
+
+
+def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Command) -> int:
+        raise ZeroDivisionError
+
+    fake_command(monkeypatch, run)
+    with pytest.raises(ZeroDivisionError):
+        main(LABEL)
+
+
+def test_every_command_names_a_module_that_exists() -> None:
+    for spec in COMMANDS.values():
+        assert importlib.util.find_spec(spec.target.partition(":")[0]) is not None
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m pipeline --help | true", shell=True, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+# --- the guard
+
+
+def test_packages_of_others_in_our_place_are_named(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    places = {"pipeline": "/a/pipeline", "transforms": "/a/transforms", "models": "/b/models"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=f"{places[name]}/__init__.py"))
+    assert main(["--help"]) == 2
+    shown = capsys.readouterr().err
+    assert all(place in shown for place in places.values())
+    assert "environment of its own" in shown
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "models in no place" in refused_house()
+
+
+def refused_house() -> str:
+    with pytest.raises(UsageError) as caught:
+        cli.check_house()
+    return str(caught.value)

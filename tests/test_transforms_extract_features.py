@@ -1,0 +1,160 @@
+"""Batches across blocks, joining with what was cached, and what is kept: on plain arrays, without a network."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.block import Block, Faces, Reason, Status, no_faces
+from transforms.extract_features import (
+    BLOCKS_WAITING,
+    BatchAcrossBlocks,
+    contents_to_keep,
+    copy_to_same,
+    in_order,
+    with_features,
+)
+
+
+def block_of(faces_by_image, *, key="k", first_value=0):
+    """A block whose every face is a 1x1 crop with a value of its own."""
+    n = len(faces_by_image)
+    image = np.repeat(np.arange(n, dtype=np.int32), faces_by_image)
+    m = len(image)
+    values = np.arange(first_value, first_value + m, dtype=np.uint8)
+    return Block(
+        key=key,
+        position=0,
+        ids=tuple(f"{key}/{i}" for i in range(n)),
+        sources=("s",) * n,
+        labels=(None,) * n,
+        sizes=np.ones(n, np.int64),
+        digests=np.repeat(np.arange(1, n + 1, dtype=np.uint8)[:, None], 32, axis=1),
+        data=(None,) * n,
+        same_as=np.arange(n, dtype=np.int32),
+        cached=np.zeros(n, bool),
+        width=np.full(n, 10, np.int32),
+        height=np.full(n, 10, np.int32),
+        status=tuple(Status.LABELLED if k else Status.NO_FACE for k in faces_by_image),
+        reason=(None,) * n,
+        fresh=Faces(
+            image=image,
+            box=np.tile(np.asarray([[0, 0, 5, 5]], np.int32), (m, 1)),
+            score=np.linspace(1, 0.5, m, dtype=np.float32) if m else np.zeros(0, np.float32),
+            crops=values.reshape(m, 1, 1, 1),
+        ),
+    )
+
+
+class Recorder:
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, crops):
+        self.sizes.append(len(crops))
+        return crops.reshape(len(crops), 1).astype(np.float16) * 2
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=12),
+    st.integers(1, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_face_gets_its_own_features_and_blocks_keep_their_order(shapes, batch_size):
+    blocks, value = [], 0
+    for i, shape in enumerate(shapes):
+        blocks.append(block_of(shape, key=f"b{i}", first_value=value % 100))
+        value += sum(shape)
+    extract = Recorder()
+    batches = BatchAcrossBlocks(extract, batch_size)
+    out = [whole for block in blocks for whole in batches.put(block)] + list(batches.drain())
+    assert [b.key for b in out] == [b.key for b in blocks]
+    for before, after in zip(blocks, out, strict=True):
+        assert len(after.fresh) == 0 and len(after.faces) == len(before.fresh)
+        if len(after.faces):
+            assert (after.faces.features[:, 0] == before.fresh.crops.reshape(-1) * 2.0).all()
+    assert sum(extract.sizes) == value and all(size <= batch_size for size in extract.sizes)
+
+
+def test_batches_fill_across_blocks():
+    extract = Recorder()
+    batches = BatchAcrossBlocks(extract, 8)
+    for i in range(4):
+        list(batches.put(block_of([1, 2], key=f"b{i}")))
+    list(batches.drain())
+    assert extract.sizes == [8, 4]
+
+
+def test_blocks_with_few_faces_do_not_pile_up():
+    extract = Recorder()
+    batches = BatchAcrossBlocks(extract, 1000)
+    left = sum(1 for i in range(BLOCKS_WAITING + 1) for _ in batches.put(block_of([1], key=f"b{i}")))
+    assert left == BLOCKS_WAITING + 1
+
+
+def test_a_block_without_new_faces_passes_without_the_device():
+    batches = BatchAcrossBlocks(lambda crops: pytest.fail("nothing to extract"), 8)
+    assert [b.key for b in batches.put(block_of([0, 0]))] == ["k"]
+
+
+def test_faces_from_the_cache_and_new_ones_come_in_image_order():
+    block = block_of([0, 2, 0, 1])
+    cached = Faces(
+        image=np.asarray([0, 2], np.int32),
+        box=np.asarray([[1, 1, 2, 2], [3, 3, 4, 4]], np.int32),
+        score=np.asarray([0.9, 0.8], np.float32),
+        features=np.asarray([[100], [101]], np.float16),
+    )
+    joined = with_features(replace(block, faces=cached), np.asarray([[1], [2], [3]], np.float16))
+    assert joined.faces.image.tolist() == [0, 1, 1, 2, 3]
+    assert joined.faces.features[:, 0].tolist() == [100, 1, 2, 101, 3]
+
+
+def test_faces_of_an_image_are_numbered_by_score_then_y_then_x():
+    faces = Faces(
+        image=np.asarray([1, 0, 0, 0], np.int32),
+        box=np.asarray([[0, 0, 1, 1], [5, 2, 1, 1], [4, 2, 1, 1], [9, 1, 1, 1]], np.int32),
+        score=np.asarray([0.1, 0.5, 0.5, 0.5], np.float32),
+    )
+    assert in_order(faces).box[:, 0].tolist() == [9, 4, 5, 0]
+
+
+def test_only_what_was_computed_here_is_kept_and_each_content_once():
+    block = with_features(block_of([1, 0, 1, 2, 1]), np.asarray([[0], [2], [3], [4], [5]], np.float16))
+    block = replace(
+        block,
+        same_as=np.asarray([0, 1, 0, 3, 4], np.int32),
+        cached=np.asarray([False, False, False, True, False]),
+        status=(Status.LABELLED, Status.NO_FACE, None, Status.LABELLED, Status.REJECTED),
+        reason=(None, None, None, None, Reason.DAMAGED_MEMBER),
+    )
+    kept = contents_to_keep(block)
+    assert kept is not None
+    assert kept.names == ("k/0", "k/1") and kept.status.tolist() == ["labelled", "no_face"]
+    assert kept.face_image.tolist() == [0] and kept.features[:, 0].tolist() == [0]
+
+
+def test_a_rejection_by_content_is_kept_and_a_fault_of_reading_is_not():
+    block = replace(
+        block_of([0, 0]),
+        status=(Status.REJECTED, Status.REJECTED),
+        reason=(Reason.TRUNCATED, Reason.DAMAGED_ARCHIVE),
+    )
+    kept = contents_to_keep(block)
+    assert kept is not None and kept.reason.tolist() == ["truncated"]
+
+
+def test_copies_get_the_results_of_the_first_with_the_same_bytes():
+    block = with_features(block_of([2, 0, 1]), np.asarray([[1], [2], [3]], np.float16))
+    block = replace(block, same_as=np.asarray([0, 0, 2], np.int32), status=(Status.LABELLED, None, Status.LABELLED))
+    copied = copy_to_same(block)
+    assert copied.status == (Status.LABELLED,) * 3
+    assert copied.faces.image.tolist() == [0, 0, 1, 1, 2]
+    assert copied.faces.features[:, 0].tolist() == [1, 2, 1, 2, 3]
+
+
+def test_a_block_without_any_face_keeps_its_no_face_results():
+    kept = contents_to_keep(with_features(replace(block_of([0, 0]), fresh=no_faces()), None))
+    assert kept is not None and len(kept) == 2 and kept.features.shape[0] == 0

@@ -1,0 +1,40 @@
+"""Turns features into probabilities of classes with the trained head. Reads no images and loads no engine for a linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import apache_beam as beam
+import numpy as np
+
+from models.heads import Head, load_head
+from transforms.block import Block
+from transforms.job import Job
+from transforms.tally import TALLY
+
+
+def apply_head(block: Block, head: Head) -> Block:
+    """Returns the block with (m, classes) probabilities in place of features."""
+    faces = block.faces
+    if len(faces) == 0:
+        probabilities = np.zeros((0, len(head.classes)))
+    else:
+        assert faces.features is not None  # ExtractFeatures makes them
+        probabilities = head.probabilities(faces.features)
+    return replace(block, faces=replace(faces, features=None, probabilities=probabilities))
+
+
+class ApplyHead(beam.DoFn):
+    """Applies the run's head to each block."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._head = load_head(self._job.head)
+
+    def process(self, block: Block) -> Iterator[Block]:
+        with TALLY.clock("head"):
+            labelled = apply_head(block, self._head)
+        yield labelled

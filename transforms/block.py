@@ -1,0 +1,120 @@
+"""The value that travels through the graph: a block of consecutive images of one shard, in columns.
+
+Every stage maps one block to one block. Columns have a row an image (n) or a row a face (m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from transforms.formats.records import Reason, Stage, Status
+
+__all__ = ["Block", "BlockRef", "Faces", "PartInfo", "Reason", "Stage", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """What enters the graph: a line of the plan file, never names, never bytes.
+
+    Attributes:
+        plan: path of the plan's `blocks.jsonl`.
+        offset, length: of the line, in bytes.
+    """
+
+    plan: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of a block, ordered by image row and then by score (descending), y, x.
+
+    Attributes:
+        image: (m,) int32, row of the image in the block.
+        box: (m, 4) int32, x, y, width, height in pixels of the upright image.
+        score: (m,) float32, the detector's confidence.
+        crops: (m, h, w, c) uint8 RGB or grey, what the backbone is fed; None when features are known.
+        features: (m, d) float16, None before extraction.
+        probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
+    """
+
+    image: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
+    crops: np.ndarray | None = None
+    features: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def no_faces() -> Faces:
+    """Returns an empty set of faces."""
+    return Faces(np.zeros(0, np.int32), np.zeros((0, 4), np.int32), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive images of one shard and what is known of them so far.
+
+    Attributes:
+        key: names the part file: a digest of the block's members and their stamps, 32 hex digits.
+        position: place of the first image in plan order.
+        ids, sources: image id, and path of the file it came from, a row an image.
+        labels: the class the input states, or None.
+        sizes: (n,) int64 encoded bytes (0 when there are none).
+        digests: (n, 32) uint8 SHA-256 of the encoded bytes, zeros when there are none.
+        data: encoded bytes until the crops are made, then None.
+        same_as: (n,) int32, the first row of the block with the same bytes (itself if there is none).
+        cached: (n,) bool, found in the cache (a copy within the block is not a hit).
+        width, height: (n,) int32 pixels of the upright image, 0 where unknown.
+        status: a `Status` an image, None while undecided.
+        reason: a `Reason` for each rejected image, else None.
+        faces: of all images of the block, as far as their features are known.
+        fresh: newly detected faces with crops and without features, between CropFaces and ExtractFeatures.
+    """
+
+    key: str
+    position: int
+    ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    sizes: np.ndarray
+    digests: np.ndarray
+    data: tuple[bytes | None, ...]
+    same_as: np.ndarray
+    cached: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    status: tuple[Status | None, ...]
+    reason: tuple[Reason | None, ...]
+    faces: Faces = field(default_factory=no_faces)
+    fresh: Faces = field(default_factory=no_faces)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """What is left of a block behind WriteParts.
+
+    Attributes:
+        name: of the part below `parts/`.
+        first_id, last_id: range of image ids inside.
+        images, faces: rows.
+        hits: images whose results came from the cache.
+        reused: True if the part stood there before this run.
+    """
+
+    name: str
+    first_id: str
+    last_id: str
+    images: int
+    faces: int
+    hits: int
+    reused: bool

@@ -1,0 +1,195 @@
+"""Decodes images, rejects what cannot be used, detects faces and cuts the crops, ahead of the device.
+
+Not here: how a detector works (`models/detectors/`), how bytes become pixels (`formats/decode.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+
+from models.boxes import square_with_margin
+from models.detectors import Detector, make_detector
+from models.detectors.cropping import crop_resized, resized
+from transforms.ahead import Ahead
+from transforms.block import Block, Faces, no_faces
+from transforms.formats.decode import decode
+from transforms.formats.records import Reason, RejectedContent, Status
+from transforms.job import Job
+from transforms.stopping import check
+from transforms.tally import TALLY
+
+REVISION = 1  # part of the features fingerprint: raise it when the same settings would cut other crops
+IMAGES_A_TASK = 32  # what one thread of the pool takes at a time: small enough to share a block of slow photos
+BLOCKS_AHEAD = 3  # blocks of crops that wait for the device
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What came of one image: its size, why it was rejected, or its faces.
+
+    Attributes:
+        width, height: pixels of the upright image, 0 where unknown.
+        reason: why it was rejected, else None.
+        box: (k, 4) int32 in pixels of the upright image.
+        score: (k,) float32.
+        crops: (k, h, w, c) uint8.
+    """
+
+    width: int
+    height: int
+    reason: Reason | None
+    box: np.ndarray
+    score: np.ndarray
+    crops: np.ndarray
+
+
+_WHOLE_SCORE = np.ones(1, np.float32)
+
+
+def look_at(data: bytes, job: Job, detector: Detector) -> Looked:
+    """Returns the faces of one encoded image as crops. A fault of content is an outcome, not an error."""
+    size = (job.features.height, job.features.width)
+    whole = detector.name == "none"
+    channels = job.channels if whole else max(job.channels, detector.channels)
+    try:
+        decoded = decode(
+            data,
+            channels=channels,
+            limits=job.limits,
+            at_least=size if whole else None,
+            min_side=job.smallest_side,
+        )
+    except RejectedContent as rejected:
+        return _rejected(rejected, size, job.channels)
+    if whole:
+        box = np.asarray([[0, 0, decoded.width, decoded.height]], np.int32)
+        crops = _with_channels(resized(decoded.image, size), job.channels)[None]
+        return Looked(decoded.width, decoded.height, None, box, _WHOLE_SCORE, crops)
+    found = detector.detect(_for_detector(decoded.image, detector.channels))
+    image = _for_detector(decoded.image, job.channels)
+    squares = square_with_margin(found.boxes, job.margin)
+    crops = np.empty((len(squares), *size, job.channels), np.uint8)
+    for row, square in enumerate(squares):
+        crops[row] = _with_channels(crop_resized(image, square, size), job.channels)
+    return Looked(decoded.width, decoded.height, None, found.boxes.astype(np.int32), found.scores, crops)
+
+
+def _rejected(rejected: RejectedContent, size: tuple[int, int], channels: int) -> Looked:
+    return Looked(
+        rejected.width,
+        rejected.height,
+        rejected.reason,
+        np.zeros((0, 4), np.int32),
+        np.zeros(0, np.float32),
+        np.zeros((0, *size, channels), np.uint8),
+    )
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Returns (h, w, c) with an axis for a single grey channel."""
+    return image[..., None] if image.ndim == 2 and channels == 1 else image
+
+
+def _for_detector(image: np.ndarray, channels: int) -> np.ndarray:
+    """Returns RGB pixels as the luma of ITU-R BT.601 where grey is wanted; else the image as it is."""
+    if channels == 3 or image.ndim == 2:
+        return image
+    return grey_of(image)
+
+
+def grey_of(image: np.ndarray) -> np.ndarray:
+    """Returns (h, w) uint8 grey of (h, w, 3) uint8 RGB, as OpenCV rounds it."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+
+
+def rows_to_look_at(block: Block) -> list[int]:
+    """Returns the rows that have to be decoded: the first of their bytes, not cached, not rejected."""
+    return [
+        row
+        for row, (first, data, status) in enumerate(zip(block.same_as.tolist(), block.data, block.status, strict=True))
+        if first == row and data is not None and status is None
+    ]
+
+
+def crop_faces(block: Block, looked: Sequence[tuple[int, Looked]]) -> Block:
+    """Returns the block with the outcomes of the rows that were looked at; the encoded bytes are dropped."""
+    width, height = block.width.copy(), block.height.copy()
+    status, reason = list(block.status), list(block.reason)
+    for row, seen in looked:
+        width[row], height[row], reason[row] = seen.width, seen.height, seen.reason
+        status[row] = Status.REJECTED if seen.reason else Status.LABELLED if len(seen.box) else Status.NO_FACE
+    return replace(
+        block,
+        width=width,
+        height=height,
+        status=tuple(status),
+        reason=tuple(reason),
+        data=(None,) * len(block),
+        fresh=_faces_of(looked),
+    )
+
+
+def _faces_of(looked: Sequence[tuple[int, Looked]]) -> Faces:
+    with_faces = [(row, seen) for row, seen in looked if len(seen.box)]
+    if not with_faces:
+        return no_faces()
+    rows = np.asarray([row for row, _ in with_faces], np.int32)
+    return Faces(
+        image=np.repeat(rows, [len(seen.box) for _, seen in with_faces]),
+        box=np.concatenate([seen.box for _, seen in with_faces]),
+        score=np.concatenate([seen.score for _, seen in with_faces]),
+        crops=np.concatenate([seen.crops for _, seen in with_faces]),
+    )
+
+
+class CropFaces(beam.DoFn):
+    """Looks at the images of each block in a pool, a few blocks ahead of the device."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        leave_threads_to_the_pool()
+        self._detector = make_detector(self._job.detector)
+        self._ahead: Ahead[Block, Block] = Ahead(
+            self._tasks, self._join, threads=self._job.threads, depth=BLOCKS_AHEAD
+        )
+
+    def teardown(self) -> None:
+        self._ahead.close()
+
+    def process(self, block: Block) -> Iterator[Block]:
+        yield from self._ahead.put(block)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for block in self._ahead.drain():
+            yield GlobalWindows.windowed_value(block)
+
+    def _tasks(self, block: Block) -> list[Callable[[], list[tuple[int, Looked]]]]:
+        rows = rows_to_look_at(block)
+        return [partial(self._look, block, rows[i : i + IMAGES_A_TASK]) for i in range(0, len(rows), IMAGES_A_TASK)]
+
+    def _look(self, block: Block, rows: Sequence[int]) -> list[tuple[int, Looked]]:
+        check()
+        with TALLY.clock("crop"):
+            return [(row, look_at(block.data[row] or b"", self._job, self._detector)) for row in rows]
+
+    @staticmethod
+    def _join(block: Block, results: list[list[tuple[int, Looked]]]) -> Block:
+        return crop_faces(block, [pair for group in results for pair in group])
+
+
+def leave_threads_to_the_pool() -> None:
+    """OpenCV's own threads would compete with the pool's, and may order detections differently."""
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -1,0 +1,241 @@
+"""Runs the crops of the blocks in hand through the device in full batches, and keeps the results in the cache.
+
+Batches fill across blocks, and a block leaves when its last face is back, so that photos with few
+faces do not send half-empty batches. Features do not depend on which batch a face was in: `models/device.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+
+from models.boxes import order_faces
+from models.device import Device, get_device
+from transforms.ahead import Ahead, single
+from transforms.block import Block, Faces, Stage, no_faces
+from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.job import Job
+from transforms.stopping import check
+from transforms.tally import TALLY
+
+BLOCKS_WAITING = 16  # for a batch to fill; then it is sent as it is, so that memory stays bounded
+SEGMENTS_BEHIND = 2  # blocks whose cache segments are being written while the device works
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A block that waits for features: `features` (m, d) filled up to `done`, `sent` rows taken into batches."""
+
+    block: Block
+    features: np.ndarray | None = None
+    sent: int = 0
+    done: int = 0
+
+
+class BatchAcrossBlocks:
+    """Regroups the crops of successive blocks into full batches.
+
+    Args:
+        extract: (n, h, w, c) uint8, n at most `batch_size` -> (n, d) float16.
+    """
+
+    def __init__(self, extract: Callable[[np.ndarray], np.ndarray], batch_size: int) -> None:
+        self._extract = extract
+        self._batch_size = batch_size
+        self._in_hand: deque[_InHand] = deque()
+        self._waiting = 0  # crops not yet sent
+
+    def put(self, block: Block) -> Iterator[Block]:
+        """Takes a block in; yields the blocks that are whole."""
+        self._in_hand.append(_InHand(block))
+        self._waiting += len(block.fresh)
+        while self._waiting >= self._batch_size:
+            self._send()
+            yield from self._whole()
+        yield from self._whole()
+        if len(self._in_hand) > BLOCKS_WAITING:
+            yield from self.drain()
+
+    def drain(self) -> Iterator[Block]:
+        """Sends what is left, the last batch padded; yields all blocks."""
+        while self._waiting:
+            self._send()
+        yield from self._whole()
+
+    def _send(self) -> None:
+        taken: list[tuple[_InHand, int, int]] = []
+        room = self._batch_size
+        for item in self._in_hand:
+            count = min(room, len(item.block.fresh) - item.sent)
+            if count > 0:
+                taken.append((item, item.sent, count))
+                item.sent += count
+                room -= count
+            if room == 0:
+                break
+        crops = [_crops(item.block)[start : start + count] for item, start, count in taken]
+        features = self._extract(crops[0] if len(crops) == 1 else np.concatenate(crops))
+        self._waiting -= len(features)
+        offset = 0
+        for item, start, count in taken:
+            if item.features is None:
+                item.features = np.empty((len(item.block.fresh), features.shape[1]), features.dtype)
+            item.features[start : start + count] = features[offset : offset + count]
+            item.done += count
+            offset += count
+
+    def _whole(self) -> Iterator[Block]:
+        while self._in_hand and self._in_hand[0].done == len(self._in_hand[0].block.fresh):
+            item = self._in_hand.popleft()
+            yield with_features(item.block, item.features)
+
+
+def _crops(block: Block) -> np.ndarray:
+    assert block.fresh.crops is not None  # CropFaces makes them
+    return block.fresh.crops
+
+
+def with_features(block: Block, features: np.ndarray | None) -> Block:
+    """Returns the block with the faces just computed joined to those from the cache, in order."""
+    known = block.faces
+    if features is not None:
+        fresh = replace(block.fresh, crops=None, features=features)
+        known = fresh if known.features is None or len(known) == 0 else _joined(known, fresh)
+    return replace(block, faces=in_order(known), fresh=no_faces())
+
+
+def _joined(a: Faces, b: Faces) -> Faces:
+    assert a.features is not None and b.features is not None
+    return Faces(
+        image=np.concatenate([a.image, b.image]),
+        box=np.concatenate([a.box, b.box]),
+        score=np.concatenate([a.score, b.score]),
+        features=np.concatenate([a.features, b.features]),
+    )
+
+
+def in_order(faces: Faces) -> Faces:
+    """Returns the faces by image row, then score (descending), y, x."""
+    if len(faces) == 0:
+        return faces
+    within = order_faces(faces.box, faces.score)
+    order = within[np.argsort(faces.image[within], kind="stable")]
+    return take(faces, order)
+
+
+def take(faces: Faces, rows: np.ndarray) -> Faces:
+    """Returns the faces of these rows."""
+    return Faces(
+        image=faces.image[rows],
+        box=faces.box[rows],
+        score=faces.score[rows],
+        features=None if faces.features is None else faces.features[rows],
+        probabilities=None if faces.probabilities is None else faces.probabilities[rows],
+    )
+
+
+def contents_to_keep(block: Block) -> Contents | None:
+    """Returns what this block adds to the cache: results of images that were computed here, once per content.
+
+    Faults of reading are not of the content, so they are not kept.
+    """
+    firsts = block.same_as == np.arange(len(block))
+    computed = [
+        s is not None and (r is None or r.stage is Stage.DECODE)
+        for s, r in zip(block.status, block.reason, strict=True)
+    ]
+    rows = np.flatnonzero(firsts & ~block.cached & np.asarray(computed, bool))
+    if len(rows) == 0:
+        return None
+    new_row = np.full(len(block), -1, np.int32)
+    new_row[rows] = np.arange(len(rows), dtype=np.int32)
+    faces = take(block.faces, np.flatnonzero(new_row[block.faces.image] >= 0))
+    features = faces.features if faces.features is not None else np.zeros((0, 0), np.float16)
+    listed = rows.tolist()
+    return Contents(
+        digest=block.digests[rows],
+        width=block.width[rows],
+        height=block.height[rows],
+        status=np.asarray([str(block.status[r]) for r in listed], object),
+        reason=np.asarray([str(block.reason[r] or "") for r in listed], object),
+        face_image=new_row[faces.image],
+        box=faces.box,
+        score=faces.score,
+        features=features,
+        names=tuple(block.ids[r] for r in listed),
+        labels=tuple(block.labels[r] for r in listed),
+    )
+
+
+def copy_to_same(block: Block) -> Block:
+    """Returns the block with the results of each content copied to every row that holds the same bytes."""
+    copies = np.flatnonzero(block.same_as != np.arange(len(block)))
+    if len(copies) == 0:
+        return block
+    width, height, cached = (column[block.same_as] for column in (block.width, block.height, block.cached))
+    status = tuple(block.status[i] for i in block.same_as.tolist())
+    reason = tuple(block.reason[i] for i in block.same_as.tolist())
+    rows, images = [np.arange(len(block.faces))], [block.faces.image]
+    for copy in copies.tolist():
+        own = np.flatnonzero(block.faces.image == block.same_as[copy])
+        rows.append(own)
+        images.append(np.full(len(own), copy, np.int32))
+    faces = replace(take(block.faces, np.concatenate(rows)), image=np.concatenate(images))
+    order = np.argsort(faces.image, kind="stable")
+    return replace(
+        block,
+        width=width,
+        height=height,
+        cached=cached,
+        status=status,
+        reason=reason,
+        faces=take(faces, order),
+    )
+
+
+class ExtractFeatures(beam.DoFn):
+    """Feeds the process's device; writes a cache segment a block behind it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._cache = FeatureCache.create(self._job.cache, self._job.fingerprint_json)
+        self._device: Device | None = None
+        self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
+        self._behind: Ahead[Block, Block] = single(self._keep, depth=SEGMENTS_BEHIND)
+
+    def teardown(self) -> None:
+        self._behind.close()
+
+    def process(self, block: Block) -> Iterator[Block]:
+        for whole in self._batches.put(block):
+            yield from self._behind.put(whole)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for whole in self._batches.drain():
+            for block in self._behind.put(whole):
+                yield GlobalWindows.windowed_value(block)
+        for block in self._behind.drain():
+            yield GlobalWindows.windowed_value(block)
+
+    def _extract(self, crops: np.ndarray) -> np.ndarray:
+        check()
+        if self._device is None:  # built by the first crop: a fully cached run loads no engine
+            self._device = get_device(self._job.features)
+            TALLY.add_devices(self._device.device_names())
+        with TALLY.clock("device"):
+            return self._device.features(crops)
+
+    def _keep(self, block: Block) -> Block:
+        with TALLY.clock("cache"):
+            contents = contents_to_keep(block)
+            if contents is not None:
+                self._cache.add(contents)
+            return copy_to_same(block)

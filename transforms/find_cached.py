@@ -1,0 +1,82 @@
+"""Fills in what the feature cache knows of a block's images, by the digest of their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import apache_beam as beam
+import numpy as np
+
+from transforms.block import Block, Faces
+from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.records import Reason, Status
+from transforms.job import Job
+from transforms.tally import TALLY
+
+
+def find_cached(block: Block, cache: FeatureCache) -> Block:
+    """Returns the block with status, size, faces and features of the images that the cache holds."""
+    wanted = np.flatnonzero(_undecided(block))
+    if len(wanted) == 0:
+        return block
+    hit, contents = cache.lookup(block.digests[wanted])
+    return apply_contents(block, wanted[hit], contents)
+
+
+def apply_contents(block: Block, rows: np.ndarray, contents: Contents) -> Block:
+    """Returns the block with what is known of `rows` (one row of `contents` each) filled in.
+
+    Data of images that are known are dropped: they are not decoded again.
+    """
+    if len(rows) == 0:
+        return block
+    width, height, cached = block.width.copy(), block.height.copy(), block.cached.copy()
+    width[rows], height[rows], cached[rows] = contents.width, contents.height, True
+    status, reason, data = list(block.status), list(block.reason), list(block.data)
+    for row, known, why in zip(rows.tolist(), contents.status, contents.reason, strict=True):
+        status[row], reason[row], data[row] = Status(known), Reason(why) if why else None, None
+    faces = Faces(
+        image=rows[contents.face_image].astype(np.int32),
+        box=contents.box,
+        score=contents.score,
+        features=contents.features,
+    )
+    return replace(
+        block,
+        width=width,
+        height=height,
+        cached=cached,
+        status=tuple(status),
+        reason=tuple(reason),
+        data=tuple(data),
+        faces=faces,
+    )
+
+
+def _undecided(block: Block) -> np.ndarray:
+    """(n,) bool: first of its bytes in the block, and not rejected while reading."""
+    firsts = block.same_as == np.arange(len(block))
+    return firsts & np.asarray([s is None for s in block.status], bool)
+
+
+class FindCached(beam.DoFn):
+    """Looks each block up in the cache of the run's features fingerprint."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._cache = FeatureCache.create(self._job.cache, self._job.fingerprint_json)
+        self._damaged = 0
+
+    def process(self, block: Block) -> Iterator[Block]:
+        with TALLY.clock("cache"):
+            found = find_cached(block, self._cache)
+        self._tell_damage()
+        yield found
+
+    def _tell_damage(self) -> None:
+        met = len(self._cache.damaged)
+        TALLY.add_damaged(met - self._damaged)
+        self._damaged = met

@@ -1,0 +1,171 @@
+"""The last stage: refuses a run with too many rejections, merges the parts, and writes `run.json`, last of all.
+
+Inside the graph and idempotent, so that a runner may do it twice. The merge itself is `merge_parts.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+import pyarrow.compute as pc
+
+from transforms.block import PartInfo
+from transforms.formats.parts import DamagedPart, part_info, read_part
+from transforms.formats.publish import publish
+from transforms.formats.records import Status
+from transforms.formats.submission import Sample, SubmissionError, SubmissionRules, read_sample
+from transforms.merge_parts import MergeResult, merge_parts
+from transforms.storage import open_file
+from transforms.tally import TALLY, Totals, read_heartbeats
+
+
+class RunStopped(RuntimeError):
+    """The run ends without its last step: a limit was passed or the submission cannot be made. Resumable."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRequest:
+    """What the last stage has to know.
+
+    Attributes:
+        output: folder of the run. `parts`: folder of its parts.
+        classes: of the head.
+        run_fingerprint: digest that every part must carry.
+        rows_per_file: of the final Parquet files.
+        submission: rules of submission.csv; None for none.
+        sample_submission: path of the file to follow, or None.
+        max_rejected: share of images from which the run stops before merging, or None.
+        expected_images: as planned; None where a streamed archive hid its number.
+        started: seconds since the epoch at which the command began.
+        heartbeat: folder of worker processes' totals, "" when they share this process.
+        record: what of `run.json` is known beforehand.
+    """
+
+    output: str
+    parts: str
+    classes: tuple[str, ...]
+    run_fingerprint: str
+    rows_per_file: int
+    submission: SubmissionRules | None
+    sample_submission: str | None
+    max_rejected: float | None
+    expected_images: int | None
+    started: float
+    heartbeat: str
+    record: dict[str, Any]
+
+
+class FinishRun(beam.DoFn):
+    """Runs once, when every part stands; yields the counts."""
+
+    def process(self, request: MergeRequest, finished: Iterable[PartInfo]) -> Iterator[dict[str, int]]:
+        for _ in finished:  # waiting for the side input is the point: the parts themselves are on disk
+            pass
+        yield finish_run(request)
+
+
+def finish_run(request: MergeRequest) -> dict[str, int]:
+    """Merges all parts of the run and writes `run.json`; returns its counts.
+
+    Raises:
+        RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
+        AccountError: images are missing. StorageError: the output cannot be written.
+    """
+    names = sorted(name for name in os.listdir(request.parts) if name.endswith(".parquet"))
+    paths = [os.path.join(request.parts, name) for name in names]
+    hits = 0
+    for path in paths:
+        info = part_info(path)
+        if info.run_fingerprint != request.run_fingerprint:
+            raise DamagedPart(f"{path} belongs to another run; remove it, and the same command does its block again")
+        hits += info.hits
+    _refuse_rejected(request.max_rejected, paths)
+    with TALLY.clock("merge"):
+        result = _merge(request, paths)
+    _write_record(request, result, hits)
+    return result.counts
+
+
+def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
+    if limit is None:
+        return
+    images = rejected = 0
+    for path in paths:
+        status = read_part(path)["status"]
+        images += len(status)
+        rejected += pc.sum(pc.equal(status, Status.REJECTED.value)).as_py() or 0
+    if images and rejected / images > limit:
+        raise RunStopped(
+            f"{rejected:,} of {images:,} images were rejected, more than --max-rejected {limit:g}; nothing was merged: "
+            "raise the limit, or mend the input"
+        )
+
+
+def _merge(request: MergeRequest, paths: list[str]) -> MergeResult:
+    try:
+        return merge_parts(
+            paths,
+            request.output,
+            classes=request.classes,
+            rows_per_file=request.rows_per_file,
+            submission=request.submission,
+            sample=_sample(request),
+            expected_images=request.expected_images,
+        )
+    except SubmissionError as error:
+        raise RunStopped(f"{error}; predictions/ and images/ are written") from error
+
+
+def _sample(request: MergeRequest) -> Sample | None:
+    if request.submission is None or request.sample_submission is None:
+        return None
+    with open_file(request.sample_submission) as file:
+        return read_sample(file, classes=request.classes, rules=request.submission, name=request.sample_submission)
+
+
+def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None:
+    totals = TALLY.totals()
+    if request.heartbeat:
+        totals = totals.plus(read_heartbeats(request.heartbeat))
+    counts = result.counts
+    record = {
+        **request.record,
+        "counts": counts,
+        "labels": result.labels,
+        "reasons": result.reasons,
+        "accuracy": {"known": result.known, "correct": result.correct} if result.known else None,
+        "cache": {"hits": hits, "misses": counts["images"] - hits, "damaged": totals.damaged},
+        "device": totals.devices,
+        "seconds": _seconds(request, totals),
+        "parts": [
+            {
+                "path": file.name,
+                "rows": file.rows,
+                "bytes": os.path.getsize(os.path.join(request.output, file.name)),
+                "sha256": file.digest,
+            }
+            for file in result.files
+        ],
+        "submission": None if result.submission is None else asdict(result.submission),
+    }
+    text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+    publish(os.path.join(request.output, "run.json"), lambda file: file.write(text))
+
+
+def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
+    """Returns wall times; the rate counts the blocks behind the first one, which carries the engines' start."""
+    between = totals.last_block_at - totals.first_block_at
+    behind_first = totals.images - totals.images_in_first_block
+    return {
+        "total": time.time() - request.started,
+        "to_first_block": max(0.0, totals.first_block_at - request.started) if totals.first_block_at else None,
+        "first_to_last_block": between,
+        "images_per_s": behind_first / between if between > 0 and behind_first > 0 else None,
+        "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},
+    }

@@ -1,0 +1,301 @@
+"""Part files: the finished rows of one block as Parquet, sorted, an image a row with its faces nested.
+
+Working files of a run, read again by the merge and by a run that goes on. Their bytes are checked when they
+are read: a flipped bit is silent in Parquet without page checksums, and the footer has a checksum of ours.
+Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge_parts.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.formats.publish import publish_file, storage_error
+from transforms.formats.records import FormatError
+
+FORMAT_VERSION = 1
+GROUP_BYTES = 512 * 2**10  # of a row group in memory: sixty inputs of a merge hold 30 MB, however crowded the photos
+
+_INFO, _CHECKSUM = b"part", b"part_crc32"
+
+
+class DamagedPart(FormatError):
+    """A part cannot be read, or is not what its footer says; remove it and its block is done again.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class PartMetadata:
+    """What the footer of a part says.
+
+    Attributes:
+        block_key: of the block it was made from, "" for a file of the merge.
+        run_fingerprint: of the settings it was made with, "" for a file of the merge.
+        first_id, last_id: range of image ids inside, "" when it is empty.
+        images, faces: rows.
+        hits: images whose results came from the cache.
+    """
+
+    block_key: str
+    run_fingerprint: str
+    first_id: str
+    last_id: str
+    images: int
+    faces: int
+    hits: int
+
+
+def text_array(values: Sequence[str | None]) -> pa.Array:
+    """Returns a string array. What is no Unicode (a file name of stray bytes) is kept as `\\udcff` in plain letters."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([None if v is None else storable(v) for v in values], pa.string())
+
+
+def storable(text: str) -> str:
+    """Returns the text as it is stored: itself, unless it holds surrogates, which UTF-8 cannot carry."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def faces_type(classes: int) -> pa.ListType:
+    """Returns the type of the column `faces`: a list of structs, `p` holding a probability a class."""
+    probabilities = pa.list_(pa.field("element", pa.float64(), nullable=False), classes)
+    fields = [pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")]
+    fields += [
+        pa.field("detection_score", pa.float32(), nullable=False),
+        pa.field("label_index", pa.int32(), nullable=False),
+        pa.field("confidence", pa.float64(), nullable=False),
+        pa.field("p", probabilities, nullable=False),
+    ]
+    return pa.list_(pa.field("element", pa.struct(fields), nullable=False))
+
+
+@functools.cache
+def part_schema(classes: int) -> pa.Schema:
+    """Returns the columns of a part for a head of so many classes."""
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False),
+            pa.field("position", pa.int64(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("digest", pa.binary(32)),
+            pa.field("bytes", pa.int64(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("stage", pa.string()),
+            pa.field("reason", pa.string()),
+            pa.field("true_label", pa.string()),
+            pa.field("cached", pa.bool_(), nullable=False),
+            pa.field("faces", faces_type(classes), nullable=False),
+        ]
+    )
+
+
+def write_part(path: str, table: pa.Table, metadata: PartMetadata) -> None:
+    """Writes a part under its final name, whole or not at all. Equal rows and metadata give equal bytes.
+
+    Args:
+        table: rows of `part_schema`, sorted by image id (UTF-8 bytes), then position.
+
+    Raises:
+        StorageError: disk full, or no permission.
+    """
+    with publish_file(path) as temporary:
+        write_part_file(temporary, [table], table.schema, metadata)
+
+
+def write_part_file(path: str, tables: Sequence[pa.Table], schema: pa.Schema, metadata: PartMetadata) -> None:
+    """Writes rows to `path` itself; `write_part` for a file that others may see."""
+    with part_writer(path, schema) as writer:
+        for table in tables:
+            write_rows(writer, table)
+        close_part(writer, metadata)
+
+
+def part_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
+    """Returns an open writer of a part; end it with `close_part`."""
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
+    )
+
+
+def write_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    """Writes sorted rows in row groups of at most about `GROUP_BYTES`."""
+    if table.num_rows:
+        writer.write_table(table, row_group_size=max(1, table.num_rows * GROUP_BYTES // max(table.nbytes, 1)))
+
+
+def close_part(writer: pq.ParquetWriter, metadata: PartMetadata) -> None:
+    """Writes the footer."""
+    text = json.dumps({"version": FORMAT_VERSION, **asdict(metadata)}, sort_keys=True).encode()
+    writer.add_key_value_metadata({_INFO: text, _CHECKSUM: b"%08x" % zlib.crc32(text)})
+    writer.close()
+
+
+def part_info(path: str) -> PartMetadata:
+    """Returns what the footer says, without reading rows.
+
+    Raises:
+        DamagedPart: it is missing, cut short, of another version, or no part.
+        StorageError: it cannot be reached.
+    """
+    with _named_damage(path), _opened(path) as file:
+        _schema(file, path)
+        return _info(file, path)
+
+
+def read_part(path: str) -> pa.Table:
+    """Returns all rows of a part, checked.
+
+    Raises:
+        DamagedPart, StorageError: as for `part_info`; also when a page's checksum fails.
+    """
+    with PartReader(path) as reader:
+        tables = list(reader)
+        return pa.concat_tables([reader.schema.empty_table(), *tables]).combine_chunks()
+
+
+class PartReader:
+    """An open part: iterating gives its rows, a table a row group, checked.
+
+    Attributes:
+        info: what the footer says.
+        schema: of the tables.
+        groups_left: row groups not read yet.
+
+    Raises:
+        DamagedPart, StorageError: when opened, and while iterating.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with _named_damage(path):
+            self._file = _opened(path)
+            try:
+                self.info = _info(self._file, path)
+                self.schema = _schema(self._file, path)
+            except BaseException:
+                self._file.close()
+                raise
+        self._groups = self._file.num_row_groups
+        self.groups_left = self._groups
+        self._faces = self._hits = 0
+        self._last_id = ""
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self
+
+    def __next__(self) -> pa.Table:
+        if self.groups_left == 0:
+            raise StopIteration
+        with _named_damage(self.path):
+            table = self._file.read_row_group(self._groups - self.groups_left, use_threads=False)
+        self.groups_left -= 1
+        table = table.replace_schema_metadata(None).combine_chunks()
+        self._check(table)
+        return table
+
+    def _check(self, table: pa.Table) -> None:
+        """Rows must be in order, and in the end be those that the footer counts."""
+        ids = pa.concat_arrays([pa.array([self._last_id], pa.string()), *table["image_id"].chunks])
+        first = self.groups_left + 1 == self._groups
+        fits = len(ids) > 1 and pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py()
+        fits = fits and not (first and ids[1].as_py() != self.info.first_id)
+        self._last_id = ids[-1].as_py()
+        self._faces += pc.sum(pc.list_value_length(table["faces"])).as_py() or 0
+        self._hits += pc.sum(table["cached"]).as_py() or 0
+        if self.groups_left == 0:
+            read = (self._last_id, self._faces, self._hits)
+            fits = fits and read == (self.info.last_id, self.info.faces, self.info.hits)
+        if not fits:
+            raise _damaged(self.path, "its rows are not those that its footer counts")
+
+    def __enter__(self) -> PartReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing."""
+        self._file.close()
+
+
+def _opened(path: str) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+
+
+def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
+    footer = file.metadata.metadata or {}
+    text = footer.get(_INFO)
+    if text is None:
+        raise DamagedPart(f"{path} is no part of a run; remove it, then give the same command again", path=path)
+    if footer.get(_CHECKSUM) != b"%08x" % zlib.crc32(text):
+        raise _damaged(path, "its footer does not match its checksum")
+    fields = json.loads(text)
+    version = fields.pop("version")
+    if version != FORMAT_VERSION:
+        raise _damaged(path, f"it has version {version} of the format, not {FORMAT_VERSION}")
+    info = PartMetadata(**fields)
+    if file.metadata.num_rows != info.images:
+        raise _damaged(path, f"it holds {file.metadata.num_rows} rows, not {info.images}")
+    return info
+
+
+def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
+    """Returns the columns, which no checksum of Parquet covers: they must be those of a part."""
+    schema = file.schema_arrow.remove_metadata()
+    if "faces" not in schema.names or schema != part_schema(classes_of(schema)):
+        raise _damaged(path, "its columns are not those of a part")
+    return schema
+
+
+def classes_of(schema: pa.Schema) -> int:
+    """Returns of how many classes the probabilities in a part are."""
+    probabilities = next(field for field in schema.field("faces").type.value_type if field.name == "p")
+    return int(probabilities.type.list_size)
+
+
+def _damaged(path: str, fault: str) -> DamagedPart:
+    return DamagedPart(
+        f"part {path} is damaged ({fault}); remove it, then give the same command again to redo its block", path=path
+    )
+
+
+@contextlib.contextmanager
+def _named_damage(path: str) -> Iterator[None]:
+    """Tells faults of the content from faults of the storage, which Arrow raises with an error number."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _damaged(path, "it is missing") from error
+    except OSError as error:
+        if error.errno:
+            raise storage_error("read", path, error) from error
+        raise _damaged(path, _first_line(error)) from error
+    except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise _damaged(path, _first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

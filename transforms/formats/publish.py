@@ -1,0 +1,241 @@
+"""Puts finished files in place, so that nothing half-written ever stands under a final name.
+
+A file is written under a temporary name in the same folder, flushed to the disk and renamed. For an object
+store it is written locally and handed to an `upload` that the caller brings.
+Not here: what is inside the files, and the object stores themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import itertools
+import os
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+__all__ = [
+    "StorageError",
+    "Upload",
+    "is_remote",
+    "is_temporary",
+    "publish",
+    "publish_file",
+    "remove_leftovers",
+    "storage_error",
+]
+
+Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is whole
+
+FOREIGN_LEFTOVER_S = 86_400  # no single file takes a day to write: after that its writer elsewhere is dead
+MAX_NAME_BYTES = 255  # of one path component, on every file system in common use
+
+_CURES = {
+    errno.ENOSPC: "free space there or choose another folder",
+    errno.EDQUOT: "raise the quota or choose another folder",
+    errno.EACCES: "get permission for it or choose another folder",
+    errno.EPERM: "get permission for it or choose another folder",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.ENOENT: "make sure that its folder exists",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+_OTHER_CURE = "check that storage, then give the same command again"
+_LEFTOVER = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9]+\.tmp\Z", re.ASCII)
+
+_serials = itertools.count()
+_in_flight: set[str] = set()  # temporary names this process is writing now, by absolute path
+
+
+class StorageError(OSError):
+    """Storage failed, not the content: a full disk, a missing permission, a time-out. One line with path and cure.
+
+    Attributes:
+        errno: the number of the underlying error, or None.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+def storage_error(action: str, path: str, error: OSError) -> StorageError:
+    """Returns the one-line error for a failed `action` ("read", "write") on `path`; raise it `from error`."""
+    what = " ".join((error.strerror or str(error) or type(error).__name__).split())
+    cure = _CURES.get(error.errno or 0, _OTHER_CURE)
+    return StorageError(error.errno, f"cannot {action} {path}: {what}; {cure}")
+
+
+def is_remote(path: str) -> bool:
+    """Returns True for a path with a scheme (`gs://…`), which no plain file operation can reach."""
+    return "://" in path
+
+
+def publish(
+    path: str, write: Callable[[BinaryIO], object], *, upload: Upload | None = None, sync_folder: bool = False
+) -> None:
+    """Writes one file so that `path` is either absent, its old self, or whole.
+
+    Args:
+        path: the final name; an existing file is replaced.
+        write: writes all bytes to the open file it is given.
+        upload: copies a local file to a remote path; needed where `path` has a scheme.
+        sync_folder: True to flush the folder too, so that the name itself outlives a power cut.
+
+    Raises:
+        StorageError: the disk is full, the folder is missing or forbidden; nothing is left behind.
+    """
+    with publish_file(path, upload=upload, sync_folder=sync_folder) as temporary, open(temporary, "wb") as file:
+        write(file)
+
+
+@contextlib.contextmanager
+def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool = False) -> Iterator[str]:
+    """Yields a local path to write to, and publishes what stands there as `path` when the block ends well.
+
+    For libraries that want a path. Whatever the block opened must be closed when it ends. If the block
+    raises, the temporary file is removed and `path` stays as it was. Arguments and errors as for `publish`.
+    """
+    if is_remote(path) and upload is None:
+        raise ValueError(f"{path} is not local: publishing there needs an upload function")
+    temporary = _temporary_name(path)
+    try:
+        with _being_written(temporary), _named_faults(path, temporary):
+            yield temporary
+            _flush(temporary)
+            if upload is not None and is_remote(path):
+                upload(temporary, path)
+            else:
+                os.replace(temporary, path)
+                if sync_folder:
+                    _flush_folder(os.path.dirname(path) or ".")
+    finally:
+        with contextlib.suppress(OSError):  # gone after the rename; where it cannot go, it is found by its name later
+            os.unlink(temporary)
+
+
+def remove_leftovers(folder: str) -> list[str]:
+    """Removes temporary files that killed writers left in `folder`, and returns their names, sorted.
+
+    Removed are files of this module's making only, and of these: those whose process on this machine has
+    ended or was an earlier one with our own number, and those of other machines that are older than a day.
+    What a living process writes is left alone, so two runs may share the folder.
+
+    Raises:
+        StorageError: the folder exists but cannot be read or changed.
+    """
+    removed = []
+    try:
+        names = sorted(os.listdir(folder))
+        for name in names:
+            if _is_stale(os.path.join(folder, name)):
+                with contextlib.suppress(FileNotFoundError):  # another run cleans up at the same moment
+                    os.unlink(os.path.join(folder, name))
+                    removed.append(name)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise storage_error("clean up", folder, error) from error
+    return removed
+
+
+def is_temporary(name: str) -> bool:
+    """Returns True if `name` is one that `publish` writes under."""
+    return _LEFTOVER.search(name) is not None
+
+
+def _temporary_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    if is_remote(path):
+        folder = tempfile.gettempdir()
+    suffix = f".{_place()}-{os.getpid()}-{next(_serials)}.tmp"  # the serial keeps threads apart
+    return os.path.join(folder, _shortened(name, MAX_NAME_BYTES - len(suffix)) + suffix)
+
+
+def _shortened(name: str, limit: int) -> str:
+    raw = os.fsencode(name)
+    return name if len(raw) <= limit else hashlib.sha256(raw).hexdigest()[:32]
+
+
+@functools.cache
+def _place() -> str:
+    """Names what process numbers are unique in: this machine, and the container where there is one."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        namespace = ""
+    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _being_written(temporary: str) -> Iterator[None]:
+    name = os.path.abspath(temporary)
+    _in_flight.add(name)  # a set's add, discard and `in` are atomic; a lock could be held across a fork
+    try:
+        yield
+    finally:
+        _in_flight.discard(name)
+
+
+@contextlib.contextmanager
+def _named_faults(path: str, temporary: str) -> Iterator[None]:
+    """Turns storage faults of this file into one line; those of other files (a producer's input) pass unchanged."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.filename not in (None, path, temporary, os.path.dirname(path)):
+            raise
+        raise storage_error("write", path, error) from error
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: str) -> None:
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network file systems cannot
+            raise
+
+
+def _is_stale(path: str) -> bool:
+    found = _LEFTOVER.search(os.path.basename(path))
+    if found is None:
+        return False
+    if found["place"] != _place():
+        return _age_s(path) > FOREIGN_LEFTOVER_S
+    pid = int(found["pid"])
+    if pid == os.getpid():
+        return os.path.abspath(path) not in _in_flight
+    return not _is_alive(pid)
+
+
+def _age_s(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is not a question
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

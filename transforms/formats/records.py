@@ -1,0 +1,150 @@
+"""The words in which every file format speaks of images: what became of one, where one lies, what was read.
+
+Not here: the block that travels through the graph (`transforms/block.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO, Protocol
+
+
+class Status(StrEnum):
+    """What became of an image. Every image that was planned ends with exactly one."""
+
+    LABELLED = "labelled"
+    NO_FACE = "no_face"
+    REJECTED = "rejected"
+    DUPLICATE = "duplicate"
+
+
+class Stage(StrEnum):
+    """Where an image was rejected."""
+
+    READ = "read"
+    DECODE = "decode"
+    MERGE = "merge"
+
+
+class Reason(StrEnum):
+    """Why an image was rejected. Values are stored in the cache and in the output: never rename one."""
+
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    NOT_AN_IMAGE = "not_an_image"
+    UNDECODABLE = "undecodable"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_MANY_BYTES = "too_many_bytes"
+    TOO_SMALL = "too_small"
+    UNSAFE_NAME = "unsafe_name"
+    NOT_A_FILE = "not_a_file"
+    UNSUPPORTED_COMPRESSION = "unsupported_compression"
+    DAMAGED_ARCHIVE = "damaged_archive"
+    DAMAGED_MEMBER = "damaged_member"
+    DUPLICATE_ID = "duplicate_id"
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that finds this fault."""
+        if self is Reason.DUPLICATE_ID:
+            return Stage.MERGE
+        return Stage.DECODE if self in _FOUND_WHILE_DECODING else Stage.READ
+
+
+_FOUND_WHILE_DECODING = frozenset(
+    {
+        Reason.EMPTY,
+        Reason.TRUNCATED,
+        Reason.NOT_AN_IMAGE,
+        Reason.UNDECODABLE,
+        Reason.TOO_MANY_PIXELS,
+        Reason.TOO_SMALL,
+    }
+)
+
+
+class FormatError(Exception):
+    """A file cannot be used as the format it claims to be; the message names file, fault and cure."""
+
+
+class RejectedContent(Exception):
+    """The bytes of one image cannot be used. Contained: it costs the image its label and nothing else.
+
+    Attributes:
+        reason: what is wrong.
+        width, height: pixels of the upright image where the header still told, else 0.
+    """
+
+    def __init__(self, reason: Reason, *, width: int = 0, height: int = 0) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.width = width
+        self.height = height
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a member may cost before it is opened."""
+
+    max_image_bytes: int = 256 * 2**20  # after decompression
+    max_pixels: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one image of a shard lies, as found by listing, without reading the image.
+
+    Attributes:
+        name: below the shard, with `/`; "" where the format tells it only when the image is read.
+        where: the format's own reference (byte offsets, row numbers).
+        size: encoded bytes, or -1 where unknown before reading.
+        label: the class the format states, or None.
+        reason: why the image cannot be read, where listing already shows it.
+    """
+
+    name: str
+    where: tuple[int, ...]
+    size: int
+    label: str | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image as read: its encoded bytes, or the reason why there are none.
+
+    A damaged archive ends with one member whose reason is `DAMAGED_ARCHIVE`.
+    """
+
+    name: str
+    data: bytes | None
+    label: str | None = None
+    reason: Reason | None = None
+
+
+class ShardFormat(Protocol):
+    """A file that holds many images.
+
+    Attributes:
+        name: the format's word.
+        suffixes: lower-case endings it is recognised by.
+        sought: True if members can be listed and then read in any order; False if it can only be streamed.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    sought: bool
+
+    def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
+        """Yields the members in the file's order (only if `sought`)."""
+        ...
+
+    def read(self, file: BinaryIO, entries: Sequence[Entry], limits: Limits) -> Iterator[Member]:
+        """Yields one member for each of `entries`, in their order (only if `sought`)."""
+        ...
+
+    def stream(self, file: BinaryIO, limits: Limits) -> Iterator[Member]:
+        """Yields all members from first to last, reading forward only."""
+        ...

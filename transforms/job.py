@@ -1,0 +1,47 @@
+"""What every stage of one run has to know: small, frozen, picklable settings, made once from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.detectors import DetectorSettings
+from models.device import FeatureSettings
+from transforms.formats.records import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The settings of a run as the stages see them.
+
+    Attributes:
+        parts: folder of the finished parts.
+        cache: root of the feature cache.
+        fingerprint_json: canonical JSON that the features fingerprint is the digest of.
+        run_fingerprint: digest of all that decides the output.
+        detector, features, limits: settings of the stages.
+        margin: context around a face, as a share of the box's side, on each side.
+        smallest_side: pixels; an image with a smaller side is rejected as too small.
+        channels: of the crops, 1 grey or 3 RGB.
+        head: folder or file of the head; "" when features are filled and nothing is labelled.
+        threads: of each pool that works ahead of the device.
+        block_images, block_bytes: how streamed archives are cut.
+        heartbeat: folder for workers' totals, "" when workers share this process.
+        known_labels: labels of the input that count as classes; None keeps all of them.
+    """
+
+    parts: str
+    cache: str
+    fingerprint_json: str
+    run_fingerprint: str
+    detector: DetectorSettings
+    features: FeatureSettings
+    limits: Limits
+    margin: float
+    smallest_side: int
+    channels: int
+    head: str
+    threads: int
+    block_images: int
+    block_bytes: int
+    heartbeat: str = ""
+    known_labels: tuple[str, ...] | None = None

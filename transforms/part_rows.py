@@ -1,0 +1,125 @@
+"""A finished block as the rows of its part: sorted images with their faces nested, built from whole columns.
+
+Not here: the file (`formats/parts.py`), publishing it (`write_parts.py`), and joining parts (`merge_parts.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.block import Block, Faces, PartInfo, Status
+from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
+
+
+def part_table(block: Block, *, classes: Sequence[str], known_labels: Collection[str] | None = None) -> pa.Table:
+    """Returns the rows of a block's part, sorted by image id (UTF-8 bytes), then position.
+
+    Args:
+        classes: of the head, in the order of the probabilities' columns.
+        known_labels: labels of the input that count as classes, others become null; None keeps all.
+
+    Raises:
+        ValueError: an image is undecided, or its status and its faces contradict each other.
+    """
+    ids = [storable(name) for name in block.ids]
+    order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.intp)  # stable: positions rise within an id
+    rows = order.tolist()
+    status = [block.status[row] for row in rows]
+    reasons = [block.reason[row] for row in rows]
+    labels = [block.labels[row] for row in rows]
+    counts, faces = _faces_column(block.faces, order, len(classes))
+    _check_outcomes(block, order, counts)
+    columns = [
+        pa.array([ids[row] for row in rows], pa.string()),
+        pa.array(block.position + order.astype(np.int64)),
+        text_array([block.sources[row] for row in rows]),
+        _digest_column(block.digests[order]),
+        pa.array(block.sizes[order].astype(np.int64, copy=False)),
+        pa.array(block.width[order].astype(np.int32, copy=False)),
+        pa.array(block.height[order].astype(np.int32, copy=False)),
+        pa.array([None if s is None else s.value for s in status], pa.string()),
+        pa.array([None if r is None else r.stage.value for r in reasons], pa.string()),
+        pa.array([None if r is None else r.value for r in reasons], pa.string()),
+        text_array([name if known_labels is None or name in known_labels else None for name in labels]),
+        pa.array(block.cached[order].astype(bool, copy=False)),
+        faces,
+    ]
+    return pa.Table.from_arrays(columns, schema=part_schema(len(classes)))
+
+
+def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:
+    """Returns what travels on behind the part that holds `table`."""
+    ids = table["image_id"]
+    return PartInfo(
+        name=name,
+        first_id=ids[0].as_py() if len(ids) else "",
+        last_id=ids[-1].as_py() if len(ids) else "",
+        images=table.num_rows,
+        faces=pc.sum(pc.list_value_length(table["faces"])).as_py() or 0,
+        hits=pc.sum(table["cached"]).as_py() or 0,
+        reused=reused,
+    )
+
+
+def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> PartMetadata:
+    """Returns what the part's footer says."""
+    return PartMetadata(
+        block_key=block_key,
+        run_fingerprint=run_fingerprint,
+        first_id=info.first_id,
+        last_id=info.last_id,
+        images=info.images,
+        faces=info.faces,
+        hits=info.hits,
+    )
+
+
+def _faces_column(faces: Faces, order: np.ndarray, classes: int) -> tuple[np.ndarray, pa.Array]:
+    """Returns (n,) faces of each sorted row, and the nested column."""
+    if len(faces) and faces.probabilities is None:
+        raise ValueError("faces have no probabilities: a part is written behind the head")
+    p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
+    if p.shape != (len(faces), classes) or not np.isfinite(p).all():
+        raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order))
+    row = place[faces.image]
+    counts = np.bincount(row, minlength=len(order))
+    chosen = np.argsort(row, kind="stable")  # the order of an image's faces stays
+    box, p = faces.box[chosen].astype(np.int32, copy=False), np.ascontiguousarray(p[chosen], np.float64)
+    index = p.argmax(axis=1) if len(p) else np.zeros(0, np.intp)
+    kind = faces_type(classes)
+    values = [pa.array(np.ascontiguousarray(box[:, column])) for column in range(4)]
+    values += [
+        pa.array(faces.score[chosen].astype(np.float32, copy=False)),
+        pa.array(index.astype(np.int32)),
+        pa.array(p[np.arange(len(p)), index]),
+        pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
+    ]
+    structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return counts, pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
+
+
+def _check_outcomes(block: Block, order: np.ndarray, counts: np.ndarray) -> None:
+    """An image is labelled if and only if it has a face, and rejected if and only if there is a reason."""
+    for row, count in zip(order.tolist(), counts.tolist(), strict=True):
+        status, reason = block.status[row], block.reason[row]
+        if (
+            status is None
+            or (status is Status.LABELLED) != (count > 0)
+            or (status is Status.REJECTED) != (reason is not None)
+        ):
+            raise ValueError(f"image {block.ids[row]!r} of block {block.key}: {status}, {reason}, {count} faces")
+
+
+def _digest_column(digests: np.ndarray) -> pa.Array:
+    """Returns (n,) binary(32), null where the digest is all zeros: there were no bytes."""
+    present = digests.any(axis=1)
+    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    values = pa.py_buffer(np.ascontiguousarray(digests, np.uint8).tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(digests), [validity, values])

@@ -1,0 +1,225 @@
+"""From a line of the plan to a block with bytes and digests; the stage of the graph that touches users' files.
+
+Not here: deciding what belongs to which block (`pipeline/plan.py`), decoding (`crop_faces.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+
+from transforms.ahead import Ahead, single
+from transforms.block import Block, BlockRef
+from transforms.formats.loose_files import text_of
+from transforms.formats.records import Entry, Limits, Member, Reason, Status
+from transforms.formats.shards import format_named
+from transforms.job import Job
+from transforms.stopping import check
+from transforms.storage import open_file, read_file
+from transforms.tally import TALLY
+
+LOOSE = "loose"
+BLOCKS_AHEAD = 2  # blocks whose bytes wait for the next stage
+STREAM_MARK = "-"  # between the key of a streamed archive and the number of a block of it
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBlock:
+    """A line of the plan file: some images of one shard, or a whole archive that can only be streamed.
+
+    Attributes:
+        key: names the part; for a stream the start of the names of its parts.
+        kind: name of the format, or `loose`.
+        path: of the shard; for loose files the folder that names hang below, with a final `/`.
+        prefix: what stands before a name in an image id.
+        position: of the first image, in plan order.
+        entries: the images; empty for a stream.
+        streamed: True if the shard has to be read from its start.
+    """
+
+    key: str
+    kind: str
+    path: str
+    prefix: str
+    position: int
+    entries: tuple[Entry, ...] = ()
+    streamed: bool = False
+
+    def to_json(self) -> str:
+        """Returns the block as one line."""
+        rows = [[e.name, list(e.where), e.size, e.label, e.reason] for e in self.entries]
+        head = [self.key, self.kind, self.path, self.prefix, self.position, self.streamed]
+        return json.dumps([head, rows], ensure_ascii=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> PlannedBlock:
+        """Returns the block that `to_json` wrote."""
+        (key, kind, path, prefix, position, streamed), rows = json.loads(line)
+        entries = tuple(
+            Entry(name, tuple(where), size, label, Reason(reason) if reason else None)
+            for name, where, size, label, reason in rows
+        )
+        return cls(key, kind, path, prefix, position, entries, streamed)
+
+
+def planned_block(ref: BlockRef) -> PlannedBlock:
+    """Returns the plan's line that a reference means."""
+    with open_file(ref.plan) as plan:
+        plan.seek(ref.offset)
+        return PlannedBlock.from_json(plan.read(ref.length))
+
+
+def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = None) -> Block:
+    """Returns the block's images with their bytes and digests; faults of content become rejected rows.
+
+    Args:
+        file: the shard, opened; None opens it here (loose files are always opened one by one).
+
+    Raises:
+        InputFault: a planned file is gone or cannot be read.
+    """
+    if planned.kind == LOOSE:
+        members: Iterable[Member] = (_read_loose(planned, entry, limits) for entry in planned.entries)
+        sources = tuple(text_of(os.fsencode(planned.path + entry.name)) for entry in planned.entries)
+        return make_block(planned, list(members), planned.position, sources=sources)
+    shard_format = format_named(planned.kind)
+    if file is not None:
+        return make_block(planned, list(shard_format.read(file, planned.entries, limits)), planned.position)
+    with open_file(planned.path) as opened:
+        return make_block(planned, list(shard_format.read(opened, planned.entries, limits)), planned.position)
+
+
+def stream_blocks(
+    planned: PlannedBlock, limits: Limits, *, block_images: int, block_bytes: int, finished: set[str]
+) -> Iterator[Block]:
+    """Yields the blocks of an archive that can only be streamed, passing over those already finished.
+
+    Args:
+        finished: keys of blocks whose parts stand already.
+    """
+    with open_file(planned.path) as file:
+        members = format_named(planned.kind).stream(file, limits)
+        for index, (start, group) in enumerate(_cut_stream(members, block_images, block_bytes)):
+            key = stream_key(planned.key, index)
+            if key not in finished:
+                yield make_block(planned, group, planned.position + start, key=key)
+
+
+def stream_key(shard_key: str, index: int) -> str:
+    """Returns the key of one block of a streamed archive."""
+    return f"{shard_key}{STREAM_MARK}{index:08d}"
+
+
+def _cut_stream(members: Iterable[Member], images: int, size: int) -> Iterator[tuple[int, list[Member]]]:
+    group: list[Member] = []
+    start = weight = 0
+    for member in members:
+        cost = len(member.data or b"")
+        if group and (len(group) >= images or weight + cost > size):
+            yield start, group
+            start, group, weight = start + len(group), [], 0
+        group.append(member)
+        weight += cost
+    if group:
+        yield start, group
+
+
+def _read_loose(planned: PlannedBlock, entry: Entry, limits: Limits) -> Member:
+    name = text_of(os.fsencode(entry.name))  # file names need not be text, ids are
+    data = read_file(planned.path + entry.name, limits.max_image_bytes)
+    if len(data) > limits.max_image_bytes:
+        return Member(name, None, entry.label, Reason.TOO_MANY_BYTES)
+    return Member(name, data, entry.label)
+
+
+def make_block(
+    planned: PlannedBlock,
+    members: Sequence[Member],
+    position: int,
+    *,
+    key: str | None = None,
+    sources: tuple[str, ...] | None = None,
+) -> Block:
+    """Returns a block of what was read: ids, digests, and which rows hold the same bytes."""
+    count = len(members)
+    digests = np.zeros((count, 32), np.uint8)
+    same_as = np.arange(count, dtype=np.int32)
+    first_with: dict[bytes, int] = {}
+    for row, member in enumerate(members):
+        if member.data is None:
+            continue
+        digest = hashlib.sha256(member.data).digest()
+        digests[row] = np.frombuffer(digest, np.uint8)
+        same_as[row] = first_with.setdefault(digest, row)
+    return Block(
+        key=key or planned.key,
+        position=position,
+        ids=tuple(_image_id(planned.prefix, m) for m in members),
+        sources=sources or (planned.path,) * count,
+        labels=tuple(m.label for m in members),
+        sizes=np.asarray([len(m.data or b"") for m in members], np.int64),
+        digests=digests,
+        data=tuple(m.data for m in members),
+        same_as=same_as,
+        cached=np.zeros(count, bool),
+        width=np.zeros(count, np.int32),
+        height=np.zeros(count, np.int32),
+        status=tuple(None if m.reason is None else Status.REJECTED for m in members),
+        reason=tuple(m.reason for m in members),
+    )
+
+
+def _image_id(prefix: str, member: Member) -> str:
+    """A damaged archive's last row has no name of its own: it carries the archive's."""
+    return (prefix + member.name) if member.name else prefix.rstrip("/")
+
+
+class ReadBlocks(beam.DoFn):
+    """Reads the blocks that references name, a few ahead of the stage behind it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._ahead: Ahead[BlockRef, Block] = single(self._read, depth=BLOCKS_AHEAD)
+        if self._job.heartbeat:
+            TALLY.beat_into(self._job.heartbeat)
+
+    def teardown(self) -> None:
+        self._ahead.close()
+        TALLY.flush()
+
+    def process(self, ref: BlockRef) -> Iterator[Block]:
+        check()
+        planned = planned_block(ref)
+        if planned.streamed:
+            yield from self._ahead.drain()
+            yield from self._stream(planned)
+        else:
+            yield from self._ahead.put(ref)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for block in self._ahead.drain():
+            yield GlobalWindows.windowed_value(block)
+
+    def _read(self, ref: BlockRef) -> Block:
+        with TALLY.clock("read"):
+            return read_block(planned_block(ref), self._job.limits)
+
+    def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
+        finished = {name.removesuffix(".parquet") for name in os.listdir(self._job.parts)}
+        yield from stream_blocks(
+            planned,
+            self._job.limits,
+            block_images=self._job.block_images,
+            block_bytes=self._job.block_bytes,
+            finished=finished,
+        )

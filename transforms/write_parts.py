@@ -1,0 +1,66 @@
+"""One immutable, sorted Parquet part for each finished block, published behind the device.
+
+Not here: what a part looks like (`part_rows.py`, `formats/parts.py`), and joining parts (`merge_parts.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+from models.heads import load_head
+from transforms.ahead import Ahead, single
+from transforms.block import Block, PartInfo, Status
+from transforms.formats.parts import write_part
+from transforms.job import Job
+from transforms.part_rows import part_info_of, part_metadata, part_table
+from transforms.stopping import check
+from transforms.tally import TALLY
+
+PARTS_BEHIND = 2  # parts being written and synced while the device works
+
+
+def write_block(block: Block, parts: str, classes: tuple[str, ...], run_fingerprint: str) -> PartInfo:
+    """Writes the part of a finished block under its final name, whole or not at all; returns what it holds.
+
+    Raises:
+        StorageError: disk full, permission: the run stops and can be resumed.
+    """
+    table = part_table(block, classes=classes)
+    info = part_info_of(table, f"{block.key}.parquet")
+    metadata = part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint)
+    write_part(os.path.join(parts, info.name), table, metadata)
+    return info
+
+
+class WriteParts(beam.DoFn):
+    """Writes blocks in a thread behind the stages before, and passes on what each part holds."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._classes = load_head(self._job.head).classes
+        self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
+
+    def teardown(self) -> None:
+        self._behind.close()
+
+    def process(self, block: Block) -> Iterator[PartInfo]:
+        check()
+        yield from self._behind.put(block)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for info in self._behind.drain():
+            yield GlobalWindows.windowed_value(info)
+
+    def _write(self, block: Block) -> PartInfo:
+        with TALLY.clock("write"):
+            info = write_block(block, self._job.parts, self._classes, self._job.run_fingerprint)
+        rejected = sum(status is Status.REJECTED for status in block.status)
+        TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, hits=info.hits)
+        return info
