@@ -67,7 +67,7 @@ Size = Annotated[tuple[Side, Side], BeforeValidator(_parse_size)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class ReadSettings(_Section):

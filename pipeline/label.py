@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -170,6 +171,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
     record = folder.record()
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+    shutil.rmtree(os.path.join(folder.path, "heartbeats"), ignore_errors=True)
     if not command.settings.write.keep_parts:
         folder.tidy()
     this.say(closing_words(record, folder.path))

@@ -12,9 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
+
+if TYPE_CHECKING:
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 
 DIRECT = "DirectRunner"
 
@@ -45,7 +49,21 @@ def runner_of(options: PipelineOptions) -> PipelineRunner | str:
 
     if uses_processes(options):
         _let_workers_import()
+        return FnApiRunner(provision_info=_quiet_workers())
     return FnApiRunner()
+
+
+def _quiet_workers() -> ExtendedProvisionInfo:
+    """What worker processes are told at their start: to keep to errors, where Beam would log its own comings and goings."""
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+    from google.protobuf import struct_pb2
+
+    told = struct_pb2.Struct()
+    told.update({"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
+    return ExtendedProvisionInfo(
+        beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told)  # noqa: S106 - no secret
+    )
 
 
 def _let_workers_import() -> None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,15 @@ def test_images_without_bytes_are_neither_stored_nor_found(cache: FeatureCache) 
     hit, got = again(cache).lookup(np.concatenate([no_bytes, digests_of("a")]))
     assert hit.tolist() == [False, True]
     assert got.names == ("a",)
+
+
+def test_images_without_bytes_are_not_found_even_where_another_program_stored_them(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_bytes = np.zeros((1, 32), np.uint8)
+    monkeypatch.setattr(module, "_distinct_rows", lambda digests: np.arange(len(digests)))
+    assert cache.add(make({"unread": -1}, digests=no_bytes)) is not None
+    assert not again(cache).lookup(no_bytes)[0].any()
 
 
 def test_the_first_of_equal_digests_is_kept(cache: FeatureCache) -> None:
@@ -703,6 +713,22 @@ def test_a_warm_segment_is_not_read_again(filled: FeatureCache, monkeypatch: pyt
     filled.lookup(digests_of("a.jpg"))
     refuse_to_read(monkeypatch)
     assert filled.lookup(digests_of(*MIXED))[0].all()
+
+
+def test_threads_do_not_read_each_others_segments(cache: FeatureCache) -> None:
+    blocks = [make({f"{block}/{i}": 1 for i in range(20)}) for block in range(8)]
+    for contents in blocks:
+        cache.add(contents)
+    caches = [again(cache, memory_bytes=0) for _ in range(4)]
+
+    def look(number: int) -> None:
+        for turn in range(40):
+            contents = blocks[(number + turn) % 8]
+            assert_same(caches[number % 4].lookup(contents.digest)[1], contents)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, range(4)))
+    assert [reader.damaged for reader in caches] == [[]] * 4
 
 
 # --- several runs

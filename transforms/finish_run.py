@@ -130,9 +130,8 @@ def _sample(request: MergeRequest) -> Sample | None:
 
 
 def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None:
-    totals = TALLY.totals()
-    if request.heartbeat:
-        totals = totals.plus(read_heartbeats(request.heartbeat))
+    TALLY.flush()
+    totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
     counts = result.counts
     record = {
         **request.record,

@@ -214,7 +214,7 @@ def _join(runs: Sequence[_Run], path: str, classes: int) -> _Run:
             faces=sum(info.faces for info in infos),
             hits=sum(info.hits for info in infos),
         )
-        close_part(writer, info)
+        close_part(path, writer, info)
     return _Run(path, info)
 
 

@@ -57,6 +57,7 @@ class WriteParts(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         for info in self._behind.drain():
             yield GlobalWindows.windowed_value(info)
+        TALLY.flush()  # the last stage of another process adds up what stands in the files
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
 import logging
 import mmap
@@ -319,6 +320,7 @@ class _DamageError(Exception):
     """The bytes of a segment are not what was written; the message says what is wrong."""
 
 
+_serials = itertools.count()  # HDF5 takes two open images of one name for one file, across threads
 _PARSE_FAULTS = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError)  # all that h5py raises
 _TEXT_COLUMNS = {"status": "S9", "reason": "S32"}  # longest Status that is cached; room for Reasons to come
 _COLUMNS: dict[str, tuple[str, int]] = {  # dtype and dimensions in the file, in the order of the checksum
@@ -433,7 +435,7 @@ def _parsed(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     access = _access()
     access.set_fapl_core(2**16, False)  # parsed from memory: a fault in here is damage, never the disk
     access.set_file_image(data)
-    hdf5 = h5f.open(b"segment", h5f.ACC_RDONLY, fapl=access)
+    hdf5 = h5f.open(b"segment %d" % next(_serials), h5f.ACC_RDONLY, fapl=access)
     try:
         columns = {name: _read_dataset(hdf5, name, len(data)) for name in _COLUMNS}
         root = h5py.h5g.open(hdf5, b"/")

@@ -1,7 +1,8 @@
 """Part files: the finished rows of one block as Parquet, sorted, an image a row with its faces nested.
 
 Working files of a run, read again by the merge and by a run that goes on. Their bytes are checked when they
-are read: a flipped bit is silent in Parquet without page checksums, and the footer has a checksum of ours.
+are read: a flipped bit is silent in Parquet without page checksums, and those do not cover the footer (where
+some change values and others abort the process), so it has a checksum of ours.
 Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge_parts.py`).
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +29,8 @@ from transforms.formats.records import FormatError
 FORMAT_VERSION = 1
 GROUP_BYTES = 512 * 2**10  # of a row group in memory: sixty inputs of a merge hold 30 MB, however crowded the photos
 
-_INFO, _CHECKSUM = b"part", b"part_crc32"
+_INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
+_MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: then follows a text of eight bytes
 
 
 class DamagedPart(FormatError):
@@ -127,7 +132,7 @@ def write_part_file(path: str, tables: Sequence[pa.Table], schema: pa.Schema, me
     with part_writer(path, schema) as writer:
         for table in tables:
             write_rows(writer, table)
-        close_part(writer, metadata)
+        close_part(path, writer, metadata)
 
 
 def part_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
@@ -143,11 +148,16 @@ def write_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
         writer.write_table(table, row_group_size=max(1, table.num_rows * GROUP_BYTES // max(table.nbytes, 1)))
 
 
-def close_part(writer: pq.ParquetWriter, metadata: PartMetadata) -> None:
-    """Writes the footer."""
+def close_part(path: str, writer: pq.ParquetWriter, metadata: PartMetadata) -> None:
+    """Writes the footer of the part at `path`, then its checksum into the place kept for it."""
     text = json.dumps({"version": FORMAT_VERSION, **asdict(metadata)}, sort_keys=True).encode()
-    writer.add_key_value_metadata({_INFO: text, _CHECKSUM: b"%08x" % zlib.crc32(text)})
+    writer.add_key_value_metadata({_INFO: text, _CHECKSUM: _BLANK})
     writer.close()
+    with open(path, "r+b") as file:
+        start, footer = _footer(file)
+        place = _place_of_checksum(footer)
+        file.seek(start + place)
+        file.write(b"%08x" % zlib.crc32(footer))
 
 
 def part_info(path: str) -> PartMetadata:
@@ -158,8 +168,9 @@ def part_info(path: str) -> PartMetadata:
         StorageError: it cannot be reached.
     """
     with _named_damage(path), _opened(path) as file:
+        info = _info(file, path)
         _schema(file, path)
-        return _info(file, path)
+        return info
 
 
 def read_part(path: str) -> pa.Table:
@@ -195,10 +206,9 @@ class PartReader:
             except BaseException:
                 self._file.close()
                 raise
-        self._groups = self._file.num_row_groups
+        self._groups: int = self._file.num_row_groups
         self.groups_left = self._groups
-        self._faces = self._hits = 0
-        self._last_id = ""
+        self._last_id = self.info.first_id
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
@@ -214,19 +224,12 @@ class PartReader:
         return table
 
     def _check(self, table: pa.Table) -> None:
-        """Rows must be in order, and in the end be those that the footer counts."""
+        """Whoever merges relies on the order, and on the range of ids in the footer."""
         ids = pa.concat_arrays([pa.array([self._last_id], pa.string()), *table["image_id"].chunks])
-        first = self.groups_left + 1 == self._groups
         fits = len(ids) > 1 and pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py()
-        fits = fits and not (first and ids[1].as_py() != self.info.first_id)
         self._last_id = ids[-1].as_py()
-        self._faces += pc.sum(pc.list_value_length(table["faces"])).as_py() or 0
-        self._hits += pc.sum(table["cached"]).as_py() or 0
-        if self.groups_left == 0:
-            read = (self._last_id, self._faces, self._hits)
-            fits = fits and read == (self.info.last_id, self.info.faces, self.info.hits)
-        if not fits:
-            raise _damaged(self.path, "its rows are not those that its footer counts")
+        if not fits or (self.groups_left == 0 and self._last_id != self.info.last_id):
+            raise _damaged(self.path, "its rows are not in the order and range that its footer states")
 
     def __enter__(self) -> PartReader:
         return self
@@ -242,17 +245,36 @@ class PartReader:
 
 
 def _opened(path: str) -> pq.ParquetFile:
+    """Opens a part whose footer is whole: Arrow must not see another, as some damage there aborts the process."""
+    with open(path, "rb") as file:
+        _, footer = _footer(file)
+    place = _place_of_checksum(footer)
+    blank = footer[:place] + _BLANK + footer[place + len(_BLANK) :]
+    if footer[place : place + len(_BLANK)] != b"%08x" % zlib.crc32(blank):
+        raise _damaged(path, "its footer does not match its checksum")
     return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
+def _footer(file: BinaryIO) -> tuple[int, bytes]:
+    """Returns where the last part of a Parquet file begins, and its bytes: footer, its length, and the magic number."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    length, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
+    if magic != b"PAR1" or length + 8 > size:
+        raise ValueError("it is cut short, or no Parquet file")
+    return file.seek(size - length - 8), file.read()
+
+
+def _place_of_checksum(footer: bytes) -> int:
+    """Returns where the checksum's digits begin. JSON has no control characters, so nothing else looks like it."""
+    place = footer.find(_MARK)
+    if place < 0 or place + len(_MARK) + len(_BLANK) > len(footer):
+        raise ValueError("it is no part of a run, or of another version")
+    return place + len(_MARK)
+
+
 def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
-    footer = file.metadata.metadata or {}
-    text = footer.get(_INFO)
-    if text is None:
-        raise DamagedPart(f"{path} is no part of a run; remove it, then give the same command again", path=path)
-    if footer.get(_CHECKSUM) != b"%08x" % zlib.crc32(text):
-        raise _damaged(path, "its footer does not match its checksum")
-    fields = json.loads(text)
+    fields = json.loads(file.metadata.metadata[_INFO])
     version = fields.pop("version")
     if version != FORMAT_VERSION:
         raise _damaged(path, f"it has version {version} of the format, not {FORMAT_VERSION}")
@@ -287,6 +309,8 @@ def _named_damage(path: str) -> Iterator[None]:
     """Tells faults of the content from faults of the storage, which Arrow raises with an error number."""
     try:
         yield
+    except DamagedPart:
+        raise
     except FileNotFoundError as error:
         raise _damaged(path, "it is missing") from error
     except OSError as error:

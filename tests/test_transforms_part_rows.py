@@ -1,0 +1,192 @@
+"""Blocks to rows of parts: sorted, nested, nothing lost, contradictions refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transforms.block import Block, Faces, PartInfo, Reason, Status
+from transforms.formats.parts import PartMetadata, part_schema
+from transforms.part_rows import part_info_of, part_metadata, part_table
+
+CLASSES = ("angry", "happy", "sad")
+
+
+def block(ids: tuple[str, ...] = ("b.jpg", "a.jpg", "c.jpg"), **other: Any) -> Block:
+    """Returns a block of three images with two, one and no faces."""
+    plain = Block(
+        key="k",
+        position=100,
+        ids=ids,
+        sources=("in/" + ids[0], "in/" + ids[1], "in/" + ids[2]),
+        labels=("happy", None, "holiday"),
+        sizes=np.asarray([10, 20, 0]),
+        digests=np.asarray([[1] * 32, [2] * 32, [0] * 32], np.uint8),
+        data=(None,) * 3,
+        same_as=np.arange(3, dtype=np.int32),
+        cached=np.asarray([True, False, False]),
+        width=np.asarray([640, 320, 0], np.int32),
+        height=np.asarray([480, 240, 0], np.int32),
+        status=(Status.LABELLED, Status.LABELLED, Status.REJECTED),
+        reason=(None, None, Reason.EMPTY),
+        faces=Faces(
+            image=np.asarray([0, 0, 1], np.int32),
+            box=np.asarray([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], np.int32),
+            score=np.asarray([0.5, 0.25, 1.0], np.float32),
+            probabilities=np.asarray([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [0.0, 0.000001, 0.999999]]),
+        ),
+    )
+    return replace(plain, **other)
+
+
+def face(box: list[int], score: float, index: int, p: list[float]) -> dict[str, Any]:
+    x, y, width, height = box
+    place = {"x": x, "y": y, "width": width, "height": height, "detection_score": score}
+    return {**place, "label_index": index, "confidence": p[index], "p": p}
+
+
+def test_rows_of_a_block() -> None:
+    table = part_table(block(), classes=CLASSES)
+    assert table.schema == part_schema(3)
+    assert table.to_pylist() == [
+        {
+            "image_id": "a.jpg",
+            "position": 101,
+            "source": "in/a.jpg",
+            "digest": b"\2" * 32,
+            "bytes": 20,
+            "width": 320,
+            "height": 240,
+            "status": "labelled",
+            "stage": None,
+            "reason": None,
+            "true_label": None,
+            "cached": False,
+            "faces": [face([9, 10, 11, 12], 1.0, 2, [0.0, 0.000001, 0.999999])],
+        },
+        {
+            "image_id": "b.jpg",
+            "position": 100,
+            "source": "in/b.jpg",
+            "digest": b"\1" * 32,
+            "bytes": 10,
+            "width": 640,
+            "height": 480,
+            "status": "labelled",
+            "stage": None,
+            "reason": None,
+            "true_label": "happy",
+            "cached": True,
+            "faces": [face([1, 2, 3, 4], 0.5, 1, [0.2, 0.5, 0.3]), face([5, 6, 7, 8], 0.25, 0, [0.4, 0.4, 0.2])],
+        },
+        {
+            "image_id": "c.jpg",
+            "position": 102,
+            "source": "in/c.jpg",
+            "digest": None,
+            "bytes": 0,
+            "width": 0,
+            "height": 0,
+            "status": "rejected",
+            "stage": "decode",
+            "reason": "empty",
+            "true_label": "holiday",
+            "cached": False,
+            "faces": [],
+        },
+    ]
+
+
+def test_labels_that_are_no_classes_are_no_true_labels() -> None:
+    table = part_table(block(), classes=CLASSES, known_labels=CLASSES)
+    assert table["true_label"].to_pylist() == [None, "happy", None]
+
+
+def test_order_is_that_of_utf8_bytes_then_position() -> None:
+    # UTF-16, and so many a language's own order, puts the second before the first.
+    table = part_table(block(("\U0001f600", "\uffee", "\uffee")), classes=CLASSES)
+    assert table["image_id"].to_pylist() == ["\uffee", "\uffee", "\U0001f600"]
+    assert table["position"].to_pylist() == [101, 102, 100]
+
+
+def test_faces_given_out_of_order_stay_with_their_image() -> None:
+    faces = block().faces
+    turned = Faces(
+        image=faces.image[[2, 0, 1]],
+        box=faces.box[[2, 0, 1]],
+        score=faces.score[[2, 0, 1]],
+        probabilities=np.asarray(faces.probabilities)[[2, 0, 1]],
+    )
+    assert part_table(block(faces=turned), classes=CLASSES).equals(part_table(block(), classes=CLASSES))
+
+
+def test_a_file_name_of_stray_bytes_is_stored() -> None:
+    table = part_table(block(("b\udcff", "a", "c")), classes=CLASSES)
+    assert table["image_id"].to_pylist() == ["a", "b\\udcff", "c"]
+    assert table["source"].to_pylist() == ["in/a", "in/b\\udcff", "in/c"]
+
+
+def test_what_travels_on_and_what_the_footer_says() -> None:
+    info = part_info_of(part_table(block(), classes=CLASSES), "k.parquet", reused=True)
+    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, hits=1, reused=True)
+    assert part_metadata(info, block_key="k", run_fingerprint="f") == PartMetadata("k", "f", "a.jpg", "c.jpg", 3, 3, 1)
+
+
+def test_a_block_without_faces() -> None:
+    nothing = block(
+        status=(Status.NO_FACE,) * 3,
+        reason=(None,) * 3,
+        faces=Faces(np.zeros(0, np.int32), np.zeros((0, 4), np.int32), np.zeros(0, np.float32)),
+    )
+    table = part_table(nothing, classes=CLASSES)
+    assert table["faces"].to_pylist() == [[], [], []]
+    assert part_info_of(table, "x").faces == 0
+
+
+def test_a_block_without_images() -> None:
+    empty = Block(
+        key="k",
+        position=0,
+        ids=(),
+        sources=(),
+        labels=(),
+        sizes=np.zeros(0, np.int64),
+        digests=np.zeros((0, 32), np.uint8),
+        data=(),
+        same_as=np.zeros(0, np.int32),
+        cached=np.zeros(0, bool),
+        width=np.zeros(0, np.int32),
+        height=np.zeros(0, np.int32),
+        status=(),
+        reason=(),
+    )
+    table = part_table(empty, classes=CLASSES)
+    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, hits=0, reused=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": (Status.LABELLED, None, Status.REJECTED)},
+        {"status": (Status.LABELLED, Status.NO_FACE, Status.REJECTED)},
+        {"status": (Status.LABELLED, Status.LABELLED, Status.LABELLED), "reason": (None, None, None)},
+        {"reason": (None, None, None)},
+        {"reason": (Reason.EMPTY, None, Reason.EMPTY)},
+    ],
+)
+def test_outcomes_that_contradict_the_faces_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"image '.\.jpg' of block k"):
+        part_table(block(**wrong), classes=CLASSES)
+
+
+def test_probabilities_that_are_missing_or_wrong_are_refused() -> None:
+    faces = block().faces
+    with pytest.raises(ValueError, match="no probabilities"):
+        part_table(block(faces=replace(faces, probabilities=None)), classes=CLASSES)
+    with pytest.raises(ValueError, match="2 classes"):
+        part_table(block(), classes=CLASSES[:2])
+    with pytest.raises(ValueError, match="finite"):
+        part_table(block(faces=replace(faces, probabilities=np.full((3, 3), np.nan))), classes=CLASSES)
