@@ -71,7 +71,7 @@ case ${1-} in
     '')
         install sample
         "$venv/bin/python" -P -m pipeline.sample "$here/local/sample"
-        run_pipeline --runner=DirectRunner --config "$here/configs/local.yaml" --set write.no_face_label=neutral \
+        run_pipeline --runner=DirectRunner --config "$here/configs/local.yaml" --set write.no_face_label=neutral --overwrite \
             --input "$here/local/sample" --output "$here/out/sample"
         ;;
     test)

@@ -47,7 +47,7 @@ setup(
         "models.detectors",
         "models.training",
     ],
-    package_data={"models": ["weights/*"]},
+    package_data={"models": ["weights/*", "weights/*/*"]},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
     install_requires=[
         "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles

@@ -9,6 +9,7 @@ A backbone is one line in `BACKBONES`. Sources: VGG16 and VGG19 are Simonyan and
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,13 @@ class Backbone:
     bundled: Path | None = None
     imagenet: str | None = None
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raises BackboneError for crops of which the last block's map would have no pixel."""
+        if min(height, width) < self.smallest_size:
+            raise BackboneError(
+                f"features.input_size={height}x{width} is too small: {self.name} needs {self.smallest_size} at least"
+            )
+
     def weights_path(self, weights: str) -> Path:
         """Returns the file that `weights` means: `bundled`, `imagenet` or a path.
 
@@ -64,7 +72,9 @@ class Backbone:
         """
         if weights == "bundled":
             if self.bundled is None:
-                raise BackboneError(f"no weights ship for {self.name}: give features.weights a path, imagenet or random")
+                raise BackboneError(
+                    f"no weights ship for {self.name}: set features.weights to a path, imagenet or random"
+                )
             path = self.bundled
         elif weights == "imagenet":
             if self.imagenet is None:
@@ -194,8 +204,7 @@ def build_features(
 
     kind = backbone(name)
     height, width = size
-    if min(height, width) < kind.smallest_size:
-        raise BackboneError(f"features.input_size={height}x{width}: {name} needs {kind.smallest_size} at least")
+    kind.check_size(height, width)
     if pooling not in POOLINGS:
         raise BackboneError(f"features.pooling={pooling} is not one of {', '.join(POOLINGS)}")
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
@@ -238,8 +247,9 @@ def _load_weights(base: keras.Model, kind: Backbone, path: Path) -> None:
             load_face_vgg(base, path)
         else:
             base.load_weights(str(path))
-    except (ValueError, KeyError, OSError) as error:
-        raise BackboneError(f"{path} does not hold weights of {kind.name}: {str(error).splitlines()[0]}") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        fault = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackboneError(f"{path} does not hold weights of {kind.name}: {fault}; give another file") from error
 
 
 def load_face_vgg(network: keras.Model, path: Path) -> None:

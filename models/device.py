@@ -32,7 +32,7 @@ SMALLEST_BATCH = 8  # below it oneDNN picks other kernels, and features would de
 FROZEN_PARAMETERS = 10_000_000  # larger networks gain nothing from frozen weights and take seconds to freeze
 
 
-class DeviceOutOfMemory(RuntimeError):
+class DeviceOutOfMemory(RuntimeError):  # noqa: N818 - says what happened
     """The device cannot hold a batch; the message names the batch size to try."""
 
 
@@ -89,7 +89,9 @@ class Device:
             with self._lock:
                 result = self._call(crops)
         except Exception as error:
-            raise _explain(error, self.settings.batch_size) from error
+            if _is_out_of_memory(error):
+                raise DeviceOutOfMemory(_smaller_batch(self.settings.batch_size)) from error
+            raise
         return _half(result[:count])
 
     def device_names(self) -> list[str]:
@@ -238,12 +240,14 @@ def _compile_jax(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], n
     return lambda crops: np.asarray(extract(trainable, fixed, crops))
 
 
-def _explain(error: Exception, batch_size: int) -> Exception:
-    """Turns the engines' several out-of-memory errors into one line; leaves every other error alone."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """True for each engine's own kind of out-of-memory error."""
     text = f"{type(error).__name__} {error}"
-    if "ResourceExhausted" in text or "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
-        smaller = max(SMALLEST_BATCH, batch_size // 2)
-        return DeviceOutOfMemory(
-            f"the device has no memory for a batch of {batch_size}: try --set features.batch_size={smaller}"
-        )
-    return error
+    return "ResourceExhausted" in text or "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError)
+
+
+def _smaller_batch(batch_size: int) -> str:
+    if batch_size <= SMALLEST_BATCH:
+        return f"the device has no memory for a batch of {batch_size}, the least: give a smaller features.input_size"
+    smaller = max(SMALLEST_BATCH, batch_size // 2)
+    return f"the device has no memory for a batch of {batch_size}: try --set features.batch_size={smaller}"

@@ -153,6 +153,7 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of the trained head")
     parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
     _patterns(parser, "--validation", "labelled images to choose by")
+    _patterns(parser, "--exclude", "images that must not be trained on")
     parser.add_argument(
         "--holdout", metavar="F", type=_proper_fraction, help="fraction of the input to choose by instead"
     )

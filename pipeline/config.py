@@ -146,7 +146,7 @@ class FeaturesSettings(_Section):
         min_length=1,
     )
     pooling: Literal["avg", "multi", "flatten"] = _setting(
-        "avg", "how feature maps become one vector", enters=Enters.FEATURES
+        "multi", "how feature maps become one vector", enters=Enters.FEATURES
     )
     input_size: Size | None = _setting(
         None,
@@ -197,17 +197,24 @@ class WriteSettings(_Section):
     face_policy: Literal["largest", "confident", "first"] = _setting(
         "largest", "which of several faces decides an image's label in submission.csv", enters=Enters.RUN
     )
-    label_values: Literal["index", "name"] = _setting(
-        "index", "submission.csv states the alphabetical index of the class, or its name", enters=Enters.RUN
-    )
+    label_values: Literal["index", "name"] | None = _setting(
+        None, "submission.csv states the alphabetical index of the class, or its name; null is what the sample "
+        "submission shows, else the index", enters=Enters.RUN, allowed="index, name or null",
+    )  # fmt: skip
     id_column: str = _setting(
         "id", "first column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )
     label_column: str = _setting(
         "label", "second column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )
-    drop_folder: bool = _setting(False, "ids in submission.csv go without their folder", enters=Enters.RUN)
-    drop_extension: bool = _setting(False, "ids in submission.csv go without their extension", enters=Enters.RUN)
+    drop_folder: bool | None = _setting(
+        None, "ids in submission.csv go without their folder; null is what the sample submission shows, else they keep it",
+        enters=Enters.RUN, allowed="true, false or null",
+    )  # fmt: skip
+    drop_extension: bool | None = _setting(
+        None, "ids in submission.csv go without their extension; null is what the sample submission shows, else they "
+        "keep it", enters=Enters.RUN, allowed="true, false or null",
+    )  # fmt: skip
     keep_parts: bool = _setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 

@@ -8,18 +8,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from models.detectors import make_detector
 from models.device import get_device
-from pipeline.config import Settings, canonical_json, fingerprint
+from pipeline.config import Settings
 from pipeline.plan import Layout, Plan, make_plan
 from pipeline.resume import OutputFolder
 from transforms.block import Block
 from transforms.crop_faces import crop_faces, look_at, rows_to_look_at
-from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.feature_cache import FeatureCache, fingerprint_folders, fingerprint_of
 from transforms.job import Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 
@@ -53,21 +52,21 @@ def show(patterns: Sequence[str], folder: OutputFolder, settings: Settings, job:
 
 
 def _sample(plan: Plan, job: Job) -> Sampled:
-    lines = [line for _, line in plan.lines()]
-    chosen = sorted({round(i) for i in np.linspace(0, len(lines) - 1, min(SAMPLED_BLOCKS, len(lines)))})
+    chosen = {round(i) for i in np.linspace(0, plan.blocks - 1, min(SAMPLED_BLOCKS, plan.blocks))}
     cache = _standing_cache(job)
     seen = Sampled()
-    for index in chosen:
-        _look_into(PlannedBlock.from_json(lines[index]), job, cache, seen)
+    for index, (_, line) in enumerate(plan.lines()):
+        if index in chosen:
+            _look_into(PlannedBlock.from_json(line), job, cache, seen)
     return seen
 
 
 def _standing_cache(job: Job) -> FeatureCache | None:
     """Returns the cache of these features if there is one; never makes a folder."""
-    name = FeatureCache.folder_name(job.fingerprint_json)
-    if not os.path.isdir(os.path.join(job.cache, name)):
+    fingerprint = fingerprint_of(job.fingerprint_json)
+    if fingerprint[:16] not in fingerprint_folders(job.cache):
         return None
-    return FeatureCache.open(os.path.join(job.cache, name), read_only=True)
+    return FeatureCache.open(job.cache, fingerprint)
 
 
 def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen: Sampled) -> None:
@@ -131,10 +130,11 @@ def _estimates(plan: Plan, seen: Sampled) -> list[str]:
     cached = seen.hits / seen.images
     lines = [f"estimate from {seen.images:,} sampled images: {cached:.0%} are in the cache already"]
     if seen.computed:
+        least = "at least " if plan.streamed else ""
         each = seen.read_s / seen.images + (1 - cached) * seen.compute_s / seen.computed
         lines.append(
             f"estimate from {seen.computed:,} computed images: {seen.faces / seen.computed:.1f} faces an image, "
-            f"{_duration(each * plan.images)} in all on this machine, start not counted"
+            f"{least}{_duration(each * plan.images)} in all on this machine, start not counted"
         )
     return lines
 

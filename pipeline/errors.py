@@ -24,7 +24,7 @@ class StoppedError(PipelineError):
     exit_status = 3
 
 
-class Interrupted(PipelineError):  # noqa: N818 - says what happened, and no error did
+class Interrupted(PipelineError):
     """Ended by the user; the message says how to go on."""
 
     exit_status = 130

@@ -11,8 +11,8 @@ from transforms.block import BlockRef
 from transforms.crop_faces import CropFaces
 from transforms.extract_features import ExtractFeatures
 from transforms.find_cached import FindCached
-from transforms.job import Job
 from transforms.finish_run import FinishRun, MergeRequest
+from transforms.job import Job
 from transforms.read_blocks import ReadBlocks
 from transforms.write_parts import WriteParts
 

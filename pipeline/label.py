@@ -16,15 +16,15 @@ from models.heads import Head, HeadMismatch, check
 from pipeline import dry_run, graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
-from pipeline.plan import Layout, Plan, make_plan, stored_plan
+from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_plan
 from pipeline.prepare import Identity, chosen_head, identity_of, make_job
 from pipeline.resume import OutputFolder, Progress
 from pipeline.running import heartbeat_folder, run_graph
 from pipeline.summary import closing_words
+from transforms.finish_run import MergeRequest
 from transforms.formats.submission import SubmissionError, SubmissionRules, check_ids, read_sample
 from transforms.job import Job
 from transforms.storage import InputFault, open_file
-from transforms.finish_run import MergeRequest
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
@@ -83,11 +83,13 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
     if options["overwrite"]:
+        find_inputs(options["input"])  # a mistyped path must not cost the results that stand here
         folder.clear()
     record = folder.record()
     folder.refuse_another(record and record["identity"], this.identity.run)
+    folder.refuse_another(folder.identity(), this.identity.parts)
     read = this.command.settings.read
-    standing = stored_plan(folder.plan)
+    standing = stored_plan(folder.plan) if folder.identity() else None
     layout = standing.layout if standing else Layout(read.block_images, read.block_bytes)
     heartbeat = heartbeat_folder(this.command.beam_options, folder.path)
     job = make_job(
@@ -99,14 +101,13 @@ def _label(this: _Run) -> int:
         heartbeat=heartbeat,
         layout=(layout.block_images, layout.block_bytes),
     )
-    folder.prepare(this.identity.parts, keep_record=True)
     plan = make_plan(options["input"], folder.plan, layout, job.limits)
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         folder.tidy()
         this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
         return 0
-    folder.forget_record()
     rules = _rules(this, plan)
+    folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
     return _run_graph(this, job, plan, folder.progress(plan), rules)
 
 

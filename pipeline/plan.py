@@ -19,7 +19,7 @@ from transforms.block import BlockRef
 from transforms.formats.loose_files import Skipped, cut_blocks, cut_runs, is_image_name, label_of, text_of
 from transforms.formats.records import Entry, Limits, ShardFormat
 from transforms.formats.shards import FIRST_BYTES, format_of
-from transforms.read_blocks import LOOSE, PlannedBlock
+from transforms.read_blocks import LOOSE, PlannedBlock, image_id
 from transforms.storage import FoundFile, exists, is_folder, is_local, list_files, list_folder, open_file
 
 PLAN_VERSION = 1
@@ -110,7 +110,7 @@ class Plan:
         """Yields the image ids that are known without reading images."""
         for _, line in self.lines():
             block = PlannedBlock.from_json(line)
-            yield from (block.prefix + entry.name for entry in block.entries if entry.name)
+            yield from (image_id(block.prefix, entry.name) for entry in block.entries if entry.name)
 
 
 def head_of(line: bytes) -> tuple[str, int, bool]:
@@ -132,7 +132,8 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
         found.extend(_find(pattern))
         if len(found) == before:
             raise UsageError(f"--input {pattern}: nothing is there; check the path, and quote wildcards")
-    found.sort(key=lambda f: f.id)  # code points sort as UTF-8 bytes do
+    # code points sort as UTF-8 bytes do; of one file under two patterns, the one that was asked for stays
+    found.sort(key=lambda f: (f.id, not f.asked_for))
     return list(_without_repeats(found))
 
 
@@ -243,6 +244,7 @@ def make_plan(
     if plan.blocks == 0:
         os.unlink(temporary)
         raise UsageError(_nothing(plan, patterns))
+    Path(folder, "plan.json").unlink(missing_ok=True)  # it speaks of the blocks that are replaced now
     os.replace(temporary, plan.blocks_file)
     _write_plan(plan)
     return plan
@@ -326,7 +328,9 @@ def _shard_blocks(
         return
     skipped = Skipped()
     with open_file(file.path) as opened:
-        entries = type(kind)(skipped).list(opened, limits)
+        # a table's rows and records have no suffix to be passed over for
+        listed = type(kind)(skipped) if hasattr(kind, "skipped") else kind
+        entries = listed.list(opened, limits)
         start = 0
         for group in _runs(entries, plan.layout):
             key = _key([stamp, start, [[e.name, e.where, e.size] for e in group]])

@@ -94,10 +94,11 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     """Returns what a run with these settings is made of.
 
     Raises:
-        UsageError: weights or a detector's model are missing or wrong.
+        UsageError: weights or a detector's model are missing or wrong, or the crops are too small.
     """
     try:
         chosen = feature_settings(settings)
+        backbone(chosen.backbone).check_size(chosen.height, chosen.width)
         space = space_of(chosen)
         found_by = make_detector(detector_settings(settings)).describe()
     except (BackboneError, DetectorError) as error:

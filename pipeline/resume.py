@@ -64,7 +64,7 @@ class OutputFolder:
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, ".lock"), "w")
+            lock = open(os.path.join(self.path, ".lock"), "w")  # noqa: SIM115 - held below, behind its own errors
         except OSError as error:
             raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
         with lock:
@@ -88,15 +88,14 @@ class OutputFolder:
             path = os.path.join(self.path, name)
             shutil.rmtree(path) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
 
-    def prepare(self, identity: dict[str, Any], *, keep_record: bool = False) -> None:
-        """Makes the working folders and notes whose they are; without `keep_record` the run counts as unfinished.
+    def prepare(self, identity: dict[str, Any]) -> None:
+        """Makes the working folders and notes whose they are; from now on the run counts as unfinished.
 
         Raises:
             UsageError: they belong to a run with other settings; lists the differences.
         """
         self.refuse_another(self.identity(), identity)
-        if not keep_record:
-            self.forget_record()
+        self.forget_record()
         for folder in (self.plan, self.parts):
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)

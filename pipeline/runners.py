@@ -54,16 +54,14 @@ def runner_of(options: PipelineOptions) -> PipelineRunner | str:
 
 
 def _quiet_workers() -> ExtendedProvisionInfo:
-    """What worker processes are told at their start: to keep to errors, where Beam would log its own comings and goings."""
+    """What worker processes are told at their start: to keep to errors, where Beam would log its comings and goings."""
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
     from google.protobuf import struct_pb2
 
     told = struct_pb2.Struct()
     told.update({"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
-    return ExtendedProvisionInfo(
-        beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told)  # noqa: S106 - no secret
-    )
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told))
 
 
 def _let_workers_import() -> None:

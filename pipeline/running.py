@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +17,7 @@ from models.heads import HeadError
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.interrupt import interruptible
 from pipeline.progress import bar, totals_from
-from pipeline.runners import is_direct, options_of, runner_of, uses_processes
+from pipeline.runners import options_of, runner_of, uses_processes
 from transforms.finish_run import RunStopped
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError
@@ -70,7 +71,10 @@ def run_graph(
         try:
             pipeline.run().wait_until_finish()
         except BaseException as error:
-            raise _in_one_line(error, go_on) from error
+            told = _in_one_line(error, go_on)
+            if told is error:
+                raise
+            raise told from error
     return totals()
 
 
@@ -86,18 +90,44 @@ KNOWN = (
     BackboneError,
     HeadError,
 )
+WHERE = " [while running"  # Beam's addition to a message
+NAMED_ERROR = re.compile(r"^(?:RuntimeError: )?(?P<name>[\w.]+): (?P<text>.+)$", re.MULTILINE)
 
 
 def _in_one_line(error: BaseException, go_on: str) -> BaseException:
     """Returns what the command should end with: the first error of ours under what the engine made of it."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, KNOWN):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return Interrupted(f"interrupted; {go_on}") if isinstance(error, KeyboardInterrupt) else error
-    text = str(cause.args[0] if cause.args else cause).split(" [while running")[0]
-    if isinstance(cause, Stopped):
+    kind, text = _first_of_ours(error) or _told_by_a_worker(str(error)) or (type(error), "")
+    if issubclass(kind, Stopped | KeyboardInterrupt | Interrupted):
         return Interrupted(f"interrupted; {go_on}")
-    if isinstance(cause, UsageError | BackboneError | HeadError):
+    if not issubclass(kind, KNOWN):
+        return error
+    if issubclass(kind, UsageError | BackboneError | HeadError):
         return UsageError(text)
     return StoppedError(f"{text}; {go_on}")
+
+
+def _first_of_ours(error: BaseException) -> tuple[type[BaseException], str] | None:
+    """Returns kind and text of the outermost error of ours in the chain of causes."""
+    cause: BaseException | None = error
+    met: set[int] = set()  # a chain may be a ring
+    while cause is not None and id(cause) not in met:
+        if isinstance(cause, KNOWN):
+            return type(cause), str(cause).split(WHERE)[0]
+        met.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _told_by_a_worker(text: str) -> tuple[type[BaseException], str] | None:
+    """Returns kind and text of the first error of ours in a traceback: all that a worker process hands over."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _with_subclasses(KNOWN)}
+    for found in NAMED_ERROR.finditer(text):
+        if found["name"] in kinds:
+            return kinds[found["name"]], found["text"].split(WHERE)[0]
+    return None
+
+
+def _with_subclasses(kinds: Sequence[type[BaseException]]) -> Iterator[type[BaseException]]:
+    for kind in kinds:
+        yield kind
+        yield from _with_subclasses(kind.__subclasses__())

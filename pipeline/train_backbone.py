@@ -38,7 +38,9 @@ class LabelledImages:
     digests: list[bytes]
 
 
-def read_labelled(patterns: Sequence[str], size: tuple[int, int], limits: Limits) -> tuple[LabelledImages, int]:
+def read_labelled(
+    patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str = "--input"
+) -> tuple[LabelledImages, int]:
     """Returns the labelled images of the inputs in plan order, and how many were passed over.
 
     Raises:
@@ -53,7 +55,7 @@ def read_labelled(patterns: Sequence[str], size: tuple[int, int], limits: Limits
         labels.append(label)
         digests.append(digest)
     if not images:
-        raise UsageError(f"--input {' '.join(patterns)}: no image with a label; labels come from class folders")
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
     return LabelledImages(np.stack(images)[..., None], labels, digests), passed_over
 
 
@@ -136,14 +138,16 @@ def _data(options: dict, limits: Limits) -> tuple[ImageSet, ImageSet, list[str]]
     held_out: set[bytes] = set()
     validation = None
     if options.get("validation"):
-        validation, _ = read_labelled(options["validation"], size, limits)
+        validation, _ = read_labelled(options["validation"], size, limits, "--validation")
         held_out.update(validation.digests)
     if options.get("exclude"):
-        held_out.update(read_labelled(options["exclude"], size, limits)[0].digests)
+        held_out.update(digest for _, digest, _ in _decoded(options["exclude"], size, limits))
     if held_out:
         before = len(train.labels)
         train = without(train, held_out)
         print(f"{before - len(train.labels):,} copies of validation or excluded images left out", file=sys.stderr)
+    if not train.labels:
+        raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
     if validation is None:
         train, validation = _split(train)
     classes = sorted(set(train.labels))

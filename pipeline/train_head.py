@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 import numpy as np
 
-from models.training.fit_head import Fitted, FitError, fit_linear_head, save_head
+from models.training.fit_head import FitError, Fitted, fit_linear_head, save_head
 from pipeline import graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
 
+
 def run(command: Command) -> int:
     """Fits a head on the labelled inputs and writes it to the output folder."""
     options = command.options
@@ -36,6 +37,10 @@ def run(command: Command) -> int:
     validation = None
     if options.get("validation"):
         validation = features_of(command, identity, options["validation"], "validation")
+    held_out = [] if validation is None else [validation]
+    if options.get("exclude"):
+        held_out.append(features_of(command, identity, options["exclude"], "excluded"))
+    train = _without_copies(train, held_out)
     fitted = _fit(
         train,
         validation,
@@ -92,7 +97,10 @@ def _fit(
 ) -> Fitted:
     def report(row: dict[str, Any]) -> None:
         if not quiet:
-            print(", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)
+            print(
+                ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+                file=sys.stderr,
+            )
 
     try:
         return fit_linear_head(
@@ -106,6 +114,17 @@ def _fit(
         )
     except FitError as error:
         raise StoppedError(str(error)) from error
+
+
+def _without_copies(train: TrainingRows, held_out: Sequence[TrainingRows]) -> TrainingRows:
+    """Returns the rows whose bytes stand in none of the others; says how many were left out."""
+    digests = {digest.tobytes() for rows in held_out for digest in rows.digests}
+    kept = np.asarray([digest.tobytes() not in digests for digest in train.digests], bool)
+    if not kept.all():
+        print(f"{int((~kept).sum()):,} copies of validation or excluded images left out", file=sys.stderr)
+    if not kept.any():
+        raise UsageError("--input: every image stands in --validation or --exclude too; give others")
+    return TrainingRows(train.ids[kept], train.labels[kept], train.digests[kept], train.features[kept])
 
 
 def _of_classes(rows: TrainingRows, names: Sequence[str] | None) -> TrainingRows:

@@ -269,7 +269,7 @@ def huge_png(width: int = 60_000, height: int = 60_000) -> bytes:
 
 
 def nasty_files() -> dict[str, tuple[bytes, Reason | None]]:
-    """Returns files and what must become of each when it is decoded with the usual limits: a reason, or None if good."""
+    """Returns files and what becomes of each when it is decoded with the usual limits: a reason, or None if good."""
     picture, grey = quarters(), gradient(40, 30)
     thumbnail = with_segment(jpeg(picture), b"Exif\0\0" + exif(1) + jpeg(plain(8, 8)))
     good: dict[str, bytes] = {
@@ -281,7 +281,8 @@ def nasty_files() -> dict[str, tuple[bytes, Reason | None]]:
         "palette.png": png(grey % 2, palette=[RED, BLUE], clear=b"\0"), "one_pixel.png": png(plain(1, 1, 7)),
         "lossless.webp": webp(picture), "lossy.webp": webp(picture, quality=90),
         "moving.gif": gif([plain(8, 6, 1), plain(8, 6, 2)], [RED, GREEN, BLUE]),
-        "rgb.bmp": bmp(picture), "old.bmp": old_bmp(picture), "rgb.tif": tiff(picture), "deep.tif": tiff(grey.astype(np.uint16)),
+        "rgb.bmp": bmp(picture), "old.bmp": old_bmp(picture), "rgb.tif": tiff(picture),
+        "deep.tif": tiff(grey.astype(np.uint16)),
         "grey.pgm": pnm(grey), "rgb.ppm": pnm(picture), "wrong_suffix.jpg": png(picture),
     }  # fmt: skip
     bad: dict[str, tuple[bytes, Reason]] = {
@@ -374,12 +375,13 @@ def _field(number: int, content: bytes) -> bytes:
 
 def write_tfrecord(path: Path, files: Mapping[str, bytes]) -> Path:
     """Writes a TFRecord file, gzipped if its name ends so; the folder of a name is its class; returns the path."""
-    data = b""
+    records = []
     for name, encoded in files.items():
         features = {"image/encoded": encoded, "image/filename": name.encode()}
         if "/" in name:
             features["image/class/text"] = name.split("/")[-2].encode()
-        data += tfrecord(example(features))
+        records.append(tfrecord(example(features)))
+    data = b"".join(records)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path

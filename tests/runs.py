@@ -47,12 +47,17 @@ RESULTS = ("predictions", "images", "submission.csv")  # what must not depend on
 
 def faces(count: int, *, side: int = 24, first: int = 0) -> dict[str, bytes]:
     """Returns small grey PNG files of different patterns, by name, in a folder a class: no two are alike."""
-    files = {}
-    for number in range(first, first + count):
-        pixels = np.random.default_rng(number).integers(0, 256, (side, side), np.uint8)
-        pixels[:, : number % side] //= 1 + number % 5
-        files[f"{CLASSES[number % 3]}/{number:05d}.png"] = pictures.png(pixels)
-    return files
+    return {
+        f"{CLASSES[number % 3]}/{number:05d}.png": pictures.png(pattern(number, side))
+        for number in range(first, first + count)
+    }
+
+
+def pattern(number: int, side: int) -> np.ndarray:
+    """Returns (side, side) uint8: coarse squares of grey drawn from the number, some dark and some light."""
+    draw = np.random.default_rng(number)
+    squares = draw.integers(0, 256, (4, 4)) * draw.uniform(0.1, 1)
+    return np.kron(squares, np.ones((-(-side // 4),) * 2))[:side, :side].astype(np.uint8)
 
 
 def make_head(folder: Path, *, settings: Sequence[str] = SMALL, classes: Sequence[str] = CLASSES) -> Path:
@@ -60,7 +65,9 @@ def make_head(folder: Path, *, settings: Sequence[str] = SMALL, classes: Sequenc
     chosen = load_settings((), settings)
     device = get_device(feature_settings(chosen))
     draw = np.random.default_rng(7)
-    seen = device.features(draw.integers(0, 256, device.input_shape, np.uint8)).astype(np.float64)
+    count, height, _, _ = device.input_shape
+    crops = np.stack([pattern(1_000_000 + number, height) for number in range(count)])[..., None]
+    seen = device.features(crops).astype(np.float64)
     head = LinearHead(
         classes=tuple(classes),
         coef=draw.normal(0, 0.2, (len(classes), device.width)).astype(np.float32),
@@ -71,6 +78,11 @@ def make_head(folder: Path, *, settings: Sequence[str] = SMALL, classes: Sequenc
     space = identity_of(chosen, None).space
     save_head(folder, Fitted(head, c=1.0, sweep=(), split={}, metrics={}), fingerprint(space), space)
     return folder
+
+
+def fingerprint_of_space(settings: Sequence[str]) -> str:
+    """Returns the fingerprint that a head of these settings' features carries."""
+    return fingerprint(identity_of(load_settings((), settings), None).space)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from pipeline.errors import UsageError
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "a2f5c4e4b3c52a656bc51e7fc95007cbacad514f6ad72ed6f26c5c2ab671c3e0"
-DEFAULT_RUN_FINGERPRINT = "6f4dc086fa81dd9401b051640e872c38c5386eefe46cf750405c6ea0e5ff4487"
+DEFAULT_FEATURES_FINGERPRINT = "3bcd601daf5b0ada16e1a5feb23e2e901e8c42aba88b4095fc02691ca898b200"
+DEFAULT_RUN_FINGERPRINT = "064a6dbb690f1f9d30898b44bb3650f4b9a4ab275ec9632a4ae5b393d229d52d"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -54,7 +55,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.features.backbone, settings.features.weights, settings.features.pooling) == (
         "face_vgg",
         "bundled",
-        "avg",
+        "multi",
     )
     assert (settings.features.input_size, settings.features.batch_size) == (None, 64)
     assert (settings.head.path, settings.write.label_values) == ("bundled", "index")
@@ -149,8 +150,8 @@ def test_default_weights_follow_the_backbone(backbone: str, weights: str) -> Non
         ("read.block_images=257", "allowed is a whole number from 1 to 256"),
         ("read.threads=2.0", "read.threads is 2.0 (--set)"),
         ("read.threads=true", "read.threads is true (--set)"),
-        ("write.drop_folder=1", "allowed is true or false"),
-        ("write.drop_folder=yes", "allowed is true or false"),
+        ("write.drop_folder=1", "allowed is true, false or null"),
+        ("write.drop_folder=yes", "allowed is true, false or null"),
         ("head.path=", "head.path is null (--set); allowed is bundled or a path"),
         ("faces.margin={a: 1}", "faces.margin is {'a': 1}"),
     ],
@@ -244,6 +245,17 @@ def test_words_are_those_of_the_tables() -> None:
     assert words_of("faces.detector") == list(DETECTORS)
     assert words_of("features.backbone") == list(BACKBONES)
     assert words_of("features.pooling") == list(POOLINGS)
+
+
+def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
+    """Else the shortest command there is would be refused."""
+    from models.heads import BUNDLED_HEAD
+
+    if not (BUNDLED_HEAD / "head.json").is_file():
+        pytest.skip("no head is bundled yet")
+    wanted = json.loads((BUNDLED_HEAD / "head.json").read_text())["features"]
+    features = Settings().features
+    assert (features.backbone, features.pooling) == (wanted["backbone"], wanted["pooling"])
 
 
 @pytest.mark.parametrize("bound", ["least", "most"])

@@ -1,4 +1,4 @@
-"""Turns features into probabilities of classes with the trained head. Reads no images and loads no engine for a linear head."""
+"""Turns features into probabilities of classes with the trained head. Loads no engine for a linear head."""
 
 from __future__ import annotations
 

@@ -160,9 +160,7 @@ class CropFaces(beam.DoFn):
     def setup(self) -> None:
         leave_threads_to_the_pool()
         self._detector = make_detector(self._job.detector)
-        self._ahead: Ahead[Block, Block] = Ahead(
-            self._tasks, self._join, threads=self._job.threads, depth=BLOCKS_AHEAD
-        )
+        self._ahead: Ahead[Block, Block] = Ahead(self._tasks, self._join, threads=self._job.threads, depth=BLOCKS_AHEAD)
 
     def teardown(self) -> None:
         self._ahead.close()

@@ -111,7 +111,8 @@ def with_features(block: Block, features: np.ndarray | None) -> Block:
 
 
 def _joined(a: Faces, b: Faces) -> Faces:
-    assert a.features is not None and b.features is not None
+    assert a.features is not None
+    assert b.features is not None
     return Faces(
         image=np.concatenate([a.image, b.image]),
         box=np.concatenate([a.box, b.box]),
@@ -207,6 +208,7 @@ class ExtractFeatures(beam.DoFn):
 
     def setup(self) -> None:
         self._cache = FeatureCache.create(self._job.cache, self._job.fingerprint_json)
+        TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._device: Device | None = None
         self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
         self._behind: Ahead[Block, Block] = single(self._keep, depth=SEGMENTS_BEHIND)
@@ -228,7 +230,8 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built by the first crop: a fully cached run loads no engine
-            self._device = get_device(self._job.features)
+            with TALLY.engine_start():
+                self._device = get_device(self._job.features)
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):
             return self._device.features(crops)

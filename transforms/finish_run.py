@@ -25,7 +25,7 @@ from transforms.storage import open_file
 from transforms.tally import TALLY, Totals, read_heartbeats
 
 
-class RunStopped(RuntimeError):
+class RunStopped(RuntimeError):  # noqa: N818 - says what happened
     """The run ends without its last step: a limit was passed or the submission cannot be made. Resumable."""
 
 
@@ -158,13 +158,19 @@ def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None
 
 
 def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
-    """Returns wall times; the rate counts the blocks behind the first one, which carries the engines' start."""
-    between = totals.last_block_at - totals.first_block_at
-    behind_first = totals.images - totals.images_in_first_block
+    """Returns wall and CPU times. The rate is that of all blocks, from the first byte read to the last part written,
+    without the start of the engine: behind the first part it would flatter, as the next blocks are half done by then.
+    """
+    work = totals.last_block_at - totals.began_at - totals.engine_s if totals.blocks else 0.0
     return {
         "total": time.time() - request.started,
         "to_first_block": max(0.0, totals.first_block_at - request.started) if totals.first_block_at else None,
-        "first_to_last_block": between,
-        "images_per_s": behind_first / between if between > 0 and behind_first > 0 else None,
+        "first_to_last_block": totals.last_block_at - totals.first_block_at,
+        "first_to_last_block_cpu": totals.last_block_cpu - totals.first_block_cpu,
+        "work": work,
+        "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.engine_cpu if totals.blocks else 0.0,
+        "engine_start": totals.engine_s,
+        "images_per_s": totals.images / work if work > 0 else None,
         "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},
+        "by_stage_cpu": {stage: round(spent, 3) for stage, spent in sorted(totals.cpu.items())},
     }

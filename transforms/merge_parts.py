@@ -246,7 +246,7 @@ class _Input:
     @property
     def ends(self) -> bool:
         """True if no rows follow those held."""
-        return self._reader.groups_left == 0
+        return bool(self._reader.groups_left == 0)
 
     @property
     def last_key(self) -> tuple[str, int]:

@@ -162,7 +162,7 @@ def make_block(
     return Block(
         key=key or planned.key,
         position=position,
-        ids=tuple(_image_id(planned.prefix, m) for m in members),
+        ids=tuple(image_id(planned.prefix, m.name) for m in members),
         sources=sources or (planned.path,) * count,
         labels=tuple(m.label for m in members),
         sizes=np.asarray([len(m.data or b"") for m in members], np.int64),
@@ -177,9 +177,12 @@ def make_block(
     )
 
 
-def _image_id(prefix: str, member: Member) -> str:
-    """A damaged archive's last row has no name of its own: it carries the archive's."""
-    return (prefix + member.name) if member.name else prefix.rstrip("/")
+def image_id(prefix: str, name: str) -> str:
+    """Returns an image's id: text, though a path may be any bytes.
+
+    A damaged archive's last row has no name of its own: it carries the archive's.
+    """
+    return text_of((prefix + name if name else prefix.rstrip("/")).encode("utf-8", "surrogateescape"))
 
 
 class ReadBlocks(beam.DoFn):
@@ -199,6 +202,7 @@ class ReadBlocks(beam.DoFn):
 
     def process(self, ref: BlockRef) -> Iterator[Block]:
         check()
+        TALLY.begin()
         planned = planned_block(ref)
         if planned.streamed:
             yield from self._ahead.drain()

@@ -17,7 +17,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 
-class InputFault(OSError):
+class InputFault(OSError):  # noqa: N818 - a fault is what the documents call it
     """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable."""
 
 
@@ -54,7 +54,8 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
-            matches = FileSystems.match([pattern])
+            # without a folder Beam would look nowhere
+            matches = FileSystems.match([pattern if "/" in pattern else "./" + pattern])
         for match in matches:
             for metadata in match.metadata_list:
                 yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)

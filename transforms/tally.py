@@ -20,7 +20,11 @@ HEARTBEAT_S = 0.5  # a bar redraws about as often
 
 @dataclass
 class Totals:
-    """What has been done: images, faces, rejected, hits; seconds of work by stage; when the first and last block were."""
+    """What has been done: images, faces, rejected, hits; seconds of work by stage; when first and last block ended.
+
+    `_at` are seconds since the epoch, `_cpu` CPU-seconds of the whole process at the same moment. `began` is when the
+    first block began to be read; `engine` is what starting the device took behind that.
+    """
 
     images: int = 0
     faces: int = 0
@@ -28,8 +32,15 @@ class Totals:
     hits: int = 0
     blocks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)  # of the threads that called, without those of an engine
+    began_at: float = 0.0
+    began_cpu: float = 0.0
     first_block_at: float = 0.0
+    first_block_cpu: float = 0.0
     last_block_at: float = 0.0
+    last_block_cpu: float = 0.0
+    engine_s: float = 0.0
+    engine_cpu: float = 0.0
     images_in_first_block: int = 0
     devices: list[str] = field(default_factory=list)
     damaged: int = 0  # cache segments set aside
@@ -43,16 +54,24 @@ class Totals:
             rejected=self.rejected + other.rejected,
             hits=self.hits + other.hits,
             blocks=self.blocks + other.blocks,
-            seconds={
-                stage: self.seconds.get(stage, 0.0) + other.seconds.get(stage, 0.0)
-                for stage in sorted({*self.seconds, *other.seconds})
-            },
+            seconds=_added(self.seconds, other.seconds),
+            cpu=_added(self.cpu, other.cpu),
+            began_at=min(filter(None, (self.began_at, other.began_at)), default=0.0),
+            began_cpu=sum(t.began_cpu for t in (self, other) if t.blocks),
             first_block_at=early.first_block_at or late.first_block_at,
+            first_block_cpu=self.first_block_cpu + other.first_block_cpu,
             last_block_at=max(self.last_block_at, other.last_block_at),
+            last_block_cpu=self.last_block_cpu + other.last_block_cpu,
+            engine_s=max(self.engine_s, other.engine_s),  # processes start theirs side by side
+            engine_cpu=self.engine_cpu + other.engine_cpu,
             images_in_first_block=early.images_in_first_block or late.images_in_first_block,
             devices=sorted({*self.devices, *other.devices}),
             damaged=self.damaged + other.damaged,
         )
+
+
+def _added(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in sorted({*one, *other})}
 
 
 class Tally:
@@ -73,14 +92,34 @@ class Tally:
         """From now on also writes the totals of this process into `folder`."""
         self._file = Path(folder) / f"worker-{os.getpid()}.json"
 
+    def begin(self) -> None:
+        """Notes the moment from which rates are counted; only the first call of a run counts."""
+        with self._lock:
+            if not self._totals.began_at:
+                self._totals.began_at, self._totals.began_cpu = time.time(), time.process_time()
+
+    @contextmanager
+    def engine_start(self) -> Iterator[None]:
+        """Adds what is done inside to the start of the device, which rates leave out.
+
+        CPU time is that of the calling thread alone: other threads read and decode meanwhile.
+        """
+        start, cpu = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._totals.engine_s += time.perf_counter() - start
+                self._totals.engine_cpu += time.thread_time() - cpu
+
     def add_block(self, *, images: int, faces: int, rejected: int, hits: int) -> None:
         """Counts a finished block."""
-        now = time.time()
+        now, cpu = time.time(), time.process_time()
         with self._lock:
             t = self._totals
             if not t.first_block_at:
-                t.first_block_at, t.images_in_first_block = now, images
-            t.last_block_at = now
+                t.first_block_at, t.first_block_cpu, t.images_in_first_block = now, cpu, images
+            t.last_block_at, t.last_block_cpu = now, cpu
             t.images, t.faces, t.rejected = t.images + images, t.faces + faces, t.rejected + rejected
             t.hits, t.blocks = t.hits + hits, t.blocks + 1
         if self._file is not None and now - self._written_at > HEARTBEAT_S:
@@ -98,14 +137,16 @@ class Tally:
 
     @contextmanager
     def clock(self, stage: str) -> Iterator[None]:
-        """Adds the wall time of what is done inside to a stage (threads of a pool add up)."""
-        start = time.perf_counter()
+        """Adds the wall and CPU time of what is done inside to a stage (threads of a pool add up)."""
+        start, cpu = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
+            spent, worked = time.perf_counter() - start, time.thread_time() - cpu
             with self._lock:
-                self._totals.seconds[stage] = self._totals.seconds.get(stage, 0.0) + spent
+                t = self._totals
+                t.seconds[stage] = t.seconds.get(stage, 0.0) + spent
+                t.cpu[stage] = t.cpu.get(stage, 0.0) + worked
 
     def flush(self) -> None:
         """Writes the heartbeat file, if there is one."""
@@ -123,7 +164,7 @@ class Tally:
     def totals(self) -> Totals:
         """Returns a copy of this process's totals."""
         with self._lock:
-            return Totals(**{**asdict(self._totals)})
+            return Totals(**asdict(self._totals))
 
 
 def read_heartbeats(folder: str) -> Totals:

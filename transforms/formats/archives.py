@@ -20,6 +20,7 @@ from transforms.formats.loose_files import Skipped, clean_name, is_image_name, l
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
 
 _CHUNK_BYTES = 256 * 2**10  # a request to an object store costs as much as this many bytes
+_PACKED_BYTES = 16 * 2**10  # fed to zlib at once: where they are damaged, all that is in them is lost
 _RUN_BYTES = 16 * 2**20  # held beside its slices, so a quarter of a block
 _GAP_BYTES = 64 * 2**10  # reading over a gap of this size is cheaper than a seek
 
@@ -96,6 +97,10 @@ class Forward:
         """Goes on from another offset (only where the file can be sought)."""
         self._base, self._buffer, self._at = position, b"", 0
 
+    def put_back(self, size: int) -> None:
+        """Goes back by `size` of the bytes taken last."""
+        self._at -= size
+
     def _fill(self, size: int) -> None:
         """Makes the buffer start at the current position and hold `size` bytes, if there are so many."""
         pieces = [self._buffer[self._at :]]
@@ -120,47 +125,74 @@ def from_start(file: BinaryIO) -> Forward:
 class Gunzip:
     """The bytes inside a gzip file, all its members; memory is bounded by what is asked for.
 
-    `read` raises DamagedFileError where the file is cut, its check sum is wrong, or it is no gzip file.
+    Frames are taken apart here rather than by zlib, which hands out nothing of a piece whose check sum is wrong: what
+    was whole before the damage shall be had. `read` raises DamagedFileError where the file is cut, its check sum is
+    wrong, or it is no gzip file.
     """
 
     def __init__(self, file: Readable) -> None:
-        self._file = file
-        self._input = b""
-        self._inflate = zlib.decompressobj(31)  # 31: a gzip frame, check sum verified
-        self._members = 0
-        self._inside = True  # an empty file is no gzip file
+        self._raw = Forward(file)
+        self._packed = b""
+        self._inflate = _inflater()
+        self._crc, self._size = 0, 0
+        self._inside = False
+        self._begun = False
+        self._sound = True
 
     def read(self, size: int, /) -> bytes:
         """Returns up to `size` bytes, b"" only at the proper end."""
-        while True:
-            if not self._input:
-                self._input = self._file.read(_CHUNK_BYTES)
-            at_end = not self._input
-            if not self._inside and not self._next_member():
-                if at_end:
-                    return b""
-                continue
-            piece = self._decompress(size)
-            if piece:
+        while self._sound:
+            if not self._inside and not self._start_member():
+                return b""
+            if piece := self._decompress(size):
                 return piece
-            if at_end and self._inside:
-                raise DamagedFileError("the gzip stream is cut")
+        raise DamagedFileError("the check sum of the gzip stream is wrong")
 
-    def _next_member(self) -> bool:
-        self._input = self._input.lstrip(b"\0")  # padding between members is legal
-        if self._input:
-            self._inflate, self._inside = zlib.decompressobj(31), True
-        return self._inside
+    def _start_member(self) -> bool:
+        """Reads a member's header; False at the end of the file."""
+        padding = True
+        while self._begun and padding:  # zeros between members are legal
+            piece = self._raw.take(_PACKED_BYTES)
+            rest = piece.lstrip(b"\0")
+            self._raw.put_back(len(rest))
+            padding = bool(piece) and not rest
+        head = self._raw.take(10)
+        if not head and self._begun:
+            return False
+        if len(head) < 10 or head[:3] != b"\x1f\x8b\x08":
+            raise DamagedFileError("this is no gzip stream")
+        flags = head[3]
+        if flags & 0x04:
+            self._raw.take(int.from_bytes(self._raw.take(2), "little"))
+        for _ in range((flags >> 3 & 1) + (flags >> 4 & 1)):  # a name, a comment
+            while self._raw.take(1) not in (b"\0", b""):
+                pass
+        if flags & 0x02:
+            self._raw.take(2)
+        self._inflate, self._crc, self._size = _inflater(), 0, 0
+        self._inside = self._begun = True
+        return True
 
     def _decompress(self, size: int) -> bytes:
+        self._packed = self._packed or self._raw.take(_PACKED_BYTES)
+        at_end = not self._packed
         try:
-            piece = self._inflate.decompress(self._input, size)
+            piece = self._inflate.decompress(self._packed, size)
         except zlib.error as error:
             raise DamagedFileError(f"the gzip stream is damaged: {error}") from error
-        self._input = self._inflate.unconsumed_tail
+        self._packed = self._inflate.unconsumed_tail
+        self._crc, self._size = zlib.crc32(piece, self._crc), self._size + len(piece)
         if self._inflate.eof:
-            self._input, self._inside = self._inflate.unused_data, False
+            self._raw.put_back(len(self._inflate.unused_data))
+            self._packed, self._inside = b"", False
+            self._sound = self._raw.take(8) == struct.pack("<2I", self._crc, self._size & 0xFFFFFFFF)
+        elif at_end and not piece:
+            raise DamagedFileError("the gzip stream is cut")
         return piece
+
+
+def _inflater() -> zlib._Decompress:
+    return zlib.decompressobj(-15)  # a bare deflate stream
 
 
 def read_members(
@@ -353,9 +385,7 @@ def _tar_entry(item: _TarItem, offset: int, limits: Limits, skipped: Skipped) ->
     return _entry(text_of(item.name), (offset, item.size), item.size, fault=fault, skipped=skipped)
 
 
-def _entry(
-    name: str, where: tuple[int, ...], size: int, *, fault: Reason | None, skipped: Skipped
-) -> Entry | None:
+def _entry(name: str, where: tuple[int, ...], size: int, *, fault: Reason | None, skipped: Skipped) -> Entry | None:
     """Returns the entry of a member, or None if its name is no image's."""
     if not is_image_name(name):
         skipped.add(clean_name(name).text)
@@ -421,13 +451,11 @@ def _stream_tar(stream: Forward, limits: Limits, skipped: Skipped) -> Iterator[M
             entry = _tar_entry(item, stream.position, limits, skipped)
             if entry is None:
                 continue
-            if entry.reason is not None:
-                yield Member(entry.name, None, entry.label, entry.reason)
-                continue
-            data = stream.take(item.size)
-            if len(data) < item.size:
+            data = stream.take(item.size) if entry.reason is None else None
+            whole = stream.skip(item.size) if data is None else len(data) == item.size
+            if not whole:
                 raise DamagedFileError("the last member is cut off")
-            yield Member(entry.name, data, entry.label)
+            yield Member(entry.name, data, entry.label, entry.reason)
         while stream.take(_CHUNK_BYTES):  # to the end, where a compressed stream has its check sum
             pass
     except DamagedFileError:
@@ -651,7 +679,7 @@ def _walk_local_headers(file: BinaryIO) -> Iterator[_ZipItem]:
 
 def _measure(stream: Forward) -> tuple[int, int, int] | None:
     """Returns CRC-32, packed and full bytes of a deflated member that states them behind its data; None if damaged."""
-    inflate, crc, size, start, packed_bytes = zlib.decompressobj(-15), 0, 0, stream.position, b""
+    inflate, crc, size, start, packed_bytes = _inflater(), 0, 0, stream.position, b""
     while not inflate.eof:
         packed_bytes = packed_bytes or stream.take(_CHUNK_BYTES)
         if not packed_bytes:
@@ -701,7 +729,7 @@ def _unpack(file: BinaryIO, entry: Entry, raw: bytes, max_bytes: int) -> bytes:
 
 
 def _inflate(packed: bytes, max_bytes: int) -> bytes:
-    inflate = zlib.decompressobj(-15)
+    inflate = _inflater()
     try:
         data = inflate.decompress(packed, max_bytes + 1)
     except zlib.error as error:

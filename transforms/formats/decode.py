@@ -265,7 +265,7 @@ _END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 
 def _probe_jpeg(data: bytes) -> _Header:
     at, width, height, orientation, seen = 2, 0, 0, 1, False
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+    while (at := data.find(b"\xff", at)) >= 0 and at + 2 <= len(data):
         mark = data[at + 1]
         if mark in _LONELY:
             at += 1 if mark == 0xFF else 2
@@ -278,10 +278,11 @@ def _probe_jpeg(data: bytes) -> _Header:
         elif mark == _APP1 and orientation == 1 and data.startswith(b"Exif\0\0", at + 4):
             orientation = _exif_orientation(data[at + 10 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")])
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    ended = 0 <= at < len(data) - 1
+    else:
+        mark = 0
     if not seen:  # an end before a beginning is nonsense, no cut
-        raise RejectedContent(Reason.UNDECODABLE if ended and data[at + 1] >= _END_OF_IMAGE else Reason.TRUNCATED)
-    return _Header("jpeg", width, height, orientation, whole=ended and _reaches_end(data, at))
+        raise RejectedContent(Reason.UNDECODABLE if mark else Reason.TRUNCATED)
+    return _Header("jpeg", width, height, orientation, whole=mark != 0 and _reaches_end(data, at))
 
 
 def _reaches_end(data: bytes, at: int) -> bool:
@@ -389,10 +390,11 @@ def _probe_bmp(data: bytes) -> _Header:
 
 
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 256, 257, 262, 274, 338
-_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 256, 257, 258, 262, 274, 338
+_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES, _SAMPLE_FORMAT = 273, 279, 324, 325, 339
 _TIFF_TAGS = frozenset(
     {_WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES, _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}
+    | {_BITS, _SAMPLE_FORMAT}  # looked at only to see that they lie within the file
 )
 _MAX_TAGS = 4096  # a directory holds some dozens
 
@@ -428,6 +430,8 @@ def _tiff_tags(data: bytes, wanted: frozenset[int]) -> dict[int, tuple[int, ...]
     entry = struct.Struct(order + ("2HQ" if big else "2HI"))
     word, inline = (order + "Q", 8) if big else (order + "I", 4)
     at += 8 if big else 2
+    if at + count * (entry.size + inline) > len(data):
+        raise struct.error("a directory is cut off")
     tags: dict[int, tuple[int, ...]] = {}
     for _ in range(min(count, _MAX_TAGS)):
         tag, kind, numbers = entry.unpack_from(data, at)

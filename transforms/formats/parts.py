@@ -207,7 +207,7 @@ class PartReader:
                 self._file.close()
                 raise
         self._groups: int = self._file.num_row_groups
-        self.groups_left = self._groups
+        self.groups_left: int = self._groups
         self._last_id = self.info.first_id
 
     def __iter__(self) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,7 +50,7 @@ class ParquetImages:
     names, else the only such column. Names come from the struct's `path` or a column (path, filename, …), else are the
     row's number. A label column of numbers is named by Hugging Face's metadata, where there are any.
 
-    `where` is (row,). The size of an entry is the mean of its row group: a row's own is known only when it is read.
+    `where` is (row,). The size of an entry is the mean of a row in its row group; its own is known when it is read.
     Rows are read page by page from the start of their row group: files with small row groups read fastest.
     """
 
@@ -120,14 +120,16 @@ class _Watched:
     def close(self) -> None:
         """Does nothing: the file is its opener's."""
 
-    def meaning_of(self, error: Exception) -> Exception:
-        """Returns what really happened: a fault of the storage, or damage."""
-        return self.fault or _DamagedTableError(str(error))
+    def judge(self, error: Exception) -> NoReturn:
+        """Raises what really happened: a fault of the storage, or damage."""
+        if self.fault is not None:
+            raise self.fault
+        raise _DamagedTableError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _RowGroup:
-    """`first` row, number of `rows`, and the mean encoded bytes of its images."""
+    """`first` row, number of `rows`, and the mean bytes of a row."""
 
     first: int
     rows: int
@@ -154,24 +156,24 @@ def _open(file: BinaryIO) -> _Table:
     try:
         parquet = pq.ParquetFile(watched, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         columns = _find_columns(parquet.schema_arrow)
-        groups = tuple(_row_groups(parquet.metadata, columns.image))
+        groups = tuple(_row_groups(parquet.metadata))
     except _DAMAGE as error:
-        raise watched.meaning_of(error) from error
+        watched.judge(error)
     return _Table(watched, parquet, columns, groups)
 
 
-def _row_groups(metadata: Any, image: str) -> Iterator[_RowGroup]:
-    """Yields the row groups; a footer has no check sum, so its numbers are held against each other."""
+def _row_groups(metadata: Any) -> Iterator[_RowGroup]:
+    """Yields the row groups; a footer has no check sum, so its numbers are held against each other.
+
+    Nothing is asked of a row group's columns: where these are damaged, pyarrow 25 ends the process.
+    """
     first = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        chunks = [group.column(i) for i in range(group.num_columns)]
-        of_image = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == image]
-        rows = group.num_rows
-        if rows < 0 or any(chunk.num_values != rows for chunk in of_image):
-            raise _DamagedTableError("a row group contradicts its columns")
-        yield _RowGroup(first, rows, max(0, sum(chunk.total_uncompressed_size for chunk in of_image)) // max(1, rows))
-        first += rows
+        if group.num_rows < 0:
+            raise _DamagedTableError("a row group has fewer rows than none")
+        yield _RowGroup(first, group.num_rows, max(0, group.total_byte_size) // max(1, group.num_rows))
+        first += group.num_rows
     if first != metadata.num_rows:
         raise _DamagedTableError("the row groups contradict the footer")
 
@@ -205,9 +207,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _is_image_struct(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_struct(kind)) and any(
-        field.name == "bytes" and _holds_bytes(field.type) for field in kind
-    )
+    return bool(pa.types.is_struct(kind)) and any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
 
 
 def _names_rows(kind: pa.DataType) -> bool:
@@ -269,7 +269,7 @@ class _Rows:
             return next(self._batches)
         except (StopIteration, *_DAMAGE) as error:
             self._group, self._lost = None, range(self._first, group.first + group.rows)
-            raise self._table.file.meaning_of(error) from error
+            self._table.file.judge(error)
 
 
 def _read_rows(file: BinaryIO, entries: Iterable[Entry], limits: Limits) -> Iterator[Member]:

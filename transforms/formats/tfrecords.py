@@ -150,6 +150,8 @@ def _stream(stream: Forward, limits: Limits) -> Iterator[Member]:
     try:
         for number, length in enumerate(_walk(stream)):
             if length > limits.max_image_bytes + _SLACK_BYTES:
+                if not stream.skip(length + _SUM_BYTES):
+                    raise DamagedFileError("the last record is cut off")
                 yield Member(f"{number:08d}", None, reason=Reason.TOO_MANY_BYTES)
                 continue
             raw = stream.take(length + _SUM_BYTES)

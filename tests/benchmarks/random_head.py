@@ -1,0 +1,40 @@
+"""Writes a linear head of random numbers for some settings' features, so that nets without a trained head can be run.
+
+    python tests/benchmarks/random_head.py FOLDER [KEY=VALUE ...]
+
+Run by throughput.py with the program's packages to import.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from models.device import Device
+from models.heads import LinearHead
+from models.training.fit_head import Fitted, save_head
+from pipeline.config import fingerprint, load_settings
+from pipeline.prepare import feature_settings, identity_of
+
+CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def main() -> None:
+    settings = load_settings((), sys.argv[2:])
+    width = Device(feature_settings(settings)).width
+    draw = np.random.default_rng(7)
+    head = LinearHead(
+        classes=CLASSES,
+        coef=draw.normal(0, 1, (len(CLASSES), width)).astype(np.float32),
+        intercept=np.zeros(len(CLASSES)),
+        mean=np.zeros(width),
+        scale=np.ones(width),
+    )
+    space = identity_of(settings, None).space
+    save_head(Path(sys.argv[1]), Fitted(head, c=1.0, sweep=(), split={}, metrics={}), fingerprint(space), space)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The documents say what the program does: every command, flag, setting, reason and column occurs in them."""
+
+import re
+from pathlib import Path
+
+import make_settings_page
+import pytest
+
+from pipeline.cli import COMMANDS
+from transforms.formats.records import Reason, Status
+from transforms.formats.shards import FORMATS
+from transforms.merge_parts import IMAGE_SCHEMA, face_schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
+def test_the_settings_page_is_what_the_settings_say():
+    assert make_settings_page.PAGE.read_text(encoding="utf-8") == make_settings_page.page(), (
+        "run python tests/make_settings_page.py"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_documented(name):
+    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", TEXT)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--input", "--output", "--cache", "--head", "--sample-submission", "--dry-run", "--overwrite",
+        "--max-rejected", "--config", "--set", "--print-config", "--validation", "--holdout", "--names",
+        "--exclude", "--epochs", "--seed",
+    ],
+)  # fmt: skip
+def test_every_flag_is_documented(flag):
+    assert re.search(rf"{re.escape(flag)}(?![\w-])", TEXT)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_documented_with_its_stage(reason):
+    assert re.search(rf"\| `{reason.value}` \| {reason.stage.value} \|", TEXT)
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_is_documented(status):
+    assert f"`{status.value}`" in TEXT
+
+
+def test_every_output_column_is_documented():
+    columns = {*IMAGE_SCHEMA.names, *(n for n in face_schema(["happy"]).names if not n.startswith("p_"))}
+    assert not {name for name in columns if f"`{name}`" not in TEXT}
+
+
+def test_every_format_is_documented():
+    assert not {suffix for form in FORMATS for suffix in form.suffixes if f"`{suffix}`" not in TEXT}
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_page_names_a_place_of_one_machine():
+    assert not re.search(r"/(root|home|work|tmp)/", TEXT)

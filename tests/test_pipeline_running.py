@@ -1,0 +1,316 @@
+"""Engine, bar, Ctrl-C, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from models.backbones import BackboneError
+from models.device import DeviceOutOfMemory
+from models.heads import HeadMismatch
+from pipeline import interrupt
+from pipeline.errors import Interrupted, StoppedError, UsageError
+from pipeline.progress import bar, totals_from
+from pipeline.runners import is_direct, options_of, runner_of, uses_processes
+from pipeline.running import heartbeat_folder, run_graph
+from transforms import stopping
+from transforms.finish_run import RunStopped
+from transforms.formats.parts import DamagedPart
+from transforms.formats.publish import StorageError
+from transforms.stopping import Stopped
+from transforms.storage import InputFault
+from transforms.tally import TALLY, Totals
+
+PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+
+
+@pytest.fixture(autouse=True)
+def _no_stop_is_left() -> Iterator[None]:
+    yield
+    stopping.forget()
+
+
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("typed", [[], ["--runner=DirectRunner"], ["--runner", "DirectRunner"], ["--runner=FnApiRunner"]])
+def test_a_local_run_is_always_the_same_engine(typed: list[str]) -> None:
+    options = options_of(typed)
+    assert is_direct(options)
+    assert not uses_processes(options)
+    assert type(runner_of(options)) is FnApiRunner
+
+
+@pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])
+def test_any_other_engine_goes_to_beam_as_it_was_typed(name: str) -> None:
+    options = options_of([f"--runner={name}", "--direct_running_mode=multi_processing"])
+    assert runner_of(options) == options.view_as(StandardOptions).runner == name
+    assert not uses_processes(options)
+
+
+def test_worker_processes_find_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    options = options_of(PROCESSES)
+    assert uses_processes(options)
+    assert options.view_as(DirectOptions).direct_num_workers == 2
+    assert type(runner_of(options)) is FnApiRunner
+    assert set(os.environ["PYTHONPATH"].split(os.pathsep)) == {str(Path(__file__).parents[1]), "elsewhere"}
+    runner_of(options)
+    assert len(os.environ["PYTHONPATH"].split(os.pathsep)) == 2
+
+
+def test_worker_processes_tell_of_themselves_through_a_folder(tmp_path: Path) -> None:
+    assert heartbeat_folder([], str(tmp_path)) == ""
+    (tmp_path / "heartbeats").mkdir()
+    (tmp_path / "heartbeats" / "worker-1.json").write_text(json.dumps({"images": 5}))
+    folder = heartbeat_folder(PROCESSES, str(tmp_path))
+    assert (folder, os.listdir(folder)) == (str(tmp_path / "heartbeats"), [])
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+class Count(beam.DoFn):
+    def process(self, images: int) -> Iterator[int]:
+        TALLY.add_block(images=images, faces=2, rejected=1, hits=0)
+        yield images
+
+
+class Fail(beam.DoFn):
+    def __init__(self, *given: Any) -> None:
+        self._given = given
+
+    def process(self, _: int) -> Iterator[int]:
+        kind, *arguments = self._given
+        raise kind(*arguments)
+        yield 0
+
+
+class FailBehindAnother(beam.DoFn):
+    """Raises one of ours on the way out of an error of somebody else's, whose chain of causes is a ring."""
+
+    def process(self, _: int) -> Iterator[int]:
+        ring = OSError("a library's own")
+        ring.__cause__ = ring
+        raise ring
+        yield 0
+
+
+def run(stage: beam.DoFn, *, quiet: bool = True) -> Totals:
+    return run_graph(
+        lambda root: root | beam.Create([3]) | beam.ParDo(stage),
+        [],
+        heartbeat="",
+        total=None,
+        done=0,
+        quiet=quiet,
+        verbose=False,
+        go_on="the same command goes on",
+    )
+
+
+def test_a_run_gives_its_own_totals() -> None:
+    TALLY.add_block(images=100, faces=100, rejected=0, hits=0)
+    totals = run(Count())
+    assert (totals.images, totals.faces, totals.rejected, totals.blocks) == (3, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "given, kind, words",
+    [
+        ((InputFault, "a.jpg cannot be opened"), StoppedError, "a.jpg cannot be opened; the same command goes on"),
+        (
+            (StorageError, errno.ENOSPC, "cannot write x: No space left on device; free space there"),
+            StoppedError,
+            "cannot write x: No space left on device; free space there; the same command goes on",
+        ),
+        ((DamagedPart, "part x is damaged"), StoppedError, "part x is damaged; the same command goes on"),
+        ((RunStopped, "too many rejected"), StoppedError, "too many rejected; the same command goes on"),
+        ((DeviceOutOfMemory, "no memory"), StoppedError, "no memory; the same command goes on"),
+        ((Stopped, "stopped on request"), Interrupted, "interrupted; the same command goes on"),
+        ((BackboneError, "no such weights"), UsageError, "no such weights"),
+        ((HeadMismatch, "made for others"), UsageError, "made for others"),
+    ],
+)
+def test_a_fault_in_a_stage_becomes_one_line(given: tuple[Any, ...], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind) as ended:
+        run(Fail(*given))
+    assert type(ended.value) is kind
+    assert str(ended.value) == words
+
+
+def test_an_error_that_is_not_ours_stays_what_it_is() -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(Fail(ZeroDivisionError, "a bug"))
+
+
+def test_a_ring_of_causes_does_not_hang() -> None:
+    with pytest.raises(OSError, match="a library's own"):
+        run(FailBehindAnother())
+
+
+@pytest.mark.parametrize(
+    "last, kind, words",
+    [
+        ("transforms.storage.InputFault: a.jpg is gone [while running 'ReadBlocks']", StoppedError, "a.jpg is gone; "),
+        ("RuntimeError: transforms.formats.publish.StorageError: disk full [while running 'W']", StoppedError, "disk full; "),
+        ("transforms.formats.parts.DamagedPart: part x [while running 'FinishRun']", StoppedError, "part x; "),
+        ("transforms.stopping.Stopped: stopped on request [while running 'CropFaces']", Interrupted, "interrupted; "),
+        ("models.backbones.BackboneError: no weights [while running 'ExtractFeatures']", UsageError, "no weights"),
+        ("ZeroDivisionError: a bug [while running 'CropFaces']", RuntimeError, "Traceback"),
+    ],
+)
+def test_what_a_worker_process_tells_is_understood(last: str, kind: type[Exception], words: str) -> None:
+    # a process hands over the text of a traceback, nothing else
+    text = f'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    g()\n{last}\n'
+    with pytest.raises(kind) as ended:
+        run(Fail(RuntimeError, text))
+    assert type(ended.value) is kind
+    assert str(ended.value).startswith(words)
+
+
+# --- the bar ----------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    now = Totals(images=30, faces=25, rejected=2, hits=7)
+    with bar(100, done=40, totals=lambda: now, quiet=False):
+        pass
+    drawn = terminal.getvalue()
+    assert "40/100" in drawn
+    assert "70/100" in drawn
+    assert "faces=25" in drawn
+    assert "rejected=2" in drawn
+    assert "hits=7" in drawn
+
+
+def test_the_bar_moves_while_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("pipeline.progress.HEARTBEAT_S", 0.01)
+    asked = threading.Event()
+
+    def totals() -> Totals:
+        asked.set()
+        return Totals()
+
+    with bar(None, done=0, totals=totals, quiet=False):
+        assert asked.wait(10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "bar"]
+
+
+@pytest.mark.parametrize("quiet, stream", [(True, Terminal), (False, io.StringIO)])
+def test_there_is_no_bar_where_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch, quiet: bool, stream: type[io.StringIO]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := stream())
+    with bar(100, done=0, totals=lambda: pytest.fail("nobody asks"), quiet=quiet):
+        pass
+    assert terminal.getvalue() == ""
+
+
+def test_the_bar_ends_when_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(OSError, match="disk full"), bar(None, done=0, totals=Totals, quiet=False):
+        raise OSError("disk full")
+    assert not [thread for thread in threading.enumerate() if thread.name == "bar"]
+
+
+def test_totals_come_from_this_process_or_from_the_workers_files(tmp_path: Path) -> None:
+    TALLY.reset()
+    TALLY.add_block(images=4, faces=0, rejected=0, hits=0)
+    (tmp_path / "worker-1.json").write_text('{"images": 5}')
+    assert totals_from("")().images == 4
+    assert totals_from(str(tmp_path))().images == 5
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+class Left(BaseException):
+    """In place of the end of the process."""
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit statuses with which the process would have ended."""
+    left: list[int] = []
+
+    def leave(status: int) -> None:
+        left.append(status)
+        if threading.current_thread() is threading.main_thread():
+            raise Left
+
+    monkeypatch.setattr(os, "_exit", leave)
+    return left
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int], capfd: Any) -> None:
+    before = signal.getsignal(number)
+    with interrupt.interruptible(lambda: "last words"):
+        stopping.check()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Stopped):
+            stopping.check()
+    assert signal.getsignal(number) is before
+    assert exits == []
+    assert "stopping after the step in hand" in capfd.readouterr().err
+    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and not t.finished.is_set()]
+
+
+def test_the_second_signal_leaves_at_once_with_last_words(exits: list[int], capfd: Any) -> None:
+    with pytest.raises(Left), interrupt.interruptible(lambda: "the same command goes on"):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert exits == [130]
+    assert "the same command goes on\n" in capfd.readouterr().err
+
+
+def test_patience_has_an_end(exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "PATIENCE_S", 0.01)
+    with interrupt.interruptible(lambda: "last words"):
+        os.kill(os.getpid(), signal.SIGINT)
+        end = time.monotonic() + 10
+        while not exits and time.monotonic() < end:
+            time.sleep(0.01)
+    assert exits == [130]
+
+
+def test_a_new_run_forgets_the_stop_of_the_one_before(exits: list[int]) -> None:
+    stopping.ask_to_stop()
+    with interrupt.interruptible(lambda: ""):
+        stopping.check()
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work() -> None:
+        with interrupt.interruptible(lambda: ""):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -1,0 +1,243 @@
+"""Decoding, rejection, detection and crops: each image for itself, in order, whatever the pool does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from blocks import job, raw, through
+from pictures import BLUE, RED, gradient, jpeg, nasty_files, plain, png, portrait, quarters
+
+from models.boxes import square_with_margin
+from models.detectors import Detections, DetectorSettings, make_detector
+from models.detectors.cropping import crop_resized, resized
+from transforms import crop_faces as module
+from transforms import stopping
+from transforms.block import Block, Reason, Status
+from transforms.crop_faces import CropFaces, Looked, crop_faces, grey_of, look_at, rows_to_look_at
+from transforms.formats.records import Limits
+from transforms.job import Job
+
+HAAR = DetectorSettings(name="haar")
+
+
+class Finds:
+    """A detector that finds these boxes on every image; notes the shapes it was given."""
+
+    def __init__(self, name: str, channels: int, boxes: list[list[int]]) -> None:
+        self.name, self.channels = name, channels
+        self._boxes = np.asarray(boxes, np.int32).reshape(-1, 4)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def detect(self, image: np.ndarray) -> Detections:
+        self.shapes.append(image.shape)
+        return Detections(self._boxes, np.linspace(1, 0.5, len(self._boxes), dtype=np.float32))
+
+    def digest(self) -> str:
+        return ""
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def sized(tmp_path: Path, height: int, width: int, **other: Any) -> Job:
+    given = job(tmp_path, **other)
+    return replace(given, features=replace(given.features, height=height, width=width))
+
+
+# --- one image --------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_detector_the_whole_image_is_the_face(tmp_path: Path) -> None:
+    given = sized(tmp_path, 20, 30)
+    seen = look_at(png(gradient(40, 50)), given, make_detector(given.detector))
+    assert (seen.width, seen.height, seen.reason) == (50, 40, None)
+    assert (seen.box.tolist(), seen.score.tolist()) == ([[0, 0, 50, 40]], [1.0])
+    assert (seen.crops.shape, seen.crops.dtype) == ((1, 20, 30, 1), np.uint8)
+    assert np.array_equal(seen.crops[0, :, :, 0], resized(gradient(40, 50), (20, 30)))
+
+
+def test_an_image_of_the_right_size_is_its_own_crop(tmp_path: Path) -> None:
+    given = sized(tmp_path, 48, 32, channels=3)
+    seen = look_at(png(quarters(48, 32)), given, make_detector(given.detector))
+    assert np.array_equal(seen.crops[0], quarters(48, 32))
+
+
+def test_a_box_is_in_pixels_of_the_whole_upright_image_though_less_is_decoded(tmp_path: Path) -> None:
+    given = sized(tmp_path, 16, 16)
+    seen = look_at(jpeg(gradient(160, 320), orientation=6), given, make_detector(given.detector))
+    assert (seen.width, seen.height, seen.box.tolist()) == (160, 320, [[0, 0, 160, 320]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("detector_channels", [1, 3])
+@pytest.mark.parametrize("picture", ["grey", "colour"])
+def test_detector_and_network_each_get_the_channels_they_want(
+    tmp_path: Path, channels: int, detector_channels: int, picture: str
+) -> None:
+    image = gradient(40, 60) if picture == "grey" else quarters(40, 60)
+    detector = Finds("finds", detector_channels, [[10, 10, 20, 20]])
+    seen = look_at(png(image), sized(tmp_path, 8, 8, channels=channels), detector)
+    assert detector.shapes == [(40, 60) if detector_channels == 1 else (40, 60, 3)]
+    assert seen.crops.shape == (1, 8, 8, channels)
+    rgb = np.repeat(image[..., None], 3, 2) if picture == "grey" else image
+    wanted = rgb if channels == 3 else (image if picture == "grey" else grey_of(image))
+    expected = crop_resized(wanted, (10, 10, 20, 20), (8, 8)).reshape(8, 8, channels)
+    assert np.abs(seen.crops[0].astype(int) - expected.astype(int)).max() <= 1  # grey by the decoder or by us
+
+
+def test_grey_crops_of_a_colour_image_are_its_luma(tmp_path: Path) -> None:
+    for colour, luma in ((RED, 76), (BLUE, 29)):
+        detector = Finds("finds", 3, [[0, 0, 20, 20]])
+        seen = look_at(png(plain(20, 20, colour)), sized(tmp_path, 4, 4), detector)
+        assert (seen.crops == luma).all()
+
+
+def test_crops_are_squares_with_a_margin_and_boxes_stay_as_found(tmp_path: Path) -> None:
+    image = gradient(60, 60)
+    boxes = [[10, 12, 20, 30], [0, 0, 10, 10], [50, 50, 10, 10]]
+    seen = look_at(png(image), sized(tmp_path, 8, 8, margin=0.25), Finds("finds", 1, boxes))
+    assert (seen.box.tolist(), seen.score.tolist()) == (boxes, [1.0, 0.75, 0.5])
+    squares = square_with_margin(np.asarray(boxes), 0.25)
+    for crop, square in zip(seen.crops, squares, strict=True):
+        assert np.array_equal(crop[..., 0], crop_resized(image, square, (8, 8)))
+
+
+def test_an_image_without_a_face_has_none(tmp_path: Path) -> None:
+    seen = look_at(png(plain(40, 60, 9)), sized(tmp_path, 8, 8), Finds("finds", 1, []))
+    assert (seen.width, seen.height, seen.reason) == (60, 40, None)
+    assert (seen.box.shape, seen.score.shape, seen.crops.shape) == ((0, 4), (0,), (0, 8, 8, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_haar_finds_the_face_of_a_portrait(tmp_path: Path, channels: int) -> None:
+    given = sized(tmp_path, 48, 48, detector=HAAR, channels=channels)
+    seen = look_at(jpeg(portrait()), given, make_detector(HAAR))
+    assert (seen.width, seen.height, seen.crops.shape[1:]) == (512, 512, (48, 48, channels))
+    x, y, width, height = seen.box[seen.score.argmax()]
+    assert x < 225 < x + width
+    assert y < 120 < y + height
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("detector", [DetectorSettings(name="none"), HAAR], ids=["none", "haar"])
+def test_whatever_is_wrong_with_a_file_is_an_outcome(tmp_path: Path, channels: int, detector: DetectorSettings) -> None:
+    given = sized(tmp_path, 8, 8, channels=channels, detector=detector)
+    finder = make_detector(detector)
+    for name, (data, reason) in nasty_files().items():
+        seen = look_at(data, given, finder)
+        assert seen.reason is reason, name
+        assert seen.crops.shape[1:] == (8, 8, channels), name
+        assert len(seen.crops) == len(seen.box) == len(seen.score), name
+        assert reason is None or len(seen.box) == 0, name
+
+
+@pytest.mark.parametrize(
+    "other, reason",
+    [
+        ({"smallest_side": 9}, Reason.TOO_SMALL),
+        ({"smallest_side": 8}, None),
+        ({"limits": Limits(max_pixels=79)}, Reason.TOO_MANY_PIXELS),
+        ({"limits": Limits(max_pixels=80)}, None),
+    ],
+)
+def test_limits_of_the_run_hold(tmp_path: Path, other: dict[str, Any], reason: Reason | None) -> None:
+    given = sized(tmp_path, 8, 8, **other)
+    seen = look_at(png(gradient(8, 10)), given, make_detector(given.detector))
+    assert (seen.reason, seen.width, seen.height) == (reason, 10, 8)
+
+
+# --- a block ----------------------------------------------------------------------------------------------------------
+
+
+def looked(faces: int, *, reason: Reason | None = None, value: int = 0) -> Looked:
+    return Looked(
+        7, 5, reason, np.full((faces, 4), value, np.int32), np.ones(faces, np.float32), np.full((faces, 2, 2, 1), value, np.uint8)
+    )
+
+
+def test_rows_that_need_no_look_are_passed_over() -> None:
+    block = raw([b"a", None, b"a", b"c", b"d"])
+    cached = replace(block, data=(b"a", None, b"a", None, b"d"), status=(None, Status.REJECTED, None, Status.LABELLED, None))
+    assert rows_to_look_at(cached) == [0, 4]
+
+
+def test_outcomes_become_status_and_faces_and_the_bytes_go() -> None:
+    block = raw([b"a", b"b", b"c", None, b"e"])
+    outcomes = [(0, looked(2, value=1)), (1, looked(0)), (2, looked(0, reason=Reason.TRUNCATED)), (4, looked(1, value=2))]
+    cropped = crop_faces(block, outcomes)
+    assert cropped.status == (Status.LABELLED, Status.NO_FACE, Status.REJECTED, Status.REJECTED, Status.LABELLED)
+    assert cropped.reason == (None, None, Reason.TRUNCATED, Reason.DAMAGED_MEMBER, None)
+    assert (cropped.width.tolist(), cropped.height.tolist()) == ([7, 7, 7, 0, 7], [5, 5, 5, 0, 5])
+    assert cropped.data == (None,) * 5
+    assert cropped.fresh.image.tolist() == [0, 0, 4]
+    assert cropped.fresh.crops is not None
+    assert cropped.fresh.crops[:, 0, 0, 0].tolist() == [1, 1, 2]
+    assert (len(cropped.faces), block.status[0]) == (0, None)
+
+
+def test_a_block_without_faces_has_no_crops() -> None:
+    assert len(crop_faces(raw([b"a"]), [(0, looked(0))]).fresh) == 0
+    assert len(crop_faces(raw([None]), []).fresh) == 0
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+def blocks_of_all_kinds() -> list[Block]:
+    good = [png(np.roll(gradient(24, 24), n, axis=1)) for n in range(40)]
+    bad = [data for data, _ in nasty_files().values()]
+    return [raw([*good[n * 10 : n * 10 + 10], None, *bad, good[n * 10]], key=f"b{n}") for n in range(4)]
+
+
+def signature(block: Block) -> tuple[Any, ...]:
+    crops = block.fresh.crops
+    columns = (block.width, block.height, block.fresh.image, block.fresh.box, block.fresh.score)
+    arrays = tuple(column.tobytes() for column in columns)
+    return (block.key, block.status, block.reason, block.data, arrays, None if crops is None else crops.tobytes())
+
+
+@pytest.mark.parametrize("threads, task", [(1, 1), (1, 1000), (3, 1), (4, 7)])
+def test_what_comes_out_depends_neither_on_threads_nor_on_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, task: int
+) -> None:
+    blocks = blocks_of_all_kinds()
+    expected = [signature(block) for block in through(CropFaces(job(tmp_path, threads=2)), blocks)]
+    monkeypatch.setattr(module, "IMAGES_A_TASK", task)
+    found = [signature(block) for block in through(CropFaces(job(tmp_path, threads=threads)), blocks)]
+    assert found == expected
+    assert [block[0] for block in found] == ["b0", "b1", "b2", "b3"]
+
+
+@pytest.mark.parametrize("threads, task", [(1, 1), (4, 3)])
+def test_detection_depends_neither_on_threads_nor_on_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, task: int
+) -> None:
+    image = portrait()[:300, 100:400]
+    blocks = [raw([jpeg(np.roll(image, 10 * n, axis=1)) for n in range(6)], key=f"b{m}") for m in range(2)]
+    given = job(tmp_path, detector=replace(HAAR, working_size=200, max_faces=3), threads=2)
+    expected = [signature(block) for block in through(CropFaces(given), blocks)]
+    assert any(Status.LABELLED in block[1] for block in expected)
+    monkeypatch.setattr(module, "IMAGES_A_TASK", task)
+    assert [signature(block) for block in through(CropFaces(replace(given, threads=threads)), blocks)] == expected
+
+
+def test_a_fault_that_is_no_content_is_not_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: Any, **__: Any) -> Any:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(module, "decode", no_memory)
+    with pytest.raises(MemoryError):
+        through(CropFaces(job(tmp_path)), [raw([b"a"])])
+
+
+def test_the_stage_stops_when_asked(tmp_path: Path) -> None:
+    stopping.ask_to_stop()
+    try:
+        with pytest.raises(stopping.Stopped):
+            through(CropFaces(job(tmp_path)), [raw([b"a"])])
+    finally:
+        stopping.forget()
