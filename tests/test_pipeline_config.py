@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "multi",
     )
     assert (settings.features.input_size, settings.features.batch_size) == (None, 64)
-    assert (settings.head.path, settings.write.label_values) == ("bundled", "index")
+    assert (settings.head.path, settings.write.label_values) == ("bundled", None)
 
 
 def test_limits_of_reading_are_those_of_the_formats() -> None:

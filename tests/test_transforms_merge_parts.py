@@ -194,6 +194,20 @@ def test_files_hold_exact_rows_in_exact_groups(tmp_path: Path, rows_per_file: in
             assert groups == [len(held[start : start + row_group]) for start in range(0, len(held), row_group)]
 
 
+def test_bytes_do_not_depend_on_how_the_rows_arrive(tmp_path: Path) -> None:
+    count = 30_000
+    names = pa.array([None if row % 7 == 0 else f"{row % 5}" for row in range(count)])
+    rows = pa.table({"label": names, "id": [f"{row:09d}" * 5 for row in range(count)], "n": range(count)})
+    for size in (1000, 7777, count):
+        folder = tmp_path / str(size) / "rows"
+        with merging.RowFiles(str(folder), rows.schema, rows_per_file=25_000, row_group=20_000) as files:
+            for start in range(0, count, size):
+                files.add(rows.slice(start, size))
+            files.publish()
+    assert bytes_of(tmp_path / "1000") == bytes_of(tmp_path / "7777") == bytes_of(tmp_path / str(count))
+    assert len(bytes_of(tmp_path / "1000")) == 2
+
+
 @pytest.mark.parametrize("blocks", [[], [[]], [[], []]])
 def test_nothing_to_merge_gives_empty_files(tmp_path: Path, blocks: list[list[Row]]) -> None:
     result = merge(tmp_path, blocks, submission=SubmissionRules(), expected_images=0)
@@ -410,10 +424,14 @@ def test_a_second_merge_gives_the_same_bytes_and_removes_what_is_stale(tmp_path:
     merge(tmp_path, [rows], rows_per_file=2)
     assert len(os.listdir(tmp_path / "images")) == 4
     assert not (tmp_path / "submission.csv").exists()
-    (tmp_path / "images" / "part-00009.unfinished").write_text("of a killed merge")
+    left = tmp_path / "images" / "part-00009.unfinished"
+    left.write_text("of a killed merge")
     (tmp_path / "merging").mkdir()
     (tmp_path / "merging" / "000000.parquet").write_text("of a killed merge")
-    assert merge(tmp_path, [rows], submission=SubmissionRules()) == first
+    standing: list[bool] = []
+    again = merge(tmp_path, [rows], submission=SubmissionRules(), progress=lambda _: standing.append(left.exists()))
+    assert again == first
+    assert standing == [False]  # gone before new files need its space
     assert bytes_of(tmp_path) == before
 
 

@@ -25,6 +25,7 @@ def apply_head(block: Block, head: Head) -> Block:
     return replace(block, faces=replace(faces, features=None, probabilities=probabilities))
 
 
+@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ApplyHead(beam.DoFn):
     """Applies the run's head to each block."""
 

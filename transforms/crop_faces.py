@@ -151,6 +151,7 @@ def _faces_of(looked: Sequence[tuple[int, Looked]]) -> Faces:
     )
 
 
+@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class CropFaces(beam.DoFn):
     """Looks at the images of each block in a pool, a few blocks ahead of the device."""
 

@@ -200,6 +200,7 @@ def copy_to_same(block: Block) -> Block:
     )
 
 
+@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ExtractFeatures(beam.DoFn):
     """Feeds the process's device; writes a cache segment a block behind it."""
 

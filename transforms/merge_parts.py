@@ -563,7 +563,7 @@ class RowFiles:
     def _write_groups(self, *, whole: bool) -> None:
         if not self._held:
             return
-        rows = pa.concat_tables(self._held).combine_chunks()
+        rows = pa.concat_tables(self._held).combine_chunks()  # no version of Arrow may cut pages by how rows arrived
         start = 0
         while rows.num_rows - start >= (self._room() if whole else 1):
             group = rows.slice(start, self._room())

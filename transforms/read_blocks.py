@@ -16,6 +16,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
+from transforms import block_coder  # noqa: F401 - tells Beam how to take the size of what this stage gives out
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
 from transforms.formats.loose_files import text_of
@@ -71,10 +72,19 @@ class PlannedBlock:
 
 
 def planned_block(ref: BlockRef) -> PlannedBlock:
-    """Returns the plan's line that a reference means."""
+    """Returns the planned block that a reference means."""
+    return PlannedBlock.from_json(_line(ref))
+
+
+def _line(ref: BlockRef) -> bytes:
     with open_file(ref.plan) as plan:
         plan.seek(ref.offset)
-        return PlannedBlock.from_json(plan.read(ref.length))
+        return plan.read(ref.length)
+
+
+def _is_streamed(line: bytes) -> bool:
+    """True if `to_json` wrote this of a streamed archive, which has no entries; parsing hundreds of them is dear."""
+    return line.rstrip().endswith(b",true],[]]")
 
 
 def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = None) -> Block:
@@ -185,6 +195,7 @@ def image_id(prefix: str, name: str) -> str:
     return text_of((prefix + name if name else prefix.rstrip("/")).encode("utf-8", "surrogateescape"))
 
 
+@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ReadBlocks(beam.DoFn):
     """Reads the blocks that references name, a few ahead of the stage behind it."""
 
@@ -192,7 +203,7 @@ class ReadBlocks(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._ahead: Ahead[BlockRef, Block] = single(self._read, depth=BLOCKS_AHEAD)
+        self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
         if self._job.heartbeat:
             TALLY.beat_into(self._job.heartbeat)
 
@@ -203,20 +214,20 @@ class ReadBlocks(beam.DoFn):
     def process(self, ref: BlockRef) -> Iterator[Block]:
         check()
         TALLY.begin()
-        planned = planned_block(ref)
-        if planned.streamed:
+        line = _line(ref)
+        if _is_streamed(line):
             yield from self._ahead.drain()
-            yield from self._stream(planned)
+            yield from self._stream(PlannedBlock.from_json(line))
         else:
-            yield from self._ahead.put(ref)
+            yield from self._ahead.put(line)
 
     def finish_bundle(self) -> Iterator[Any]:
         for block in self._ahead.drain():
             yield GlobalWindows.windowed_value(block)
 
-    def _read(self, ref: BlockRef) -> Block:
+    def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):
-            return read_block(planned_block(ref), self._job.limits)
+            return read_block(PlannedBlock.from_json(line), self._job.limits)
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
         finished = {name.removesuffix(".parquet") for name in os.listdir(self._job.parts)}

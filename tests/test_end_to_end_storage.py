@@ -1,0 +1,170 @@
+"""Promises 3 and 6: faulty storage stops a run in one line that says what to do; it goes on when that is done."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pictures
+import pytest
+import runs
+
+from pipeline import label
+from transforms.formats import publish
+
+SETTINGS = ("write.no_face_label=neutral", "read.block_images=16")
+DISK_BYTES = 4 * 2**20
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.make_head(tmp_path_factory.mktemp("head"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, head: Path) -> runs.Bench:
+    return runs.Bench(tmp_path, head)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own; skips the test where none may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small disk may be mounted here: {error}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True, timeout=30)  # an index may still be mapped
+
+
+def fill(disk: Path, *, leave: int) -> Path:
+    """Writes a file that leaves so many bytes of the disk free."""
+    ballast = disk / "ballast"
+    stat = os.statvfs(disk)
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        file.write(bytes(stat.f_bavail * stat.f_frsize - leave))
+    return ballast
+
+
+def fresh(bench: runs.Bench, source: Path) -> dict[str, str]:
+    return runs.results(bench.label(source, "fresh", *SETTINGS).done().output)
+
+
+def test_a_full_disk_stops_the_run_and_more_room_lets_it_go_on(bench: runs.Bench, disk: Path) -> None:
+    source = pictures.write_tar(bench.path / "many.tar", runs.faces(320))
+    ballast = fill(disk, leave=200_000)
+
+    stopped = bench.label(source, "disk/out", *SETTINGS)
+    assert stopped.status == 3
+    assert "No space left on device" in stopped.line
+    assert "free space there" in stopped.line
+    assert "the same command goes on" in stopped.line
+    kept = runs.parts(stopped.output)
+    assert 0 < len(kept) < 20
+
+    ballast.unlink()
+    gone_on = bench.label(source, "disk/out", *SETTINGS).done()
+    assert gone_on.record["resume"] == {"blocks_reused": len(kept), "blocks_redone": 0}
+    assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+def test_a_disk_that_is_full_when_the_parts_are_merged(bench: runs.Bench, disk: Path) -> None:
+    source = pictures.write_tar(bench.path / "many.tar", {**runs.faces(320), "bad.png": b"no image"})
+    assert bench.label(source, "disk/out", *SETTINGS, "--max-rejected", "0").status == 3
+    ballast = fill(disk, leave=16_000)
+
+    stopped = bench.label(source, "disk/out", *SETTINGS)
+    assert stopped.status == 3
+    assert "No space left on device" in stopped.line
+    assert not (stopped.output / "run.json").exists()
+
+    ballast.unlink()
+    gone_on = bench.label(source, "disk/out", *SETTINGS).done()
+    assert gone_on.record["resume"] == {"blocks_reused": 21, "blocks_redone": 0}
+    assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+@pytest.mark.parametrize("at, fault", [(2, errno.EACCES), (7, errno.ENOSPC), (12, errno.EIO)])
+def test_storage_that_fails_at_some_write_costs_that_run_only(
+    at: int, fault: int, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures.write_tar(bench.path / "many.tar", runs.faces(100))
+    flush, calls = publish._flush, []
+
+    def failing(path: str) -> None:
+        calls.append(path)
+        if len(calls) >= at:
+            raise OSError(fault, os.strerror(fault), path)
+        flush(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_flush", failing)
+        stopped = bench.label(source, "out", *SETTINGS)
+    assert stopped.status == 3
+    assert os.strerror(fault) in stopped.line
+    assert str(bench.path) in stopped.line
+    assert not (stopped.output / "run.json").exists()
+
+    gone_on = bench.label(source, "out", *SETTINGS).done()
+    assert gone_on.record["resume"]["blocks_redone"] == 0
+    assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+def test_a_file_that_goes_away_after_planning_stops_the_run_and_is_not_rejected(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures.write_folder(bench.path / "in", runs.faces(40))
+    victim = source / "sad" / "00002.png"
+    data = victim.read_bytes()
+    real = label.run_graph
+
+    def without_victim(*given: Any, **named: Any) -> Any:
+        victim.unlink()
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label, "run_graph", without_victim)
+        stopped = bench.label(source, "out", *SETTINGS)
+    assert stopped.status == 3
+    assert str(victim) in stopped.line
+    assert not (stopped.output / "run.json").exists()
+
+    victim.write_bytes(data)
+    gone_on = bench.label(source, "out", *SETTINGS).done()
+    assert gone_on.record["counts"]["rejected"] == 0
+    assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+@pytest.mark.parametrize("truncate", [lambda data: data[: len(data) // 2], lambda data: b""])
+def test_an_archive_that_shrinks_after_planning_does_not_crash(
+    truncate: Callable[[bytes], bytes], bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can no longer be read has its row; the next run plans anew and sees what is there."""
+    source = pictures.write_tar(bench.path / "many.tar", runs.faces(40))
+    data = source.read_bytes()
+    real = label.run_graph
+
+    def shrunk(*given: Any, **named: Any) -> Any:
+        source.write_bytes(truncate(data))
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label, "run_graph", shrunk)
+        ended = bench.label(source, "out", *SETTINGS)
+    assert ended.status in (0, 3)
+    assert "Traceback" not in ended.err
+
+    source.write_bytes(data)
+    gone_on = bench.label(source, "out", *SETTINGS).done()
+    assert gone_on.record["counts"]["labelled"] == 40
+    assert runs.results(gone_on.output) == fresh(bench, source)
