@@ -70,6 +70,7 @@ setup(
         "dev": [
             "build>=1.2",
             "hypothesis>=6.100",
+            "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
             "mypy>=1.13",
             "pytest>=8",
             "ruff>=0.8",

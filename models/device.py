@@ -32,7 +32,7 @@ SMALLEST_BATCH = 8  # below it oneDNN picks other kernels, and features would de
 FROZEN_PARAMETERS = 10_000_000  # larger networks gain nothing from frozen weights and take seconds to freeze
 
 
-class DeviceOutOfMemory(RuntimeError):  # noqa: N818 - says what happened
+class DeviceOutOfMemory(RuntimeError):
     """The device cannot hold a batch; the message names the batch size to try."""
 
 

@@ -38,7 +38,7 @@ class HeadError(ValueError):
     """A head cannot be used; the message names it, the fault, and the cure."""
 
 
-class HeadMismatch(HeadError):  # noqa: N818 - the promise's word
+class HeadMismatch(HeadError):
     """A head was made for other features than those at hand."""
 
 

@@ -66,7 +66,7 @@ def _standing_cache(job: Job) -> FeatureCache | None:
     fingerprint = fingerprint_of(job.fingerprint_json)
     if fingerprint[:16] not in fingerprint_folders(job.cache):
         return None
-    return FeatureCache.open(job.cache, fingerprint)
+    return FeatureCache.open(job.cache, fingerprint, read_only=True)
 
 
 def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen: Sampled) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,14 @@ from pipeline.resume import OutputFolder, Progress
 from pipeline.running import heartbeat_folder, run_graph
 from pipeline.summary import closing_words
 from transforms.finish_run import MergeRequest
-from transforms.formats.submission import SubmissionError, SubmissionRules, check_ids, read_sample
+from transforms.formats.submission import (
+    SubmissionError,
+    SubmissionRules,
+    check_ids,
+    match_sample,
+    read_sample,
+    refuse_stranger,
+)
 from transforms.job import Job
 from transforms.storage import InputFault, open_file
 
@@ -58,7 +66,7 @@ def run(command: Command) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
     head_path, head = chosen_head(command.settings)
-    identity = identity_of(command.settings, head)
+    identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
     _check_head(head, identity, command)
     folder = OutputFolder(command.options["output"])
     cache = os.path.abspath(command.options["cache"] or os.path.join(folder.path, "cache"))
@@ -68,6 +76,18 @@ def run(command: Command) -> int:
         return dry_run.show(command.options["input"], folder, command.settings, job)
     with folder.locked():
         return _label(this)
+
+
+def _with_sample(identity: Identity, path: str | None) -> Identity:
+    """Returns the identity of a run that follows a sample submission: another sample is another run."""
+    if path is None:
+        return identity
+    try:
+        with open_file(path) as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except InputFault as error:
+        raise UsageError(f"--sample-submission: {error}") from error
+    return replace(identity, run={**identity.run, "sample_submission": digest})
 
 
 def _check_head(head: Head, identity: Identity, command: Command) -> None:
@@ -91,6 +111,8 @@ def _label(this: _Run) -> int:
     read = this.command.settings.read
     standing = stored_plan(folder.plan) if folder.identity() else None
     layout = standing.layout if standing else Layout(read.block_images, read.block_bytes)
+    if standing is None and record is not None and "layout" in record:
+        layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
     heartbeat = heartbeat_folder(this.command.beam_options, folder.path)
     job = make_job(
         this.command.settings,
@@ -115,7 +137,7 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
     """Returns how submission.csv is to look, checked against the ids that are known already.
 
     Raises:
-        UsageError: two images would get one id there.
+        UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
     """
     write = this.command.settings.write
     rules = SubmissionRules(
@@ -128,12 +150,14 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
         no_face_label=write.no_face_label,
     )
     try:
-        sample = this.command.options["sample_submission"]
-        if sample is not None:
-            with open_file(sample) as file:
-                check_ids(plan.ids, read_sample(file, classes=this.head.classes, rules=rules, name=sample).rules)
-        else:
+        path = this.command.options["sample_submission"]
+        if path is None:
             check_ids(plan.ids, rules)
+        else:
+            with open_file(path) as file:
+                report = match_sample(read_sample(file, classes=this.head.classes, rules=rules, name=path), plan.ids)
+            if report.unexpected == plan.images and not plan.streamed:  # else some ids are told only when they are read
+                refuse_stranger(report)
     except (SubmissionError, InputFault) as error:
         raise UsageError(str(error)) from error
     return rules
@@ -184,6 +208,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
     return {
         "inputs": list(this.command.options["input"]),
         "inputs_digest": plan.inputs_digest,
+        "layout": asdict(plan.layout),
         "settings": this.command.settings.model_dump(mode="json"),
         "identity": this.identity.run,
         "features_fingerprint": fingerprint(this.identity.features),

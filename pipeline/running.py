@@ -21,6 +21,7 @@ from pipeline.runners import options_of, runner_of, uses_processes
 from transforms.finish_run import RunStopped
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError
+from transforms.formats.submission import SubmissionError
 from transforms.merge_parts import AccountError
 from transforms.stopping import Stopped
 from transforms.storage import InputFault
@@ -101,7 +102,7 @@ def _in_one_line(error: BaseException, go_on: str) -> BaseException:
         return Interrupted(f"interrupted; {go_on}")
     if not issubclass(kind, KNOWN):
         return error
-    if issubclass(kind, UsageError | BackboneError | HeadError):
+    if issubclass(kind, UsageError | BackboneError | HeadError | SubmissionError):
         return UsageError(text)
     return StoppedError(f"{text}; {go_on}")
 

@@ -11,10 +11,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def _say(row: dict[str, float]) -> None:
     )
 
 
-def _data(options: dict, limits: Limits) -> tuple[ImageSet, ImageSet, list[str]]:
+def _data(options: Mapping[str, Any], limits: Limits) -> tuple[ImageSet, ImageSet, list[str]]:
     """Returns training and validation images and the classes. Copies of images under test are taken out of training."""
     size = (48, 48)
     train, passed_over = read_labelled(options["input"], size, limits)

@@ -15,10 +15,11 @@ from models.training.fit_head import FitError, Fitted, fit_linear_head, save_hea
 from pipeline import graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
-from pipeline.plan import Layout, make_plan
+from pipeline.plan import Layout, Plan, head_of, make_plan
 from pipeline.prepare import identity_of, make_job
 from pipeline.resume import OutputFolder
 from pipeline.running import heartbeat_folder, run_graph
+from transforms.read_blocks import STREAM_MARK
 from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
 
 if TYPE_CHECKING:
@@ -84,12 +85,21 @@ def features_of(command: Command, identity: Identity, patterns: Sequence[str], n
             verbose=bool(options["verbose"]),
             go_on="features so far are in the cache: the same command goes on",
         )
-        rows = read_rows(sorted(os.path.join(folder.parts, n) for n in os.listdir(folder.parts) if n.endswith(".npz")))
+        rows = read_rows(_in_plan_order(folder.parts, plan))
     if not len(rows):
         raise UsageError(f"{' '.join(patterns)}: no image with a label and a face; labels come from class folders")
     print(f"{name}: {len(rows):,} labelled faces", file=sys.stderr)
     shutil.rmtree(folder.path)
     return _of_classes(rows, options["names"])
+
+
+def _in_plan_order(folder: str, plan: Plan) -> list[str]:
+    """Returns the files of the plan's blocks, and none that an earlier run with other inputs left behind."""
+    place = {head_of(line)[0]: number for number, (_, line) in enumerate(plan.lines())}
+    keys = sorted(name.removesuffix(".npz") for name in os.listdir(folder) if name.endswith(".npz"))
+    known = [key for key in keys if key.split(STREAM_MARK)[0] in place]
+    ordered = sorted(known, key=lambda key: place[key.split(STREAM_MARK)[0]])  # stable: a stream's blocks by number
+    return [os.path.join(folder, key + ".npz") for key in ordered]
 
 
 def _fit(

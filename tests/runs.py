@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,11 +101,13 @@ class Bench:
     settings: tuple[str, ...] = SMALL
 
     def arguments(self, source: Path | Sequence[Path], output: str, *more: str) -> list[str]:
-        """Returns the arguments of `label`; `more` come last, so that they win."""
+        """Returns the arguments of `label`; `more`, settings and flags in any order, come last, so that they win."""
         sources = [source] if isinstance(source, Path) else source
+        settings = [given for given in more if re.match(r"[a-z]+\.[a-z_]+=", given)]
+        flags = [given for given in more if given not in settings]
         return [
             *("--runner=DirectRunner", "--input", *map(str, sources), "--output", str(self.path / output)),
-            *("--head", str(self.head), "--set", *self.settings, *more),
+            *("--head", str(self.head), "--set", *self.settings, *settings, *flags),
         ]
 
     def label(self, source: Path | Sequence[Path], output: str = "out", *more: str) -> Ended:

@@ -70,10 +70,8 @@ def check_account(ended: runs.Ended, put_in: int) -> None:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_image_has_its_row_and_the_good_ones_are_what_they_are_alone(name: str, bench: runs.Bench) -> None:
-    suffixes_count = name in ("photos", "photos.tar", "photos.tar.gz", "photos.zip")
-    nasty = {
-        n: data for n, (data, _) in pictures.nasty_files().items() if not (suffixes_count and n in OTHER_SUFFIX)
-    }
+    suffixes_count = name in ("photos", "photos.tar", "photos.tar.gz", "photos.zip")  # a record's name does not
+    nasty = {n: data for n, (data, _) in pictures.nasty_files().items() if not (suffixes_count and n in OTHER_SUFFIX)}
     good = runs.faces(6)
     names = [*nasty, *good]
     mixed = CONTAINERS[name](bench.path / "mixed" / name, {**dict(list(nasty.items())[:20]), **good, **nasty})
@@ -111,7 +109,7 @@ def rejected(reason: Reason) -> tuple[str, str, str]:
 
 
 def wild_tar() -> tuple[bytes, Expected]:
-    """A tar file whose members climb out, are links, are sparse, too large, and come twice; and what must become of it."""
+    """A tar file whose members climb out, are links, are sparse, too large, and come twice; and its rows."""
     good = list(runs.faces(4).values())
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -142,7 +140,7 @@ def wild_tar() -> tuple[bytes, Expected]:
 
 
 def wild_zip() -> tuple[bytes, Expected]:
-    """A zip file with a wrong check sum, a method nobody knows, and a name that climbs out."""
+    """A zip file with a wrong check sum, a method nobody knows, and a name that climbs out; and its rows."""
     good = list(runs.faces(4).values())
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
@@ -191,9 +189,7 @@ def flipped_table() -> tuple[bytes, Expected]:
 
 
 @pytest.mark.parametrize("make", [wild_tar, wild_zip, cut_tar, flipped_table])
-def test_faults_of_archives_cost_their_own_rows(
-    make: Callable[[], tuple[bytes, Expected]], bench: runs.Bench
-) -> None:
+def test_faults_of_archives_cost_their_own_rows(make: Callable[[], tuple[bytes, Expected]], bench: runs.Bench) -> None:
     data, expected = make()
     (bench.path / "in").mkdir()
     source = bench.path / "in" / expected[0][0].split("/")[0]
@@ -244,7 +240,7 @@ def test_a_run_that_loses_an_image_or_makes_one_up_does_not_end_well(
     spoil: Callable[[pa.Table], pa.Table], found: str, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = write_parts.part_table
-    monkeypatch.setattr(write_parts, "part_table", lambda block, *, classes: spoil(made(block, classes=classes)))
+    monkeypatch.setattr(write_parts, "part_table", lambda block, **named: spoil(made(block, **named)))
     source = pictures.write_folder(bench.path / "in", runs.faces(5))
     ended = bench.label(source)
     assert ended.status == 3

@@ -230,7 +230,7 @@ def test_a_fully_cached_run_with_a_linear_head_loads_no_engine(bench: runs.Bench
 
 
 def test_two_runs_at_once_share_a_cache(bench: runs.Bench) -> None:
-    source = pictures.write_tar(bench.path / "many.tar", runs.faces(600))
+    source = pictures.write_tar(bench.path / "many.tar", runs.faces(300))
     more = (STATED, "read.block_images=16", "--cache", str(bench.path / "shared"))
     names = ("one", "two")
     processes = [runs.start(*bench.arguments(source, name, *more)) for name in names]
@@ -240,5 +240,5 @@ def test_two_runs_at_once_share_a_cache(bench: runs.Bench) -> None:
     verified = runs.run("cache", "verify", str(bench.path / "shared"), output=bench.path)
     assert verified.status == 0, verified.err
     third = bench.label(source, "three", *more).done()
-    assert third.record["cache"] == {"hits": 600, "misses": 0, "damaged": 0}
+    assert third.record["cache"] == {"hits": 300, "misses": 0, "damaged": 0}
     assert runs.results(third.output) == runs.results(one.output)

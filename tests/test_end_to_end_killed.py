@@ -14,9 +14,9 @@ import runs
 
 from transforms.formats.publish import is_temporary
 
-IMAGES = 1200
-BLOCKS = 38
-SETTINGS = ("read.block_images=32", "write.rows_per_file=500")  # 3 files of each table
+IMAGES = 800
+BLOCKS = 25
+SETTINGS = ("read.block_images=32", "write.rows_per_file=300")  # 3 files of each table
 
 # Starts the command line with one function made to kill its own process at its N-th call, before or after its work.
 DYING = """
@@ -74,45 +74,30 @@ def test_killed_at_three_moments_it_goes_on_to_the_same_bytes(
     bench: runs.Bench, source: Path, undisturbed: runs.Ended
 ) -> None:
     output = bench.path / "killed"
-    for new_parts in (1, 4, 8):
+    arguments = bench.arguments(source, "killed", *SETTINGS)
+    moments = (
+        None,  # from outside, as soon as a part stands
+        ("transforms.formats.feature_cache", "publish", "before", "6"),  # features are computed, and kept nowhere yet
+        ("transforms.formats.publish", "_flush", "before", "12"),  # a file is written, and has no name yet
+    )
+    for moment in moments:
         before = runs.parts(output)
-        process = runs.start(*bench.arguments(source, "killed", *SETTINGS))
-        runs.wait_until(lambda: len(runs.parts(output) - before) >= new_parts, process)  # noqa: B023
-        runs.kill(process)
+        if moment is None:
+            process = runs.start(*arguments)
+            runs.wait_until(lambda: bool(runs.parts(output)), process)
+            runs.kill(process)
+        else:
+            process = runs.start(*moment, *arguments, script=DYING)
+            runs.finish(process, output)
         assert process.returncode == -signal.SIGKILL
         assert before < runs.parts(output)  # nothing that was finished is lost
         check_nothing_half_written(output)
 
     kept = runs.parts(output)
     assert len(kept) < BLOCKS
-    gone_on = bench.label(source, "killed", *SETTINGS).done()
+    gone_on = bench.label(source, "killed", *SETTINGS, "features.batch_size=32").done()
     assert gone_on.record["resume"] == {"blocks_reused": len(kept), "blocks_redone": 0}
     assert f"{len(kept)} blocks of an earlier run kept" in gone_on.out
-    assert runs.results(output) == runs.results(undisturbed.output)
-    assert not list(leftovers(output))
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        ("transforms.formats.feature_cache", "publish", "before", "12"),  # features are computed, and kept nowhere yet
-        ("transforms.formats.publish", "_flush", "before", "25"),  # a file is written, and has no name yet
-    ],
-    ids="-".join,
-)
-def test_killed_at_an_awkward_moment_it_goes_on_to_the_same_bytes(
-    moment: tuple[str, str, str, str], bench: runs.Bench, source: Path, undisturbed: runs.Ended
-) -> None:
-    name = "-".join(moment)
-    output = bench.path / name
-    dead = runs.finish(runs.start(*moment, *bench.arguments(source, name, *SETTINGS), script=DYING), output)
-    assert dead.status == -signal.SIGKILL, dead.err
-    check_nothing_half_written(output)
-    kept = runs.parts(output)
-    assert 0 < len(kept) < BLOCKS
-
-    gone_on = bench.label(source, name, *SETTINGS, "features.batch_size=32").done()
-    assert gone_on.record["resume"] == {"blocks_reused": len(kept), "blocks_redone": 0}
     assert runs.results(output) == runs.results(undisturbed.output)
     assert not list(leftovers(output))
 

@@ -1,4 +1,4 @@
-"""Promises 6 and 9: what is wrong with a command stops it at once, in one line that names the cure; nothing is written."""
+"""Promises 6 and 9: what is wrong with a command stops it at once, in one line with the cure, and writes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def bench(tmp_path: Path, head: Path) -> runs.Bench:
         (["faces.detector=yunet"], ["faces.model"]),
         (["faces.detector=yunet", "faces.model=/nowhere/yunet.onnx"], ["/nowhere/yunet.onnx"]),
         (["features.weights=/nowhere/weights.npz"], ["/nowhere/weights.npz", "nothing is downloaded"]),
-        (["features.backbone=vgg16", "features.weights=imagenet", "features.input_size=48"], ["vgg16", "nothing is downloaded"]),
+        (
+            ["features.backbone=vgg16", "features.weights=imagenet", "features.input_size=48"],
+            ["vgg16", "nothing is downloaded"],
+        ),
         (["features.backbone=vgg61"], ["vgg61", "vgg16"]),
         (["--head", "/nowhere/head"], ["/nowhere/head"]),
         (["write.no_face_label=cheerful"], ["cheerful", "happy, neutral, sad"]),
@@ -85,9 +88,7 @@ def test_two_inputs_that_give_the_same_ids_stop_at_planning_and_names_cure_it(be
     assert not wrote_results(bench.path / "out")
 
     named = bench.label([Path(f"a={bench.path / 'in'}"), Path(f"b={other}")], "named").done()
-    assert list(runs.images(named.output)) == sorted(
-        f"{prefix}/{name}" for prefix in "ab" for name in runs.faces(3)
-    )
+    assert list(runs.images(named.output)) == sorted(f"{prefix}/{name}" for prefix in "ab" for name in runs.faces(3))
 
 
 def test_an_output_that_cannot_be_made_is_one_line(bench: runs.Bench) -> None:

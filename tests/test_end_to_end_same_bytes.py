@@ -71,9 +71,7 @@ def test_a_warm_cache_makes_no_difference(
     blocks: int, bench: runs.Bench, inputs: list[Path], undisturbed: runs.Ended
 ) -> None:
     cache = undisturbed.output / "cache"
-    ended = bench.label(
-        inputs, f"warm{blocks}", STATED, f"read.block_images={blocks}", "--cache", str(cache)
-    ).done()
+    ended = bench.label(inputs, f"warm{blocks}", STATED, f"read.block_images={blocks}", "--cache", str(cache)).done()
     assert ended.record["cache"]["misses"] == 0
     assert runs.results(ended.output) == runs.results(undisturbed.output)
 
@@ -100,8 +98,7 @@ def test_processes_of_their_own_make_no_difference(
 ) -> None:
     workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "read.block_images=32"]
     output = bench.path / "processes"
-    # the settings stand behind --set, so they come before the flags
-    arguments = bench.arguments(inputs, "processes", STATED, *workers[::-1])
+    arguments = bench.arguments(inputs, "processes", STATED, *workers)
     ended = runs.finish(runs.start(*arguments), output).done()
     assert runs.results(ended.output) == runs.results(undisturbed.output)
     seconds = ended.record["seconds"]["by_stage"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pictures
 import pytest
 import runs
@@ -48,14 +50,14 @@ def test_names_of_columns_values_and_ids_as_set(bench: runs.Bench) -> None:
 
 
 def test_a_sample_fixes_ids_order_and_columns(bench: runs.Bench) -> None:
-    source = pictures.write_folder(bench.path / "in", {**runs.faces(8), "sad/extra.png": pictures.png(pictures.gradient(30, 30))})
+    extra = {"sad/extra.png": pictures.png(pictures.gradient(30, 30))}
+    source = pictures.write_folder(bench.path / "in", {**runs.faces(8), **extra})
     stems = [f"{number:05d}" for number in (5, 3, 7, 0, 1, 2, 6, 4)]
     sample = bench.path / "sample.csv"
     sample.write_text("Usage,emotion,name\n" + "".join(f"Public,happy,{stem}\n" for stem in [*stems, "missing"]))
 
-    ended = bench.label(
-        source, "out", "write.no_face_label=neutral", "--sample-submission", str(sample)
-    ).done()
+    settings = ("write.no_face_label=neutral", "write.id_column=name", "write.label_column=emotion")
+    ended = bench.label(source, "out", *settings, "--sample-submission", str(sample)).done()
 
     found = {Path(image_id).stem: label for image_id, label in labels(ended.output).items()}
     with (ended.output / "submission.csv").open(newline="") as file:
@@ -65,19 +67,45 @@ def test_a_sample_fixes_ids_order_and_columns(bench: runs.Bench) -> None:
     written = ended.record["submission"]
     assert written["rows"] == 9
     assert (written["sample"]["missing"], written["sample"]["missing_names"]) == (1, ["missing"])
-    assert (written["sample"]["unexpected"], written["sample"]["unexpected_names"]) == (1, ["extra"])
+    assert (written["sample"]["unexpected"], written["sample"]["unexpected_names"]) == (1, ["sad/extra.png"])
     assert "1 ids of the sample submission have no image: 'missing'" in ended.out
     assert "1 images are not in the sample submission" in ended.out
 
 
-def test_a_sample_of_other_images_is_refused(bench: runs.Bench) -> None:
-    source = pictures.write_folder(bench.path / "in", runs.faces(4))
+@pytest.mark.parametrize(
+    "name, write, when",
+    [
+        ("in.tar", pictures.write_tar, "before anything is computed"),
+        ("in.parquet", pictures.write_parquet, "when ids are known"),
+    ],
+)
+def test_a_sample_of_other_images_is_refused(
+    name: str, write: Callable[[Path, Mapping[str, bytes]], Path], when: str, bench: runs.Bench
+) -> None:
+    source = write(bench.path / name, runs.faces(4))
     sample = bench.path / "sample.csv"
     sample.write_text("id,label\nanother,0\n")
     ended = bench.label(source, "out", "--sample-submission", str(sample))
-    assert ended.status == 3
+    assert ended.status == 2
     assert "'another'" in ended.line
     assert not (ended.output / "submission.csv").exists()
+    assert bool(runs.parts(ended.output)) == (when == "when ids are known")
+
+
+def test_another_sample_is_another_run(bench: runs.Bench) -> None:
+    source = pictures.write_folder(bench.path / "in", runs.faces(4))
+    bench.label(source).done()
+    sample = bench.path / "sample.csv"
+    sample.write_text("id,label\n00002,0\n00001,0\n")
+
+    refused = bench.label(source, "out", "--sample-submission", str(sample))
+    assert refused.status == 2
+    assert "sample_submission" in refused.line
+
+    ended = bench.label(source, "out", "--sample-submission", str(sample), "--overwrite").done()
+    assert [line.split(",")[0] for line in runs.submission(ended.output)] == ["id", "00002", "00001"]
+    assert ended.record["cache"]["misses"] == 0
+    assert "nothing has changed since" in bench.label(source, "out", "--sample-submission", str(sample)).done().out
 
 
 def test_ids_that_collide_are_named_before_anything_is_computed(bench: runs.Bench) -> None:
@@ -103,21 +131,19 @@ def test_images_without_a_label_end_the_run_with_the_tables_and_a_word_how_to_fi
     assert len(runs.images(stopped.output)) == 23
     assert not (stopped.output / "submission.csv").exists()
     assert not (stopped.output / "run.json").exists()
-    standing, known = runs.parts(stopped.output), runs.tree(stopped.output / "cache")
+    standing, known = runs.parts(stopped.output), runs.segments(stopped.output / "cache")
 
     finished = bench.label(source, "out", *settings, "write.no_face_label=neutral").done()
 
     assert finished.record["resume"] == {"blocks_reused": len(standing), "blocks_redone": 0}
-    assert runs.tree(finished.output / "cache") == known
+    assert runs.segments(finished.output / "cache") == known
     assert set(runs.submission(finished.output)[1:]) == {f"{image_id},1" for image_id in runs.images(finished.output)}
     assert finished.record["counts"]["no_face"] == 22
     assert finished.record["submission"]["without_label"] == 23
 
 
-@pytest.mark.parametrize("policy, chosen", [("largest", "largest"), ("confident", "confident"), ("first", "first")])
-def test_of_several_faces_the_stated_one_decides(policy: str, chosen: str, bench: runs.Bench) -> None:
-    import numpy as np
-
+@pytest.mark.parametrize("policy", ["largest", "confident", "first"])
+def test_of_several_faces_the_stated_one_decides(policy: str, bench: runs.Bench) -> None:
     face = pictures.portrait()
     group = np.zeros((512, 768, 3), np.uint8)
     group[:, :512] = face
@@ -133,4 +159,4 @@ def test_of_several_faces_the_stated_one_decides(policy: str, chosen: str, bench
         "confident": max(faces, key=lambda row: row["confidence"]),
         "first": faces[0],
     }
-    assert runs.submission(ended.output)[1] == f"group.png,{picks[chosen]['label_index']}"
+    assert runs.submission(ended.output)[1] == f"group.png,{picks[policy]['label_index']}"

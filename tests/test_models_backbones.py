@@ -79,9 +79,13 @@ def test_pooled_features_are_means_and_their_parts_agree(tmp_path: Path) -> None
     assert np.abs(features["avg"][0] - features["avg"][1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name, size", [("face_vgg", (15, 48)), ("face_vgg", (48, 15)), ("vgg16", (31, 64)), ("vgg19", (64, 31))])
+@pytest.mark.parametrize(
+    "name, size", [("face_vgg", (15, 48)), ("face_vgg", (48, 15)), ("vgg16", (31, 64)), ("vgg19", (64, 31))]
+)
 def test_a_size_that_collapses_is_refused(name: str, size: tuple[int, int]) -> None:
-    with pytest.raises(BackboneError, match=rf"features\.input_size={size[0]}x{size[1]} is too small: {name} needs \d\d at"):
+    with pytest.raises(
+        BackboneError, match=rf"features\.input_size={size[0]}x{size[1]} is too small: {name} needs \d\d at"
+    ):
         build_features(name, "random", pooling="avg", size=size)
 
 

@@ -54,7 +54,9 @@ def fill_cache(chosen: Job, contents: list[bytes], features: np.ndarray | None) 
     FeatureCache.create(chosen.cache, chosen.fingerprint_json).add(kept)
 
 
-def shown(tmp_path: Path, capsys: Any, *patterns: Path, settings: tuple[str, ...] = (), chosen: Job | None = None) -> str:
+def shown(
+    tmp_path: Path, capsys: Any, *patterns: Path, settings: tuple[str, ...] = (), chosen: Job | None = None
+) -> str:
     output = OutputFolder(str(tmp_path / "out"))
     given = load_settings((), ("read.block_images=4", *settings))
     chosen = chosen or job(tmp_path / "elsewhere")
@@ -89,7 +91,9 @@ def test_a_plan_that_cannot_be_made_is_refused_all_the_same(tmp_path: Path, caps
 
 def test_a_few_blocks_are_sampled_and_a_few_images_of_each(tmp_path: Path, capsys: Any, device: FakeDevice) -> None:
     write_tar(tmp_path / "a.tar", {f"{number:03d}.png": png(gradient(16, 16 + number)) for number in range(200)})
-    text = shown(tmp_path, capsys, tmp_path / "a.tar", settings=("read.block_images=30",), chosen=job(tmp_path, block_images=30))
+    text = shown(
+        tmp_path, capsys, tmp_path / "a.tar", settings=("read.block_images=30",), chosen=job(tmp_path, block_images=30)
+    )
     assert "would read 200 images" in text
     # of 7 blocks the first, the last and two between: 30, 30, 30 and 20 images, of which 24, 24, 24 and 20 are computed
     assert "estimate from 110 sampled images" in text
@@ -155,7 +159,13 @@ def test_too_little_space_is_told(
 
 @pytest.mark.parametrize(
     "seconds, words",
-    [(0.1, "about 1 s"), (59, "about 59 s"), (61, "about 1 min 1 s"), (3600, "about 1 h 0 min"), (9000, "about 2 h 30 min")],
+    [
+        (0.1, "about 1 s"),
+        (59, "about 59 s"),
+        (61, "about 1 min 1 s"),
+        (3600, "about 1 h 0 min"),
+        (9000, "about 2 h 30 min"),
+    ],
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert dry_run._duration(seconds) == words

@@ -131,7 +131,9 @@ def test_a_pattern_that_finds_nothing_is_refused(tmp_path: Path, pattern: str) -
 
 def test_inputs_without_an_image_are_refused_naming_what_was_seen(tmp_path: Path) -> None:
     write_folder(tmp_path / "in", {"notes.txt": b"words", "run.py": b"code"})
-    with pytest.raises(UsageError, match=r"no image and no archive of images there; passed over 2: notes\.txt, run\.py"):
+    with pytest.raises(
+        UsageError, match=r"no image and no archive of images there; passed over 2: notes\.txt, run\.py"
+    ):
         plan_of(tmp_path, tmp_path / "in")
     assert stored_plan(str(tmp_path / "plan")) is None
 
@@ -321,6 +323,13 @@ def test_archives_are_cut_into_runs_of_at_most_the_layout(tmp_path: Path) -> Non
     assert plan.shards == {"loose": 1, "tar": 1, "zip": 1}
     assert (plan.skipped, plan.skipped_names) == (1, ["b.zip/y.txt"])
     assert list(plan.ids())[:2] == ["loose.png", "a.tar/happy/00.png"]
+
+
+def test_members_that_are_no_images_are_counted_and_the_first_few_named(tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", {"x.png": IMAGE, **{f"{number}.txt": b"words" for number in range(8)}})
+    plan = plan_of(tmp_path, tmp_path / "a.zip")
+    assert (plan.images, plan.skipped) == (1, 8)
+    assert plan.skipped_names == [f"a.zip/{number}.txt" for number in range(5)]
 
 
 def test_archives_are_cut_by_bytes_too(tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def test_what_a_setting_changes(text: str, changes: set[str]) -> None:
 
 
 def test_what_a_detector_does_not_heed_changes_nothing() -> None:
-    assert identity("faces.detector=none", "faces.margin=0.5", "faces.working_size=99") == identity("faces.detector=none")
+    assert identity("faces.detector=none", "faces.margin=0.5", "faces.working_size=99") == identity(
+        "faces.detector=none"
+    )
 
 
 def test_another_head_is_another_run_on_the_same_features() -> None:
@@ -165,7 +167,10 @@ def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path
         (["faces.detector=yunet", "faces.model=nowhere.onnx"], "nowhere.onnx"),
         (["faces.detector=haar", "faces.model=nowhere.xml"], "nowhere.xml"),
         (["features.input_size=15"], "face_vgg needs 16 at least"),
-        (["features.backbone=vgg19", "features.weights=random", "features.input_size=64x31"], "vgg19 needs 32 at least"),
+        (
+            ["features.backbone=vgg19", "features.weights=random", "features.input_size=64x31"],
+            "vgg19 needs 32 at least",
+        ),
     ],
 )
 def test_what_is_missing_or_too_small_stops_the_job_before_it_begins(
@@ -179,7 +184,9 @@ def test_what_is_missing_or_too_small_stops_the_job_before_it_begins(
     assert "\n" not in str(refused.value)
 
 
-def test_imagenet_weights_are_looked_for_where_keras_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"abc")

@@ -67,9 +67,7 @@ def test_one_run_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
-    script = (
-        "import fcntl, os, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
-    )
+    script = "import fcntl, os, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
     (tmp_path / "out").mkdir()
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path / "out" / ".lock")], check=False)
     assert ended.returncode == -9
@@ -79,7 +77,10 @@ def test_the_lock_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
 
 def test_an_output_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UsageError, match=r"--output .*out: .*give a folder"), OutputFolder(str(tmp_path / "out")).locked():
+    with (
+        pytest.raises(UsageError, match=r"--output .*out: .*give a folder"),
+        OutputFolder(str(tmp_path / "out")).locked(),
+    ):
         pass
 
 
@@ -109,13 +110,19 @@ def test_a_damaged_note_is_no_note(folder: OutputFolder, text: str) -> None:
     assert folder.identity() == WHOSE
 
 
-def test_preparing_makes_the_run_unfinished_unless_told_otherwise(folder: OutputFolder) -> None:
+def test_preparing_makes_the_run_unfinished(folder: OutputFolder) -> None:
     Path(folder.record_file).write_text('{"counts": {}}')
-    folder.prepare(WHOSE, keep_record=True)
     assert folder.record() == {"counts": {}}
     folder.prepare(WHOSE)
     assert folder.record() is None
     folder.forget_record()  # a second time is no fault
+
+
+def test_a_refusal_leaves_the_record_where_it_is(folder: OutputFolder) -> None:
+    Path(folder.record_file).write_text('{"counts": {}}')
+    with pytest.raises(UsageError):
+        folder.prepare({"features": {}, "head": "other"})
+    assert folder.record() == {"counts": {}}
 
 
 def test_preparing_removes_what_a_killed_run_was_writing(folder: OutputFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -47,7 +48,9 @@ def _no_stop_is_left() -> Iterator[None]:
 # --- engines ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("typed", [[], ["--runner=DirectRunner"], ["--runner", "DirectRunner"], ["--runner=FnApiRunner"]])
+@pytest.mark.parametrize(
+    "typed", [[], ["--runner=DirectRunner"], ["--runner", "DirectRunner"], ["--runner=FnApiRunner"]]
+)
 def test_a_local_run_is_always_the_same_engine(typed: list[str]) -> None:
     options = options_of(typed)
     assert is_direct(options)
@@ -167,7 +170,11 @@ def test_a_ring_of_causes_does_not_hang() -> None:
     "last, kind, words",
     [
         ("transforms.storage.InputFault: a.jpg is gone [while running 'ReadBlocks']", StoppedError, "a.jpg is gone; "),
-        ("RuntimeError: transforms.formats.publish.StorageError: disk full [while running 'W']", StoppedError, "disk full; "),
+        (
+            "RuntimeError: transforms.formats.publish.StorageError: disk full [while running 'W']",
+            StoppedError,
+            "disk full; ",
+        ),
         ("transforms.formats.parts.DamagedPart: part x [while running 'FinishRun']", StoppedError, "part x; "),
         ("transforms.stopping.Stopped: stopped on request [while running 'CropFaces']", Interrupted, "interrupted; "),
         ("models.backbones.BackboneError: no weights [while running 'ExtractFeatures']", UsageError, "no weights"),
@@ -279,9 +286,10 @@ def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int],
 
 
 def test_the_second_signal_leaves_at_once_with_last_words(exits: list[int], capfd: Any) -> None:
-    with pytest.raises(Left), interrupt.interruptible(lambda: "the same command goes on"):
+    with contextlib.suppress(Left), interrupt.interruptible(lambda: "the same command goes on"):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it stayed")
     assert exits == [130]
     assert "the same command goes on\n" in capfd.readouterr().err
 

@@ -25,7 +25,9 @@ def crop(number: int) -> bytes:
 
 
 def folder_of(path: Path, count: int, *, first: int = 0, classes: tuple[str, ...] = ("happy", "sad")) -> Path:
-    return write_folder(path, {f"{classes[n % len(classes)]}/{n:03d}.png": crop(n) for n in range(first, first + count)})
+    return write_folder(
+        path, {f"{classes[n % len(classes)]}/{n:03d}.png": crop(n) for n in range(first, first + count)}
+    )
 
 
 def options(tmp_path: Path, **other: Any) -> dict[str, Any]:
@@ -92,6 +94,15 @@ def test_a_split_goes_by_content_so_that_copies_stay_together(tmp_path: Path) ->
     assert len(held) == 2 * len(set(held))
     again = data(tmp_path)
     assert np.array_equal(again[1].images, validation.images)
+
+
+def test_more_images_change_the_side_of_none(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 60)
+    before = {image.tobytes() for image in data(tmp_path)[1].images}
+    folder_of(tmp_path / "in", 40, first=60)
+    train, validation, _ = data(tmp_path)
+    assert before < {image.tobytes() for image in validation.images}
+    assert not before & {image.tobytes() for image in train.images}
 
 
 def test_too_few_images_to_hold_some_out(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from transforms.ahead import Ahead, single
 
 def test_values_leave_in_order_although_later_tasks_end_first():
     ahead = Ahead(
-        lambda n: [lambda: time.sleep(0.02 * (3 - n)), lambda: n], lambda n, results: (n, results[1]), threads=4, depth=3
+        lambda n: [lambda: time.sleep(0.02 * (3 - n)), lambda: n],
+        lambda n, results: (n, results[1]),
+        threads=4,
+        depth=3,
     )
     out = [value for n in range(3) for value in ahead.put(n)] + list(ahead.drain())
     ahead.close()
@@ -28,7 +31,8 @@ def test_never_more_values_in_hand_than_the_depth():
         for left in ahead.put(n):
             in_hand.discard(left)
     in_hand.difference_update(ahead.drain())
-    assert max(most) == 3 and not in_hand  # two waiting and the one being handed in
+    assert max(most) == 3
+    assert not in_hand
 
 
 def test_an_error_of_a_task_comes_out_where_its_value_would():
@@ -54,4 +58,5 @@ def test_close_drops_what_waits():
         list(ahead.put(n))
     gate.set()
     ahead.close()
-    assert len(ran) <= 5 and list(ahead.drain()) == []
+    assert len(ran) <= 5
+    assert list(ahead.drain()) == []

@@ -155,19 +155,31 @@ def test_limits_of_the_run_hold(tmp_path: Path, other: dict[str, Any], reason: R
 
 def looked(faces: int, *, reason: Reason | None = None, value: int = 0) -> Looked:
     return Looked(
-        7, 5, reason, np.full((faces, 4), value, np.int32), np.ones(faces, np.float32), np.full((faces, 2, 2, 1), value, np.uint8)
+        7,
+        5,
+        reason,
+        np.full((faces, 4), value, np.int32),
+        np.ones(faces, np.float32),
+        np.full((faces, 2, 2, 1), value, np.uint8),
     )
 
 
 def test_rows_that_need_no_look_are_passed_over() -> None:
     block = raw([b"a", None, b"a", b"c", b"d"])
-    cached = replace(block, data=(b"a", None, b"a", None, b"d"), status=(None, Status.REJECTED, None, Status.LABELLED, None))
+    cached = replace(
+        block, data=(b"a", None, b"a", None, b"d"), status=(None, Status.REJECTED, None, Status.LABELLED, None)
+    )
     assert rows_to_look_at(cached) == [0, 4]
 
 
 def test_outcomes_become_status_and_faces_and_the_bytes_go() -> None:
     block = raw([b"a", b"b", b"c", None, b"e"])
-    outcomes = [(0, looked(2, value=1)), (1, looked(0)), (2, looked(0, reason=Reason.TRUNCATED)), (4, looked(1, value=2))]
+    outcomes = [
+        (0, looked(2, value=1)),
+        (1, looked(0)),
+        (2, looked(0, reason=Reason.TRUNCATED)),
+        (4, looked(1, value=2)),
+    ]
     cropped = crop_faces(block, outcomes)
     assert cropped.status == (Status.LABELLED, Status.NO_FACE, Status.REJECTED, Status.REJECTED, Status.LABELLED)
     assert cropped.reason == (None, None, Reason.TRUNCATED, Reason.DAMAGED_MEMBER, None)

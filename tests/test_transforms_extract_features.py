@@ -72,10 +72,12 @@ def test_each_face_gets_its_own_features_and_blocks_keep_their_order(shapes, bat
     out = [whole for block in blocks for whole in batches.put(block)] + list(batches.drain())
     assert [b.key for b in out] == [b.key for b in blocks]
     for before, after in zip(blocks, out, strict=True):
-        assert len(after.fresh) == 0 and len(after.faces) == len(before.fresh)
+        assert len(after.fresh) == 0
+        assert len(after.faces) == len(before.fresh)
         if len(after.faces):
             assert (after.faces.features[:, 0] == before.fresh.crops.reshape(-1) * 2.0).all()
-    assert sum(extract.sizes) == value and all(size <= batch_size for size in extract.sizes)
+    assert sum(extract.sizes) == value
+    assert all(size <= batch_size for size in extract.sizes)
 
 
 def test_batches_fill_across_blocks():
@@ -132,8 +134,10 @@ def test_only_what_was_computed_here_is_kept_and_each_content_once():
     )
     kept = contents_to_keep(block)
     assert kept is not None
-    assert kept.names == ("k/0", "k/1") and kept.status.tolist() == ["labelled", "no_face"]
-    assert kept.face_image.tolist() == [0] and kept.features[:, 0].tolist() == [0]
+    assert kept.names == ("k/0", "k/1")
+    assert kept.status.tolist() == ["labelled", "no_face"]
+    assert kept.face_image.tolist() == [0]
+    assert kept.features[:, 0].tolist() == [0]
 
 
 def test_a_rejection_by_content_is_kept_and_a_fault_of_reading_is_not():
@@ -143,7 +147,8 @@ def test_a_rejection_by_content_is_kept_and_a_fault_of_reading_is_not():
         reason=(Reason.TRUNCATED, Reason.DAMAGED_ARCHIVE),
     )
     kept = contents_to_keep(block)
-    assert kept is not None and kept.reason.tolist() == ["truncated"]
+    assert kept is not None
+    assert kept.reason.tolist() == ["truncated"]
 
 
 def test_copies_get_the_results_of_the_first_with_the_same_bytes():
@@ -157,4 +162,6 @@ def test_copies_get_the_results_of_the_first_with_the_same_bytes():
 
 def test_a_block_without_any_face_keeps_its_no_face_results():
     kept = contents_to_keep(with_features(replace(block_of([0, 0]), fresh=no_faces()), None))
-    assert kept is not None and len(kept) == 2 and kept.features.shape[0] == 0
+    assert kept is not None
+    assert len(kept) == 2
+    assert kept.features.shape[0] == 0

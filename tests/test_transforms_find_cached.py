@@ -126,4 +126,3 @@ def test_the_stage_looks_up_by_fingerprint_and_tells_of_damage(tmp_path: Path) -
     (hurt,) = through(FindCached(given), [block])
     assert hurt.cached.sum() == 1
     assert TALLY.totals().damaged == 1
-

@@ -143,6 +143,18 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run.json").exists()
 
 
+def test_a_part_that_is_damaged_within_is_removed_so_that_its_block_is_done_again(tmp_path: Path) -> None:
+    asked = request(tmp_path, two_blocks())
+    part = tmp_path / "parts" / "k1.parquet"
+    data = bytearray(part.read_bytes())
+    data[data.index(b"b/0.png")] ^= 0xFF
+    part.write_bytes(data)
+    with pytest.raises(DamagedPart, match=r"k1\.parquet"):
+        finish_run(asked)
+    assert os.listdir(tmp_path / "parts") == ["k0.parquet"]
+    assert not (tmp_path / "run.json").exists()
+
+
 def test_what_is_no_part_is_passed_over(tmp_path: Path) -> None:
     asked = request(tmp_path, two_blocks())
     (tmp_path / "parts" / "notes.txt").write_text("mine")
@@ -197,7 +209,9 @@ def test_totals_of_worker_processes_enter_the_record(tmp_path: Path) -> None:
     TALLY.reset()
     (tmp_path / "beats").mkdir()
     for number in (1, 2):
-        (tmp_path / "beats" / f"worker-{number}.json").write_text(json.dumps({"damaged": 1, "devices": [f"GPU {number}"]}))
+        (tmp_path / "beats" / f"worker-{number}.json").write_text(
+            json.dumps({"damaged": 1, "devices": [f"GPU {number}"]})
+        )
     finish_run(request(tmp_path, two_blocks(), heartbeat=str(tmp_path / "beats")))
     assert record(tmp_path)["cache"]["damaged"] == 2
     assert record(tmp_path)["device"] == ["GPU 1", "GPU 2"]

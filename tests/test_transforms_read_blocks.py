@@ -89,9 +89,9 @@ def test_an_archive_that_vanished_stops_the_run_naming_it(tmp_path: Path) -> Non
         (block,) = planned(tmp_path, write_tar(tmp_path / name, {"a.png": A}))
         (tmp_path / name).unlink()
         with pytest.raises(InputFault, match=rf"/{name} cannot be opened"):
-            list(stream_blocks(block, Limits(), block_images=2, block_bytes=99, finished=set())) if block.streamed else (
-                read_block(block, Limits())
-            )
+            list(
+                stream_blocks(block, Limits(), block_images=2, block_bytes=99, finished=set())
+            ) if block.streamed else (read_block(block, Limits()))
 
 
 def test_faults_of_members_are_rejections_with_reasons(tmp_path: Path) -> None:
@@ -165,7 +165,9 @@ def test_a_stream_passes_over_finished_blocks_and_keeps_the_names_of_the_rest(tm
     every = streamed(block)
     left = streamed(block, {every[1].key, "of another archive"})
     assert [b.key for b in left] == [every[0].key, every[2].key]
-    assert [(b.ids, b.data, b.position) for b in left] == [(b.ids, b.data, b.position) for b in every if b is not every[1]]
+    assert [(b.ids, b.data, b.position) for b in left] == [
+        (b.ids, b.data, b.position) for b in every if b is not every[1]
+    ]
 
 
 def test_a_stream_is_cut_by_bytes_too(tmp_path: Path) -> None:

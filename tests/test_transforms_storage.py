@@ -84,7 +84,9 @@ def test_odd_names_of_folders_mean_themselves(tmp_path: Path, name: str) -> None
     write_folder(tmp_path, {f"{name}/a.jpg": b"x", "in 1/b.jpg": b"x", "inn/c.jpg": b"x"})
     assert is_folder(str(tmp_path / name))
     assert [file.path for file in list_folder(str(tmp_path / name))] == [str(tmp_path / name / "a.jpg")]
-    assert [file.path for file in list_files(escape(str(tmp_path / name)) + "/*.jpg")] == [str(tmp_path / name / "a.jpg")]
+    assert [file.path for file in list_files(escape(str(tmp_path / name)) + "/*.jpg")] == [
+        str(tmp_path / name / "a.jpg")
+    ]
 
 
 def test_a_folder_is_listed_to_its_bottom(tmp_path: Path) -> None:

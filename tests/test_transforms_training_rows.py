@@ -49,7 +49,11 @@ def test_of_several_faces_the_largest_and_of_equals_the_first(sizes: list[tuple[
 
 
 def test_rows_come_back_from_their_files_in_the_order_of_the_paths(tmp_path: Path) -> None:
-    one, two, none = block(["é"], [[(1, 1)]], key="one"), block(["sad"], [[(1, 1)]], key="two", first=5), block([None], [[]])
+    one, two, none = (
+        block(["é"], [[(1, 1)]], key="one"),
+        block(["sad"], [[(1, 1)]], key="two", first=5),
+        block([None], [[]]),
+    )
     for name, given in (("b", one), ("a", two), ("c", none)):
         write_rows(str(tmp_path / f"{name}.npz"), training_rows(given))
     rows = read_rows([str(tmp_path / f"{name}.npz") for name in "abc"])

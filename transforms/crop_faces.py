@@ -124,8 +124,10 @@ def crop_faces(block: Block, looked: Sequence[tuple[int, Looked]]) -> Block:
     """Returns the block with the outcomes of the rows that were looked at; the encoded bytes are dropped."""
     width, height = block.width.copy(), block.height.copy()
     status, reason = list(block.status), list(block.reason)
+    rows = [row for row, _ in looked]
+    width[rows], height[rows] = [seen.width for _, seen in looked], [seen.height for _, seen in looked]
     for row, seen in looked:
-        width[row], height[row], reason[row] = seen.width, seen.height, seen.reason
+        reason[row] = seen.reason
         status[row] = Status.REJECTED if seen.reason else Status.LABELLED if len(seen.box) else Status.NO_FACE
     return replace(
         block,
@@ -139,15 +141,15 @@ def crop_faces(block: Block, looked: Sequence[tuple[int, Looked]]) -> Block:
 
 
 def _faces_of(looked: Sequence[tuple[int, Looked]]) -> Faces:
-    with_faces = [(row, seen) for row, seen in looked if len(seen.box)]
+    with_faces = [(row, seen, len(seen.box)) for row, seen in looked if len(seen.box)]
     if not with_faces:
         return no_faces()
-    rows = np.asarray([row for row, _ in with_faces], np.int32)
+    rows = np.asarray([row for row, _, _ in with_faces], np.int32)
     return Faces(
-        image=np.repeat(rows, [len(seen.box) for _, seen in with_faces]),
-        box=np.concatenate([seen.box for _, seen in with_faces]),
-        score=np.concatenate([seen.score for _, seen in with_faces]),
-        crops=np.concatenate([seen.crops for _, seen in with_faces]),
+        image=np.repeat(rows, [count for _, _, count in with_faces]),
+        box=np.concatenate([seen.box for _, seen, _ in with_faces]),
+        score=np.concatenate([seen.score for _, seen, _ in with_faces]),
+        crops=np.concatenate([seen.crops for _, seen, _ in with_faces]),
     )
 
 

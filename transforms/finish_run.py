@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -19,13 +20,13 @@ from transforms.block import PartInfo
 from transforms.formats.parts import DamagedPart, part_info, read_part
 from transforms.formats.publish import publish
 from transforms.formats.records import Status
-from transforms.formats.submission import Sample, SubmissionError, SubmissionRules, read_sample
+from transforms.formats.submission import Sample, SubmissionRules, UnlabelledImages, read_sample
 from transforms.merge_parts import MergeResult, merge_parts
 from transforms.storage import open_file
 from transforms.tally import TALLY, Totals, read_heartbeats
 
 
-class RunStopped(RuntimeError):  # noqa: N818 - says what happened
+class RunStopped(RuntimeError):
     """The run ends without its last step: a limit was passed or the submission cannot be made. Resumable."""
 
 
@@ -118,8 +119,11 @@ def _merge(request: MergeRequest, paths: list[str]) -> MergeResult:
             sample=_sample(request),
             expected_images=request.expected_images,
         )
-    except SubmissionError as error:
+    except UnlabelledImages as error:
         raise RunStopped(f"{error}; predictions/ and images/ are written") from error
+    except DamagedPart as error:
+        Path(error.path).unlink(missing_ok=True)  # or the same command would meet it again
+        raise
 
 
 def _sample(request: MergeRequest) -> Sample | None:
@@ -132,7 +136,7 @@ def _sample(request: MergeRequest) -> Sample | None:
 def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None:
     TALLY.flush()
     totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
-    counts = result.counts
+    counts, written = result.counts, result.submission
     record = {
         **request.record,
         "counts": counts,
@@ -151,7 +155,8 @@ def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None
             }
             for file in result.files
         ],
-        "submission": None if result.submission is None else asdict(result.submission),
+        "submission": None if written is None else asdict(written),
+        "notes": written.sample.notes() if written is not None and written.sample is not None else [],
     }
     text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
     publish(os.path.join(request.output, "run.json"), lambda file: file.write(text))

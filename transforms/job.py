@@ -26,7 +26,6 @@ class Job:
         threads: of each pool that works ahead of the device.
         block_images, block_bytes: how streamed archives are cut.
         heartbeat: folder for workers' totals, "" when workers share this process.
-        known_labels: labels of the input that count as classes; None keeps all of them.
     """
 
     parts: str
@@ -44,4 +43,3 @@ class Job:
     block_images: int
     block_bytes: int
     heartbeat: str = ""
-    known_labels: tuple[str, ...] | None = None

@@ -29,6 +29,7 @@ from transforms.tally import TALLY
 
 LOOSE = "loose"
 BLOCKS_AHEAD = 2  # blocks whose bytes wait for the next stage
+_NO_DIGEST = bytes(32)  # stands for bytes that could not be read
 STREAM_MARK = "-"  # between the key of a streamed archive and the number of a block of it
 
 
@@ -160,15 +161,10 @@ def make_block(
 ) -> Block:
     """Returns a block of what was read: ids, digests, and which rows hold the same bytes."""
     count = len(members)
-    digests = np.zeros((count, 32), np.uint8)
-    same_as = np.arange(count, dtype=np.int32)
+    found = [b"" if member.data is None else hashlib.sha256(member.data).digest() for member in members]
     first_with: dict[bytes, int] = {}
-    for row, member in enumerate(members):
-        if member.data is None:
-            continue
-        digest = hashlib.sha256(member.data).digest()
-        digests[row] = np.frombuffer(digest, np.uint8)
-        same_as[row] = first_with.setdefault(digest, row)
+    same_as = [first_with.setdefault(digest, row) if digest else row for row, digest in enumerate(found)]
+    digests = np.frombuffer(b"".join(digest or _NO_DIGEST for digest in found), np.uint8)
     return Block(
         key=key or planned.key,
         position=position,
@@ -176,9 +172,9 @@ def make_block(
         sources=sources or (planned.path,) * count,
         labels=tuple(m.label for m in members),
         sizes=np.asarray([len(m.data or b"") for m in members], np.int64),
-        digests=digests,
+        digests=digests.reshape(count, len(_NO_DIGEST)),
         data=tuple(m.data for m in members),
-        same_as=same_as,
+        same_as=np.asarray(same_as, np.int32),
         cached=np.zeros(count, bool),
         width=np.zeros(count, np.int32),
         height=np.zeros(count, np.int32),
@@ -192,7 +188,8 @@ def image_id(prefix: str, name: str) -> str:
 
     A damaged archive's last row has no name of its own: it carries the archive's.
     """
-    return text_of((prefix + name if name else prefix.rstrip("/")).encode("utf-8", "surrogateescape"))
+    path = prefix + name if name else prefix.rstrip("/")
+    return path if path.isascii() else text_of(path.encode("utf-8", "surrogateescape"))
 
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Stopped(RuntimeError):  # noqa: N818 - says what happened, and no error did
+class Stopped(RuntimeError):
     """The user asked to stop; everything finished so far is kept."""
 
 

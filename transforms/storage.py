@@ -17,7 +17,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 
-class InputFault(OSError):  # noqa: N818 - a fault is what the documents call it
+class InputFault(OSError):
     """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable."""
 
 

@@ -102,15 +102,20 @@ class Tally:
     def engine_start(self) -> Iterator[None]:
         """Adds what is done inside to the start of the device, which rates leave out.
 
-        CPU time is that of the calling thread alone: other threads read and decode meanwhile.
+        Stages that work ahead meanwhile, in threads of their own, keep their CPU time.
         """
-        start, cpu = time.perf_counter(), time.thread_time()
+        start, cpu = time.perf_counter(), time.process_time() - self._clocked()
         try:
             yield
         finally:
+            spent, worked = time.perf_counter() - start, time.process_time() - self._clocked() - cpu
             with self._lock:
-                self._totals.engine_s += time.perf_counter() - start
-                self._totals.engine_cpu += time.thread_time() - cpu
+                self._totals.engine_s += spent
+                self._totals.engine_cpu += worked
+
+    def _clocked(self) -> float:
+        with self._lock:
+            return sum(self._totals.cpu.values())
 
     def add_block(self, *, images: int, faces: int, rejected: int, hits: int) -> None:
         """Counts a finished block."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 
 from models.heads import load_head
@@ -30,7 +32,7 @@ def write_block(block: Block, parts: str, classes: tuple[str, ...], run_fingerpr
     Raises:
         StorageError: disk full, permission: the run stops and can be resumed.
     """
-    table = part_table(block, classes=classes)
+    table = part_table(block, classes=classes, known_labels=frozenset(classes))
     info = part_info_of(table, f"{block.key}.parquet")
     metadata = part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint)
     write_part(os.path.join(parts, info.name), table, metadata)
@@ -46,6 +48,7 @@ class WriteParts(beam.DoFn):
     def setup(self) -> None:
         self._classes = load_head(self._job.head).classes
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
+        pa.array(np.zeros(1))  # Arrow's first array imports modules: now, and not between the first blocks
 
     def teardown(self) -> None:
         self._behind.close()

@@ -81,7 +81,7 @@ def learning_rate_at(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     warmup = recipe.warmup_epochs * steps_per_epoch
     total = recipe.epochs * steps_per_epoch
     if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
+        return min(recipe.learning_rate, recipe.learning_rate * (step + 1) / warmup)
     done = (step - warmup) / max(1.0, total - warmup)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

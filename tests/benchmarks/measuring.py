@@ -118,6 +118,10 @@ class Started:
     err: Any
     output: Path
 
+    def ended(self) -> bool:
+        """True if it has ended by itself; leaves it to `wait` to say how."""
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def wait(self) -> Ran:
         """Returns how it ended."""
         _, status, usage = os.wait4(self.process.pid, 0)

@@ -6,7 +6,7 @@ face_vgg at 48×48 on images of FER2013 that all differ, and for VGG16 at 96×96
 counts is the ratio of two runs next to each other; the median of all pairs is compared with the target.
 
 What comes before the first block and behind the last is given apart. Then: the job with bfloat16 beside float32, the
-job from its cache, and the job and the loop with a net that costs nothing, which shows by stage what the job adds.
+job from its cache, and job and loop with a net that takes no CPU time, which shows by stage what the job adds.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def from_the_cache(case: Case, place: Path, pairs: int) -> None:
 
 
 def overhead(case: Case, place: Path, pairs: int) -> None:
-    """Prints what job and loop cost with a net that costs nothing, and the job's share by stage."""
+    """Prints what job and loop cost beside the net, and the job's share by stage."""
     lines = []
     for number in range(pairs):
         measuring.progress(f"a free net: pair {number + 1} of {pairs}")
@@ -152,10 +152,10 @@ def overhead(case: Case, place: Path, pairs: int) -> None:
         words = measuring.arguments(case.archive, output, *case.flags, settings=case.settings)
         run = measuring.start(HERE, "--free-net", *words, output=output).wait().done()
         whole = rate_of(run)
-        lines.append([number + 1, bare.cpu_us, whole.cpu_us, whole.cpu_us - bare.cpu_us, whole.per_second])
-    head = ["pair", "loop CPU-µs an image", "job CPU-µs an image", "the job adds", "job images/s"]
-    measuring.show(f"A net that costs nothing, {case.name}", head, lines)
-    show_stages("With a free net, by stage (crop is decoding, which the loop does too)", run)
+        lines.append([number + 1, bare.cpu_us, whole.cpu_us, whole.cpu_us - bare.cpu_us])
+    head = ["pair", "loop CPU-µs an image", "job CPU-µs an image", "the job adds"]
+    measuring.show(f"A net that takes no CPU time, {case.name}", head, lines)
+    show_stages("The same by stage (crop is decoding, which the loop does too)", run)
 
 
 def show_stages(title: str, run: Ran) -> None:
@@ -170,11 +170,11 @@ def show_stages(title: str, run: Ran) -> None:
     measuring.show(title, ["stage", "CPU-µs an image", "µs an image, in its threads"], lines)
 
 
-# --- the program with a net that costs nothing ------------------------------------------------------------------------
+# --- the program with a net that takes no CPU time --------------------------------------------------------------------
 
 
 class FreeNet:
-    """Stands in for the device: features of the right shape at once."""
+    """Stands in for the device: features of the right shape for no CPU time."""
 
     def features(self, crops: Any) -> Any:
         from bare_loop import free_net

@@ -674,16 +674,19 @@ class FeatureCache:
         damaged: (segment, what is wrong) for each damaged segment met so far.
     """
 
-    def __init__(self, folder: str, fingerprint: str, settings: dict[str, Any], *, memory_bytes: int) -> None:
+    def __init__(
+        self, folder: str, fingerprint: str, settings: dict[str, Any], *, memory_bytes: int, read_only: bool = False
+    ) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
         self.settings = settings
         self.damaged: list[tuple[str, str]] = []
         self._memory_bytes = memory_bytes
+        self._read_only = read_only
         self._lock = threading.RLock()
         self._warm: OrderedDict[str, tuple[Contents, int]] = OrderedDict()
         self._warm_bytes = 0
-        self._stuck: set[str] = set()  # damaged, and the folder does not let us move them
+        self._stuck: set[str] = set()  # damaged, and not to be moved
         self._held: dict[str, np.ndarray] = {}  # columns of the whole, once asked for
         self._width = 0  # of the features, as far as known
         self._index = _built_index({})
@@ -697,6 +700,7 @@ class FeatureCache:
         fingerprint: str | None = None,
         *,
         memory_bytes: int = DEFAULT_MEMORY,
+        read_only: bool = False,
     ) -> FeatureCache:
         """Opens an existing cache to read.
 
@@ -704,6 +708,7 @@ class FeatureCache:
             path: the cache, if it holds one fingerprint, or one fingerprint's folder in it.
             fingerprint: which one, by at least its first 16 hex digits.
             memory_bytes: for segments kept in memory between lookups.
+            read_only: True to leave the folder as it is: the index stays in memory, damaged segments in their place.
 
         Raises:
             FormatError: there is no cache, or there are several fingerprints to choose from.
@@ -718,7 +723,7 @@ class FeatureCache:
             raise FormatError(f"{_fingerprint_file(folder)} is that of {digest[:16]}; put the file of {name} back")
         if fingerprint is not None and digest[: len(fingerprint)] != fingerprint:
             raise FormatError(f"{folder} has fingerprint {digest[:16]}, not {fingerprint[:16]}; name the other folder")
-        return cls(folder, digest, held["settings"], memory_bytes=memory_bytes)
+        return cls(folder, digest, held["settings"], memory_bytes=memory_bytes, read_only=read_only)
 
     @classmethod
     def create(
@@ -985,6 +990,8 @@ class FeatureCache:
             if entry is not None:
                 found[name] = entry
         index = _built_index(found)
+        if self._read_only:
+            return index
         try:
             publish(path, lambda file: file.writelines(index.pieces(self.fingerprint)))
         except StorageError as error:
@@ -1047,7 +1054,10 @@ class FeatureCache:
         try:
             if _stamp(os.stat(path)) != stamp:
                 return False
-            os.replace(path, path + DAMAGED)
+            if self._read_only:
+                self._stuck.add(name)
+            else:
+                os.replace(path, path + DAMAGED)
         except FileNotFoundError:
             pass  # another run was quicker
         except OSError as error:

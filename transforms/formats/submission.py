@@ -447,6 +447,15 @@ def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleRepo
     return _sample_report(sample, _match(sample, batches))
 
 
+def refuse_stranger(report: SampleReport) -> None:
+    """Raises `SampleError` if the sample and the images have no id in common."""
+    if report.missing == report.rows:
+        raise SampleError(
+            f"no id of the sample submission is an image: it has {_listed(report.missing_names)}, "
+            f"images are {_listed(report.unexpected_names) or 'none'}; give the sample that belongs to these images"
+        )
+
+
 def _match(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Matched:
     """An image whose whole id stands in the sample fills that row; of the others each fills the row of its key."""
     matched = _Matched(np.full(len(sample), -1, np.int32), np.zeros(len(sample), bool), _Some())
@@ -572,11 +581,7 @@ def _write_sample(
 ) -> SubmissionReport:
     matched = _match(sample, batches)
     report = _sample_report(sample, matched)
-    if not matched.found.any():
-        raise SampleError(
-            f"no id of the sample submission is an image: it has {_listed(report.missing_names)}, "
-            f"images are {_listed(report.unexpected_names) or 'none'}; give the sample that belongs to these images"
-        )
+    refuse_stranger(report)
     unlabelled = np.flatnonzero(matched.label < 0)
     without = _Some(len(unlabelled), list(_names_at(sample, unlabelled[:NAMED])))
     _refuse_unlabelled(without, fallback)
