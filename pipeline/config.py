@@ -208,7 +208,8 @@ class WriteSettings(_Section):
         "label", "second column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )
     drop_folder: bool | None = _setting(
-        None, "ids in submission.csv go without their folder; null is what the sample submission shows, else they keep it",
+        None, "ids in submission.csv go without their folder; null is what the sample submission shows, else they "
+        "keep it",
         enters=Enters.RUN, allowed="true, false or null",
     )  # fmt: skip
     drop_extension: bool | None = _setting(

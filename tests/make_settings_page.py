@@ -10,8 +10,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CHANGES = {Enters.FEATURES: "features", Enters.RUN: "output", Enters.NOTHING: "nothing"}
 HEAD = """# What can be set?
 
-Settings come from YAML (`--config FILE`, several in turn) and then from `--set KEY=VALUE`. An unknown key is refused with
-the nearest name that exists; `--print-config` shows what is in force. The last column says what a setting changes:
+Settings come from YAML (`--config FILE`, several in turn) and then from `--set KEY=VALUE`. An unknown key is refused
+with the nearest name that exists; `--print-config` shows what is in force. The last column says what a setting changes:
 *features* (a cache folder of their own, and everything after), *output* (labels and files), or *nothing* but speed and
 memory: those may differ when a run is resumed.
 
