@@ -168,7 +168,8 @@ def _start_engine() -> None:
     with _silent_stderr():
         import tensorflow as tf
 
-    for gpu in tf.config.list_physical_devices("GPU"):
+        gpus = tf.config.list_physical_devices("GPU")  # without one it complains of a driver; run.json names the device
+    for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:

@@ -25,16 +25,17 @@ def interruptible(last_words: Callable[[], str]) -> Iterator[None]:
         last_words: what to print on the way out.
     """
     stopping.forget()
+    told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
 
     def leave() -> None:
-        os.write(2, ("\n" + last_words() + "\n").encode())
+        os.write(told, ("\n" + last_words() + "\n").encode())
         os._exit(130)  # threads of the engine may hold on for ever
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stopping.asked():
             leave()
         stopping.ask_to_stop()
-        os.write(2, b"\nstopping after the step in hand ...\n")
+        os.write(told, b"\nstopping after the step in hand ...\n")
         timer = threading.Timer(PATIENCE_S, leave)
         timer.daemon = True
         timer.start()
@@ -42,6 +43,7 @@ def interruptible(last_words: Callable[[], str]) -> Iterator[None]:
 
     timers: list[threading.Timer] = []
     if threading.current_thread() is not threading.main_thread():
+        os.close(told)
         yield
         return
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -52,4 +54,5 @@ def interruptible(last_words: Callable[[], str]) -> Iterator[None]:
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(told)
         sys.stderr.flush()

@@ -37,6 +37,20 @@ from pipeline.cli import main
 sys.exit(main(sys.argv[5:]))
 """
 
+# Starts the command line and presses Ctrl-C twice while the engine is being loaded, with its own words silenced.
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys, time
+from models import device
+from pipeline.cli import main
+def loading():
+    with device._silent_stderr():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+device._start_engine = loading
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> runs.Bench:
@@ -141,3 +155,11 @@ def test_ctrl_c_stops_within_seconds_says_how_to_go_on_and_goes_on(
     gone_on = bench.label(source, "interrupted", *SETTINGS).done()
     assert gone_on.record["resume"]["blocks_reused"] == len(kept)
     assert runs.results(output) == runs.results(undisturbed.output)
+
+
+def test_ctrl_c_while_the_engine_is_loaded_is_answered_too(bench: runs.Bench, source: Path) -> None:
+    output = bench.path / "loading"
+    arguments = bench.arguments(source, "loading", *SETTINGS)
+    stopped = runs.finish(runs.start(*arguments, script=INTERRUPTED_WHILE_LOADING), output)
+    assert stopped.status == 130
+    assert f"what is finished is kept in {output}: the same command goes on" in stopped.err

@@ -1,8 +1,11 @@
-"""Peak memory of whole runs over few and over many images, cold and from the cache, and what one more image costs.
+"""Peak memory of whole runs over few, many and very many images, cold and from the cache, and what one more costs.
 
 Measures: the largest resident set of the process that does all the work (VmHWM, as Linux keeps it: that of a parent may
-be inherited by what `getrusage` tells of a child). The many images are those of FER2013 again and again under new names
-and as new bytes, so that none is a copy. The growth is (peak with many − peak with few) / (many − few).
+be inherited by what `getrusage` tells of a child). The images are those of FER2013 again and again under new names and
+as new bytes, so that none is a copy. Growth is the difference of two peaks by the difference of their images.
+
+Some stores have a fixed size and fill within the first ten thousands: the merge reads 62 parts at once (16,000 images)
+and writes row groups of 65,536 rows, a warm run keeps up to 128 MB of segments. The claims are about what comes behind.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import measuring
 
 LIMIT_BYTES = 512  # an image, beyond what depends on block and pool sizes
+CACHE_BYTES = 128 * 2**20  # of segments that a warm run keeps at most (transforms/formats/feature_cache.py)
 HERE = Path(__file__)
 MB = 2**20
 
@@ -56,29 +61,39 @@ def measured(options: Namespace, place: Path, counts: Sequence[int]) -> list[tup
     return [("cold", cold), ("from the cache", warm)]
 
 
+def growths(peaks: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Returns bytes an image from each count to the next."""
+    return [(b - a) / (n - m) for (a, m), (b, n) in pairwise(zip(peaks, counts, strict=True))]
+
+
 def main(words: Sequence[str]) -> int:
     if words and words[0] == "--telling":
         return telling(list(words[1:]))
     made = measuring.parser(__doc__ or "")
-    made.add_argument("--few", type=int, default=4_000)
-    made.add_argument("--many", type=int, default=40_000)
-    made.add_argument("--repeats", type=int, default=3)
+    made.add_argument("--images", type=int, nargs=3, default=[4_000, 40_000, 160_000], metavar="N")
+    made.add_argument("--repeats", type=int, default=2)
     options = made.parse_args(words)
     measuring.needed(options.data / "fer2013" / "test.tar", Path("/proc/self/status"))
     if options.small:
-        options.few, options.many, options.repeats = 500, 3_000, 1
-    few, many = options.few, options.many
+        options.images, options.repeats = [300, 1_000, 3_000], 1
+    few, many, most = options.images
     lines, claims = [], []
     with measuring.workplace(options) as place:
-        for name, repeats in measured(options, place, (few, many)):
-            low, high = (measuring.median(column) for column in zip(*repeats, strict=True))
-            growth = (high - low) / (many - few)
+        for name, repeats in measured(options, place, options.images):
+            peaks = [measuring.median(column) for column in zip(*repeats, strict=True)]
             swing = max(max(column) - min(column) for column in zip(*repeats, strict=True))
-            lines.append([name, f"{low / MB:.0f}", f"{high / MB:.0f}", f"{growth:.0f}", f"{swing / MB:.0f}"])
-            claims.append((f"{name}: at most {LIMIT_BYTES} bytes an image ({growth:.0f})", growth <= LIMIT_BYTES))
-    head = ["run", f"peak at {few:,} images, MB", f"at {many:,}", "growth, bytes an image", "repetitions differ by, MB"]
+            early, late = growths(peaks, options.images)
+            shown = [f"{peak / MB:.0f}" for peak in peaks]
+            lines.append([name, *shown, f"{early:.0f}", f"{late:.0f}", f"{swing / MB:.0f}"])
+            allowed = LIMIT_BYTES + (CACHE_BYTES / (most - many) if name != "cold" else 0)
+            words_for = f"{LIMIT_BYTES} bytes an image" + (" and the cache's 128 MB" if name != "cold" else "")
+            claims.append((f"{name}, {many:,} to {most:,} images: at most {words_for} ({late:.0f})", late <= allowed))
+    head = [
+        "run", f"peak at {few:,} images, MB", f"at {many:,}", f"at {most:,}",
+        f"growth to {many:,}, bytes an image", f"to {most:,}", "repetitions differ by, MB",
+    ]  # fmt: skip
     measuring.show(f"Peak memory, face_vgg, median of {options.repeats}", head, lines)
-    return measuring.verdict(claims)
+    return measuring.verdict([] if options.small else claims)  # a few blocks do not even fill the pools
 
 
 if __name__ == "__main__":
