@@ -128,3 +128,42 @@ def test_a_full_disk_stops_no_counting(tmp_path: Path) -> None:
     tally.beat_into(str(tmp_path / "beats"))
     tally.add_block(images=4, faces=0, rejected=0, hits=0)
     assert tally.totals().images == 4
+
+
+def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhile() -> None:
+    tally = Tally()
+    tally.begin()
+    began = tally.totals().began_at
+    tally.begin()
+    assert tally.totals().began_at == began > 0
+
+    def ahead() -> None:
+        with tally.clock("crop"):
+            burn(0.05)
+
+    with tally.engine_start():
+        thread = threading.Thread(target=ahead)
+        thread.start()
+        burn(0.1)
+        thread.join()
+    totals = tally.totals()
+    assert totals.cpu["crop"] == pytest.approx(0.05, abs=0.01)
+    assert totals.engine_cpu == pytest.approx(0.1, abs=0.03)
+    assert totals.engine_s >= 0.1
+
+
+def burn(seconds: float) -> None:
+    """Works for so much CPU time of this thread."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_times_of_processes_add_up_but_their_engines_start_side_by_side() -> None:
+    one = Totals(blocks=1, began_at=5.0, began_cpu=1.0, last_block_cpu=4.0, engine_s=3.0, engine_cpu=2.0)
+    other = Totals(blocks=1, began_at=4.0, began_cpu=2.0, last_block_cpu=7.0, engine_s=2.0, engine_cpu=1.0)
+    one.cpu, other.cpu = {"read": 1.0}, {"read": 2.0}
+    idle = Totals(began_at=4.5, began_cpu=9.0)
+    for total in (one.plus(other).plus(idle), idle.plus(other).plus(one)):
+        assert (total.began_at, total.began_cpu, total.last_block_cpu) == (4.0, 3.0, 11.0)
+        assert (total.engine_s, total.engine_cpu, total.cpu) == (3.0, 3.0, {"read": 3})

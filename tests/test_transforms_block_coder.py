@@ -1,0 +1,62 @@
+"""The size that Beam is told of a block, and that every stage between reading and writing uses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import apache_beam as beam
+import blocks
+import numpy as np
+import pytest
+
+from transforms import block_coder
+from transforms.apply_head import ApplyHead
+from transforms.block import Block, Faces
+from transforms.block_coder import BlockCoder
+from transforms.crop_faces import CropFaces
+from transforms.extract_features import ExtractFeatures
+from transforms.find_cached import FindCached
+from transforms.read_blocks import ReadBlocks
+
+
+def faces(count: int) -> Faces:
+    return Faces(
+        image=np.zeros(count, np.int32),
+        box=np.zeros((count, 4), np.int32),
+        score=np.zeros(count, np.float32),
+        crops=np.zeros((count, 10, 10, 1), np.uint8),
+    )
+
+
+def test_blocks_survive_a_cut_between_stages() -> None:
+    block = blocks.raw([b"one", None, b"three"])
+    copy = BlockCoder().decode(BlockCoder().encode(block))
+    assert (copy.ids, copy.data, copy.key) == (block.ids, block.data, block.key)
+    assert copy.digests.tolist() == block.digests.tolist()
+
+
+def test_the_size_is_that_of_pictures_crops_and_rows() -> None:
+    block = blocks.raw([bytes(1000), bytes(500)])
+    empty = BlockCoder().estimate_size(replace(block, data=(None, None)))
+    assert BlockCoder().estimate_size(block) == empty + 1500
+    assert BlockCoder().estimate_size(replace(block, data=(None, None), fresh=faces(3))) == empty + 3 * (100 + 16 + 4)
+
+
+def test_nothing_is_encoded_to_learn_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encoded(value: Block) -> bytes:
+        raise AssertionError("a copy of all pictures was made")
+
+    monkeypatch.setattr(block_coder, "_FALLBACK", type("No", (), {"encode": staticmethod(encoded)})())
+    impl = BlockCoder().get_impl()
+    assert impl.estimate_size(blocks.raw([bytes(10**6)])) > 10**6
+    with pytest.raises(AssertionError, match="copy"):
+        BlockCoder().encode(blocks.raw([b""]))
+
+
+@pytest.mark.parametrize("stage", [ReadBlocks, FindCached, CropFaces, ExtractFeatures, ApplyHead])
+def test_every_stage_that_gives_out_blocks_says_so(stage: type[beam.DoFn], tmp_path: Path) -> None:
+    root = beam.Pipeline()
+    given = root | beam.Create([blocks.raw([b"one"])]) | beam.ParDo(stage(blocks.job(tmp_path)))
+    assert given.element_type is Block
+    assert isinstance(beam.coders.registry.get_coder(given.element_type), BlockCoder)
