@@ -40,7 +40,7 @@ def _work(record: Mapping[str, Any]) -> str:
     seconds, cache, resume = record["seconds"], record["cache"], record["resume"]
     words = [f"{seconds['total']:.1f} s"]
     if seconds.get("images_per_s"):
-        words.append(f"{seconds['images_per_s']:,.0f} images/s from the first block to the last")
+        words.append(f"{seconds['images_per_s']:,.0f} images/s without the start")
     words.append(f"{_number(cache['hits'])} of {_number(cache['hits'] + cache['misses'])} results from the cache")
     if cache["damaged"]:
         words.append(f"{cache['damaged']} damaged cache files set aside and computed again")
