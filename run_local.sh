@@ -57,7 +57,7 @@ install() {
         stop 'OpenCV does not load; a server without a screen lacks libGL (Debian, Ubuntu: apt install libgl1)'
     printf '%s\n' "$state" >"$stamp"
     if [ "$extras" = dev,sample ]; then
-        printf '%s\n' "$state" >"$venv/installed-sample"
+        printf '%s\n' "$state" >"$venv/installed-evaluate,sample"
     fi
 }
 
@@ -69,7 +69,7 @@ run_pipeline() {
 make_environment
 case ${1-} in
     '')
-        install sample
+        install evaluate,sample
         "$venv/bin/python" -P -m pipeline.sample "$here/local/sample"
         run_pipeline --runner=DirectRunner --config "$here/configs/local.yaml" --set write.no_face_label=neutral --overwrite \
             --input "$here/local/sample" --output "$here/out/sample"
@@ -81,7 +81,7 @@ case ${1-} in
         exec "$venv/bin/python" -m pytest "$@"
         ;;
     *)
-        install sample
+        install evaluate,sample
         run_pipeline "$@"
         ;;
 esac

@@ -45,6 +45,7 @@ setup(
         "transforms.formats",
         "models",
         "models.detectors",
+        "models.evaluation",
         "models.training",
     ],
     package_data={"models": ["weights/*", "weights/*/*"]},
@@ -67,13 +68,17 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
         "sample": ["scikit-image>=0.24"],
+        "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
+        "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
             "hypothesis>=6.100",
             "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
+            "matplotlib>=3.9",
             "mypy>=1.13",
             "pytest>=8",
             "ruff>=0.8",
+            "tensorboard>=2.18",
             "types-PyYAML",
             "types-tqdm",
         ],

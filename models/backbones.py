@@ -8,23 +8,25 @@ A backbone is one line in `BACKBONES`. Sources: VGG16 and VGG19 are Simonyan and
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.preprocess import CAFFE, UNIT, Preprocess
+from models.training.recipe import FaceVggShape
 
 if TYPE_CHECKING:
     import keras
 
 REVISION = 1  # part of the features fingerprint: raise it when any network here computes other numbers
-FACE_VGG_WIDTHS = (32, 64, 128, 256)
-FACE_VGG_CONVS = 2  # 3x3 convolutions a block
+FIRST_SHAPE = FaceVggShape((32, 64, 128, 256), last_pool=True, padding="valid")  # of weights that say no shape
 BATCHNORM_EPSILON = 1e-3  # Keras's default, needed again when the statistics are folded away
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "face_vgg.npz"
 POOLINGS = ("avg", "multi", "flatten")
@@ -44,7 +46,8 @@ class Backbone:
         native_size: (height, width) in pixels that the weights were trained at.
         smallest_size: the least height or width that does not collapse to nothing.
         preprocess: what happens to uint8 pixels inside the compiled function.
-        build: (height, width) -> a Keras model from float images to the list of block outputs.
+        build: (height, width, file of the weights or None) -> a Keras model from float images to the list of block
+            outputs.
         bundled: the file with our own weights, where we ship some.
     """
 
@@ -53,7 +56,7 @@ class Backbone:
     native_size: tuple[int, int]
     smallest_size: int
     preprocess: Preprocess
-    build: Callable[[int, int], keras.Model]
+    build: Callable[[int, int, Path | None], keras.Model]
     bundled: Path | None = None
     imagenet: str | None = None
 
@@ -98,69 +101,100 @@ def _vgg(application: str, height: int, width: int) -> keras.Model:
     return keras.Model(base.input, blocks, name=application.lower())
 
 
-def _vgg16(height: int, width: int) -> keras.Model:
+def _vgg16(height: int, width: int, _: Path | None = None) -> keras.Model:
     return _vgg("VGG16", height, width)
 
 
-def _vgg19(height: int, width: int) -> keras.Model:
+def _vgg19(height: int, width: int, _: Path | None = None) -> keras.Model:
     return _vgg("VGG19", height, width)
 
 
-def face_vgg(height: int = 48, width: int = 48) -> keras.Model:
-    """Returns `face_vgg` for inference: 3x3 convolutions with bias and relu, a max-pool a block.
+def _blocks(shape: FaceVggShape) -> Iterator[tuple[int, int, bool]]:
+    """Yields (filters, number of the block, whether a max-pool follows it)."""
+    for block, filters in enumerate(shape.widths, 1):
+        yield filters, block, shape.last_pool or block < len(shape.widths)
+
+
+def _shape_of(path: Path) -> FaceVggShape:
+    """Returns the shape of the network whose weights a file holds; a file that does not say is of the first kind."""
+    if path.suffix != ".npz":
+        return FIRST_SHAPE
+    with np.load(path, allow_pickle=False) as stored:
+        if "shape" not in stored.files:
+            return FIRST_SHAPE
+        fields = json.loads(stored["shape"].tobytes())
+    return FaceVggShape(tuple(fields["widths"]), fields["convs"], fields["last_pool"], fields["padding"])
+
+
+def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> keras.Model:
+    """Returns `face_vgg` for inference: 3x3 convolutions with bias and relu, a max-pool between blocks.
 
     The batch normalisation of the trained network is folded into kernels and biases when weights
     are loaded (`load_face_vgg`), so that inference pays for convolutions alone.
+
+    Args:
+        weights: the file that says the network's shape; None builds the first one, as do files that do not say.
     """
     import keras
 
+    shape = FIRST_SHAPE if weights is None else _shape_of(weights)
     image = keras.Input((height, width, 1), name="image")
     x, blocks = image, []
-    for block, filters in enumerate(FACE_VGG_WIDTHS, 1):
-        for conv in range(1, FACE_VGG_CONVS + 1):
+    for filters, block, pooled in _blocks(shape):
+        for conv in range(1, shape.convs + 1):
             name = f"block{block}_conv{conv}"
             x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
-        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
+        if pooled:
+            x = keras.layers.MaxPooling2D(padding=shape.padding, name=f"block{block}_pool")(x)
         blocks.append(x)
     return keras.Model(image, blocks, name="face_vgg")
 
 
 def trainable_face_vgg(
-    classes: int,
+    tasks: Mapping[str, int],
+    shape: FaceVggShape | None = None,
     *,
     size: int = 48,
-    dropout: float = 0.1,
+    dropout: float = 0.0,
     top_dropout: float = 0.3,
-    augment: list[Any] | None = None,
+    statistics_momentum: float = 0.99,
+    augment: Sequence[Any] = (),
     seed: int = 0,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Returns `face_vgg` as it is trained: (n, size, size, 1) uint8 -> (n, classes) logits in float32.
+    """Returns `face_vgg` as it is trained: (n, size, size, 1) uint8 -> dict of (n, classes) float32 logits.
 
     Args:
-        dropout: rate after each block; `top_dropout` the rate before the classifier.
-        augment: Keras layers applied to the pixels, active in training alone.
+        tasks: classes of each output by its name.
+        dropout: rate after each block; `top_dropout` the rate before the classifiers.
+        statistics_momentum: of the normalisation's running mean and variance.
+        augment: Keras layers applied to the pixels, active in training alone; one of them may crop.
         dtype: a Keras policy, `mixed_bfloat16` halves the time on processors that have it.
     """
     import keras
 
+    shape = shape or FaceVggShape()
     image = keras.Input((size, size, 1), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1 / 255, dtype="float32", name="unit")(image)
-    for layer in augment or []:
+    for layer in augment:
         x = layer(x)
-    for block, filters in enumerate(FACE_VGG_WIDTHS, 1):
-        for conv in range(1, FACE_VGG_CONVS + 1):
+    for filters, block, pooled in _blocks(shape):
+        for conv in range(1, shape.convs + 1):
             name = f"block{block}_conv{conv}"
             x = keras.layers.Conv2D(
                 filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", dtype=dtype, name=name
             )(x)
-            x = keras.layers.BatchNormalization(epsilon=BATCHNORM_EPSILON, dtype=dtype, name=f"{name}_bn")(x)
+            x = keras.layers.BatchNormalization(
+                momentum=statistics_momentum, epsilon=BATCHNORM_EPSILON, dtype=dtype, name=f"{name}_bn"
+            )(x)
             x = keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)
-        x = keras.layers.MaxPooling2D(dtype=dtype, name=f"block{block}_pool")(x)
-        x = keras.layers.Dropout(dropout, seed=seed + block, dtype=dtype, name=f"block{block}_dropout")(x)
+        if pooled:
+            x = keras.layers.MaxPooling2D(padding=shape.padding, dtype=dtype, name=f"block{block}_pool")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, seed=seed + block, dtype=dtype, name=f"block{block}_dropout")(x)
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
     x = keras.layers.Dropout(top_dropout, seed=seed, dtype="float32", name="top_dropout")(x)
-    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+    logits = {name: keras.layers.Dense(classes, dtype="float32", name=name)(x) for name, classes in tasks.items()}
     return keras.Model(image, logits, name="trainable_face_vgg")
 
 
@@ -187,7 +221,14 @@ def backbone(name: str) -> Backbone:
 
 
 def build_features(
-    name: str, weights: str, *, pooling: str, size: tuple[int, int], precision: str = "float32", seed: int = 0
+    name: str,
+    weights: str,
+    *,
+    pooling: str,
+    size: tuple[int, int],
+    precision: str = "float32",
+    seed: int = 0,
+    mirrored: bool = False,
 ) -> keras.Model:
     """Returns the whole feature extractor: (n, h, w, c) uint8 -> (n, d) float32, preprocessing inside.
 
@@ -196,6 +237,7 @@ def build_features(
             `flatten` (the last block's map as it is).
         size: (height, width) of the crops.
         precision: `bfloat16` computes convolutions in it and keeps the weights in float32.
+        mirrored: features are the mean of those of the crop and of its mirror image, at twice the work.
 
     Raises:
         BackboneError: unknown name, a size that collapses, weights that are missing or of another network.
@@ -207,32 +249,46 @@ def build_features(
     kind.check_size(height, width)
     if pooling not in POOLINGS:
         raise BackboneError(f"features.pooling={pooling} is not one of {', '.join(POOLINGS)}")
+    path = None if weights == "random" else kind.weights_path(weights)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
         if weights == "random":
             keras.utils.set_random_seed(seed)
-        base = kind.build(height, width)
+        base = _built(kind, height, width, path)
     finally:
         keras.config.set_dtype_policy(before)
-    if weights != "random":
-        _load_weights(base, kind, kind.weights_path(weights))
+    if path is not None:
+        with _faults_of(path, kind):
+            _load_weights(base, path)
     image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
     x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
-    return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
+    if not mirrored:
+        return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
+    # two calls of one shape, not one of twice the batch: the kernels, and with them the bits, stay those of any batch
+    both = [_pool(base(x), pooling), _pool(base(_Mirror(dtype="float32", name="mirror")(x)), pooling, "mirrored_")]
+    mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)
+    return keras.Model(image, mean, name=f"{name}_mirrored_features")
 
 
-def _pool(blocks: list[Any], pooling: str) -> Any:
+def _pool(blocks: list[Any], pooling: str, prefix: str = "") -> Any:
     import keras
 
     if pooling == "flatten":
-        return keras.layers.Flatten(dtype="float32", name="features")(blocks[-1])
+        return keras.layers.Flatten(dtype="float32", name=f"{prefix}features")(blocks[-1])
     means = [
-        keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{i}")(block)
+        keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"{prefix}mean{i}")(block)
         for i, block in enumerate(blocks if pooling == "multi" else blocks[-1:], 1)
     ]
-    return means[0] if len(means) == 1 else keras.layers.Concatenate(dtype="float32", name="features")(means)
+    join = keras.layers.Concatenate(dtype="float32", name=f"{prefix}features")
+    return means[0] if len(means) == 1 else join(means)
+
+
+def _Mirror(**options: Any) -> Any:  # noqa: N802 - makes a layer
+    import keras
+
+    return keras.layers.Lambda(lambda x: keras.ops.flip(x, axis=2), **options)
 
 
 def _Preprocessing(preprocess: Preprocess, **options: Any) -> Any:  # noqa: N802 - makes a layer
@@ -241,12 +297,25 @@ def _Preprocessing(preprocess: Preprocess, **options: Any) -> Any:  # noqa: N802
     return keras.layers.Lambda(lambda x: preprocess.apply(keras.ops.cast(x, "float32")), **options)
 
 
-def _load_weights(base: keras.Model, kind: Backbone, path: Path) -> None:
+def _built(kind: Backbone, height: int, width: int, path: Path | None) -> keras.Model:
+    if path is None:
+        return kind.build(height, width, None)
+    with _faults_of(path, kind):
+        return kind.build(height, width, path)
+
+
+def _load_weights(base: keras.Model, path: Path) -> None:
+    if path.suffix == ".npz":
+        load_face_vgg(base, path)
+    else:
+        base.load_weights(str(path))
+
+
+@contextmanager
+def _faults_of(path: Path, kind: Backbone) -> Iterator[None]:
+    """Turns what a file of other weights, or a damaged one, raises into one line."""
     try:
-        if path.suffix == ".npz":
-            load_face_vgg(base, path)
-        else:
-            base.load_weights(str(path))
+        yield
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         fault = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(f"{path} does not hold weights of {kind.name}: {fault}; give another file") from error
@@ -269,8 +338,8 @@ def load_face_vgg(network: keras.Model, path: Path) -> None:
             layer.set_weights([kernel * scale, beta - mean * scale])
 
 
-def export_face_vgg(trained: keras.Model, path: Path) -> None:
-    """Writes the convolutions and normalisations of a trained network as float16 arrays by name."""
+def export_face_vgg(trained: keras.Model, shape: FaceVggShape, path: Path) -> None:
+    """Writes the shape, and the convolutions and normalisations of a trained network as float16 arrays by name."""
     arrays: dict[str, np.ndarray] = {}
     for layer in trained.layers:
         if layer.name.endswith("_bn"):
@@ -279,6 +348,7 @@ def export_face_vgg(trained: keras.Model, path: Path) -> None:
             for part, value in zip(("gamma", "beta", "mean", "variance"), layer.get_weights(), strict=True):
                 arrays[f"{convolution}/{part}"] = value
     stored = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
+    stored["shape"] = np.frombuffer(json.dumps(asdict(shape), sort_keys=True).encode(), np.uint8)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         np.savez(file, **stored)

@@ -48,6 +48,7 @@ class FeatureSettings:
         batch_size: crops a call; at least 8. Does not change features.
         precision: `float32` or `bfloat16`.
         seed: of random weights.
+        mirrored: the mean of the features of the crop and of its mirror image.
     """
 
     backbone: str
@@ -58,6 +59,7 @@ class FeatureSettings:
     batch_size: int = 64
     precision: str = "float32"
     seed: int = 0
+    mirrored: bool = False
 
 
 class Device:
@@ -70,7 +72,7 @@ class Device:
         self._lock = threading.Lock()
         channels = BACKBONES[settings.backbone].channels
         self.input_shape = (settings.batch_size, settings.height, settings.width, channels)
-        _start_engine()
+        start_engine()
         self._call = _compile(settings, self.input_shape)
         self.width = self.features(np.zeros((1, *self.input_shape[1:]), np.uint8)).shape[1]
 
@@ -161,7 +163,7 @@ def _half(features: np.ndarray) -> np.ndarray:
     return np.clip(features, -largest, largest).astype(np.float16)
 
 
-def _start_engine() -> None:
+def start_engine() -> None:
     """Imports the engine under Keras: without its greeting, and without letting it take a whole GPU's memory."""
     if backend() != "tensorflow":
         return
@@ -199,6 +201,7 @@ def _compile(settings: FeatureSettings, shape: tuple[int, ...]) -> Callable[[np.
         size=(settings.height, settings.width),
         precision=settings.precision,
         seed=settings.seed,
+        mirrored=settings.mirrored,
     )
     if backend() == "tensorflow":
         return _compile_tensorflow(model, shape)

@@ -1,9 +1,14 @@
 """The small trained classifier that turns features into probabilities of classes.
 
-A head is a folder with `head.json` (classes, what features it was made for) and its weights: `head.npz` for a
-linear head, a `.keras` file for a Keras head. Only the latter loads Keras, and only when it is first used.
+A head is a folder with `head.json` (classes, what features it was made for) and its weights: `head.npz`, plain arrays,
+for a linear head and for dense layers; a `.keras` file for a Keras head. Only the latter loads Keras, and only when it
+is first used.
 
-Not here: how a head is trained (`training/fit_head.py`), and which features are computed (`backbones.py`).
+A head may know *reject classes*: answers such as "no face" that are no label. They take no column of the probabilities,
+which are those of the other classes given that it is one of them, and their share becomes a score of its own.
+
+Not here: how a head is trained (`training/fit_head.py`, `training/fit_mlp.py`), and which features are computed
+(`backbones.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,17 +47,34 @@ class HeadMismatch(HeadError):
     """A head was made for other features than those at hand."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a head says of rows of features.
+
+    Attributes:
+        probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 but for the rounding.
+        reject_score: (m,) float64 in [0, 1], rounded to 1e-6: the probability of the reject classes together; None
+            where the head has none.
+    """
+
+    probabilities: np.ndarray
+    reject_score: np.ndarray | None = None
+
+
 class Head(Protocol):
     """What every head offers.
 
     Attributes:
         classes: names, alphabetical: column i of the probabilities is classes[i].
+        reject: names of the reject classes, alphabetical; () for most heads.
         features_fingerprint: of the features it was made for, hex digits.
         features: the same in words, {} where the head does not say.
     """
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+    @property
+    def reject(self) -> tuple[str, ...]: ...
     @property
     def features_fingerprint(self) -> str: ...
     @property
@@ -77,6 +99,10 @@ class Head(Protocol):
         Raises:
             HeadError: the width is not the head's, or a row holds values that are not finite.
         """
+        ...
+
+    def scores(self, features: np.ndarray) -> Scores:
+        """Returns the probabilities, and the reject score where the head has one; raises as `probabilities` does."""
         ...
 
 
@@ -124,17 +150,45 @@ def _digest_of(**parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class _LogitsHead:
+    """What heads share that give logits of their classes and then of their reject classes."""
+
+    classes: tuple[str, ...]
+    reject: tuple[str, ...]
+    temperature: float
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Returns (m, k) float64 rounded to 1e-6, see `Head`."""
+        return self.scores(features).probabilities
+
+    def scores(self, features: np.ndarray) -> Scores:
+        """Returns probabilities and, with reject classes, their score, see `Head`."""
+        logits = self.logits(features) / self.temperature
+        k = len(self.classes)
+        probabilities = np.round(softmax(logits[:, :k]), DECIMALS)  # of those k alone: what is left is shared out
+        return Scores(probabilities, np.round(reject_share(logits, k), DECIMALS) if self.reject else None)
+
+
+def reject_share(logits: np.ndarray, classes: int) -> np.ndarray:
+    """Returns (m,) the probability of all columns from `classes` on, of (m, classes + r) logits."""
+    return np.asarray(softmax(logits)[:, classes:].sum(axis=1))
+
+
 @dataclass(frozen=True, eq=False)
-class LinearHead:
+class LinearHead(_LogitsHead):
     """Multinomial logistic regression on standardised features: softmax(((x - mean) / scale) coefᵀ + intercept).
 
     Attributes:
         classes: k names, alphabetical.
-        coef: (k, d) float32. intercept: (k,), mean, scale: (d,) float64; scale is above 0.
+        coef: (k + r, d) float32. intercept: (k + r,), mean, scale: (d,) float64; scale is above 0.
         temperature: logits are divided by it.
         features_fingerprint, features: what it was made for.
         sha256: of `head.npz`, hex digits, "" before it is saved.
         metrics, split: how good it was, on what; for people.
+        reject: r names of reject classes, alphabetical, whose logits stand behind the classes'.
 
     Raises:
         HeadError: arrays that do not fit each other or are not finite, or classes out of order.
@@ -151,41 +205,33 @@ class LinearHead:
     sha256: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
-    _weights: np.ndarray = field(init=False, repr=False)  # (d, k) and (k,): scaling folded in
+    reject: tuple[str, ...] = ()
+    _weights: np.ndarray = field(init=False, repr=False)  # (d, k + r) and (k + r,): scaling folded in
     _bias: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes, "linear head")
-        k = len(self.classes)
-        shapes = {"coef": (k, self.coef.shape[-1]), "intercept": (k,)}
-        shapes |= {"mean": self.coef.shape[-1:], "scale": self.coef.shape[-1:]}
-        for name, shape in shapes.items():
-            array = getattr(self, name)
-            if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise HeadError(f"linear head: {name} must be {shape} finite floats, it is {array.dtype} {array.shape}")
-        if not (self.scale > 0).all():
-            raise HeadError("linear head: scale holds values that are not above 0")
-        if not 0 < self.temperature < np.inf:
-            raise HeadError(f"linear head: temperature is {self.temperature}, it must be above 0")
-        if list(self.classes) != sorted(self.classes):
-            raise HeadError(f"linear head: classes must be in alphabetical order, they are {', '.join(self.classes)}")
+        _check_outputs(self.classes, self.reject, self.temperature, "linear head")
+        k, width = len(self.classes) + len(self.reject), self.coef.shape[-1]
+        shapes = {"coef": (k, width), "intercept": (k,), "mean": (width,), "scale": (width,)}
+        _check_arrays({name: getattr(self, name) for name in shapes}, shapes, "linear head")
         weights = (self.coef.astype(np.float64) / self.scale).T
         object.__setattr__(self, "_weights", np.ascontiguousarray(weights))
         object.__setattr__(self, "_bias", self.intercept - self.mean @ weights)
 
     @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `head.npz` holds, by name."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were fitted."""
+        return self.coef.size + self.intercept.size
+
+    @property
     def digest(self) -> str:
         """SHA-256 over kind, classes, features, temperature and the arrays."""
-        arrays = hashlib.sha256()
-        for name in ARRAYS:
-            arrays.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").tobytes())
-        return _digest_of(
-            kind="linear",
-            classes=self.classes,
-            features=self.features_fingerprint,
-            temperature=self.temperature,
-            arrays=arrays.hexdigest(),
-        )
+        return _digest_of_arrays("linear", self, [self.arrays[name] for name in ARRAYS])
 
     def prepare(self, width: int) -> None:
         """Checks the width: nothing is loaded lazily."""
@@ -193,15 +239,130 @@ class LinearHead:
             raise HeadError(f"linear head takes features of width {len(self.mean)}, not {width}")
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Returns (m, k) float64 before temperature and softmax, for (m, d) features."""
+        """Returns (m, k + r) float64 before temperature and softmax, for (m, d) features."""
         features = _checked_features(features, len(self.mean), "linear head")
         with np.errstate(invalid="ignore"):  # reported below, with the row
-            found = _in_fixed_calls(features, len(self.classes), lambda rows: rows @ self._weights + self._bias)
+            found = _in_fixed_calls(features, len(self._bias), lambda rows: rows @ self._weights + self._bias)
         return _checked_values(found, "linear head")
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Returns (m, k) float64 rounded to 1e-6, see `Head`."""
-        return np.round(softmax(self.logits(features) / self.temperature), DECIMALS)
+
+@dataclass(frozen=True, eq=False)
+class MlpHead(_LogitsHead):
+    """Dense layers with relu between them on standardised features, the last one without: float64, in numpy.
+
+    Attributes:
+        classes: k names, alphabetical.
+        kernels: of each layer (inputs, outputs) float32; the first takes d, the last gives k + r.
+        biases: of each layer (outputs,) float32.
+        mean, scale: (d,) float64; scale is above 0.
+        temperature, features_fingerprint, features, sha256, metrics, split, reject: as of `LinearHead`.
+
+    Raises:
+        HeadError: arrays that do not fit each other or are not finite, or classes out of order.
+    """
+
+    classes: tuple[str, ...]
+    kernels: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    temperature: float = 1.0
+    features_fingerprint: str = ""
+    features: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] = field(default_factory=dict)
+    reject: tuple[str, ...] = ()
+    _layers: tuple[tuple[np.ndarray, np.ndarray], ...] = field(init=False, repr=False)  # scaling folded in the first
+
+    def __post_init__(self) -> None:
+        _check_outputs(self.classes, self.reject, self.temperature, "mlp head")
+        if not self.kernels or len(self.kernels) != len(self.biases):
+            raise HeadError(f"mlp head: {len(self.kernels)} kernels and {len(self.biases)} biases make no layers")
+        sizes = [self.mean.shape[-1], *(kernel.shape[-1] for kernel in self.kernels)]
+        sizes[-1] = len(self.classes) + len(self.reject)
+        shapes: dict[str, tuple[int, ...]] = {"mean": (sizes[0],), "scale": (sizes[0],)}
+        for i in range(len(self.kernels)):
+            shapes |= {f"kernel{i}": (sizes[i], sizes[i + 1]), f"bias{i}": (sizes[i + 1],)}
+        _check_arrays(self.arrays, shapes, "mlp head")
+        layers = [(k.astype(np.float64), b.astype(np.float64)) for k, b in zip(self.kernels, self.biases, strict=True)]
+        first = layers[0][0] / self.scale[:, None]
+        layers[0] = (first, layers[0][1] - self.mean @ first)
+        object.__setattr__(self, "_layers", tuple(layers))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `head.npz` holds, by name."""
+        layers = {f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)}
+        layers |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}
+        return {"mean": self.mean, "scale": self.scale, **layers}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were fitted."""
+        return sum(kernel.size + bias.size for kernel, bias in zip(self.kernels, self.biases, strict=True))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over kind, classes, features, temperature and the arrays with their shapes."""
+        shapes = [np.asarray(kernel.shape, np.float64) for kernel in self.kernels]
+        return _digest_of_arrays("mlp", self, [*shapes, *(value for _, value in sorted(self.arrays.items()))])
+
+    def prepare(self, width: int) -> None:
+        """Checks the width: nothing is loaded lazily."""
+        if width != len(self.mean):
+            raise HeadError(f"mlp head takes features of width {len(self.mean)}, not {width}")
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Returns (m, k + r) float64 before temperature and softmax, for (m, d) features."""
+        features = _checked_features(features, len(self.mean), "mlp head")
+        with np.errstate(invalid="ignore"):  # reported below, with the row
+            found = _in_fixed_calls(features, len(self._layers[-1][1]), self._call)
+        return _checked_values(found, "mlp head")
+
+    def _call(self, rows: np.ndarray) -> np.ndarray:
+        *hidden, (kernel, bias) = self._layers
+        for weights, offset in hidden:
+            rows = np.maximum(rows @ weights + offset, 0)
+        return np.asarray(rows @ kernel + bias)
+
+
+StoredHead = LinearHead | MlpHead  # in plain arrays, which `train-head` writes
+
+
+def _check_outputs(classes: tuple[str, ...], reject: tuple[str, ...], temperature: float, head: str) -> None:
+    _check_classes(classes, head)
+    if not all(isinstance(name, str) and name for name in reject) or len({*classes, *reject}) < len(classes + reject):
+        raise HeadError(f"{head}: reject classes must be names of their own, they are {list(reject)}")
+    for what, names in (("classes", classes), ("reject classes", reject)):
+        if list(names) != sorted(names):
+            raise HeadError(f"{head}: {what} must be in alphabetical order, they are {', '.join(names)}")
+    if not 0 < temperature < np.inf:
+        raise HeadError(f"{head}: temperature is {temperature}, it must be above 0")
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], head: str) -> None:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise HeadError(f"{head}: {name} must be {shape} finite floats, it is {array.dtype} {array.shape}")
+    if not (arrays["scale"] > 0).all():
+        raise HeadError(f"{head}: scale holds values that are not above 0")
+
+
+def _digest_of_arrays(kind: str, head: StoredHead, values: Sequence[np.ndarray]) -> str:
+    arrays = hashlib.sha256()
+    for value in values:
+        arrays.update(np.ascontiguousarray(value, dtype="<f8").tobytes())
+    more = {"reject": head.reject} if head.reject else {}  # the digests of heads without are older than this
+    return _digest_of(
+        kind=kind,
+        classes=head.classes,
+        features=head.features_fingerprint,
+        temperature=head.temperature,
+        arrays=arrays.hexdigest(),
+        **more,
+    )
 
 
 class KerasHead:
@@ -229,6 +390,7 @@ class KerasHead:
         _check_classes(output_classes, str(path))
         self.path = path
         self.classes = tuple(sorted(output_classes))
+        self.reject: tuple[str, ...] = ()
         self.features_fingerprint = features_fingerprint
         self.features = features
         self.sha256 = sha256
@@ -275,6 +437,10 @@ class KerasHead:
             outputs = _in_fixed_calls(features, columns, lambda rows: _outputs_of(model, rows))
         found = self._as_probabilities(_checked_values(outputs, str(self.path)))
         return np.round(found[:, self._columns], DECIMALS)
+
+    def scores(self, features: np.ndarray) -> Scores:
+        """Returns the probabilities: a Keras head has no reject classes."""
+        return Scores(self.probabilities(features))
 
 
 def _load_keras(path: Path) -> keras.Model:
@@ -341,11 +507,11 @@ def load_head(path: str | Path) -> Head:
     folder = path.parent if is_file else path
     about = _read_json(folder / HEAD_JSON)
     kind = about.get("kind", "keras")
-    if kind == "linear" and not is_file:
-        return _linear_head(folder, about)
+    if kind in STORED_KINDS and not is_file:
+        return _stored_head(folder, about)
     if kind == "keras":
         return _keras_head(path if is_file else _keras_file(folder, about), about)
-    known = "keras, to go with that file" if is_file else "linear or keras"
+    known = "keras, to go with that file" if is_file else "linear, mlp or keras"
     raise HeadError(f"{path}: the kind in {HEAD_JSON} is {kind!r}, it must be {known}")
 
 
@@ -389,23 +555,31 @@ def _read_verified(path: Path, wanted: str | None) -> tuple[bytes, str]:
     return data, found
 
 
-def _linear_head(folder: Path, about: dict[str, Any]) -> LinearHead:
+STORED_KINDS = ("linear", "mlp")
+
+
+def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead:
+    kind = about["kind"]
     data, sha256 = _read_verified(folder / HEAD_NPZ, about.get("sha256", ""))
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ARRAYS}
-        return LinearHead(
-            classes=tuple(about["classes"]),
-            **arrays,
-            temperature=float(about.get("temperature", 1.0)),
-            features_fingerprint=about["features_fingerprint"],
-            features=about.get("features", {}),
-            sha256=sha256,
-            metrics=about.get("metrics", {}),
-            split=about.get("split", {}),
-        )
+            arrays = {name: stored[name] for name in stored.files}
+        rest: dict[str, Any] = {
+            "temperature": float(about.get("temperature", 1.0)),
+            "features_fingerprint": about["features_fingerprint"],
+            "features": about.get("features", {}),
+            "sha256": sha256,
+            "metrics": about.get("metrics", {}),
+            "split": about.get("split", {}),
+            "reject": tuple(about.get("reject", ())),
+        }
+        if kind == "linear":
+            return LinearHead(tuple(about["classes"]), **{name: arrays[name] for name in ARRAYS}, **rest)
+        count = sum(name.startswith("kernel") for name in arrays)
+        kernels, biases = (tuple(arrays[f"{part}{i}"] for i in range(count)) for part in ("kernel", "bias"))
+        return MlpHead(tuple(about["classes"]), kernels, biases, arrays["mean"], arrays["scale"], **rest)
     except (KeyError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as e:
-        raise HeadError(f"{folder} is damaged or no linear head: {e}; train the head again") from e
+        raise HeadError(f"{folder} is damaged or no {kind} head: {e}; train the head again") from e
 
 
 def _keras_file(folder: Path, about: dict[str, Any]) -> Path:

@@ -32,6 +32,7 @@ DEFAULT_COMMAND = "label"
 CACHE_ACTIONS = ("info", "verify", "prune")
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 HELP_WIDTH = 100
+TRAINING_SECTIONS = {"train": "train-backbone", "mlp": "train-head"}  # settings that no other command has
 
 
 # --- what a command is given ---------------------------------------------------------------------------------
@@ -160,6 +161,41 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--names", nargs="+", action="extend", metavar="CLASS", type=_path, help="classes that count; default all"
     )
+    parser.add_argument("--kind", metavar="KIND", type=_path, help="logistic, ridge or mlp; same as head.kind")
+    parser.add_argument(
+        "--soft-labels",
+        metavar="PATH",
+        type=_path,
+        help="shares in place of the input's labels: a CSV of votes by image, or a finished run as teacher",
+    )
+    _list_of(parser, "--reject", "CLASS", "with --soft-labels: classes that say that there is no label")
+    parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
+    parser.add_argument(
+        "--compare",
+        nargs="*",
+        action="extend",
+        metavar="FILE",
+        type=_path,
+        help="fit every kind on several features and write a table, no head; each FILE of settings is one more mlp",
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _patterns(parser, "--input", "labelled images: a folder a class, archives or tables")
+    parser.add_argument("--predictions", metavar="DIR", type=_path, help="instead of --input: output of a finished run")
+    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of figures, plots and the page")
+    parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
+    parser.add_argument("--head", metavar="PATH", type=_path, help="the trained head; same as --set head.path=PATH")
+    _patterns(parser, "--exclude", "images that must not count: those of the same bytes are left out")
+    _patterns(parser, "--images", "with --predictions: where the pictures lie now, if not where the run read them")
+    _list_of(parser, "--classes-map", "OTHER=CLASS", "labels of the input by other names; OTHER= leaves its images out")
+    _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
+    _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
+
+
+def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:
+    parser.add_argument(flag, nargs="+", action="extend", metavar=word, type=_path, help=help_text)
 
 
 def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
@@ -167,8 +203,17 @@ def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of weights, curves and state")
     _patterns(parser, "--validation", "labelled images to choose by")
     _patterns(parser, "--exclude", "images that must not be trained on")
-    parser.add_argument("--epochs", metavar="N", type=_count, help="passes over the input")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="fixes first weights and the order of images")
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        action="extend",
+        metavar="NAME=PATH",
+        type=_path,
+        help="shares of classes learned beside the labels: a CSV of votes by image, or a finished run as teacher",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also write the curves for TensorBoard")
+    parser.add_argument("--epochs", metavar="N", type=_count, help="the same as --set train.epochs=N")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="the same as --set train.seed=N")
 
 
 def _add_cache(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +250,13 @@ COMMANDS: dict[str, CommandSpec] = {
         "pipeline.train_backbone:run",
         _add_train_backbone,
         ("input", "output"),
+    ),
+    "evaluate": CommandSpec(
+        "how good labels are: figures, plots and a page",
+        "pipeline.evaluate:run",
+        _add_evaluate,
+        ("output",),
+        beam=True,
     ),
     "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.cache_tools:run", _add_cache, ()),
 }
@@ -265,8 +317,12 @@ def _split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _settings_flags(given: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags that stand for a setting."""
     flags: dict[str, Any] = {}
+    if hasattr(given, "epochs"):
+        flags |= {f"train.{key}": getattr(given, key) for key in ("epochs", "seed") if getattr(given, key) is not None}
     if getattr(given, "head", None):
         flags["head.path"] = given.head
+    if getattr(given, "kind", None):
+        flags["head.kind"] = given.kind
     if getattr(given, "keep_parts", False):
         flags["write.keep_parts"] = True
     return flags
@@ -276,7 +332,7 @@ def _options(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags of the command and those of every command, but for what has become settings."""
     if missing := [f"--{flag}" for flag in COMMANDS[name].required if not getattr(given, flag)]:
         raise UsageError(f"{name} needs {' and '.join(missing)}; see --help")
-    spent = {"config", "set", "print_config", "version", "help", "head", "keep_parts"}
+    spent = {"config", "set", "print_config", "version", "help", "head", "kind", "keep_parts"}
     options = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in vars(given).items()
@@ -284,9 +340,29 @@ def _options(name: str, given: argparse.Namespace) -> dict[str, Any]:
     }
     if options.get("validation") and options.get("holdout"):
         raise UsageError("--validation and --holdout exclude each other; give one of them")
+    if name == "train-head":
+        _check_train_head(options, given.kind)
     if name == "cache":
         _check_cache(options)
+    if name == "evaluate":
+        _check_evaluate({**options, "head": given.head})
     return options
+
+
+def _check_train_head(options: dict[str, Any], kind: str | None) -> None:
+    if options["reject"] and not options["soft_labels"]:
+        raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
+    if options["compare"] is not None and (kind or options["tensorboard"]):
+        raise UsageError(f"--compare fits every kind and keeps none; drop --{'kind' if kind else 'tensorboard'}")
+
+
+def _check_evaluate(options: dict[str, Any]) -> None:
+    if bool(options["input"]) == bool(options["predictions"]):
+        raise UsageError("evaluate needs labelled images, --input, or the output of a run, --predictions: one of them")
+    alien = ("images",) if options["input"] else ("head", "cache")
+    if strangers := [flag for flag in alien if options[flag]]:
+        needed = "--predictions" if options["input"] else "--input"
+        raise UsageError(f"--{strangers[0]} goes with {needed}; drop it, or give {needed} instead")
 
 
 def _check_cache(options: dict[str, Any]) -> None:
@@ -402,7 +478,7 @@ def help_text(name: str | None) -> str:
     lines += [f"flags of {name or DEFAULT_COMMAND} ({spec.summary}):", *_flag_lines(name or DEFAULT_COMMAND)]
     if spec.beam:
         lines += ["  --runner, --direct_num_workers and all other flags of Beam pass through to it"]
-    lines += ["", "settings, for --set and as sections of a YAML file:", *_setting_lines(), ""]
+    lines += ["", "settings, for --set and as sections of a YAML file:", *_setting_lines(name or DEFAULT_COMMAND), ""]
     lines += ["exit status: 0 done, 2 the command or a setting is wrong, 3 stopped, 130 interrupted"]
     return "\n".join(lines) + "\n"
 
@@ -417,9 +493,12 @@ def _flag_lines(name: str) -> list[str]:
     return lines
 
 
-def _setting_lines() -> list[str]:
+def _setting_lines(command: str) -> list[str]:
     lines: list[str] = []
     for info in known_settings():
+        section = info.name.partition(".")[0]
+        if TRAINING_SECTIONS.get(section, command) != command:
+            continue
         lines += _entry(f"{info.name}={info.default}", f"{info.description} ({info.allowed})")
     return lines
 
@@ -453,17 +532,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     check_house()
+    level = logging.INFO if "--verbose" in arguments else logging.ERROR if "--quiet" in arguments else logging.WARNING
+    # before anything else can: Beam warns while it is imported, which would set up a log of its own
+    logging.basicConfig(level=level, format="pipeline: %(levelname)s: %(name)s: %(message)s")
     command = parse(arguments)
     if isinstance(command, str):
         sys.stdout.write(command)
         sys.stdout.flush()
         return 0
-    level = (
-        logging.INFO if command.options["verbose"] else logging.ERROR if command.options["quiet"] else logging.WARNING
-    )
-    logging.basicConfig(level=level, format="pipeline: %(levelname)s: %(name)s: %(message)s")
     module, _, function = COMMANDS[command.name].target.partition(":")
-    status: int = getattr(importlib.import_module(module), function)(command)
+    with _without_warnings():
+        loaded = importlib.import_module(module)
+    status: int = getattr(loaded, function)(command)
     return status
 
 

@@ -25,6 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from models.training.recipe import FaceVggShape, Recipe
 from pipeline.errors import UsageError
 
 MAX_CONFIG_BYTES = 2**20  # a settings file is a page; past this somebody named the wrong file
@@ -161,6 +162,11 @@ class FeaturesSettings(_Section):
         "float32", "number format inside the network", enters=Enters.FEATURES
     )
     seed: int = _setting(0, "seed of random weights", enters=Enters.FEATURES, ge=0, le=2**31 - 1)
+    mirrored: bool = _setting(
+        False,
+        "features are the mean of those of the face and of its mirror image, at twice the cost",
+        enters=Enters.FEATURES,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -172,7 +178,7 @@ class FeaturesSettings(_Section):
 
 
 class HeadSettings(_Section):
-    """Turning features into labels."""
+    """Turning features into labels, and what is fitted to do so."""
 
     path: str = _setting(
         "bundled",
@@ -181,12 +187,15 @@ class HeadSettings(_Section):
         allowed="bundled or a path",
         min_length=1,
     )
+    kind: Literal["logistic", "ridge", "mlp"] = _setting(
+        "logistic", "what train-head fits: logistic regression, least squares, or dense layers", enters=Enters.NOTHING
+    )
 
 
 class WriteSettings(_Section):
     """Writing results."""
 
-    rows_per_file: int = _setting(1_000_000, "rows in a Parquet file of the output", enters=Enters.NOTHING, ge=1)
+    rows_per_file: int = _setting(1_000_000, "rows in a Parquet file of the output", enters=Enters.RUN, ge=1)
     no_face_label: str | None = _setting(
         None,
         "class that submission.csv states for an image without a face",
@@ -219,6 +228,113 @@ class WriteSettings(_Section):
     keep_parts: bool = _setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 
+_RECIPE = Recipe()
+_SHAPE = FaceVggShape()
+
+
+def _training(default: Any, description: str, **more: Any) -> Any:
+    """Returns a setting of the training: its result is a file of weights, which has a digest of its own."""
+    return _setting(
+        list(default) if isinstance(default, tuple) else default, description, enters=Enters.NOTHING, **more
+    )
+
+
+class TrainSettings(_Section):
+    """Training a network; what each number does is told in models/training/recipe.py."""
+
+    widths: list[Annotated[int, Field(ge=1, le=4096)]] = _training(
+        _SHAPE.widths, "channels of each block of face_vgg", allowed="a list of whole numbers", min_length=1
+    )
+    convs: int = _training(_SHAPE.convs, "3x3 convolutions in a block", ge=1, le=8)
+    epochs: int = _training(_RECIPE.epochs, "passes over the training images", ge=1, le=100_000)
+    batch_size: int = _training(_RECIPE.batch_size, "images a step", ge=2, le=65536)
+    optimiser: Literal["sgd", "adam", "rmsprop"] = _training(_RECIPE.optimiser, "sgd is with Nesterov's momentum")
+    learning_rate: float = _training(_RECIPE.learning_rate, "the highest rate, a step", gt=0)
+    schedule: Literal["cosine", "plateau", "constant"] = _training(
+        _RECIPE.schedule, "course of the rate: cosine falls to zero, plateau where validation no longer gains"
+    )
+    warmup_epochs: float = _training(_RECIPE.warmup_epochs, "epochs over which the rate rises from zero", ge=0)
+    plateau_factor: float = _training(_RECIPE.plateau_factor, "factor on the rate at a plateau", gt=0, le=1)
+    plateau_patience: int = _training(_RECIPE.plateau_patience, "epochs without gain that make a plateau", ge=1)
+    momentum: float = _training(_RECIPE.momentum, "momentum of sgd, Nesterov's", ge=0, le=1)
+    weight_decay: float = _training(_RECIPE.weight_decay, "rate x this is taken off kernels at each step", ge=0)
+    averaged: float = _training(
+        _RECIPE.averaged,
+        "momentum of the running mean of the weights that is kept; 0 keeps the last weights",
+        ge=0,
+        le=1,
+    )
+    clip_norm: float = _training(_RECIPE.clip_norm, "largest norm of a gradient; 0 leaves gradients alone", ge=0)
+    stop_patience: int = _training(
+        _RECIPE.stop_patience, "epochs without gain after which training ends; 0 never ends early", ge=0
+    )
+    keep: Literal["last", "best"] = _training(_RECIPE.keep, "the epoch whose weights remain; best is on validation")
+    label_smoothing: float = _training(
+        _RECIPE.label_smoothing, "share of a hard label spread over all classes", ge=0, le=1
+    )
+    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _training(
+        _RECIPE.imbalance, "what is done for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits"
+    )
+    soft_weight: float = _training(1.0, "weight of each --soft-labels task beside the labels'", ge=0)
+    reject: list[str] = _training(
+        (), "classes of soft labels that say there is no face: where one leads, the hard label is not learned",
+        allowed="a list of names",
+    )  # fmt: skip
+    mixup: float = _training(_RECIPE.mixup, "alpha of mixup; 0 mixes nothing", ge=0)
+    dropout: float = _training(_RECIPE.dropout, "rate after each block", ge=0, le=0.95)
+    top_dropout: float = _training(_RECIPE.top_dropout, "rate before the classifiers", ge=0, le=0.95)
+    crop: int = _training(_RECIPE.crop, "side in pixels of the middle square that training sees; 0 is all", ge=0, le=48)
+    flip: bool = _training(_RECIPE.flip, "mirror half of the images")
+    shift: float = _training(_RECIPE.shift, "largest shift, a fraction of the side", ge=0, le=1)
+    rotation: float = _training(_RECIPE.rotation, "largest turn, degrees", ge=0, le=180)
+    scale: float = _training(_RECIPE.scale, "largest change of size, a fraction", ge=0, le=4)
+    contrast: float = _training(_RECIPE.contrast, "largest change of contrast, a fraction", ge=0, le=1)
+    brightness: float = _training(
+        _RECIPE.brightness, "largest darkening, a fraction; brightening goes half as far", ge=0, le=1
+    )
+    blur: float = _training(_RECIPE.blur, "largest share of a 3x3 mean mixed in", ge=0, le=1)
+    erase: float = _training(_RECIPE.erase, "share of images in which a rectangle becomes noise", ge=0, le=1)
+    frozen: list[str] = _training(
+        _RECIPE.frozen, "beginnings of names of layers that are not trained", allowed="a list of names such as [block1]"
+    )
+    rates: list[Annotated[str, Field(pattern=r"^[^=]+=[0-9.e-]+$")]] = _training(
+        (), "factors on the rate by beginning of a layer's name", allowed="a list such as [block1=0, block2=0.1]"
+    )
+    seed: int = _training(_RECIPE.seed, "of first weights, order and random changes", ge=0, le=2**31 - 1)
+    precision: Literal["float32", "mixed_bfloat16"] = _training(_RECIPE.precision, "number format inside the network")
+
+
+class MlpSettings(_Section):
+    """Training dense layers on features; a section of its own, for what suits a backbone does not suit a head."""
+
+    layers: list[Annotated[int, Field(ge=1, le=65536)]] = _training(
+        (256,), "outputs of each hidden layer, relu behind it", allowed="a list of whole numbers from 1"
+    )
+    dropout: float = _training(0.5, "rate behind each hidden layer", ge=0, le=0.95)
+    epochs: int = _training(30, "passes over the training rows", ge=1, le=100_000)
+    batch_size: int = _training(128, "rows a step", ge=2, le=65536)
+    optimiser: Literal["sgd", "adam", "rmsprop"] = _training("adam", "sgd is with Nesterov's momentum")
+    learning_rate: float = _training(1e-3, "the highest rate, a step", gt=0)
+    schedule: Literal["cosine", "plateau", "constant"] = _training("cosine", "course of the rate, as of train.schedule")
+    warmup_epochs: float = _training(0.0, "epochs over which the rate rises from zero", ge=0)
+    plateau_factor: float = _training(0.5, "factor on the rate at a plateau", gt=0, le=1)
+    plateau_patience: int = _training(5, "epochs without gain that make a plateau", ge=1)
+    momentum: float = _training(0.9, "momentum of sgd, Nesterov's", ge=0, le=1)
+    weight_decay: float = _training(0.0, "rate x this is taken off kernels at each step", ge=0)
+    averaged: float = _training(
+        0.0, "momentum of the running mean of the weights that is kept; 0 keeps the last weights", ge=0, le=1
+    )
+    clip_norm: float = _training(0.0, "largest norm of a gradient; 0 leaves gradients alone", ge=0)
+    stop_patience: int = _training(0, "epochs without gain after which training ends; 0 never ends early", ge=0)
+    keep: Literal["last", "best"] = _training("best", "the epoch whose weights remain; best is on validation")
+    label_smoothing: float = _training(0.0, "share of a label spread over all classes; votes stay", ge=0, le=1)
+    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _training(
+        "natural", "what is done for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits"
+    )
+    mixup: float = _training(0.0, "alpha of mixup; 0 mixes nothing", ge=0)
+    seed: int = _training(0, "of first weights, order and dropout", ge=0, le=2**31 - 1)
+
+
 class Settings(_Section):
     """All settings, a section a stage. Made by `load_settings`; constructing it directly checks the same."""
 
@@ -227,6 +343,8 @@ class Settings(_Section):
     features: FeaturesSettings = FeaturesSettings()
     head: HeadSettings = HeadSettings()
     write: WriteSettings = WriteSettings()
+    train: TrainSettings = TrainSettings()
+    mlp: MlpSettings = MlpSettings()
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Settings:
@@ -301,7 +419,8 @@ def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
         allowed=_extra(field)["allowed"] or _allowed(field),
         description=field.description or "",
         enters=Enters(_extra(field)["enters"]),
-        text=field.annotation is str or str in get_args(field.annotation),
+        text=get_origin(field.annotation) is not list
+        and (field.annotation is str or str in get_args(field.annotation)),
     )
 
 
@@ -527,9 +646,12 @@ def _refuse_unknown(name: str, origin: str) -> None:
 
 def nearest_setting(name: str) -> str | None:
     """Returns the known setting that reads most like `name`, dotted or not, or None if none does."""
-    known = {info.name: info.name for info in known_settings()}
+    # train and mlp have names of their own for what other sections have: they are meant only where their names stand
+    shut = tuple(section for section in ("train.", "mlp.") if not name.startswith(section[:2]))
+    known = {info.name: info.name for info in known_settings() if not info.name.startswith(shut)}
     if "." not in name:
-        known = {info.name.partition(".")[2]: info.name for info in known_settings()}
+        # of settings with one name the first section's: features.batch_size before train.batch_size
+        known = {info.name.partition(".")[2]: info.name for info in reversed(known_settings())}
     found = difflib.get_close_matches(name, known, n=1)
     if found:
         return known[found[0]]
@@ -553,6 +675,8 @@ def features_settings(settings: Settings, *, native_size: tuple[int, int] | None
     tree = _entering(settings, {Enters.FEATURES})
     if settings.features.weights not in ("bundled", "imagenet", "random"):
         tree["features"]["weights"] = "file"
+    if not settings.features.mirrored:
+        del tree["features"]["mirrored"]  # features without it are older than the setting, and the same as ever
     size = settings.features.input_size or native_size
     tree["features"]["input_size"] = None if size is None else list(size)
     return tree

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from transforms import stopping
@@ -16,13 +16,14 @@ PATIENCE_S = 5.0  # a batch of a large network on a CPU takes about as long
 
 
 @contextmanager
-def interruptible(last_words: Callable[[], str]) -> Iterator[None]:
+def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lambda: None) -> Iterator[None]:
     """While inside, the first Ctrl-C (or SIGTERM) stops work softly; a second, or five seconds, leave at once.
 
     Nothing is lost by leaving at once: what has a final name is whole, the rest has a temporary name.
 
     Args:
         last_words: what to print on the way out.
+        tell: asks other processes of the run to stop too; a fault of the storage there is no reason to go on.
     """
     stopping.forget()
     told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
@@ -35,6 +36,8 @@ def interruptible(last_words: Callable[[], str]) -> Iterator[None]:
         if stopping.asked():
             leave()
         stopping.ask_to_stop()
+        with suppress(OSError):
+            tell()
         os.write(told, b"\nstopping after the step in hand ...\n")
         timer = threading.Timer(PATIENCE_S, leave)
         timer.daemon = True

@@ -125,7 +125,7 @@ def _label(this: _Run) -> int:
     )
     plan = make_plan(options["input"], folder.plan, layout, job.limits)
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        folder.tidy()
+        _tidy(this)
         this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
         return 0
     rules = _rules(this, plan)
@@ -169,12 +169,14 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         output=folder.path,
         parts=job.parts,
         classes=tuple(this.head.classes),
+        rejecting=bool(this.head.reject),
         run_fingerprint=job.run_fingerprint,
         rows_per_file=command.settings.write.rows_per_file,
         submission=rules,
         sample_submission=command.options["sample_submission"],
         max_rejected=command.options["max_rejected"],
-        expected_images=None if plan.streamed else plan.images,
+        expected_images=plan.images,
+        streams=tuple(plan.streams()),
         started=this.started,
         heartbeat=job.heartbeat,
         record=_record(this, job, plan, progress),
@@ -197,10 +199,15 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
     shutil.rmtree(os.path.join(folder.path, "heartbeats"), ignore_errors=True)
-    if not command.settings.write.keep_parts:
-        folder.tidy()
+    _tidy(this)
     this.say(closing_words(record, folder.path))
     return 0
+
+
+def _tidy(this: _Run) -> None:
+    """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
+    if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
+        this.folder.tidy()
 
 
 def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -213,7 +220,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "identity": this.identity.run,
         "features_fingerprint": fingerprint(this.identity.features),
         "run_fingerprint": fingerprint(this.identity.run),
-        "head": {"path": this.head_path, "digest": this.head.digest, "classes": list(this.head.classes)},
+        "head": _head_record(this),
         "weights": {"backbone": job.features.backbone, "digest": this.identity.space["weights"]},
         "backend": backend(),
         "versions": _versions(),
@@ -222,6 +229,12 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "skipped_files": {"count": plan.skipped, "names": plan.skipped_names},
         "resume": {"blocks_reused": progress.reused, "blocks_redone": progress.redone},
     }
+
+
+def _head_record(this: _Run) -> dict[str, Any]:
+    head = this.head
+    reject = {"reject": list(head.reject)} if head.reject else {}
+    return {"path": this.head_path, "digest": head.digest, "classes": list(head.classes), **reject}
 
 
 def _versions() -> dict[str, str]:

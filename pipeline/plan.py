@@ -16,11 +16,21 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from transforms.block import BlockRef
-from transforms.formats.loose_files import Skipped, cut_blocks, cut_runs, is_image_name, label_of, text_of
+from transforms.formats.loose_files import (
+    NAMES_SHOWN,
+    Skipped,
+    cut_blocks,
+    cut_runs,
+    is_image_name,
+    label_of,
+    text_of,
+)
+from transforms.formats.publish import storage_error
 from transforms.formats.records import Entry, Limits, ShardFormat
 from transforms.formats.shards import FIRST_BYTES, format_of
-from transforms.read_blocks import LOOSE, PlannedBlock, image_id
-from transforms.storage import FoundFile, exists, is_folder, is_local, list_files, list_folder, open_file
+from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
+from transforms.retrying import patiently
+from transforms.storage import FoundFile, InputFault, exists, is_folder, is_local, list_files, list_folder, open_file
 
 PLAN_VERSION = 1
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
@@ -106,6 +116,14 @@ class Plan:
                 yield BlockRef(path, offset, len(line)), line
                 offset += len(line)
 
+    def streams(self) -> Iterator[str]:
+        """Yields the keys of the archives that can only be streamed."""
+        if self.streamed:
+            for _, line in self.lines():
+                key, _, streamed = head_of(line)
+                if streamed:
+                    yield key
+
     def ids(self) -> Iterator[str]:
         """Yields the image ids that are known without reading images."""
         for _, line in self.lines():
@@ -119,8 +137,11 @@ def head_of(line: bytes) -> tuple[str, int, bool]:
     return key, len(rows), streamed
 
 
-def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+def find_inputs(patterns: Sequence[str], flag: str = "--input") -> list[InputFile]:
     """Returns the files of all patterns, in the order of the UTF-8 bytes of their ids.
+
+    Args:
+        flag: that the patterns came by, for errors.
 
     Raises:
         UsageError: a pattern finds nothing, or two files would get one id.
@@ -131,7 +152,7 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
         before = len(found)
         found.extend(_find(pattern))
         if len(found) == before:
-            raise UsageError(f"--input {pattern}: nothing is there; check the path, and quote wildcards")
+            raise UsageError(f"{flag} {pattern}: nothing is there; check the path, and quote wildcards")
     # code points sort as UTF-8 bytes do; of one file under two patterns, the one that was asked for stays
     found.sort(key=lambda f: (f.id, not f.asked_for))
     return list(_without_repeats(found))
@@ -213,46 +234,60 @@ def make_plan(
     limits: Limits,
     *,
     progress: Callable[[int], None] | None = None,
+    flag: str = "--input",
 ) -> Plan:
     """Returns the plan of these inputs in `folder`; writes it unless one of exactly these inputs stands there.
 
     Args:
         progress: called with the number of images planned so far, now and then.
+        flag: that the patterns came by, for errors.
 
     Raises:
         UsageError: nothing to read, or ids that collide.
-        InputFault: a file or folder cannot be read.
+        InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
-    files = find_inputs(patterns)
+    files = find_inputs(patterns, flag)
     digest = digest_of_inputs(files, layout)
     standing = stored_plan(folder)
     if standing is not None and standing.inputs_digest == digest:
         return standing
-    plan = Plan(folder, layout, inputs_digest=digest)
-    os.makedirs(folder, exist_ok=True)
-    temporary = plan.blocks_file + ".tmp"
-    with open(temporary, "w", encoding="ascii") as out:
-        for block in _blocks(files, plan, limits):
-            out.write(block.to_json() + "\n")
-            plan.blocks += 1
-            plan.images += len(block.entries)
-            plan.streamed += block.streamed
-            if progress is not None:
-                progress(plan.images)
-        out.flush()
-        os.fsync(out.fileno())
+    plan = patiently(lambda: _written(Plan(folder, layout, inputs_digest=digest), files, limits, progress))
     if plan.blocks == 0:
-        os.unlink(temporary)
-        raise UsageError(_nothing(plan, patterns))
-    Path(folder, "plan.json").unlink(missing_ok=True)  # it speaks of the blocks that are replaced now
-    os.replace(temporary, plan.blocks_file)
-    _write_plan(plan)
+        raise UsageError(_nothing(plan, patterns, flag))
     return plan
 
 
-def _nothing(plan: Plan, patterns: Sequence[str]) -> str:
+def _written(plan: Plan, files: Sequence[InputFile], limits: Limits, progress: Callable[[int], None] | None) -> Plan:
+    """Returns the plan, filled and written to its folder; without a block it is not written."""
+    temporary = plan.blocks_file + ".tmp"
+    try:
+        os.makedirs(plan.folder, exist_ok=True)
+        with open(temporary, "w", encoding="ascii") as out:
+            for block in _blocks(files, plan, limits):
+                out.write(block.to_json() + "\n")
+                plan.blocks += 1
+                plan.images += len(block.entries)
+                plan.streamed += block.streamed
+                if progress is not None:
+                    progress(plan.images)
+            out.flush()
+            os.fsync(out.fileno())
+        if plan.blocks == 0:
+            os.unlink(temporary)
+            return plan
+        Path(plan.folder, "plan.json").unlink(missing_ok=True)  # it speaks of the blocks that are replaced now
+        os.replace(temporary, plan.blocks_file)
+        _write_plan(plan)
+    except InputFault:
+        raise
+    except OSError as error:
+        raise storage_error("write", error.filename or temporary, error) from error
+    return plan
+
+
+def _nothing(plan: Plan, patterns: Sequence[str], flag: str) -> str:
     seen = f"; passed over {plan.skipped}: {', '.join(plan.skipped_names)}" if plan.skipped else ""
-    return f"--input {' '.join(patterns)}: no image and no archive of images there{seen}"
+    return f"{flag} {' '.join(patterns)}: no image and no archive of images there{seen}"
 
 
 def _write_plan(plan: Plan) -> None:
@@ -287,7 +322,7 @@ def _blocks(files: Sequence[InputFile], plan: Plan, limits: Limits) -> Iterator[
 
 def _skip(plan: Plan, name: str) -> None:
     plan.skipped += 1
-    if len(plan.skipped_names) < 5:
+    if len(plan.skipped_names) < NAMES_SHOWN:
         plan.skipped_names.append(text_of(os.fsencode(name)))
 
 
@@ -328,9 +363,7 @@ def _shard_blocks(
         return
     skipped = Skipped()
     with open_file(file.path) as opened:
-        # a table's rows and records have no suffix to be passed over for
-        listed = type(kind)(skipped) if hasattr(kind, "skipped") else kind
-        entries = listed.list(opened, limits)
+        entries = told_what_it_skips(kind, skipped).list(opened, limits)
         start = 0
         for group in _runs(entries, plan.layout):
             key = _key([stamp, start, [[e.name, e.where, e.size] for e in group]])

@@ -17,6 +17,7 @@ from models.backbones import BackboneError, backbone
 from models.detectors import DetectorError, DetectorSettings, cropping, make_detector
 from models.device import FeatureSettings
 from models.heads import BUNDLED_HEAD, Head, HeadError, load_head
+from models.weights_file import check_weights_file
 from pipeline.config import Settings, canonical_json, features_settings, fingerprint, run_settings
 from pipeline.errors import UsageError
 from transforms import crop_faces
@@ -74,13 +75,14 @@ def feature_settings(settings: Settings) -> FeatureSettings:
         batch_size=chosen.batch_size,
         precision=chosen.precision,
         seed=chosen.seed,
+        mirrored=chosen.mirrored,
     )
 
 
 def space_of(chosen: FeatureSettings) -> dict[str, Any]:
     """Returns the feature space: equal spaces give interchangeable features."""
     kind = backbone(chosen.backbone)
-    return {
+    space: dict[str, Any] = {
         "backbone": chosen.backbone,
         "weights": device.weights_digest(chosen),
         "pooling": chosen.pooling,
@@ -88,6 +90,9 @@ def space_of(chosen: FeatureSettings) -> dict[str, Any]:
         "preprocess": kind.preprocess.name,
         "revision": backbones.REVISION,
     }
+    if chosen.mirrored:  # only then: heads and caches of plain features are older than this setting
+        space["mirrored"] = True
+    return space
 
 
 def identity_of(settings: Settings, head: Head | None) -> Identity:
@@ -99,6 +104,7 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     try:
         chosen = feature_settings(settings)
         backbone(chosen.backbone).check_size(chosen.height, chosen.width)
+        check_weights_file(chosen.backbone, chosen.weights)
         space = space_of(chosen)
         found_by = make_detector(detector_settings(settings)).describe()
     except (BackboneError, DetectorError) as error:
@@ -137,8 +143,14 @@ def make_job(
     head: str,
     heartbeat: str = "",
     layout: tuple[int, int] | None = None,
+    all_labels: bool = False,
 ) -> Job:
-    """Returns the settings of the stages; `layout` is (images, bytes) of a block where an earlier plan fixed it."""
+    """Returns the settings of the stages.
+
+    Args:
+        layout: (images, bytes) of a block where an earlier plan fixed it.
+        all_labels: True to keep labels of the input that are no classes of the head.
+    """
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
@@ -156,4 +168,5 @@ def make_job(
         block_images=block_images,
         block_bytes=block_bytes,
         heartbeat=heartbeat,
+        all_labels=all_labels,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,18 @@ from transforms.block import BlockRef
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
 from transforms.read_blocks import STREAM_MARK
+from transforms.retrying import patiently
+from transforms.stream_marks import read_mark, remove_other_marks
 
-OWN_NAMES = ("predictions", "images", "parts", "plan", "submission.csv", "run.json")  # what --overwrite removes
+OWN_NAMES = (
+    "predictions",
+    "images",
+    "parts",
+    "plan",
+    "heartbeats",
+    "submission.csv",
+    "run.json",
+)  # what --overwrite removes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Progress:
     """Which planned blocks stand finished.
 
     Attributes:
-        missing: references of the blocks that have to be done; a stream that is not finished is one of them.
+        missing: references of the blocks that have to be done; a stream of which one is missing is one of them.
         reused: blocks whose parts stand.
         redone: parts that stood, and no longer fit an input or were damaged: removed, their blocks are done again.
         images_done: images of the reused blocks.
@@ -101,7 +111,7 @@ class OutputFolder:
             remove_leftovers(folder)
         remove_leftovers(self.path)
         text = json.dumps(identity, indent=1, sort_keys=True).encode()
-        publish(self.identity_file, lambda file: file.write(text))
+        patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
 
     def forget_record(self) -> None:
         """Makes the run unfinished: `run.json` comes last and goes first."""
@@ -129,36 +139,60 @@ class OutputFolder:
         standing = {name.removesuffix(".parquet") for name in os.listdir(self.parts) if name.endswith(".parquet")}
         missing: list[BlockRef] = []
         reused = redone = images_done = 0
-        streams: set[str] = set()
+        streams: dict[str, BlockRef] = {}
         for ref, line in plan.lines():
             key, images, streamed = head_of(line)
             if streamed:
-                streams.add(key)
+                streams[key] = ref
                 missing.append(ref)
-            elif key in standing and self._is_whole(key):
+            elif key in standing and self._images(key) == images:
                 standing.discard(key)
                 reused += 1
                 images_done += images
             else:
                 missing.append(ref)
-        for key in sorted(standing):
-            if key.split(STREAM_MARK)[0] in streams and STREAM_MARK in key and self._is_whole(key):
-                reused += 1
-                images_done += part_info(self._part(key)).images
-            else:
-                Path(self._part(key)).unlink(missing_ok=True)
-                redone += 1
-        return Progress(missing, reused, redone, images_done)
+        kept = self._kept_of(streams, standing)
+        for key in standing - {key for found in kept.values() for key in found}:
+            Path(self._part(key)).unlink(missing_ok=True)
+            redone += 1
+        remove_other_marks(self.parts, streams.keys())
+        whole = {ref for key, ref in streams.items() if self._is_streamed(key, kept[key])}
+        for found in kept.values():
+            reused += len(found)
+            images_done += sum(found.values())
+        return Progress([ref for ref in missing if ref not in whole], reused, redone, images_done)
+
+    def _kept_of(self, streams: Iterable[str], standing: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Returns for each streamed archive the parts of it that can be kept, with their images.
+
+        None are kept where they are all there and hold other images than were seen: one of them is wrong.
+        """
+        kept: dict[str, dict[str, int]] = {key: {} for key in streams}
+        for key in standing:
+            stream, mark, _ = key.partition(STREAM_MARK)
+            images = self._images(key) if mark and stream in kept else None
+            if images is not None:
+                kept[stream][key] = images
+        for stream, found in kept.items():
+            seen = read_mark(self.parts, stream)
+            if seen is not None and seen.blocks == len(found) and seen.images != sum(found.values()):
+                found.clear()
+        return kept
+
+    def _is_streamed(self, key: str, kept: Mapping[str, int]) -> bool:
+        """True if an archive was read to its end, and all its blocks stand: then it need not be read again."""
+        seen = read_mark(self.parts, key)
+        return seen is not None and (seen.blocks, seen.images) == (len(kept), sum(kept.values()))
 
     def _part(self, key: str) -> str:
         return os.path.join(self.parts, key + ".parquet")
 
-    def _is_whole(self, key: str) -> bool:
+    def _images(self, key: str) -> int | None:
+        """Returns how many images the part of a block holds; None if it is damaged."""
         try:
-            part_info(self._part(key))
+            return patiently(lambda: part_info(self._part(key))).images
         except DamagedPart:
-            return False
-        return True
+            return None
 
     def tidy(self) -> None:
         """Removes the working files of a finished run."""

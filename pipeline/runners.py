@@ -9,13 +9,17 @@ times the memory). Every other `--runner` goes to Beam unchanged.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
+
+from pipeline.worker import LOUD, QUIET
 
 if TYPE_CHECKING:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -41,16 +45,44 @@ def uses_processes(options: PipelineOptions) -> bool:
     return is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
 
 
-def runner_of(options: PipelineOptions) -> PipelineRunner | str:
-    """Returns what `beam.Pipeline(runner=...)` takes."""
+def runner_of(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> PipelineRunner | str:
+    """Returns what `beam.Pipeline(runner=...)` takes.
+
+    Args:
+        folder: of the worker processes' notes and last words, where workers are processes.
+        verbose: what Beam writes in them reaches the user.
+    """
     if not is_direct(options):
         return str(options.view_as(StandardOptions).runner)
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     if uses_processes(options):
         _let_workers_import()
-        return FnApiRunner(provision_info=_quiet_workers())
+        return _with_our_workers(folder, verbose)
     return FnApiRunner()
+
+
+def _with_our_workers(folder: str, verbose: bool) -> PipelineRunner:
+    """Returns the engine with worker processes that run `pipeline.worker`."""
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    words = [sys.executable, "-P", "-m", "pipeline.worker", folder or tempfile.gettempdir(), LOUD if verbose else QUIET]
+    ours = SubprocessSDKEnvironment.from_command_string(command_string=f"exec {shlex.join(words)}")
+
+    class WithOurWorkers(FnApiRunner):
+        """Keeps its environment: Beam names its own command where workers are processes."""
+
+        _default_environment = property(lambda _: ours, lambda *_: None)
+
+    return WithOurWorkers(provision_info=None if verbose else _quiet_workers())
+
+
+def work_for_beam() -> None:
+    """Is a worker process of a local run; what it shall do comes from Beam, through the environment."""
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main([])
 
 
 def _quiet_workers() -> ExtendedProvisionInfo:

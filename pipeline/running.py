@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +23,8 @@ from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.interrupt import interruptible
 from pipeline.progress import bar, totals_from
 from pipeline.runners import options_of, runner_of, uses_processes
+from pipeline.worker import last_words, tell_to_stop
+from transforms import stopping
 from transforms.finish_run import RunStopped
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError
@@ -66,17 +73,85 @@ def run_graph(
     options = options_of(beam_options)
     totals = totals_from(heartbeat)
     TALLY.reset()
-    pipeline = beam.Pipeline(runner=runner_of(options), options=options)
+    pipeline = beam.Pipeline(runner=runner_of(options, folder=heartbeat, verbose=verbose), options=options)
     build(pipeline)
-    with interruptible(lambda: f"pipeline: interrupted; {go_on}"), bar(total, done=done, totals=totals, quiet=quiet):
+    with (
+        interruptible(lambda: f"pipeline: interrupted; {go_on}", partial(_stop_workers, heartbeat)),
+        bar(total, done=done, totals=totals, quiet=quiet),
+        _deaths_of_workers(verbose) as deaths,
+    ):
         try:
             pipeline.run().wait_until_finish()
         except BaseException as error:
             told = _in_one_line(error, go_on)
+            if told is error and heartbeat:
+                told = _told_by_its_death(error, deaths, heartbeat, go_on)
             if told is error:
                 raise
             raise told from error
     return totals()
+
+
+def _stop_workers(folder: str) -> None:
+    if folder:
+        tell_to_stop(folder)
+
+
+ENGINE_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")  # what they die of, the run dies of too
+DEATH = re.compile(r"exited with return code (-?\d+)")
+DEATH_S = 3.0  # within which a lost connection is explained by the end of a process
+
+
+class _Deaths:
+    """Exit statuses of worker processes that ended before their time; negative for a signal."""
+
+    def __init__(self) -> None:
+        self._statuses: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def note(self, text: str) -> None:
+        """Takes what a thread that watched over a process died of."""
+        if found := DEATH.search(text):
+            self._statuses.put(int(found[1]))
+
+    def first(self) -> int | None:
+        """Returns the status of the first, waiting a little for it."""
+        try:
+            return self._statuses.get(timeout=DEATH_S)
+        except queue.Empty:
+            return None
+
+
+@contextmanager
+def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
+    """Notes ends of worker processes, and keeps the tracebacks of the engine's own threads from the user."""
+    deaths = _Deaths()
+    before = threading.excepthook
+
+    def on_end(told: threading.ExceptHookArgs) -> None:
+        name = told.thread.name if told.thread is not None else ""
+        deaths.note(str(told.exc_value) if name == ENGINE_THREADS[0] else "")
+        if verbose or not name.startswith(ENGINE_THREADS):
+            before(told)
+
+    threading.excepthook = on_end
+    try:
+        yield deaths
+    finally:
+        threading.excepthook = before
+
+
+def _told_by_its_death(error: BaseException, deaths: _Deaths, folder: str, go_on: str) -> BaseException:
+    """Returns what to end with where a worker process died (of a bug in a library, or for want of memory)."""
+    status = deaths.first()
+    if stopping.asked():
+        return Interrupted(f"interrupted; {go_on}")
+    if status is None:
+        return error
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    words = last_words(folder)
+    said = f"; its last words: {words} (all of them in {folder})" if words else ""
+    cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
+    return StoppedError(f"a worker process ended before its time ({how}){cure}{said}; {go_on}")
 
 
 KNOWN = (
@@ -120,12 +195,13 @@ def _first_of_ours(error: BaseException) -> tuple[type[BaseException], str] | No
 
 
 def _told_by_a_worker(text: str) -> tuple[type[BaseException], str] | None:
-    """Returns kind and text of the first error of ours in a traceback: all that a worker process hands over."""
+    """Returns kind and text of the outermost error of ours in a traceback: all that a worker process hands over.
+
+    Tracebacks begin with the cause, so the outermost error is the last.
+    """
     kinds = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _with_subclasses(KNOWN)}
-    for found in NAMED_ERROR.finditer(text):
-        if found["name"] in kinds:
-            return kinds[found["name"]], found["text"].split(WHERE)[0]
-    return None
+    ours = [found for found in NAMED_ERROR.finditer(text) if found["name"] in kinds]
+    return (kinds[ours[-1]["name"]], ours[-1]["text"].split(WHERE)[0]) if ours else None
 
 
 def _with_subclasses(kinds: Sequence[type[BaseException]]) -> Iterator[type[BaseException]]:

@@ -12,30 +12,172 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.training.recipe import FaceVggShape, Recipe
 from pipeline.errors import StoppedError, UsageError
+from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
+from pipeline.soft_labels import read_source
 from transforms.formats.records import Limits
+from transforms.formats.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
-    from models.training.engine import ImageSet, Recipe
+    from models.training.engine import Examples, Task
     from pipeline.cli import Command
+    from pipeline.config import Settings, TrainSettings
 
 HOLDOUT = 0.1  # of the images, where no validation input is given
+SIDE = 48  # pixels, height and width of a crop
+LABELS = "labels"  # the task of the hard labels; the first one, by which an epoch is judged
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Decoded crops with labels: `images` (n, h, w, 1) uint8, `labels`, `digests` of the encoded bytes."""
+    """Decoded crops with labels: `images` (n, h, w, 1) uint8, `ids`, `labels`, `digests` of the encoded bytes."""
 
     images: np.ndarray
+    ids: list[str]
     labels: list[str]
     digests: list[bytes]
+
+    def of(self, rows: Sequence[int]) -> LabelledImages:
+        """Returns these rows."""
+        return LabelledImages(
+            self.images[list(rows)],
+            [self.ids[row] for row in rows],
+            [self.labels[row] for row in rows],
+            [self.digests[row] for row in rows],
+        )
+
+    def without(self, digests: set[bytes]) -> LabelledImages:
+        """Returns the images whose bytes are none of these."""
+        return self.of([row for row, digest in enumerate(self.digests) if digest not in digests])
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """All that is learned from: images apart, the tasks, and how many images were left out and why."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    classes: tuple[str, ...]
+    soft: Mapping[str, SoftLabels]
+    left_out: Mapping[str, int]
+
+
+def run(command: Command) -> int:
+    """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
+    from models.backbones import export_face_vgg
+    from models.training.engine import fit
+
+    options, settings = command.options, command.settings.train
+    output = Path(options["output"])
+    recipe, shape = recipe_of(settings), FaceVggShape(tuple(settings.widths), settings.convs)
+    tensorboard = output / "tensorboard" if options.get("tensorboard") else None
+    _check_tensorboard(tensorboard)
+    data = read_data(options, command.settings)
+    tasks = tasks_of(data, settings)
+    _refuse_other_recipe(output, recipe, shape, tasks)
+    network = _network(tasks, recipe, shape)
+    train = examples_of(data.train, data, settings.reject)
+    _check_soft_labels(train, data, settings.reject)
+    validation = examples_of(data.validation, data, ())
+    try:
+        with _Bar(recipe, len(train), quiet=bool(options["quiet"])) as bar:
+            history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
+    except ValueError as error:
+        raise UsageError(f"{error}; --input or --set train.batch_size decide that") from error
+    weights = output / "face_vgg.npz"
+    export_face_vgg(network, shape, weights)
+    _draw(history, output, tensorboard)
+    _write_card(output, weights, data, recipe, shape, history)
+    print(f"weights: {weights} (use them with --set features.weights={weights})")
+    return 0
+
+
+def recipe_of(settings: TrainSettings) -> Recipe:
+    """Returns the recipe that the settings describe."""
+    values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
+    values["frozen"] = tuple(settings.frozen)
+    values["rates"] = {name: float(factor) for name, _, factor in (text.partition("=") for text in settings.rates)}
+    return Recipe(**values)
+
+
+def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape) -> Any:
+    from models.device import start_engine
+
+    start_engine()
+    import keras
+
+    from models.backbones import trainable_face_vgg
+    from models.training.augment import augmentation
+
+    keras.utils.set_random_seed(recipe.seed)
+    return trainable_face_vgg(
+        {task.name: len(task.classes) for task in tasks},
+        shape,
+        size=SIDE,
+        dropout=recipe.dropout,
+        top_dropout=recipe.top_dropout,
+        statistics_momentum=max(ENOUGH_MOMENTUM, recipe.averaged),
+        augment=augmentation(recipe),
+        seed=recipe.seed,
+        dtype=recipe.precision,
+    )
+
+
+# --- what is learned from -----------------------------------------------------------------------------------------
+
+
+def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
+    """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
+    limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
+    soft = read_soft_labels(options.get("soft_labels") or ())
+    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits)
+    held_out: set[bytes] = set()
+    validation = None
+    if options.get("validation"):
+        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation")
+        held_out.update(validation.digests)
+    if options.get("exclude"):
+        with tempfile.TemporaryDirectory() as folder:
+            held_out |= digests_of(options["exclude"], folder, settings)
+    train = read.without(held_out)
+    if not train.labels:
+        raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
+    shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
+    left_out = {
+        "without a label or rejected": passed_over,
+        "copies of validation or excluded images": len(read.labels) - len(train.labels),
+        "pictures of one value": len(train.labels) - len(shown),
+    }
+    train = train.of(shown)
+    print(f"{len(read.labels):,} labelled images; left out: {_counted(left_out)}", file=sys.stderr)
+    if validation is None:
+        train, validation = _split(train)
+    return Data(train, validation, _classes(train, validation), soft, left_out)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ...]:
+    classes = tuple(sorted(set(train.labels)))
+    unknown = sorted(set(validation.labels) - set(classes))
+    if unknown:
+        raise UsageError(f"--validation has classes that --input lacks: {', '.join(unknown)}")
+    if len(classes) < 2:
+        raise UsageError(
+            f"--input has one class only ({', '.join(classes) or 'and no image of it'}); at least two are needed"
+        )
+    return classes
 
 
 def read_labelled(
@@ -46,22 +188,24 @@ def read_labelled(
     Raises:
         UsageError: nothing there, or nothing with a label.
     """
-    images, labels, digests, passed_over = [], [], [], 0
-    for label, digest, image in _decoded(patterns, size, limits):
+    images, ids, labels, digests, passed_over = [], [], [], [], 0
+    for image_id, label, digest, image in _decoded(patterns, size, limits):
         if image is None or label is None:
             passed_over += 1
             continue
         images.append(image)
+        ids.append(image_id)
         labels.append(label)
         digests.append(digest)
     if not images:
         raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
-    return LabelledImages(np.stack(images)[..., None], labels, digests), passed_over
+    return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
 
 
 def _decoded(
     patterns: Sequence[str], size: tuple[int, int], limits: Limits
-) -> Iterator[tuple[str | None, bytes, np.ndarray | None]]:
+) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
+    """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
     from models.detectors.cropping import resized
     from transforms.formats.decode import decode
     from transforms.formats.records import RejectedContent
@@ -77,86 +221,13 @@ def _decoded(
                 else [read_block(planned, limits)]
             )
             for block in blocks:
-                for label, data in zip(block.labels, block.data, strict=True):
+                for image_id, label, data in zip(block.ids, block.labels, block.data, strict=True):
                     digest = hashlib.sha256(data or b"").digest()
                     try:
                         image = resized(decode(data or b"", channels=1, limits=limits).image, size)
                     except RejectedContent:
                         image = None
-                    yield label, digest, image
-
-
-def without(images: LabelledImages, digests: set[bytes]) -> LabelledImages:
-    """Returns the images whose bytes are none of these."""
-    kept = [row for row, digest in enumerate(images.digests) if digest not in digests]
-    return LabelledImages(images.images[kept], [images.labels[r] for r in kept], [images.digests[r] for r in kept])
-
-
-def run(command: Command) -> int:
-    """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
-    from models.backbones import export_face_vgg, trainable_face_vgg
-    from models.training.engine import Recipe, augmentation, fit
-
-    options = command.options
-    output = Path(options["output"])
-    recipe = replace(Recipe(), **{k: options[k] for k in ("epochs", "seed") if options.get(k) is not None})
-    limits = Limits(command.settings.read.max_image_bytes, command.settings.read.max_pixels)
-    train, validation, classes = _data(options, limits)
-    import keras
-
-    keras.utils.set_random_seed(recipe.seed)
-    network = trainable_face_vgg(
-        len(classes),
-        dropout=recipe.dropout,
-        top_dropout=recipe.top_dropout,
-        augment=augmentation(recipe),
-        seed=recipe.seed,
-        dtype=recipe.precision,
-    )
-    history = fit(network, train, validation, recipe, output, report=_say)
-    weights = output / "face_vgg.npz"
-    export_face_vgg(network, weights)
-    _write_card(output, weights, classes, recipe, history, train, validation)
-    print(f"weights: {weights} (use them with --set features.weights={weights})")
-    return 0
-
-
-def _say(row: dict[str, float]) -> None:
-    print(
-        f"epoch {row['epoch']:.0f}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-        f"validation accuracy {row['val_accuracy']:.4f}",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _data(options: Mapping[str, Any], limits: Limits) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Returns training and validation images and the classes. Copies of images under test are taken out of training."""
-    size = (48, 48)
-    train, passed_over = read_labelled(options["input"], size, limits)
-    print(f"{len(train.labels):,} labelled images, {passed_over:,} passed over", file=sys.stderr)
-    held_out: set[bytes] = set()
-    validation = None
-    if options.get("validation"):
-        validation, _ = read_labelled(options["validation"], size, limits, "--validation")
-        held_out.update(validation.digests)
-    if options.get("exclude"):
-        held_out.update(digest for _, digest, _ in _decoded(options["exclude"], size, limits))
-    if held_out:
-        before = len(train.labels)
-        train = without(train, held_out)
-        print(f"{before - len(train.labels):,} copies of validation or excluded images left out", file=sys.stderr)
-    if not train.labels:
-        raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
-    if validation is None:
-        train, validation = _split(train)
-    classes = sorted(set(train.labels))
-    unknown = sorted(set(validation.labels) - set(classes))
-    if unknown:
-        raise UsageError(f"--validation has classes that --input lacks: {', '.join(unknown)}")
-    if len(classes) < 2:
-        raise UsageError(f"--input has one class only ({classes[0]}); at least two are needed")
-    return _as_set(train, classes), _as_set(validation, classes), classes
+                    yield image_id, label, digest, image
 
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
@@ -165,36 +236,158 @@ def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     rows = [row for row, digest in enumerate(images.digests) if digest in held_out]
     if not rows or len(rows) == len(images.labels):
         raise StoppedError(f"{len(images.labels)} images are too few to hold some out: give --validation")
-    validation = LabelledImages(
-        images.images[rows], [images.labels[r] for r in rows], [images.digests[r] for r in rows]
-    )
-    return without(images, held_out), validation
+    return images.without(held_out), images.of(rows)
 
 
-def _as_set(images: LabelledImages, classes: list[str]) -> ImageSet:
-    from models.training.engine import ImageSet
+def read_soft_labels(sources: Sequence[str]) -> dict[str, SoftLabels]:
+    """Returns the soft labels of `NAME=PATH` texts by name; a path is a CSV of votes or a finished run's folder.
 
-    return ImageSet(images.images, np.asarray([classes.index(label) for label in images.labels], np.int64))
+    Raises:
+        UsageError: a text is no NAME=PATH, a name stands twice, or nothing is there.
+    """
+    found: dict[str, SoftLabels] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        if not equals or not name.isidentifier() or name in (LABELS, *found):
+            raise UsageError(f"--soft-labels {source}: give NAME=PATH with a name of its own, such as votes=votes.csv")
+        found[name] = read_source(path)
+    return found
+
+
+def tasks_of(data: Data, settings: TrainSettings) -> list[Task]:
+    """Returns the task of the labels and one for each source of soft labels."""
+    from models.training.engine import Task
+
+    soft = [Task(name, labels.classes, settings.soft_weight, soft=True) for name, labels in data.soft.items()]
+    return [Task(LABELS, data.classes), *soft]
+
+
+def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Examples:
+    """Returns what the engine learns from.
+
+    Args:
+        reject: classes of soft labels; where one has the largest share, the hard label weighs nothing.
+
+    """
+    from models.training.engine import Examples, one_hot
+
+    targets = {LABELS: one_hot(images.labels, data.classes)}
+    weights = {LABELS: np.ones(len(images.ids), np.float32)}
+    for name, labels in data.soft.items():
+        rows = [labels.of(image_id) for image_id in images.ids]
+        nothing = np.zeros(len(labels.classes), np.float32)
+        targets[name] = np.stack([nothing if row is None else row for row in rows])
+        weights[name] = np.asarray([row is not None for row in rows], np.float32)
+        rejecting = [place for place, label in enumerate(labels.classes) if label in reject]
+        leads = np.isin(targets[name].argmax(1), rejecting) & (weights[name] > 0)
+        weights[LABELS][leads] = 0.0
+    return Examples(images.images, targets, weights)
+
+
+def _check_soft_labels(train: Examples, data: Data, reject: Sequence[str]) -> None:
+    """Raises UsageError if soft labels know none of the images, or have no class of a name in `reject`."""
+    for name in data.soft:
+        if not train.weights[name].any():
+            raise UsageError(f"--soft-labels {name} knows none of the images, whose ids are like {data.train.ids[0]}")
+    known = sorted({label for labels in data.soft.values() for label in labels.classes})
+    if unknown := sorted(set(reject) - set(known)):
+        raise UsageError(
+            f"train.reject {', '.join(unknown)}: no --soft-labels have that class; known: {', '.join(known) or 'none'}"
+        )
+
+
+# --- progress and results -----------------------------------------------------------------------------------------
+
+
+class _Bar:
+    """Shows the steps of the present epoch, and a line for each epoch that is done."""
+
+    def __init__(self, recipe: Recipe, images: int, *, quiet: bool) -> None:
+        self.quiet, self.steps, self.epochs = quiet, images // recipe.batch_size, recipe.epochs
+
+    def __enter__(self) -> _Bar:
+        from tqdm import tqdm
+
+        shown = not self.quiet and sys.stderr.isatty()
+        self.bar: Any = tqdm(total=self.steps, desc="epoch", unit="step", leave=False, disable=not shown)
+        return self
+
+    def step(self) -> None:
+        self.bar.update()
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.bar.reset()
+        if not self.quiet:
+            print(
+                f"epoch {row['epoch']:.0f} of {self.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+                f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def _check_tensorboard(folder: Path | None) -> None:
+    from importlib.util import find_spec
+
+    if folder is not None and find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+
+
+def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
+    from models.training.curves import can_plot, plot_history, write_events
+
+    if can_plot():
+        plot_history(history, output / "history.svg")
+    else:
+        print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
+    if tensorboard is not None:
+        write_events(history, tensorboard)
+
+
+RECIPE_JSON = "recipe.json"
+
+
+def _refuse_other_recipe(output: Path, recipe: Recipe, shape: FaceVggShape, tasks: Sequence[Task]) -> None:
+    """Refuses to go on from a checkpoint that another recipe made: a mixture could not be made again."""
+    from pipeline.config import differences
+
+    present = {"recipe": asdict(recipe), "network": asdict(shape), "tasks": {t.name: list(t.classes) for t in tasks}}
+    present = json.loads(json.dumps(present))
+    path = output / RECIPE_JSON
+    if path.exists():
+        if different := differences(json.loads(path.read_text()), present):
+            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, present)
 
 
 def _write_card(
     output: Path,
     weights: Path,
-    classes: list[str],
+    data: Data,
     recipe: Recipe,
+    shape: FaceVggShape,
     history: list[dict[str, float]],
-    train: ImageSet,
-    validation: ImageSet,
 ) -> None:
     card = {
         "backbone": "face_vgg",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "classes": classes,
-        "images": {"training": len(train), "validation": len(validation)},
+        "classes": list(data.classes),
+        "soft_labels": {name: list(labels.classes) for name, labels in data.soft.items()},
+        "images": {"training": len(data.train.ids), "validation": len(data.validation.ids)},
+        "left_out": dict(data.left_out),
+        "network": asdict(shape),
         "recipe": asdict(recipe),
         "validation_accuracy": history[-1]["val_accuracy"] if history else None,
     }
-    path = output / "face_vgg.json"
+    _write_json(output / "face_vgg.json", card)
+
+
+def _write_json(path: Path, value: Any) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(card, indent=1) + os.linesep)
+    temporary.write_text(json.dumps(value, indent=1) + os.linesep)
     os.replace(temporary, path)

@@ -1,67 +1,171 @@
-"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features."""
+"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
+
+What is learned is the labels of the inputs, or shares of classes from elsewhere (`--soft-labels`). Not here: the fits
+(`models/training/fit_head.py`, `fit_mlp.py`), and the table of all kinds (`compare_heads.py`).
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
 
-from models.training.fit_head import FitError, Fitted, fit_linear_head, save_head
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, save_head
+from models.training.head_data import FitError, Labels, Rows, Votes
+from models.training.recipe import Recipe
 from pipeline import graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
+from pipeline.held_out import digests_of
 from pipeline.plan import Layout, Plan, head_of, make_plan
 from pipeline.prepare import identity_of, make_job
 from pipeline.resume import OutputFolder
 from pipeline.running import heartbeat_folder, run_graph
+from pipeline.soft_labels import read_source
+from transforms.formats.soft_labels import SoftLabels
 from transforms.read_blocks import STREAM_MARK
 from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
+    from pipeline.config import MlpSettings
     from pipeline.prepare import Identity
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
+WORK = "work"  # below the output folder: plans, features, checkpoints; removed in the end
+CURVES = ("history.csv", "history.svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Features with what they are to be called: labels or votes; `groups` are digests, equal for copies."""
+
+    features: Rows
+    labels: Labels
+    groups: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that is learned from, in one feature space. Its features lie in files that the context removes."""
+
+    identity: Identity
+    train: Labelled
+    validation: Labelled | None
 
 
 def run(command: Command) -> int:
     """Fits a head on the labelled inputs and writes it to the output folder."""
-    options = command.options
-    identity = identity_of(command.settings, None)
-    output = os.path.abspath(options["output"])
-    train = features_of(command, identity, options["input"], "training")
-    validation = None
-    if options.get("validation"):
-        validation = features_of(command, identity, options["validation"], "validation")
-    held_out = [] if validation is None else [validation]
-    if options.get("exclude"):
-        held_out.append(features_of(command, identity, options["exclude"], "excluded"))
-    train = _without_copies(train, held_out)
-    fitted = _fit(
-        train,
-        validation,
-        holdout=options["holdout"],
-        seed=command.settings.features.seed,
-        quiet=bool(options["quiet"]),
-    )
-    save_head(output, fitted, fingerprint(identity.space), identity.space)
+    if command.options["compare"] is not None:
+        from pipeline.compare_heads import compare
+
+        return compare(command)
+    settings, output = command.settings, os.path.abspath(command.options["output"])
+    _check_tensorboard(command)
+    votes = read_votes(command)
+    with gathered(command, votes) as data:
+        fitted = fit(command, data, settings.head.kind, settings.mlp)
+    _publish_curves(command, fitted, Path(output))
+    save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
     print(_words(fitted, output))
     return 0
 
 
-def features_of(command: Command, identity: Identity, patterns: Sequence[str], name: str) -> TrainingRows:
-    """Returns features and labels of all labelled images of these inputs that show a face, in plan order.
+def _check_tensorboard(command: Command) -> None:
+    from importlib.util import find_spec
+
+    if not command.options["tensorboard"]:
+        return
+    if command.settings.head.kind != "mlp":
+        raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+
+
+# --- what is learned from ---------------------------------------------------------------------------------------------
+
+
+def read_votes(command: Command) -> SoftLabels | None:
+    """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
-        UsageError: none has a label.
+        UsageError: a class of --names or --reject is none of theirs.
+    """
+    options = command.options
+    if not options["soft_labels"]:
+        return None
+    votes = read_source(options["soft_labels"])
+    for flag in ("names", "reject"):
+        if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
+            raise UsageError(
+                f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
+            )
+    if not options["names"]:
+        return votes
+    kept = {*options["names"], *(options["reject"] or ())}
+    columns = [place for place, name in enumerate(votes.classes) if name in kept]
+    shares = {image: row[columns] for image, row in votes.shares.items()}
+    sums = {image: float(row.sum()) for image, row in shares.items()}
+    return SoftLabels(
+        tuple(votes.classes[place] for place in columns),
+        {image: row / sums[image] for image, row in shares.items() if sums[image] > 0},
+    )
+
+
+@contextmanager
+def gathered(command: Command, votes: SoftLabels | None) -> Iterator[Gathered]:
+    """Gives features and answers of training and validation, copies left out; removes their files behind it."""
+    options = command.options
+    identity = identity_of(command.settings, None)
+    work = os.path.join(os.path.abspath(options["output"]), WORK)
+    try:
+        train = features_of(command, identity, options["input"], "training", unlabelled=votes is not None)
+        validation = None
+        if options["validation"]:
+            validation = features_of(
+                command, identity, options["validation"], "validation", unlabelled=votes is not None
+            )
+        held_out = set() if validation is None else {digest.tobytes() for digest in validation.digests}
+        if options["exclude"]:
+            excluded = os.path.join(work, "excluded")
+            held_out |= digests_of(options["exclude"], excluded, command.settings)
+            shutil.rmtree(excluded)
+        chosen = _answered(train, votes, options, _without_copies(train, held_out))
+        held = None if validation is None else _answered(validation, votes, options)
+        yield Gathered(identity, chosen, held)
+    finally:
+        for name in ("training", "validation"):
+            Path(work, f"{name}.npy").unlink(missing_ok=True)
+        with suppress(OSError):  # what a killed training left there stays
+            os.rmdir(work)
+
+
+def features_of(
+    command: Command, identity: Identity, patterns: Sequence[str], name: str, *, unlabelled: bool = False
+) -> TrainingRows:
+    """Returns features and labels of all labelled images of these inputs that show a face, in plan order.
+
+    Args:
+        unlabelled: True to take images without a label too.
+
+    Raises:
+        UsageError: there is none.
     """
     options, settings = command.options, command.settings
-    folder = OutputFolder(os.path.join(options["output"], "work", name))
+    work = os.path.join(os.path.abspath(options["output"]), WORK)
+    folder = OutputFolder(os.path.join(work, name))
     cache = options.get("cache") or os.path.join(options["output"], "cache")
     with folder.locked():
         folder.prepare({**identity.parts, "purpose": name})
@@ -73,7 +177,8 @@ def features_of(command: Command, identity: Identity, patterns: Sequence[str], n
         refs = [ref for ref, _ in plan.lines()]
 
         def build(root: beam.Pipeline) -> Any:
-            return graph.featured(root, refs, job) | "WriteTrainingRows" >> beam.ParDo(WriteTrainingRows(job))
+            write = beam.ParDo(WriteTrainingRows(job, unlabelled=unlabelled))
+            return graph.featured(root, refs, job) | "WriteTrainingRows" >> write
 
         run_graph(
             build,
@@ -85,12 +190,13 @@ def features_of(command: Command, identity: Identity, patterns: Sequence[str], n
             verbose=bool(options["verbose"]),
             go_on="features so far are in the cache: the same command goes on",
         )
-        rows = read_rows(_in_plan_order(folder.parts, plan))
+        rows = read_rows(_in_plan_order(folder.parts, plan), os.path.join(work, f"{name}.npy"))
     if not len(rows):
-        raise UsageError(f"{' '.join(patterns)}: no image with a label and a face; labels come from class folders")
-    print(f"{name}: {len(rows):,} labelled faces", file=sys.stderr)
+        wanted = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
+        raise UsageError(f"{' '.join(patterns)}: no image {wanted}")
+    print(f"{name}: {len(rows):,} {'faces' if unlabelled else 'labelled faces'}", file=sys.stderr)
     shutil.rmtree(folder.path)
-    return _of_classes(rows, options["names"])
+    return rows
 
 
 def _in_plan_order(folder: str, plan: Plan) -> list[str]:
@@ -102,60 +208,128 @@ def _in_plan_order(folder: str, plan: Plan) -> list[str]:
     return [os.path.join(folder, key + ".npz") for key in ordered]
 
 
-def _fit(
-    train: TrainingRows, validation: TrainingRows | None, *, holdout: float | None, seed: int, quiet: bool
-) -> Fitted:
-    def report(row: dict[str, Any]) -> None:
-        if not quiet:
-            print(
-                ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
-                file=sys.stderr,
-            )
+def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
+    """Returns the rows whose digest is none of these; says how many were left out."""
+    kept = np.asarray([digest.tobytes() not in held_out for digest in train.digests], bool)
+    if not kept.all():
+        print(f"{int((~kept).sum()):,} copies of validation or excluded images left out", file=sys.stderr)
+    if not kept.any():
+        raise UsageError("--input: every image stands in --validation or --exclude too; give others")
+    return np.flatnonzero(kept)
 
+
+def _answered(found: TrainingRows, votes: SoftLabels | None, options: Any, rows: np.ndarray | None = None) -> Labelled:
+    """Returns those rows (default: all) that have a label that counts, or votes."""
+    rows = np.arange(len(found)) if rows is None else rows
+    labels: Labels
+    if votes is None:
+        rows = _of_classes(found, rows, options["names"])
+        labels = found.labels[rows].tolist()
+    else:
+        rows, labels = _voted(found, rows, votes, options)
+    groups = [digest.tobytes() for digest in found.digests[rows]]
+    return Labelled(Rows(found.features, rows), labels, groups)
+
+
+def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+    """Returns the rows whose label is one of these names; all of them where no names are given."""
+    if not names:
+        return rows
+    known = set(found.labels.tolist())
+    if unknown := sorted(set(names) - known):
+        shown = ", ".join(sorted(known)[:20])
+        raise UsageError(f"--names {' '.join(unknown)}: no image has that label; known: {shown}")
+    return rows[np.isin(found.labels[rows], list(names))]
+
+
+def _voted(found: TrainingRows, rows: np.ndarray, votes: SoftLabels, options: Any) -> tuple[np.ndarray, Votes]:
+    """Returns the rows that have votes, and those; says how many have none."""
+    given = [votes.of(image_id) for image_id in found.ids[rows].tolist()]
+    kept = np.asarray([row is not None for row in given], bool)
+    if not kept.any():
+        raise UsageError(f"--soft-labels knows none of the images, whose ids are like {found.ids[rows[0]]}")
+    if not kept.all():
+        print(f"{int((~kept).sum()):,} images without votes left out", file=sys.stderr)
+    shares = np.stack([row for row in given if row is not None]).astype(np.float32)
+    return rows[kept], Votes(shares, votes.classes, tuple(options["reject"] or ()))
+
+
+# --- fitting ----------------------------------------------------------------------------------------------------------
+
+
+def fit(command: Command, data: Gathered, kind: str, mlp: MlpSettings) -> Fitted:
+    """Returns the fitted head of a kind: logistic, ridge or mlp.
+
+    Raises:
+        StoppedError: the rows do not allow it.
+    """
+    quiet = bool(command.options["quiet"])
+    of_mlp = partial(_fit_mlp, command, mlp)
+    fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
+    validation = data.validation
     try:
-        return fit_linear_head(
-            train.features,
-            train.labels.tolist(),
-            validation=None if validation is None else (validation.features, validation.labels.tolist()),
-            holdout=holdout or HOLDOUT,
-            groups=[digest.tobytes() for digest in train.digests],
-            seed=seed,
-            report=report,
+        return fits[kind](
+            data.train.features,
+            data.train.labels,
+            validation=None if validation is None else (validation.features, validation.labels),
+            holdout=command.options["holdout"] or HOLDOUT,
+            groups=data.train.groups,
+            seed=command.settings.features.seed,
+            report=None if quiet else _report,
         )
     except FitError as error:
         raise StoppedError(str(error)) from error
 
 
-def _without_copies(train: TrainingRows, held_out: Sequence[TrainingRows]) -> TrainingRows:
-    """Returns the rows whose bytes stand in none of the others; says how many were left out."""
-    digests = {digest.tobytes() for rows in held_out for digest in rows.digests}
-    kept = np.asarray([digest.tobytes() not in digests for digest in train.digests], bool)
-    if not kept.all():
-        print(f"{int((~kept).sum()):,} copies of validation or excluded images left out", file=sys.stderr)
-    if not kept.any():
-        raise UsageError("--input: every image stands in --validation or --exclude too; give others")
-    return TrainingRows(train.ids[kept], train.labels[kept], train.digests[kept], train.features[kept])
+def _report(row: dict[str, Any]) -> None:
+    words = (f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
+    print(", ".join(words), file=sys.stderr, flush=True)
 
 
-def _of_classes(rows: TrainingRows, names: Sequence[str] | None) -> TrainingRows:
-    """Returns the rows whose label is one of these names; all of them where no names are given."""
-    if not names:
-        return rows
-    unknown = sorted(set(names) - set(rows.labels.tolist()))
-    if unknown:
-        raise UsageError(f"--names {' '.join(unknown)}: no image has that label; known: {_known(rows)}")
-    kept = np.isin(rows.labels, list(names))
-    return TrainingRows(rows.ids[kept], rows.labels[kept], rows.digests[kept], rows.features[kept])
+def _fit_mlp(command: Command, mlp: MlpSettings, features: Rows, labels: Labels, **how: Any) -> Fitted:
+    from models.device import start_engine
+
+    start_engine()
+    from models.training.fit_mlp import fit_mlp_head
+
+    folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
+    fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe_of(mlp), folder=folder, **how)
+    shutil.rmtree(folder)
+    return replace(fitted, recipe=mlp.model_dump())
 
 
-def _known(rows: TrainingRows) -> str:
-    return ", ".join(sorted(set(rows.labels.tolist()))[:20])
+def recipe_of(mlp: MlpSettings) -> Recipe:
+    """Returns the recipe of dense layers: what it says of pixels does not count."""
+    from models.training.fit_mlp import recipe_of_features
+
+    shared = {f.name: getattr(mlp, f.name) for f in fields(Recipe) if f.name in type(mlp).model_fields}
+    return recipe_of_features(Recipe(**shared))
+
+
+def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
+    """Writes the curves of dense layers; removes those of a head that stood there before."""
+    from models.training.curves import can_plot, plot_history, write_events
+    from models.training.engine import write_history
+
+    for name in CURVES:
+        (output / name).unlink(missing_ok=True)
+    if not fitted.history:
+        return
+    history = [dict(row) for row in fitted.history]
+    write_history(output / CURVES[0], history)
+    if can_plot():
+        plot_history(history, output / CURVES[1])
+    if command.options["tensorboard"]:
+        write_events(history, output / "tensorboard")
 
 
 def _words(fitted: Fitted, output: str) -> str:
     metrics = fitted.metrics
+    chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
+    reject = metrics.get("reject", {}).get("auc")
     return (
-        f"C {fitted.c:g}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
-        f"majority baseline {metrics['majority_baseline']:.4f}\n"
-        f"head: {output} (use it with --head {output})"
+        f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
+        f"majority baseline {metrics['majority_baseline']:.4f}"
+        + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
+        + f"\nhead: {output} (use it with --head {output})"
     )

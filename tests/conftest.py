@@ -1,9 +1,11 @@
-"""What all tests share: no network, patience with slow machines, quiet TensorFlow."""
+"""What all tests share: no network, patience with slow machines and none with faulty storage, quiet TensorFlow."""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import sys
 
 import pytest
 from hypothesis import HealthCheck
@@ -33,3 +35,12 @@ def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faulty storage is tried as often as ever, without waiting in between."""
+    retrying = sys.modules.get("transforms.retrying")  # tests of models need no Beam
+    if retrying is not None:
+        monkeypatch.setattr(retrying, "PAUSES_S", (0.001,) * len(retrying.PAUSES_S))
+        monkeypatch.setattr(retrying, "_gave_up_at", -math.inf)  # another test's storage is no concern of this one

@@ -77,7 +77,7 @@ def make_head(folder: Path, *, settings: Sequence[str] = SMALL, classes: Sequenc
         scale=seen.std(0) + 1e-3,
     )
     space = identity_of(chosen, None).space
-    save_head(folder, Fitted(head, c=1.0, sweep=(), split={}, metrics={}), fingerprint(space), space)
+    save_head(folder, Fitted(head, sweep=(), split={}, metrics={}), fingerprint(space), space)
     return folder
 
 

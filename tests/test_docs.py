@@ -32,7 +32,8 @@ def test_every_command_is_documented(name):
     [
         "--input", "--output", "--cache", "--head", "--sample-submission", "--dry-run", "--overwrite",
         "--max-rejected", "--config", "--set", "--print-config", "--validation", "--holdout", "--names",
-        "--exclude", "--epochs", "--seed",
+        "--exclude", "--epochs", "--seed", "--predictions", "--images", "--classes-map", "--positive",
+        "--positive-labels",
     ],
 )  # fmt: skip
 def test_every_flag_is_documented(flag):

@@ -223,30 +223,38 @@ def test_of_images_with_one_id_the_first_counts(bench: runs.Bench) -> None:
     check_account(twice, 2)
 
 
-def test_what_is_passed_over_by_name_is_told(bench: runs.Bench) -> None:
-    source = pictures.write_folder(bench.path / "in", {**runs.faces(2), "notes.txt": b"x", "happy/.DS_Store": b"x"})
+@pytest.mark.parametrize("name", ["photos", "photos.tar", "photos.tar.gz", "photos.zip"])
+def test_what_is_passed_over_by_name_is_told(name: str, bench: runs.Bench) -> None:
+    others = {"happy/.DS_Store": b"x", "notes.txt": b"x"}
+    source = CONTAINERS[name](bench.path / name, {**runs.faces(2), **others})
     ended = bench.label(source).done()
-    assert "passed over 2 files that are no images: happy/.DS_Store, notes.txt" in ended.out
+    prefix = "" if name == "photos" else name + "/"
+    told = [prefix + other for other in others]
+    assert f"passed over 2 files that are no images: {', '.join(told)}" in ended.out
+    assert ended.record["skipped_files"] == {"count": 2, "names": told}
     check_account(ended, 2)
 
 
 # --- the check itself, and the limit ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["photos", "photos.tar.gz", "photos.tfrecord.gz"])
 @pytest.mark.parametrize(
     "spoil, found", [(lambda table: table.slice(1), "4"), (lambda table: pa.concat_tables([table[:1], table]), "6")]
 )
 def test_a_run_that_loses_an_image_or_makes_one_up_does_not_end_well(
-    spoil: Callable[[pa.Table], pa.Table], found: str, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+    name: str, spoil: Callable[[pa.Table], pa.Table], found: str, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = write_parts.part_table
-    monkeypatch.setattr(write_parts, "part_table", lambda block, **named: spoil(made(block, **named)))
-    source = pictures.write_folder(bench.path / "in", runs.faces(5))
-    ended = bench.label(source)
+    source = CONTAINERS[name](bench.path / name, runs.faces(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(write_parts, "part_table", lambda block, **named: spoil(made(block, **named)))
+        ended = bench.label(source)
     assert ended.status == 3
     assert "5" in ended.line
     assert found in ended.line
     assert not (ended.output / "run.json").exists()
+    check_account(bench.label(source).done(), 5)  # the same command mends it
 
 
 def test_past_max_rejected_the_run_stops_before_merging_and_goes_on_later(bench: runs.Bench) -> None:

@@ -116,6 +116,108 @@ def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
     assert about["features_fingerprint"][:16] in refused.line
 
 
+DENSE = ("mlp.layers=[16]", "mlp.epochs=12", "mlp.batch_size=16", "mlp.learning_rate=0.01")
+
+
+@pytest.fixture(scope="module")
+def dense(bench: runs.Bench, trained: runs.Ended) -> runs.Ended:
+    more = ("--holdout", "0.25", "--kind", "mlp", "--cache", str(trained.output / "cache"))
+    return train(bench, bench.path / "train.tar", "dense", *DENSE, *more).done()
+
+
+def test_dense_layers_label_what_they_have_not_seen(bench: runs.Bench, dense: runs.Ended) -> None:
+    about = json.loads((dense.output / "head.json").read_text())
+    assert (about["kind"], about["fitted_by"], about["recipe"]["layers"]) == ("mlp", "mlp", [16])
+    assert len((dense.output / "history.csv").read_text().splitlines()) == 13
+    assert sorted(path.name for path in dense.output.iterdir() if path.suffix in (".json", ".npz", ".csv")) == [
+        "head.json", "head.npz", "history.csv",
+    ]  # fmt: skip
+    assert not (dense.output / "work").exists()
+    unseen = pictures.write_folder(bench.path / "unseen_by_dense", easy_faces(60, first=1000))
+    ended = bench.label(unseen, "labelled_by_dense", "--head", str(dense.output)).done()
+    assert ended.record["accuracy"]["known"] == 60
+    assert ended.record["accuracy"]["correct"] >= 48
+
+
+def test_labelling_again_with_dense_layers_decodes_nothing_and_loads_no_engine(
+    bench: runs.Bench, trained: runs.Ended, dense: runs.Ended
+) -> None:
+    script = (
+        "import runpy, sys\n"
+        "from transforms.formats import decode\n"
+        "decode.decode = None\n"  # whoever decodes fails
+        "try:\n    runpy.run_module('pipeline', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n"
+        "    print('loaded:', sorted({'tensorflow', 'keras', 'jax'} & set(sys.modules)), file=sys.stderr)\n"
+        "    raise\n"
+    )
+    cache = ("--cache", str(trained.output / "cache"))
+    arguments = bench.arguments(bench.path / "train.tar", "again_dense", "--head", str(dense.output), *cache)
+    ended = runs.finish(runs.start(*arguments, script=script), bench.path / "again_dense").done()
+    assert ended.err.splitlines()[-1] == "loaded: []"
+    assert ended.record["cache"] == {"hits": 120, "misses": 0, "damaged": 0}
+    cut = bench.label(
+        bench.path / "train.tar", "cut_dense", "--head", str(dense.output), *cache, "read.block_images=7"
+    ).done()
+    assert runs.results(cut.output) == runs.results(ended.output)
+
+
+def test_a_linear_head_in_place_of_dense_layers_removes_their_curves(
+    bench: runs.Bench, trained: runs.Ended, dense: runs.Ended
+) -> None:
+    cache = ("--cache", str(trained.output / "cache"))
+    train(bench, bench.path / "train.tar", "dense_before", *DENSE, "mlp.epochs=1", "--kind", "mlp", *cache).done()
+    assert (bench.path / "dense_before" / "history.csv").exists()
+    ended = train(bench, bench.path / "train.tar", "dense_before", "--kind", "ridge", *cache).done()
+    assert ended.out.startswith("ridge, alpha ")
+    assert not list(ended.output.glob("history.*"))
+
+
+def votes_file(folder: Path, files: dict[str, bytes]) -> Path:
+    """Ten votes an image: nine for its class and one for another, or all for NF where the number ends in 5."""
+    lines = ["member,sad,neutral,happy,NF,unknown"]
+    for name in files:
+        label, number = name.split("/")[0], int(name[-9:-4])
+        counts = dict.fromkeys(("sad", "neutral", "happy", "NF", "unknown"), 0)
+        if number % 10 == 5:
+            counts |= {"NF": 8, "unknown": 2}
+        else:
+            counts[label] += 9
+            counts["unknown"] += 1
+        lines.append(",".join([name, *map(str, counts.values())]))
+    (folder / "votes.csv").write_text("\n".join(lines) + "\n")
+    return folder / "votes.csv"
+
+
+def test_a_head_by_votes_gives_a_reject_score_that_labelling_writes(bench: runs.Bench) -> None:
+    files = easy_faces(240)
+    unlabelled = {f"{name.replace('/', '_')}": data for name, data in files.items()}  # no class folders
+    source = pictures.write_tar(bench.path / "voted.tar", unlabelled)
+    votes = votes_file(bench.path, files)
+    text = votes.read_text().splitlines()
+    votes.write_text("\n".join([text[0], *(line.replace("/", "_", 1) for line in text[1:-1])]) + "\n")
+    more = ("--soft-labels", str(votes), "--reject", "unknown", "NF")
+    trained = train(bench, source, "by_votes", *more).done()
+    assert "training: 240 faces" in trained.err
+    assert "1 images without votes left out" in trained.err
+    assert "AUC of the reject score" in trained.out
+    about = json.loads((trained.output / "head.json").read_text())
+    assert (about["classes"], about["reject"]) == (["happy", "neutral", "sad"], ["NF", "unknown"])
+    assert about["metrics"]["reject"]["rows"] + about["metrics"]["rows"] == about["split"]["held_out"]
+
+    ended = bench.label(source, "with_score", "--head", str(trained.output)).done()
+    assert ended.record["head"]["reject"] == ["NF", "unknown"]
+    rows = runs.predictions(ended.output)
+    assert list(rows[0])[9:11] == ["confidence", "reject_score"]
+    assert sorted(name for name in rows[0] if name.startswith("p_")) == ["p_happy", "p_neutral", "p_sad"]
+    assert all(0 <= row["reject_score"] <= 1 for row in rows)
+    cut = bench.label(source, "with_score_cut", "--head", str(trained.output), "read.block_images=9").done()
+    assert runs.results(cut.output) == runs.results(ended.output)
+    plain = bench.label(source, "without_score").done()
+    assert "reject_score" not in runs.predictions(plain.output)[0]
+    assert "reject" not in plain.record["head"]
+
+
 def test_a_damaged_head_is_refused(bench: runs.Bench, trained: runs.Ended) -> None:
     damaged = bench.path / "damaged"
     damaged.mkdir()

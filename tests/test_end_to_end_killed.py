@@ -47,7 +47,7 @@ def loading():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-device._start_engine = loading
+device.start_engine = loading
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -92,6 +92,16 @@ def test_an_archive_that_was_written_anew_is_streamed_and_done_again(bench: runs
     assert runs.results(ended.output) == fresh(bench, inputs)
 
 
+def test_an_archive_whose_blocks_all_stand_is_not_read_again(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = three_inputs(bench.path)
+    stop_before_merging(bench, inputs)
+    monkeypatch.setattr("transforms.read_blocks.stream_blocks", None)
+    ended = bench.label(inputs, "out", *SETTINGS).done()
+    assert ended.record["counts"]["images"] == 91
+
+
 def test_an_input_that_is_gone_leaves_the_results(bench: runs.Bench) -> None:
     inputs = three_inputs(bench.path)
     stop_before_merging(bench, inputs)
@@ -156,6 +166,27 @@ def test_a_finished_folder_with_the_same_inputs_is_left_alone(
     assert after == before  # neither plan/ nor parts/ either
 
 
+@pytest.mark.parametrize("again, kept", [(("--keep-parts",), True), ((), False)])
+def test_parts_that_were_kept_stay_while_they_are_asked_for(
+    again: tuple[str, ...], kept: bool, bench: runs.Bench
+) -> None:
+    inputs = three_inputs(bench.path)
+    first = bench.label(inputs, "out", *SETTINGS, "--keep-parts").done()
+    before = runs.parts(first.output)
+    assert before
+    assert "nothing has changed since" in bench.label(inputs, "out", *SETTINGS, *again).done().out
+    assert runs.parts(first.output) == (before if kept else set())
+
+
+@pytest.mark.parametrize("setting", ["write.rows_per_file=50", "write.label_values=name"])
+def test_an_unfinished_run_may_still_change_how_results_are_written(setting: str, bench: runs.Bench) -> None:
+    inputs = three_inputs(bench.path)
+    blocks = stop_before_merging(bench, inputs)
+    ended = bench.label(inputs, "out", *SETTINGS, setting).done()
+    assert ended.record["resume"]["blocks_reused"] == blocks
+    assert runs.results(ended.output) == runs.results(bench.label(inputs, "fresh", *SETTINGS, setting).done().output)
+
+
 @pytest.mark.parametrize("lost", ["submission.csv", "predictions/part-00000-of-00001.parquet"])
 def test_a_finished_folder_that_lost_a_file_is_made_whole(lost: str, bench: runs.Bench) -> None:
     inputs = three_inputs(bench.path)
@@ -183,6 +214,7 @@ def test_a_finished_folder_with_other_inputs_is_brought_up_to_date(bench: runs.B
     [
         (True, "write.label_values=name", "label_values"),
         (True, "write.no_face_label=happy", "no_face_label"),
+        (True, "write.rows_per_file=50", "rows_per_file"),
         (True, "features.precision=bfloat16", "precision"),
         (False, "features.precision=bfloat16", "precision"),
         (False, "read.max_pixels=1000000", "max_pixels"),

@@ -15,6 +15,7 @@ import pytest
 import runs
 
 from pipeline import label
+from transforms import storage
 from transforms.formats import publish
 
 SETTINGS = ("write.no_face_label=neutral", "read.block_images=16")
@@ -118,6 +119,35 @@ def test_storage_that_fails_at_some_write_costs_that_run_only(
     gone_on = bench.label(source, "out", *SETTINGS).done()
     assert gone_on.record["resume"]["blocks_redone"] == 0
     assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.ETIMEDOUT])
+def test_storage_that_fails_now_and_then_costs_nothing(
+    fault: int, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third file that is opened, and every third that is put in place, fails once."""
+    source = pictures.write_folder(bench.path / "in", runs.faces(40))
+    pictures.write_tar(source / "a.tar", runs.faces(40, first=100))
+    pictures.write_tar(source / "b.tar.gz", runs.faces(40, first=200))
+
+    def shaky(module: Any, name: str) -> list[str]:
+        real, calls = getattr(module, name), []
+
+        def work(path: str) -> Any:
+            calls.append(path)
+            if len(calls) % 3 == 0:
+                raise OSError(fault, os.strerror(fault), path)
+            return real(path)
+
+        patch.setattr(module, name, work)
+        return calls
+
+    with monkeypatch.context() as patch:
+        written, opened = shaky(publish, "_flush"), shaky(storage, "_opened")
+        ended = bench.label(source, "out", *SETTINGS).done()
+    assert len(written) > 30
+    assert len(opened) > 40
+    assert runs.results(ended.output) == fresh(bench, source)
 
 
 def test_a_file_that_goes_away_after_planning_stops_the_run_and_is_not_rejected(

@@ -709,6 +709,22 @@ def test_memory_of_warm_segments_is_bounded(cache: FeatureCache) -> None:
         assert len(small._warm) <= 3
 
 
+def test_a_segment_is_let_go_of_when_all_its_images_were_looked_up(
+    filled: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = again(filled)
+    names = list(cache._index.segments)
+    digests = cache._read_segment(names[0])[0].digest  # type: ignore[index]
+    cache.lookup(digests[:-1])
+    assert list(cache._warm) == names[:1]
+    assert cache._warm_bytes > 0
+    cache.lookup(digests[-1:])
+    assert (list(cache._warm), cache._unasked, cache._warm_bytes) == ([], {}, 0)
+    hit, contents = cache.lookup(digests)  # and it is read again for who asks again
+    assert hit.all()
+    assert np.array_equal(contents.digest, digests)
+
+
 def test_a_warm_segment_is_not_read_again(filled: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.lookup(digests_of("a.jpg"))
     refuse_to_read(monkeypatch)

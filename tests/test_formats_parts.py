@@ -18,6 +18,7 @@ from transforms.formats.parts import (
     PartMetadata,
     PartReader,
     classes_of,
+    is_rejecting,
     part_info,
     part_schema,
     read_part,
@@ -104,6 +105,8 @@ def test_crowded_photos_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pyt
 
 def test_classes_of_a_schema() -> None:
     assert [classes_of(part_schema(count)) for count in (1, 2, 9)] == [1, 2, 9]
+    assert [is_rejecting(part_schema(2, rejecting=rejecting)) for rejecting in (False, True)] == [False, True]
+    assert classes_of(part_schema(2, rejecting=True)) == 2
 
 
 @pytest.mark.parametrize("bit", [0, 3, 7])

@@ -23,6 +23,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "keras": ("models", "transforms", "pipeline"),
     "jax": ("models.device",),
     "tensorflow": ("models.device",),
+    "matplotlib": ("models.evaluation", "models.training.curves"),
     "cv2": ("transforms.formats.decode", "transforms.crop_faces", "models.detectors"),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")

@@ -10,13 +10,15 @@ import pytest
 
 from models.backbones import (
     BACKBONES,
-    FACE_VGG_WIDTHS,
+    FIRST_SHAPE,
     BackboneError,
     backbone,
     build_features,
     export_face_vgg,
     trainable_face_vgg,
 )
+from models.training.augment import MiddleCrop
+from models.training.recipe import FaceVggShape
 
 
 def crops(count: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -31,7 +33,7 @@ def write_npz(path: Path, *, seed: int = 0, without: str = "") -> Path:
     draw = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     before = 1
-    for block, width in enumerate(FACE_VGG_WIDTHS, 1):
+    for block, width in enumerate(FIRST_SHAPE.widths, 1):
         for conv in (1, 2):
             name = f"block{block}_conv{conv}"
             arrays[f"{name}/kernel"] = draw.normal(0, (2 / (9 * before)) ** 0.5, (3, 3, before, width))
@@ -79,6 +81,22 @@ def test_pooled_features_are_means_and_their_parts_agree(tmp_path: Path) -> None
     assert np.abs(features["avg"][0] - features["avg"][1]).max() > 1e-3
 
 
+@pytest.mark.parametrize("name, pooling, size", [
+    ("face_vgg", "multi", (48, 64)), ("face_vgg", "flatten", (16, 32)), ("vgg16", "avg", (32, 32)),
+])  # fmt: skip
+def test_mirrored_features_are_the_mean_of_both_sides(name: str, pooling: str, size: tuple[int, int]) -> None:
+    images = crops(3, *size, BACKBONES[name].channels)
+    plain, both = (
+        build_features(name, "random", pooling=pooling, size=size, seed=4, mirrored=mirrored)
+        for mirrored in (False, True)
+    )
+    assert both.output_shape == plain.output_shape
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    assert np.allclose(of(both, images), (of(plain, images) + of(plain, turned)) / 2, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(of(both, images), of(both, turned))
+    assert np.abs(of(both, images) - of(plain, images)).max() > 1e-4
+
+
 @pytest.mark.parametrize(
     "name, size", [("face_vgg", (15, 48)), ("face_vgg", (48, 15)), ("vgg16", (31, 64)), ("vgg19", (64, 31))]
 )
@@ -92,7 +110,7 @@ def test_a_size_that_collapses_is_refused(name: str, size: tuple[int, int]) -> N
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_the_smallest_size_is_the_smallest_that_leaves_a_pixel(name: str) -> None:
     kind = BACKBONES[name]
-    assert kind.build(kind.smallest_size, kind.smallest_size).outputs[-1].shape[1:3] == (1, 1)
+    assert kind.build(kind.smallest_size, kind.smallest_size, None).outputs[-1].shape[1:3] == (1, 1)
     kind.check_size(*kind.native_size)
 
 
@@ -141,10 +159,16 @@ def test_random_weights_come_from_the_seed() -> None:
 # --- files of weights -------------------------------------------------------------------------------------------------
 
 
-def test_folding_the_normalisation_changes_no_feature(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [FIRST_SHAPE, FaceVggShape((8, 16, 24, 32, 40)), FaceVggShape((8, 16), convs=3, last_pool=True, padding="valid")],
+)
+def test_folding_the_normalisation_changes_no_feature_and_the_file_says_the_shape(
+    tmp_path: Path, shape: FaceVggShape
+) -> None:
     import keras
 
-    trained = trainable_face_vgg(3)
+    trained = trainable_face_vgg({"labels": 3}, shape)
     draw = np.random.default_rng(5)
     for layer in trained.layers:
         if layer.name.endswith("_bn"):
@@ -153,17 +177,29 @@ def test_folding_the_normalisation_changes_no_feature(tmp_path: Path) -> None:
             layer.set_weights([*spread, draw.uniform(0.3, 2, count)])
         if layer.get_weights():  # as they are stored, so that folding is all that differs
             layer.set_weights([value.astype(np.float16).astype(np.float32) for value in layer.get_weights()])
-    export_face_vgg(trained, tmp_path / "w.npz")
+    export_face_vgg(trained, shape, tmp_path / "w.npz")
     images = crops(4, 48, 48, 1)
     expected = of(keras.Model(trained.input, trained.get_layer("features").output), images)
     found = of(build_features("face_vgg", str(tmp_path / "w.npz"), pooling="avg", size=(48, 48)), images)
     assert np.abs(expected).max() > 0.1
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.npz"]
+    joined = build_features("face_vgg", str(tmp_path / "w.npz"), pooling="multi", size=(48, 48))
+    assert joined.output_shape == (None, sum(shape.widths))
+
+
+def test_training_sees_the_crop_and_everything_else_the_whole_image() -> None:
+    trained = trainable_face_vgg({"labels": 3}, FaceVggShape((4, 8)), top_dropout=0.0, augment=[MiddleCrop(16)])
+    images = crops(2, 48, 48, 1)
+    other = 255 - images
+    other[:, 16:32, 16:32] = images[:, 16:32, 16:32]
+    for training in (True, False):
+        one, two = (np.asarray(trained(pixels, training=training)["labels"]) for pixels in (images, other))
+        assert np.array_equal(one, two) == training
 
 
 def test_weights_that_keras_saved_load_from_their_path(tmp_path: Path) -> None:
-    made = BACKBONES["face_vgg"].build(16, 16)
+    made = BACKBONES["face_vgg"].build(16, 16, None)
     made.save_weights(tmp_path / "own.weights.h5")
     loaded = build_features("face_vgg", str(tmp_path / "own.weights.h5"), pooling="avg", size=(16, 16))
     images = crops(2, 16, 16, 1)
@@ -193,7 +229,7 @@ def test_vgg16_takes_the_file_that_keras_ships_and_one_that_keras_saved(
 def damaged(tmp_path: Path, kind: str) -> Path:
     path = tmp_path / ("w.npz" if kind != "other network" else "w.weights.h5")
     if kind == "other network":
-        BACKBONES["vgg16"].build(32, 32).save_weights(path)
+        BACKBONES["vgg16"].build(32, 32, None).save_weights(path)
     elif kind == "array missing":
         write_npz(path, without="block3_conv1/mean")
     elif kind == "cut short":

@@ -21,6 +21,7 @@ from models.device import Device, DeviceOutOfMemory, FeatureSettings, backend, g
 
 SMALL = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8)
 VGG16 = FeatureSettings("vgg16", "random", "multi", 32, 32, batch_size=8)
+MIRRORED = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, mirrored=True)
 
 
 @functools.cache
@@ -49,7 +50,7 @@ def test_features_are_rows_of_float16() -> None:
     assert len({row.tobytes() for row in features}) == 3
 
 
-@pytest.mark.parametrize("settings", [SMALL, VGG16], ids=["face_vgg", "vgg16"])
+@pytest.mark.parametrize("settings", [SMALL, VGG16, MIRRORED], ids=["face_vgg", "vgg16", "mirrored"])
 def test_features_are_the_same_bits_for_any_batch_position_and_neighbours(settings: FeatureSettings) -> None:
     images = crops(24, settings)
     alone = np.concatenate([device(settings).features(images[n : n + 1]) for n in range(24)])
@@ -59,6 +60,13 @@ def test_features_are_the_same_bits_for_any_batch_position_and_neighbours(settin
         assert np.array_equal(np.concatenate(parts), alone), batch_size
     order = np.random.default_rng(1).permutation(24)
     assert np.array_equal(device(settings, 32).features(images[order]), alone[order])
+
+
+def test_a_crop_and_its_mirror_image_have_the_same_mirrored_bits() -> None:
+    images = crops(8)
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    assert np.array_equal(device(MIRRORED).features(images), device(MIRRORED).features(turned))
+    assert not np.array_equal(device().features(images), device().features(turned))
 
 
 def test_crops_need_not_be_square() -> None:

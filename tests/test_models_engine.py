@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
-import math
 import os
 import subprocess
 import sys
@@ -16,55 +14,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.training.augment import augmentation
 from models.training.engine import (
-    ImageSet,
-    Recipe,
-    augmentation,
+    Examples,
+    Task,
     epoch_order,
     fit,
-    learning_rate_at,
     load_checkpoint,
+    mixed,
+    one_hot,
     save_checkpoint,
     write_history,
 )
+from models.training.optimisers import optimiser, schedule
+from models.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
-RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1, precision="float32")
+PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 12 pixels
+    "batch_size": 8,
+    "precision": "float32",
+    "warmup_epochs": 0.0,
+    "crop": 0,
+    "flip": False,
+    "shift": 0.0,
+    "rotation": 0.0,
+    "scale": 0.0,
+    "contrast": 0.0,
+    "brightness": 0.0,
+    "blur": 0.0,
+    "erase": 0.0,
+}
+RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, averaged=0.9, mixup=0.2)
+CLASSES = ("a", "b", "c")
+TASKS = (Task("labels", CLASSES), Task("votes", ("x", "y"), weight=0.5, soft=True))
 
 # --- what needs no network --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "step, rate",
-    [
-        (0, 0.02),  # one of five steps of the warm-up
-        (3, 0.08),
-        (4, 0.1),
-        (5, 0.1),  # the peak, where the half cosine begins
-        (10, 0.1 * 0.5 * (1 + math.cos(math.pi / 3))),
-        (20, 0.0),
-        (99, 0.0),
-    ],
-)
-def test_the_rate_of_a_step(step: int, rate: float) -> None:
-    recipe = Recipe(epochs=4, learning_rate=0.1, warmup_epochs=1.0)
-    assert math.isclose(learning_rate_at(step, recipe, 5), rate, abs_tol=1e-12)
-
-
-def test_without_a_warm_up_the_peak_comes_first() -> None:
-    assert learning_rate_at(0, Recipe(epochs=2, learning_rate=0.1, warmup_epochs=0), 5) == 0.1
-
-
-@given(st.integers(1, 40), st.integers(1, 50), st.floats(0, 3), st.floats(1e-4, 1))
-def test_the_rate_rises_once_falls_once_and_stays_within_its_peak(
-    epochs: int, steps: int, warmup: float, peak: float
-) -> None:
-    recipe = Recipe(epochs=epochs, learning_rate=peak, warmup_epochs=warmup)
-    rates = [learning_rate_at(step, recipe, steps) for step in range(epochs * steps)]
-    assert all(0 <= rate <= peak * (1 + 1e-9) for rate in rates)
-    top = int(np.argmax(rates))
-    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(rates[: top + 1]))
-    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(rates[top:]))
 
 
 @given(st.integers(0, 200), st.integers(0, 2**31 - 1), st.integers(0, 300))
@@ -91,10 +75,29 @@ def test_curves_are_a_table(tmp_path: Path, history: list[dict[str, float]], lin
     assert (tmp_path / "history.csv").read_text().splitlines() == lines
 
 
+def test_labels_become_rows() -> None:
+    assert one_hot(["b", "a"], ("a", "b", "c")).tolist() == [[0, 1, 0], [1, 0, 0]]
+    with pytest.raises(KeyError):
+        one_hot(["d"], ("a",))
+
+
+def test_mixing_mixes_pixels_targets_and_weights_alike() -> None:
+    images = np.asarray([[0], [100]], np.uint8)
+    draw = np.random.default_rng(1)
+    order = np.random.default_rng(1).permutation(2)
+    inputs, targets, weights = mixed(
+        images, {"t": np.eye(2, dtype=np.float32)}, {"t": np.asarray([1.0, 0.0])}, share=0.75, draw=draw
+    )
+    assert inputs.dtype == np.uint8
+    assert inputs.ravel().tolist() == [round(0.75 * a + 0.25 * b) for a, b in zip((0, 100), (order * 100), strict=True)]
+    assert np.allclose(targets["t"], 0.75 * np.eye(2) + 0.25 * np.eye(2)[order])
+    assert np.allclose(weights["t"], 0.75 * np.asarray([1.0, 0.0]) + 0.25 * np.asarray([1.0, 0.0])[order])
+
+
 # --- a small network --------------------------------------------------------------------------------------------------
 
 
-def network(recipe: Recipe = RECIPE, *, filters: int = 4, classes: int = 3, seed: int = 1) -> Any:
+def network(recipe: Recipe = RECIPE, *, filters: int = 4, seed: int = 1) -> Any:
     """A network with everything a checkpoint has to know: normalisation, dropout, random changes of pixels."""
     import keras
 
@@ -103,39 +106,49 @@ def network(recipe: Recipe = RECIPE, *, filters: int = 4, classes: int = 3, seed
     x = keras.layers.Rescaling(1 / 255)(image)
     for layer in augmentation(recipe):
         x = layer(x)
-    x = keras.layers.Conv2D(filters, 3, use_bias=False)(x)
-    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(filters, 3, use_bias=False, name="first")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="first_bn")(x)
     x = keras.layers.Dropout(0.2, seed=5)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(image, keras.layers.Dense(classes)(x))
+    return keras.Model(image, {task.name: keras.layers.Dense(len(task.classes), name=task.name)(x) for task in TASKS})
 
 
-def data(count: int, seed: int = 0) -> ImageSet:
+def data(count: int, seed: int = 0) -> Examples:
     draw = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     images = draw.integers(0, 100, (count, 12, 12, 1)) + 60 * labels[:, None, None, None]
-    return ImageSet(images.astype(np.uint8), labels)
+    votes = np.stack([labels / 2, 1 - labels / 2], 1).astype(np.float32)
+    return Examples(images.astype(np.uint8), {"labels": np.eye(3, dtype=np.float32)[labels], "votes": votes}, {})
 
 
 def train(folder: Path, recipe: Recipe = RECIPE, **other: Any) -> list[dict[str, float]]:
-    return fit(network(recipe, seed=other.pop("seed", 1)), data(27), data(9, 1), recipe, folder, **other)
+    made = other.pop("model", None) or network(recipe, seed=other.pop("seed", 1))
+    examples = other.pop("examples", None) or data(27)
+    return fit(made, examples, data(9, 1), TASKS, recipe, folder, **other)
 
 
 RESUME = """
 import sys
 from pathlib import Path
-from test_models_engine import train
+import numpy as np
+from test_models_engine import RECIPE, network, train
 whole, parts = Path(sys.argv[1]), Path(sys.argv[2])
-train(whole)
+one, two = network(), network(seed=99)
+train(whole, model=one)
 train(parts, stop_after=1)
-train(parts, seed=99)
+train(parts, model=two)
+assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), two.get_weights(), strict=True)), "weights"
 """
 
 
-def test_two_epochs_are_one_and_a_resume_and_one_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_epochs_are_one_and_a_resume_and_one_bit_for_bit(tmp_path: Path, backend: str) -> None:
+    pytest.importorskip(backend)
     # One thread: with several, TensorFlow's gradients differ in the last bits between any two runs.
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    threads |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+    environment = {**os.environ, **threads, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     command = [sys.executable, "-c", RESUME, str(whole), str(parts)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
@@ -147,15 +160,82 @@ def test_two_epochs_are_one_and_a_resume_and_one_bit_for_bit(tmp_path: Path) -> 
 
 
 def test_training_learns_reports_and_stops_where_the_recipe_ends(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.5, precision="float32", flip=False, shift=0, rotation=0)
+    recipe = Recipe(epochs=3, learning_rate=0.5, averaged=0.0, **PLAIN)
     rows: list[dict[str, float]] = []
-    history = train(tmp_path, recipe, report=rows.append)
+    steps: list[int] = []
+    history = train(tmp_path, recipe, report=rows.append, step_done=lambda: steps.append(1))
     assert history == rows
+    assert len(steps) == 3 * 3  # three batches of 8 in 27
     assert [row["epoch"] for row in history] == [1.0, 2.0, 3.0]
     assert history[-1]["loss"] < history[0]["loss"]
-    assert 0 <= history[-1]["val_accuracy"] <= 1
+    assert history[-1]["learning_rate"] == pytest.approx(0.0, abs=1e-6)
+    assert {"val_loss", "val_accuracy", "val_loss_votes", "val_accuracy_votes"} <= set(history[0])
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "history.csv"]
     assert train(tmp_path, recipe, report=lambda _: pytest.fail("it was finished")) == history
+
+
+def test_the_averaged_weights_are_kept_and_training_goes_on_from_the_others(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.5, **PLAIN)
+    made = network(recipe)
+    train(tmp_path, recipe, model=made)
+    kept = made.get_layer("first").get_weights()[0]
+    again = network(recipe)
+    again.compile(optimizer=optimiser(recipe, schedule(recipe, 3, []), again.trainable_variables))
+    load_checkpoint(tmp_path / "checkpoint.npz", again)
+    assert not np.array_equal(again.get_layer("first").get_weights()[0], kept)
+    again.optimizer.take_averages(again.trainable_variables)
+    assert np.array_equal(again.get_layer("first").get_weights()[0], kept)
+
+
+def test_rows_of_weight_nothing_teach_nothing(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, weight_decay=0.0, **PLAIN)
+    examples = data(27)
+    nothing = {task.name: np.zeros(27, np.float32) for task in TASKS}
+    made = network(recipe)
+    before = made.get_layer("labels").get_weights()[0]
+    train(tmp_path, recipe, model=made, examples=Examples(examples.inputs, examples.targets, nothing))
+    assert np.array_equal(before, made.get_layer("labels").get_weights()[0])
+
+
+def test_frozen_layers_stay_and_a_factor_of_zero_is_one_that_stays(tmp_path: Path) -> None:
+    for name, change in (("frozen", {"frozen": ("first",)}), ("rates", {"rates": {"first": 0.0}})):
+        recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, **PLAIN, **change)  # type: ignore[arg-type]
+        made = network(recipe)
+        before, top = made.get_layer("first").get_weights()[0], made.get_layer("labels").get_weights()[0]
+        train(tmp_path / name, recipe, model=made)
+        assert np.array_equal(before, made.get_layer("first").get_weights()[0])
+        assert not np.array_equal(top, made.get_layer("labels").get_weights()[0])
+
+
+def test_training_ends_early_without_gain_and_the_best_is_kept(tmp_path: Path) -> None:
+    flat = {"epochs": 9, "learning_rate": 1e-12, "weight_decay": 0.0, "averaged": 0.0, "schedule": "constant"}
+    recipe = Recipe(stop_patience=2, keep="best", **flat, **PLAIN)  # type: ignore[arg-type]
+    assert len(train(tmp_path, recipe)) == 3
+    assert (tmp_path / "best.npz").exists()
+    assert len(train(tmp_path, recipe)) == 3
+
+
+@pytest.mark.parametrize("imbalance", ["inverse_sqrt", "logit_adjustment"])
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
+def test_every_kind_trains(tmp_path: Path, imbalance: str, optimiser: str) -> None:
+    more: dict[str, Any] = {"clip_norm": 1.0, "schedule": "plateau"}
+    recipe = Recipe(epochs=6, optimiser=optimiser, imbalance=imbalance, learning_rate=0.01, **more, **PLAIN)
+    history = train(tmp_path, recipe)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_one_task_alone_trains_on_features_as_well_as_on_pictures(tmp_path: Path) -> None:
+    import keras
+
+    rows = data(27)
+    features = rows.inputs.mean((1, 2)).astype(np.float16)
+    vector = keras.Input((1,))
+    made = keras.Model(vector, {"labels": keras.layers.Dense(3, name="labels")(vector)})
+    task = TASKS[:1]
+    examples = Examples(features, {"labels": rows.targets["labels"]}, {})
+    recipe = Recipe(epochs=5, optimiser="adam", learning_rate=0.01, averaged=0.0, mixup=0.1, **PLAIN)
+    history = fit(made, examples, examples, task, recipe, tmp_path)
+    assert history[-1]["val_loss"] < history[0]["val_loss"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -167,7 +247,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert load_checkpoint(path, made) == (0, [])
     for other, words in (
         (network(filters=5), "4.* there, .*5.* here"),
-        (network(Recipe(flip=False)), "arrays, this network has"),
+        (network(Recipe(**PLAIN)), "arrays, this network has"),
     ):
         other.compile(optimizer="sgd")
         other.optimizer.build(other.trainable_variables)
@@ -177,9 +257,4 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="7 training images are fewer than one batch of 8"):
-        fit(network(), data(7), data(3), RECIPE, tmp_path)
-
-
-def test_a_recipe_without_changes_of_pixels_has_no_layers_for_them() -> None:
-    assert augmentation(Recipe(flip=False, shift=0, rotation=0)) == []
-    assert len(augmentation(Recipe())) == 3
+        train(tmp_path, examples=data(7))

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 
 from models.heads import load_head, softmax
-from models.training.fit_head import (
-    FitError,
-    Fitted,
-    expected_calibration_error,
-    fit_linear_head,
-    fit_temperature,
-    metrics_of,
-    save_head,
-)
+from models.training import fit_head as fitting
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, save_head
+from models.training.head_data import FitError, Rows, Votes
+from models.training.head_figures import expected_calibration_error, fit_temperature, metrics_of
 
 FINGERPRINT = "0123456789abcdef" * 4
 NAMES = ("happy", "angry", "sad")
@@ -66,7 +61,7 @@ def test_another_seed_splits_otherwise(tmp_path):
 def test_the_split_is_stratified(fitted):
     assert fitted.split == {
         "kind": "holdout", "holdout": 0.2, "seed": 0, "groups": "equal features", "train": 240, "held_out": 60,
-        "c": fitted.c,
+        "c": fitted.chosen["c"],
     }  # fmt: skip
     assert [fitted.metrics["by_class"][name]["rows"] for name in ("angry", "happy", "sad")] == [20, 20, 20]
 
@@ -120,13 +115,13 @@ def test_every_c_is_reported_and_the_best_is_taken():
     assert [row["c"] for row in rows] == [0.001, 0.1, 10.0]
     assert tuple(rows) == found.sweep
     best = max(row["accuracy"] for row in rows)
-    assert found.c == min(row["c"] for row in rows if row["accuracy"] == best)
+    assert found.chosen["c"] == min(row["c"] for row in rows if row["accuracy"] == best)
 
 
 def test_of_equally_good_cs_the_smallest_is_taken():
     found = fit_linear_head(*clouds(spread=0.1), cs=(1, 0.1, 10))
     assert {row["accuracy"] for row in found.sweep} == {1.0}
-    assert found.c == 0.1
+    assert found.chosen == {"c": 0.1}
 
 
 def test_too_few_steps_are_reported_not_hidden():
@@ -189,6 +184,130 @@ def test_a_save_that_is_killed_half_way_never_yields_a_mixture(fitted, tmp_path,
         save_head(tmp_path, fitted, FINGERPRINT, {})
     with pytest.raises(HeadError, match="damaged"):
         load_head(tmp_path)
+
+
+# ridge
+
+
+def test_ridge_tells_clouds_apart_and_its_probabilities_are_no_worse_than_its_labels():
+    found = fit_ridge_head(*clouds(900, spread=1.0))
+    assert found.kind == "ridge"
+    assert found.chosen == {"alpha": found.split["alpha"]}
+    assert found.metrics["accuracy"] > 0.8
+    assert found.metrics["ece"] < 0.1
+    assert found.metrics["nll"] < found.metrics["nll_uncalibrated"]
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (12, 30)], ids=["more rows", "more features"])
+@pytest.mark.parametrize("alpha", [0.01, 1.0])
+def test_ridge_is_the_solution_of_the_normal_equations(shape, alpha):
+    count, width = shape
+    features, labels = clouds(count, width, spread=1.0)
+    held = clouds(9, width, seed=3)
+    head = fit_ridge_head(features, labels, validation=held, alphas=(alpha,)).head
+    x = (features.astype(np.float64) - head.mean) / head.scale
+    y = np.array([[name == label for name in head.classes] for label in labels], np.float64)
+    solved = np.linalg.solve(x.T @ x + alpha * count * np.eye(width), x.T @ (y - y.mean(axis=0)))
+    assert np.abs(head.coef - solved.T).max() < 1e-4
+    assert head.intercept == pytest.approx(y.mean(axis=0))
+
+
+def test_of_equally_good_alphas_the_largest_is_taken():
+    found = fit_ridge_head(*clouds(spread=0.1), alphas=(0.1, 1, 0.01))
+    assert [row["alpha"] for row in found.sweep] == [1.0, 0.1, 0.01]
+    assert {row["accuracy"] for row in found.sweep} == {1.0}
+    assert found.chosen == {"alpha": 1.0}
+
+
+def test_a_ridge_head_comes_back_whole(tmp_path):
+    for name in ("one", "two"):
+        save_head(tmp_path / name, fit_ridge_head(*clouds()), FINGERPRINT, {})
+    assert (tmp_path / "one" / "head.npz").read_bytes() == (tmp_path / "two" / "head.npz").read_bytes()
+    about = json.loads((tmp_path / "one" / "head.json").read_text())
+    assert (about["kind"], about["fitted_by"]) == ("linear", "ridge")
+    assert load_head(tmp_path / "one").temperature == about["temperature"]
+
+
+def test_ridge_of_too_many_numbers_names_the_cure(monkeypatch):
+    monkeypatch.setattr(fitting, "LARGEST_SQUARE", 8)
+    with pytest.raises(FitError, match="takes a square of 12 numbers apart, 8 at most: take the kind logistic"):
+        fit_ridge_head(*clouds())
+    with pytest.raises(FitError, match="alphas is"):
+        fit_ridge_head(*clouds(), alphas=(0,))
+
+
+# rows of a file, and votes
+
+
+@pytest.mark.parametrize("fit", [fit_linear_head, fit_ridge_head])
+def test_rows_of_a_file_give_the_head_that_rows_in_memory_give(fit, tmp_path):
+    features, labels = clouds(spread=2.0)
+    order = np.random.default_rng(1).permutation(300)
+    stored = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float16, shape=features.shape)
+    stored[order] = features
+    rows = Rows(np.load(tmp_path / "f.npy", mmap_mode="r"), order)
+    assert fit(rows, labels).head.digest == fit(features, labels).head.digest
+
+
+def as_votes(labels, names=NAMES, reject=()):
+    return Votes(np.array([[name == label for name in names] for label in labels], np.float32), names, reject)
+
+
+def test_unanimous_votes_are_labels():
+    data, held = clouds(spread=2.0), clouds(60, spread=2.0, seed=4)
+    by_labels = fit_linear_head(*data, validation=held, cs=(0.1,)).head
+    by_votes = fit_linear_head(data[0], as_votes(data[1]), validation=(held[0], as_votes(held[1])), cs=(0.1,)).head
+    assert by_votes.classes == by_labels.classes
+    ours, theirs = (head.logits(held[0]) - head.logits(held[0])[:, :1] for head in (by_votes, by_labels))
+    assert np.abs(ours - theirs).max() < 0.02
+
+
+def doubtful(count=1500, seed=0):
+    """One feature; the share of votes for b follows it: what a fit on shares must find again."""
+    x = np.random.default_rng(seed).normal(size=(count, 1)).astype(np.float16)
+    share = 1 / (1 + np.exp(-2 * x.astype(np.float64) - 0.5))
+    return x, Votes(np.concatenate([1 - share, share], axis=1).astype(np.float32), ("a", "b"))
+
+
+def test_shares_are_fitted_as_shares():
+    x, votes = doubtful()
+    head = fit_linear_head(x, votes, cs=(1000.0,), validation=doubtful(100, seed=1)).head
+    logits = head.logits(x)  # before the temperature
+    assert (logits[:, 1] - logits[:, 0]) == pytest.approx(2 * x[:, 0].astype(np.float64) + 0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("fit", [fit_linear_head, fit_ridge_head])
+def test_reject_classes_get_a_score_and_a_protocol(fit, tmp_path):
+    features, labels = clouds(600, spread=0.5, names=("happy", "angry", "sad", "NF"))
+    votes = as_votes(labels, ("happy", "angry", "sad", "NF"), ("NF",))
+    found = fit(features, votes)
+    assert (found.head.classes, found.head.reject) == (("angry", "happy", "sad"), ("NF",))
+    assert found.metrics["accuracy"] > 0.95
+    assert found.metrics["reject"] == {"rows": 30, "auc": pytest.approx(1.0, abs=0.02)}
+    assert found.metrics["rows"] == 90
+    assert "no reject class" in found.metrics["counted"]
+    assert len(found.metrics["confusion"]) == 3
+    save_head(tmp_path, found, FINGERPRINT, {})
+    assert load_head(tmp_path).reject == ("NF",)
+    assert json.loads((tmp_path / "head.json").read_text())["reject"] == ["NF"]
+
+
+def test_rows_whose_truth_is_a_reject_class_do_not_count_in_the_accuracy():
+    x = np.array([[0], [1], [2], [3]] * 10, np.float16)
+    labels = ["a", "b", "NF", "NF"] * 10
+    votes = as_votes(labels, ("a", "b", "NF"), ("NF",))
+    # of the held-out rows the ordinary ones are all called rightly; the others could only be called wrongly
+    found = fit_linear_head(x, votes, validation=(x, votes), cs=(100.0,))
+    assert found.metrics["rows"] == 20
+    assert found.metrics["accuracy"] == 1.0
+    assert {row["accuracy"] for row in found.sweep} == {1.0}
+
+
+def test_without_a_held_out_row_to_reject_there_is_no_area():
+    features, labels = clouds(90, names=("a", "b", "NF"))
+    votes = as_votes(labels, ("a", "b", "NF"), ("NF",))
+    held = features[:3:2][:1], Votes(votes.shares[:1], votes.classes, votes.reject)
+    assert fit_linear_head(features, votes, validation=held).metrics["reject"] == {"rows": 0, "auc": None}
 
 
 # calibration and figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from models.heads import (
     HeadMismatch,
     KerasHead,
     LinearHead,
+    MlpHead,
     check,
     load_head,
     most_likely,
@@ -196,7 +198,7 @@ def test_one_flipped_byte_is_damage(tmp_path):
         ({"format_version": 2}, "format 2, this program reads 1"),
         ({"classes": None}, "lacks classes"),
         ({"features_fingerprint": None}, "lacks features_fingerprint"),
-        ({"kind": "forest"}, "'forest', it must be linear or keras"),
+        ({"kind": "forest"}, "'forest', it must be linear, mlp or keras"),
         ({"classes": list(SEVEN[::-1])}, "alphabetical"),
         ({"classes": list(SEVEN[:6])}, r"coef must be \(6, 480\)"),
         ({"classes": ["a"] * 7}, "different names"),
@@ -239,6 +241,193 @@ def test_a_pickle_inside_is_not_run(tmp_path):
     (folder / "head.json").write_text(json.dumps(about))
     with pytest.raises(HeadError, match="allow_pickle"):
         load_head(folder)
+
+
+# dense layers
+
+
+def mlp_head(layers=(16, 8), width=480, classes=SEVEN, seed=0, reject=(), **more):
+    rng = np.random.default_rng(seed)
+    sizes = (width, *layers, len(classes) + len(reject))
+    return MlpHead(
+        classes,
+        tuple(rng.normal(size=shape).astype(np.float32) / 5 for shape in itertools.pairwise(sizes)),
+        tuple(rng.normal(size=size).astype(np.float32) for size in sizes[1:]),
+        mean=rng.normal(size=width),
+        scale=rng.uniform(0.5, 2, size=width),
+        reject=reject,
+        **more,
+    )
+
+
+def write_mlp(folder, head, *, arrays=None, **about):
+    """Writes what `save_head` writes of dense layers, spelled out: the format is a contract."""
+    folder.mkdir(exist_ok=True)
+    out = io.BytesIO()
+    stored = {"mean": head.mean, "scale": head.scale}
+    for i, (kernel, bias) in enumerate(zip(head.kernels, head.biases, strict=True)):
+        stored |= {f"kernel{i}": kernel, f"bias{i}": bias}
+    np.savez(out, **{name: value for name, value in (stored | (arrays or {})).items() if value is not None})
+    (folder / "head.npz").write_bytes(out.getvalue())
+    told = {
+        "format_version": 1,
+        "kind": "mlp",
+        "classes": list(head.classes),
+        "reject": list(head.reject),
+        "features_fingerprint": FINGERPRINT,
+        "temperature": head.temperature,
+        "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
+    }
+    (folder / "head.json").write_text(json.dumps(told | about))
+    return folder
+
+
+def test_dense_layers_worked_out_by_hand():
+    head = MlpHead(
+        ("no", "yes"),
+        (np.array([[1, -1], [0, 1]], np.float32), np.array([[0, 2], [0, 3]], np.float32)),
+        (np.array([0, 0.5], np.float32), np.array([0, -1], np.float32)),
+        mean=np.array([1.0, 2.0]),
+        scale=np.array([2.0, 4.0]),
+        temperature=2.0,
+    )
+    features = np.array([[3, 6], [1, -14]], dtype=np.float16)  # standardised: (1, 1) and (0, -4)
+    # hidden: relu(1, 0.5), relu(0, -3.5); outputs of yes: 2 + 1.5 - 1, and -1
+    yes = 1 / (1 + np.exp(-np.array([2.5, -1.0]) / 2))
+    assert head.probabilities(features).tolist() == np.round(np.stack([1 - yes, yes], axis=1), 6).tolist()
+    assert head.parameters == 4 + 2 + 4 + 2
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(0, 600),
+    st.lists(st.integers(0, 600), max_size=5),
+    st.sampled_from([((256,), 480, 7), ((33, 17), 40, 3), ((), 9, 2), ((256, 128), 100, 8)]),
+)
+def test_the_bytes_of_dense_layers_do_not_depend_on_the_rows_beside(count, cuts, shape):
+    layers, width, classes = shape
+    head = mlp_head(layers, width, tuple(f"c{i:02}" for i in range(classes)))
+    features = rows_of(count, width)
+    pieces = np.split(features, sorted(c for c in cuts if c <= count))
+    split = np.concatenate([head.logits(piece) for piece in pieces])
+    assert split.tobytes() == head.logits(features).tobytes()
+
+
+def test_dense_layers_in_a_folder_come_back_whole(tmp_path):
+    head = mlp_head(reject=("NF",), temperature=0.7)
+    loaded = load_head(write_mlp(tmp_path / "head", head))
+    assert (loaded.classes, loaded.reject, loaded.features_fingerprint) == (SEVEN, ("NF",), FINGERPRINT)
+    assert [kernel.shape for kernel in loaded.kernels] == [(480, 16), (16, 8), (8, 8)]
+    assert loaded.probabilities(rows_of(10)).tobytes() == head.probabilities(rows_of(10)).tobytes()
+    loaded.prepare(480)
+    with pytest.raises(HeadError, match="width 480, not 512"):
+        loaded.prepare(512)
+    with pytest.raises(HeadError, match=r"mlp head takes features of shape \(rows, 480\)"):
+        loaded.probabilities(rows_of(2, 479))
+    with pytest.raises(HeadError, match="row 1 are not finite"):
+        loaded.probabilities(np.vstack([rows_of(1), np.full((1, 480), np.nan, np.float16)]))
+
+
+def test_dense_layers_load_neither_keras_nor_sklearn(tmp_path):
+    folder = write_mlp(tmp_path / "head", mlp_head(width=8))
+    code = (
+        "import sys, numpy as np\nfrom models.heads import load_head\n"
+        f"load_head({str(folder)!r}).scores(np.zeros((3, 8), np.float16))\n"
+        "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy', 'cv2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_one_flipped_byte_of_dense_layers_is_damage(tmp_path):
+    path = write_mlp(tmp_path / "head", mlp_head()) / "head.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(HeadError, match=r"head\.npz is damaged: its SHA-256"):
+        load_head(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "about", "said"),
+    [
+        ({"kernel1": None}, {}, "damaged or no mlp head"),
+        ({"bias2": None}, {}, "damaged or no mlp head"),
+        ({"mean": None}, {}, "damaged or no mlp head"),
+        ({"kernel1": np.zeros((15, 8), np.float32)}, {}, r"kernel1 must be \(16, 8\)"),
+        ({"kernel0": np.zeros((480, 16), np.int32)}, {}, r"kernel0 must be .* finite floats, it is int32"),
+        ({"kernel2": np.full((8, 7), np.nan, np.float32)}, {}, "kernel2 must be"),
+        ({"bias0": np.zeros(3, np.float32)}, {}, r"bias0 must be \(16,\)"),
+        ({"kernel0": np.float32(1)}, {}, "damaged or no mlp head"),
+        ({"scale": np.zeros(480)}, {}, "not above 0"),
+        ({}, {"classes": list(SEVEN[:6])}, r"kernel2 must be \(8, 6\)"),
+        ({}, {"reject": ["NF"]}, r"kernel2 must be \(8, 8\)"),
+        ({}, {"reject": ["angry"]}, "names of their own"),
+        ({}, {"reject": [1]}, "names of their own"),
+        ({}, {"temperature": -1}, "temperature is -1.0"),
+        ({}, {"kind": "linear"}, "damaged or no linear head"),
+    ],
+)
+def test_dense_layers_that_contradict_themselves_are_refused(arrays, about, said, tmp_path):
+    folder = write_mlp(tmp_path / "head", mlp_head(), arrays=arrays, **about)
+    with pytest.raises(HeadError, match=said) as caught:
+        load_head(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_digest_of_dense_layers_tells_layers_apart():
+    one, two = mlp_head((4, 6), 8), mlp_head((6, 4), 8)
+    digests = {head.digest for head in (one, two, mlp_head((4, 6), 8, seed=1), mlp_head((4, 6), 8, temperature=2.0))}
+    assert len(digests) == 4
+    assert mlp_head((4, 6), 8, metrics={"accuracy": 1}).digest == one.digest
+
+
+# reject classes
+
+
+def rejecting_head(**more):
+    """Logits are the features themselves: a and b, then NF and unknown."""
+    return LinearHead(
+        ("a", "b"), np.eye(4, dtype=np.float32), np.zeros(4), mean=np.zeros(4), scale=np.ones(4),
+        reject=("NF", "unknown"), **more,
+    )  # fmt: skip
+
+
+def test_the_reject_score_and_what_is_left_worked_out_by_hand():
+    features = np.log(np.array([[1, 2, 3, 4], [5, 3, 1, 1]], np.float64)).astype(np.float16)
+    found = rejecting_head().scores(features)
+    assert found.probabilities == pytest.approx(np.array([[1 / 3, 2 / 3], [5 / 8, 3 / 8]]), abs=1e-3)
+    assert found.reject_score == pytest.approx(np.array([0.7, 0.2]), abs=1e-3)
+    assert found.reject_score.dtype == np.float64
+    assert np.array_equal(found.reject_score, np.round(found.reject_score, 6))
+    assert found.probabilities.tobytes() == rejecting_head().probabilities(features).tobytes()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.floats(-30, 30), min_size=4, max_size=4), min_size=1, max_size=5), st.floats(0.1, 10))
+def test_probabilities_sum_to_one_whatever_is_rejected(rows, temperature):
+    found = rejecting_head(temperature=temperature).scores(np.asarray(rows, np.float16))
+    assert np.abs(found.probabilities.sum(axis=1) - 1).max() < 2e-6
+    assert ((found.reject_score >= 0) & (found.reject_score <= 1)).all()
+
+
+def test_heads_without_reject_classes_have_no_score(tmp_path):
+    assert linear_head().scores(rows_of(2)).reject_score is None
+    assert linear_head().reject == ()
+
+
+def test_digests_of_heads_without_reject_classes_are_what_they_were():
+    head = LinearHead(
+        ("a", "b"), coef=np.array([[0.5, -1], [0.25, 2]], np.float32), intercept=np.array([0.0, 0.5]),
+        mean=np.array([1.0, 2.0]), scale=np.array([2.0, 4.0]), temperature=1.5, features_fingerprint=FINGERPRINT,
+    )  # fmt: skip
+    assert head.digest == "bdd0c2a51bfe3ab150fa05d6762894151bb8f79dff9f2cf45e22d50f764cf553"
+
+
+def test_the_digest_tells_which_classes_are_rejected():
+    arrays = (np.eye(4, dtype=np.float32), np.zeros(4), np.zeros(4), np.ones(4))
+    heads = [LinearHead(("a", "b", "c"), *arrays, reject=(name,)) for name in ("NF", "unknown")]
+    assert len({head.digest for head in (*heads, LinearHead(("a", "b", "c", "d"), *arrays))}) == 3
 
 
 # promise 9

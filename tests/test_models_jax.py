@@ -24,7 +24,7 @@ import numpy as np
 from models.device import Device, FeatureSettings, backend
 from test_models_jax import features
 assert backend() == "jax"
-made = features(sys.argv[1], sys.argv[2])
+made = features(sys.argv[1], sys.argv[2], mirrored=sys.argv[4] == "mirrored")
 assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another engine was loaded"
 np.save(sys.argv[3], made)
 """
@@ -37,15 +37,19 @@ def pictures() -> np.ndarray:
     return (coarse + draw.integers(0, 56, coarse.shape)).astype(np.uint8)
 
 
-def features(weights: str, precision: str) -> np.ndarray:
+def features(weights: str, precision: str, *, mirrored: bool = False) -> np.ndarray:
     """Returns what a device of this process's backend makes of the pictures, the last batch not full."""
-    device = Device(FeatureSettings("face_vgg", weights, "multi", 48, 48, batch_size=64, precision=precision))
+    chosen = FeatureSettings(
+        "face_vgg", weights, "multi", 48, 48, batch_size=64, precision=precision, mirrored=mirrored
+    )
+    device = Device(chosen)
     images = pictures()
     return np.concatenate([device.features(images[n : n + 64]) for n in range(0, COUNT, 64)])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX: pip install jax")
-def test_features_and_labels_agree_with_tensorflow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["plain", "mirrored"])
+def test_features_and_labels_agree_with_tensorflow(tmp_path: Path, kind: str) -> None:
     weights = str(write_npz(tmp_path / "w.npz"))
     environment = {
         **os.environ,
@@ -53,9 +57,9 @@ def test_features_and_labels_agree_with_tensorflow(tmp_path: Path) -> None:
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
-    command = [sys.executable, "-c", SCRIPT, weights, "float32", str(tmp_path / "jax.npy")]
+    command = [sys.executable, "-c", SCRIPT, weights, "float32", str(tmp_path / "jax.npy"), kind]
     other = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    ours = features(weights, "float32").astype(np.float64)
+    ours = features(weights, "float32", mirrored=kind == "mirrored").astype(np.float64)
     _, told = other.communicate(timeout=300)
     assert other.returncode == 0, told[-2000:]
     theirs = np.load(tmp_path / "jax.npy").astype(np.float64)

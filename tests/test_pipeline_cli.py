@@ -127,6 +127,50 @@ def test_train_head() -> None:
     assert parsed.options["names"] == ("sad", "happy")
     assert parsed.options["holdout"] is None
     assert command("train-head", *LABEL, "--holdout", "0.2").options["holdout"] == 0.2
+    assert (parsed.options["compare"], parsed.options["soft_labels"], parsed.options["reject"]) == (None, None, None)
+    assert parsed.settings.head.kind == "logistic"
+
+
+def test_the_kind_of_a_head_is_a_setting_that_a_recipe_may_state(tmp_path: Path) -> None:
+    assert command("train-head", *LABEL, "--kind", "ridge").settings.head.kind == "ridge"
+    recipe = tmp_path / "dense.yaml"
+    recipe.write_text("head:\n  kind: mlp\nmlp:\n  layers: [8, 4]\n")
+    settings = command("train-head", *LABEL, "--config", str(recipe)).settings
+    assert (settings.head.kind, settings.mlp.layers) == ("mlp", [8, 4])
+
+
+@pytest.mark.parametrize("name, optimiser, rate, epochs, batch", [
+    ("head_s1", "adam", 1e-4, 100, 128), ("head_s2", "rmsprop", 2e-5, 30, 20),
+])  # fmt: skip
+def test_the_recipes_of_heads_say_what_their_sources_say(
+    name: str, optimiser: str, rate: float, epochs: int, batch: int
+) -> None:
+    recipe = Path(__file__).parents[1] / "configs" / "recipes" / f"{name}.yaml"
+    settings = command("train-head", *LABEL, "--config", str(recipe)).settings
+    mlp = settings.mlp
+    assert settings.head.kind == "mlp"
+    assert (mlp.optimiser, mlp.learning_rate, mlp.epochs, mlp.batch_size) == (optimiser, rate, epochs, batch)
+    assert (mlp.layers[0], mlp.dropout, mlp.schedule, mlp.weight_decay, mlp.averaged) == (256, 0.5, "constant", 0, 0)
+
+
+def test_comparing_takes_files_or_none() -> None:
+    assert command("train-head", *LABEL, "--compare").options["compare"] == ()
+    assert command("train-head", *LABEL, "--compare", "a.yaml", "b.yaml").options["compare"] == ("a.yaml", "b.yaml")
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--reject", "NF"), "--reject names classes of --soft-labels"),
+        (("--compare", "--kind", "mlp"), "--compare fits every kind and keeps none; drop --kind"),
+        (("--compare", "--tensorboard"), "drop --tensorboard"),
+        (("--kind", "forest"), "allowed is one of logistic, ridge, mlp"),
+        (("--set", "mlp.epoch=3"), "nearest is mlp.epochs"),
+    ],
+)
+def test_what_a_head_cannot_be_trained_by(more: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        command("train-head", *LABEL, *more)
 
 
 def test_train_backbone() -> None:
@@ -152,7 +196,7 @@ def test_cache(folder: list[str]) -> None:
     ("arguments", "words"),
     [
         (["lable", *LABEL], "unknown command lable; nearest is label"),
-        (["frobnicate"], "known are label, train-head, train-backbone, cache"),
+        (["frobnicate"], "known are label, train-head, train-backbone, evaluate, cache"),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),
         (["--input", "", "--output", "b"], "--input: is empty"),
@@ -210,8 +254,9 @@ def test_help_tells_every_flag_and_setting(name: str | None, capsys: pytest.Capt
     shown = capsys.readouterr().out
     for flag in cli._own_flags(name or "label"):
         assert flag in shown
-    for info in known_settings():
-        assert info.name in shown
+    for info in known_settings():  # those of training only where that is trained
+        section = info.name.partition(".")[0]
+        assert (f"  {info.name}=" in shown) == (cli.TRAINING_SECTIONS.get(section, name) == name)
     assert max(map(len, shown.splitlines())) <= 110
 
 

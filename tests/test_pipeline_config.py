@@ -29,7 +29,7 @@ from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_FEATURES_FINGERPRINT = "3bcd601daf5b0ada16e1a5feb23e2e901e8c42aba88b4095fc02691ca898b200"
-DEFAULT_RUN_FINGERPRINT = "064a6dbb690f1f9d30898b44bb3650f4b9a4ab275ec9632a4ae5b393d229d52d"
+DEFAULT_RUN_FINGERPRINT = "f34b1884613b575ed94004a535093b1ea727837bad500ef9853aa4e0794ee7ea"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -290,13 +290,28 @@ CHANGED = {
     "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0", "faces.max_faces": "1",
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "head.path": "a/head", "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
+    "features.mirrored": "true", "head.path": "a/head", "head.kind": "ridge",
+    "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
+    "train.widths": "[8]", "train.convs": "1", "train.epochs": "1", "train.batch_size": "4", "train.optimiser": "adam",
+    "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
+    "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.averaged": "0",
+    "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
+    "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
+    "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.flip": "false", "train.shift": "0",
+    "train.rotation": "0", "train.scale": "0", "train.contrast": "0", "train.brightness": "0", "train.blur": "0",
+    "train.erase": "0", "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1",
+    "train.precision": "float32",
+    "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
+    "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
+    "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
+    "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
+    "mlp.imbalance": "inverse_sqrt", "mlp.mixup": "0.2", "mlp.seed": "1",
 }  # fmt: skip
 RUNTIME = {
-    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.rows_per_file",
-    "write.keep_parts", "faces.model",
+    *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind",
+    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "faces.model",
 }  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -72,6 +74,15 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
     assert (chosen.pooling, chosen.batch_size, chosen.precision, chosen.seed) == ("flatten", 16, "bfloat16", 3)
 
 
+def test_mirrored_features_are_a_space_of_their_own_and_plain_ones_are_what_they_were() -> None:
+    plain, both = identity(), identity("features.mirrored=true")
+    assert "mirrored" not in plain.space
+    assert both.space == {**plain.space, "mirrored": True}
+    assert both.features["space"] == both.space
+    assert feature_settings(settings_of("features.mirrored=true")).mirrored
+    assert identity("features.mirrored=false") == plain
+
+
 def test_the_detectors_share_of_the_settings() -> None:
     chosen = detector_settings(
         settings_of(
@@ -82,6 +93,12 @@ def test_the_detectors_share_of_the_settings() -> None:
     assert (chosen.name, chosen.model, chosen.working_size, chosen.min_face_fraction) == ("haar", None, 320, 0.2)
     assert (chosen.scale_factor, chosen.min_neighbors, chosen.max_faces) == (1.3, 4, 2)
     assert (chosen.score_threshold, chosen.nms_threshold) == (0.8, 0.4)
+
+
+def test_weights_of_another_network_are_refused_before_anything_else(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **{"block1_conv1/kernel": np.zeros((3, 3, 3, 8))})
+    with pytest.raises(UsageError, match=r"mine\.npz does not hold weights of face_vgg: .*3x3x3x8 there, not 3x3x1x8"):
+        identity_of(settings_of(f"features.weights={tmp_path}/mine.npz"), None)
 
 
 SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
@@ -97,6 +114,7 @@ SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
         ("features.input_size=48", set()),
         ("write.keep_parts=true", set()),
         ("faces.score_threshold=0.5", set()),  # of yunet, which is not chosen
+        ("write.rows_per_file=10", {RUN}),
         ("write.label_values=name", {RUN}),
         ("write.no_face_label=sad", {RUN}),
         ("write.drop_folder=true", {RUN}),
@@ -141,9 +159,11 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_weights_are_known_by_their_bytes_not_by_their_place(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(b"weights")
+    for name, filters in (("a", 8), ("c", 9)):
+        parts = {part: np.zeros(filters) for part in ("gamma", "beta", "mean", "variance")}
+        arrays = {"kernel": np.zeros((3, 3, 1, filters)), **parts}
+        np.savez(tmp_path / f"{name}.npz", **{f"block1_conv1/{part}": array for part, array in arrays.items()})
     shutil.copy(tmp_path / "a.npz", tmp_path / "b.npz")
-    (tmp_path / "c.npz").write_bytes(b"others!")
     a, b, c = (identity(f"features.weights={tmp_path / name}.npz") for name in "abc")
     assert a == b
     assert a.space != c.space
@@ -189,9 +209,11 @@ def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"abc")
+    path = tmp_path / "models" / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    with h5py.File(path, "w"):
+        pass
     space = identity_of(settings_of("features.backbone=vgg19"), None).space
-    assert space["weights"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert space["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_head_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.plan import Layout, Plan, head_of, make_plan
 from pipeline.resume import OutputFolder
 from transforms.formats.records import Limits
 from transforms.read_blocks import stream_key
+from transforms.stream_marks import StreamMark, write_mark
 from transforms.write_parts import write_block
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +190,14 @@ def test_a_damaged_part_is_removed_and_its_block_done_again(folder: OutputFolder
     assert not part.exists()
 
 
+def test_a_part_that_holds_other_images_than_planned_is_done_again(folder: OutputFolder, plan: Plan) -> None:
+    part = put_part(folder, keys(plan)[1], 1)
+    progress = folder.progress(plan)
+    assert progress.missing == [ref for ref, _ in plan.lines()]
+    assert (progress.reused, progress.redone) == (0, 1)
+    assert not part.exists()
+
+
 def test_a_part_of_an_input_that_changed_is_removed_and_counted(
     tmp_path: Path, folder: OutputFolder, plan: Plan
 ) -> None:
@@ -217,6 +226,37 @@ def test_a_stream_is_asked_again_and_its_finished_blocks_count(tmp_path: Path, f
     assert progress.missing == [ref for ref, _ in plan.lines()]
     assert (progress.reused, progress.redone, progress.images_done) == (2, 2, 3)
     assert sorted(os.listdir(folder.parts)) == [f"{stream_key(key, n)}.parquet" for n in (0, 5)]
+
+
+@pytest.mark.parametrize(
+    "mark, asked, kept",
+    [
+        (None, True, True),
+        (StreamMark(images=3, blocks=2), False, True),
+        (StreamMark(images=4, blocks=2), True, False),  # one of them lost an image
+        (StreamMark(images=3, blocks=3), True, True),
+    ],
+)
+def test_a_stream_is_not_asked_again_when_all_its_blocks_stand(
+    mark: StreamMark | None, asked: bool, kept: bool, tmp_path: Path, folder: OutputFolder
+) -> None:
+    plan = planned(folder, *(write_tar(tmp_path / name, {"a.png": IMAGE}) for name in ("a.tar", "b.tar.gz", "c.tar")))
+    refs, key = [ref for ref, _ in plan.lines()], keys(plan)[1]
+    put_part(folder, stream_key(key, 0), 2)
+    put_part(folder, stream_key(key, 1), 1)
+    if mark is not None:
+        write_mark(folder.parts, key, mark)
+    progress = folder.progress(plan)
+    assert progress.missing == (refs if asked else [refs[0], refs[2]])
+    assert (progress.reused, progress.redone, progress.images_done) == ((2, 0, 3) if kept else (0, 2, 0))
+
+
+def test_a_note_on_an_archive_that_changed_goes(tmp_path: Path, folder: OutputFolder) -> None:
+    plan = planned(folder, write_tar(tmp_path / "in.tar.gz", {"a.png": IMAGE}))
+    write_mark(folder.parts, keys(plan)[0], StreamMark(1, 1))
+    os.utime(tmp_path / "in.tar.gz", (1000, 1000))
+    folder.progress(planned(folder, tmp_path / "in.tar.gz"))
+    assert os.listdir(folder.parts) == []
 
 
 def test_the_note_says_whose_run_it_is_in_readable_text(folder: OutputFolder) -> None:

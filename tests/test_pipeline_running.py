@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -70,7 +71,7 @@ def test_worker_processes_find_the_packages(monkeypatch: pytest.MonkeyPatch) -> 
     options = options_of(PROCESSES)
     assert uses_processes(options)
     assert options.view_as(DirectOptions).direct_num_workers == 2
-    assert type(runner_of(options)) is FnApiRunner
+    assert isinstance(runner_of(options), FnApiRunner)
     assert set(os.environ["PYTHONPATH"].split(os.pathsep)) == {str(Path(__file__).parents[1]), "elsewhere"}
     runner_of(options)
     assert len(os.environ["PYTHONPATH"].split(os.pathsep)) == 2
@@ -82,6 +83,15 @@ def test_worker_processes_tell_of_themselves_through_a_folder(tmp_path: Path) ->
     (tmp_path / "heartbeats" / "worker-1.json").write_text(json.dumps({"images": 5}))
     folder = heartbeat_folder(PROCESSES, str(tmp_path))
     assert (folder, os.listdir(folder)) == (str(tmp_path / "heartbeats"), [])
+
+
+@pytest.mark.parametrize("verbose, manner", [(False, "quiet"), (True, "loud")])
+def test_worker_processes_run_our_own_command(tmp_path: Path, verbose: bool, manner: str) -> None:
+    folder = str(tmp_path / "with spaces; and 'quotes'")
+    runner = runner_of(options_of(PROCESSES), folder=folder, verbose=verbose)
+    runner._default_environment = "what Beam would set"
+    command = runner._default_environment.command_string
+    assert shlex.split(command) == ["exec", sys.executable, "-P", "-m", "pipeline.worker", folder, manner]
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -178,6 +188,12 @@ def test_a_ring_of_causes_does_not_hang() -> None:
         ("transforms.formats.parts.DamagedPart: part x [while running 'FinishRun']", StoppedError, "part x; "),
         ("transforms.stopping.Stopped: stopped on request [while running 'CropFaces']", Interrupted, "interrupted; "),
         ("models.backbones.BackboneError: no weights [while running 'ExtractFeatures']", UsageError, "no weights"),
+        (  # causes come first
+            "transforms.formats.submission.UnlabelledImages: no label\n\nThe above exception was the direct cause ...\n"
+            "transforms.finish_run.RunStopped: no label; tables are written [while running 'FinishRun']",
+            StoppedError,
+            "no label; tables are written; ",
+        ),
         ("ZeroDivisionError: a bug [while running 'CropFaces']", RuntimeError, "Traceback"),
     ],
 )
@@ -188,6 +204,81 @@ def test_what_a_worker_process_tells_is_understood(last: str, kind: type[Excepti
         run(Fail(RuntimeError, text))
     assert type(ended.value) is kind
     assert str(ended.value).startswith(words)
+
+
+# --- worker processes -------------------------------------------------------------------------------------------------
+
+
+class Die(beam.DoFn):
+    """A bundle whose worker process is gone: a thread of the engine dies of that, and the run of a lost connection."""
+
+    def __init__(self, thread: str, words: str) -> None:
+        self._thread, self._words = thread, words
+
+    def process(self, _: int) -> Iterator[int]:
+        def end() -> None:
+            raise RuntimeError(self._words)
+
+        thread = threading.Thread(target=end, name=self._thread)
+        thread.start()
+        thread.join()
+        raise RuntimeError("Channel closed prematurely.")
+        yield 0
+
+
+def run_with_workers(stage: beam.DoFn, folder: Path) -> None:
+    run_graph(
+        lambda root: root | beam.Create([3]) | beam.ParDo(stage),
+        [],
+        heartbeat=str(folder),
+        total=None,
+        done=0,
+        quiet=True,
+        verbose=False,
+        go_on="the same command goes on",
+    )
+
+
+@pytest.mark.parametrize(
+    "status, log, words",
+    [
+        (
+            -11,
+            "Fatal Python error: Segmentation fault\n\nThread",
+            "(SIGSEGV); its last words: Fatal Python error: Segm",
+        ),
+        (-9, "", "(SIGKILL); often for want of memory: give fewer workers; the same command goes on"),
+        (7, "INFO: hello\ndouble free", "(exit status 7); its last words: double free (all of them in "),
+    ],
+)
+def test_the_end_of_a_worker_process_is_told_in_one_line(
+    tmp_path: Path, capfd: Any, status: int, log: str, words: str
+) -> None:
+    (tmp_path / "worker-1.log").write_text(log)
+    with pytest.raises(StoppedError) as ended:
+        run_with_workers(Die("run_worker", f"Worker subprocess exited with return code {status}"), tmp_path)
+    assert words in str(ended.value)
+    assert str(ended.value).endswith("; the same command goes on")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_another_thread_that_dies_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.running.DEATH_S", 0.01)
+    told: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda given: told.append(str(given.exc_value)))
+    with pytest.raises(RuntimeError, match="Channel closed"):
+        run_with_workers(Die("mine", "a bug"), tmp_path)
+    assert told == ["a bug"]
+
+
+def test_a_worker_that_ended_because_of_a_stop_is_an_interruption(tmp_path: Path) -> None:
+    class StopAndDie(Die):
+        def process(self, element: int) -> Iterator[int]:
+            stopping.ask_to_stop()
+            yield from super().process(element)
+
+    with pytest.raises(Interrupted):
+        run_with_workers(StopAndDie("run_worker", "exited with return code 130"), tmp_path)
 
 
 # --- the bar ----------------------------------------------------------------------------------------------------------
@@ -283,6 +374,20 @@ def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int],
     assert exits == []
     assert "stopping after the step in hand" in capfd.readouterr().err
     assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and not t.finished.is_set()]
+
+
+def test_a_signal_is_told_to_the_other_processes_of_the_run(exits: list[int]) -> None:
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(1)
+        raise OSError("the folder is gone")
+
+    with interrupt.interruptible(lambda: "last words", tell):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Stopped):
+            stopping.check()
+    assert told == [1]
 
 
 def test_the_second_signal_leaves_at_once_with_last_words(exits: list[int], capfd: Any) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
+from models.training.recipe import Recipe
 from pipeline import train_backbone
 from pipeline.cli import Command
 from pipeline.config import load_settings
 from pipeline.errors import StoppedError, UsageError
-from pipeline.train_backbone import LabelledImages, read_labelled, without
+from pipeline.train_backbone import LabelledImages, read_labelled
 from transforms.formats.records import Limits
 
 
@@ -32,11 +33,16 @@ def folder_of(path: Path, count: int, *, first: int = 0, classes: tuple[str, ...
 
 def options(tmp_path: Path, **other: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"input": [str(tmp_path / "in")], "output": str(tmp_path / "out")}
-    return {**given, "validation": None, "exclude": None, "epochs": None, "seed": None, **other}
+    return {**given, "validation": None, "exclude": None, "quiet": False, **other}
+
+
+def read(tmp_path: Path, **other: Any) -> Any:
+    return train_backbone.read_data(options(tmp_path, **other), load_settings((), ()))
 
 
 def data(tmp_path: Path, **other: Any) -> Any:
-    return train_backbone._data(options(tmp_path, **other), Limits())
+    found = read(tmp_path, **other)
+    return found.train, found.validation, list(found.classes)
 
 
 def test_labelled_images_of_any_input(tmp_path: Path) -> None:
@@ -59,8 +65,9 @@ def test_without_a_label_there_is_nothing_to_train_on(tmp_path: Path) -> None:
 
 
 def test_copies_are_left_out_by_content() -> None:
-    images = LabelledImages(np.arange(3).reshape(3, 1, 1, 1), ["a", "b", "c"], [b"x", b"y", b"z"])
-    kept = without(images, {b"y", b"other"})
+    images = LabelledImages(np.arange(3).reshape(3, 1, 1, 1), ["1", "2", "3"], ["a", "b", "c"], [b"x", b"y", b"z"])
+    kept = images.without({b"y", b"other"})
+    assert kept.ids == ["1", "3"]
     assert (kept.images.ravel().tolist(), kept.labels, kept.digests) == ([0, 2], ["a", "c"], [b"x", b"z"])
 
 
@@ -71,7 +78,7 @@ def test_copies_of_validation_and_excluded_images_are_not_trained_on(tmp_path: P
     train, validation, classes = data(
         tmp_path, validation=[str(tmp_path / "validation")], exclude=[str(tmp_path / "test")]
     )
-    assert (len(train), len(validation), classes) == (10, 6, ["happy", "sad"])
+    assert (len(train.ids), len(validation.ids), classes) == (10, 6, ["happy", "sad"])
     seen = {image.tobytes() for image in train.images}
     assert not seen & {image.tobytes() for image in validation.images}
     assert sorted(seen) == sorted(
@@ -79,15 +86,15 @@ def test_copies_of_validation_and_excluded_images_are_not_trained_on(tmp_path: P
         for row, number in enumerate([*range(0, 20, 2), *range(1, 20, 2)])
         if number in {*range(6, 10), *range(14, 20)}
     )
-    assert train.labels.tolist() == [0] * 5 + [1] * 5
+    assert train.labels == ["happy"] * 5 + ["sad"] * 5
 
 
 def test_a_split_goes_by_content_so_that_copies_stay_together(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder_of(tmp_path / "in" / name, 40)
     train, validation, _ = data(tmp_path)
-    assert len(train) + len(validation) == 80
-    assert 0 < len(validation) < 30
+    assert len(train.ids) + len(validation.ids) == 80
+    assert 0 < len(validation.ids) < 30
     seen = [image.tobytes() for image in train.images]
     held = [image.tobytes() for image in validation.images]
     assert not set(seen) & set(held)
@@ -130,6 +137,73 @@ def test_when_copies_are_all_there_is_nothing_is_left(tmp_path: Path) -> None:
         data(tmp_path, validation=[str(tmp_path / "in")])
 
 
+def test_pictures_of_one_value_are_left_out_and_counted(tmp_path: Path, capsys: Any) -> None:
+    folder_of(tmp_path / "in", 40)
+    write_folder(tmp_path / "in", {"sad/blank.png": png(plain(48, 48, (7, 7, 7)))})
+    found = read(tmp_path)
+    assert len(found.train.ids) + len(found.validation.ids) == 40
+    assert found.left_out["pictures of one value"] == 1
+    assert "1 pictures of one value" in capsys.readouterr().err
+
+
+def votes_file(tmp_path: Path) -> Path:
+    path = tmp_path / "votes.csv"
+    path.write_text("member,joy,NF\nhappy/000.png,3,1\nsad/001.png,1,9\nelse.png,1,0\n")
+    return path
+
+
+def test_soft_labels_are_a_task_of_their_own_and_no_face_silences_the_hard_label(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 4)
+    folder_of(tmp_path / "validation", 2, first=50)
+    found = read(tmp_path, validation=[str(tmp_path / "validation")], soft_labels=(f"votes={votes_file(tmp_path)}",))
+    settings = load_settings((), ("train.reject=[NF]", "train.soft_weight=0.5")).train
+    tasks = train_backbone.tasks_of(found, settings)
+    assert [(t.name, t.classes, t.weight, t.soft) for t in tasks] == [
+        ("labels", ("happy", "sad"), 1.0, False),
+        ("votes", ("joy", "NF"), 0.5, True),
+    ]
+    examples = train_backbone.examples_of(found.train, found, settings.reject)
+    order = [found.train.ids.index(name) for name in ("happy/000.png", "sad/001.png", "happy/002.png")]
+    assert examples.targets["votes"][order].tolist() == [[0.75, 0.25], [pytest.approx(0.1), pytest.approx(0.9)], [0, 0]]
+    assert examples.weights["votes"][order].tolist() == [1, 1, 0]
+    assert examples.weights["labels"][order].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("votes.csv", "give NAME=PATH"),
+        ("labels={votes}", "with a name of its own"),
+        ("a={nowhere}", "neither a CSV file nor the folder of a finished run"),
+    ],
+)
+def test_soft_labels_that_cannot_be_are_one_line(tmp_path: Path, source: str, words: str) -> None:
+    text = source.format(votes=votes_file(tmp_path), nowhere=tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=f"--soft-labels .*{words}"):
+        train_backbone.read_soft_labels((text,))
+
+
+def test_soft_labels_that_know_no_image_or_no_such_class(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 40, first=10)
+    found = read(tmp_path, soft_labels=(f"votes={votes_file(tmp_path)}",))
+    examples = train_backbone.examples_of(found.train, found, ())
+    with pytest.raises(UsageError, match="votes knows none of the images"):
+        train_backbone._check_soft_labels(examples, found, ())
+    with pytest.raises(UsageError, match=r"train.reject NX: no --soft-labels have that class; known: none"):
+        train_backbone._check_soft_labels(examples, read(tmp_path), ("NX",))
+
+
+def test_settings_make_the_recipe() -> None:
+    settings = load_settings((), ("train.rates=[block1=0, block2=0.5]", "train.frozen=[block1]", "train.epochs=3"))
+    recipe = train_backbone.recipe_of(settings.train)
+    assert (recipe.rates, recipe.frozen, recipe.epochs) == ({"block1": 0.0, "block2": 0.5}, ("block1",), 3)
+    assert train_backbone.recipe_of(load_settings((), ()).train) == Recipe()
+
+
+def command(tmp_path: Path, *settings: str, **other: Any) -> Command:
+    return Command("train-backbone", options(tmp_path, **other), load_settings((), settings), [])
+
+
 def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -138,20 +212,38 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
     folder_of(tmp_path / "in", 30)
     seen: dict[str, Any] = {}
 
-    def fit(network: Any, train: Any, validation: Any, recipe: Any, folder: Path, **_: Any) -> list[dict[str, float]]:
-        seen.update(recipe=recipe, folder=folder, outputs=network.output_shape[-1])
-        folder.mkdir(parents=True)
-        return [{"epoch": 1.0, "val_accuracy": 0.625}]
+    def fit(network: Any, train: Any, validation: Any, tasks: Any, recipe: Any, folder: Path, **_: Any) -> Any:
+        seen.update(recipe=recipe, folder=folder, outputs=network.output["labels"].shape)
+        row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.625}
+        return [{"epoch": 1.0, **row}]
 
     monkeypatch.setattr("models.training.engine.fit", fit)
-    command = Command("train-backbone", options(tmp_path, epochs=3, seed=7), load_settings((), ()), [])
-    assert train_backbone.run(command) == 0
+    small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]")
+    assert train_backbone.run(command(tmp_path, *small)) == 0
     weights = tmp_path / "out" / "face_vgg.npz"
     assert f"--set features.weights={weights}" in capsys.readouterr().out
-    assert (seen["recipe"].epochs, seen["recipe"].seed, seen["outputs"]) == (3, 7, 2)
+    assert (seen["recipe"].epochs, seen["recipe"].seed, seen["outputs"]) == (3, 7, (None, 2))
     assert seen["folder"] == tmp_path / "out"
     card = json.loads((tmp_path / "out" / "face_vgg.json").read_text())
     assert card["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (card["classes"], card["validation_accuracy"], card["recipe"]["epochs"]) == (["happy", "sad"], 0.625, 3)
     assert sum(card["images"].values()) == 30
-    assert build_features("face_vgg", str(weights), pooling="avg", size=(48, 48)).output_shape == (None, 256)
+    for pooling, width in (("avg", 16), ("multi", 28)):
+        features = build_features("face_vgg", str(weights), pooling=pooling, size=(48, 48))
+        assert features.output_shape == (None, width)
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path / "in", 30)
+    monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
+    small = ("train.widths=[4]",)
+    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train_backbone.run(command(tmp_path, *small)) == 0
+    with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 80 there, 3 here\)"):
+        train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+
+
+def test_fewer_images_than_a_batch_are_one_line(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 30)
+    with pytest.raises(UsageError, match=r"fewer than one batch of 128; .*train\.batch_size"):
+        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.precision=float32"))

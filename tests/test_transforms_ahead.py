@@ -35,6 +35,23 @@ def test_never_more_values_in_hand_than_the_depth():
     assert not in_hand
 
 
+def test_what_is_ready_leaves_in_order_and_nothing_is_waited_for():
+    gates = [threading.Event() for _ in range(3)]
+    ahead = Ahead(lambda n: [gates[n].wait], lambda n, _: n, threads=3, depth=3)
+    assert [left for n in range(3) for left in ahead.put(n)] == []
+    gates[1].set()
+    assert list(ahead.ready()) == []
+    gates[0].set()
+    end = time.monotonic() + 5
+    out = []
+    while len(out) < 2 and time.monotonic() < end:
+        out += ahead.ready()
+    assert out == [0, 1]
+    gates[2].set()
+    assert list(ahead.drain()) == [2]
+    ahead.close()
+
+
 def test_an_error_of_a_task_comes_out_where_its_value_would():
     def work(n):
         if n == 1:

@@ -17,7 +17,17 @@ from models.detectors.cropping import crop_resized, resized
 from transforms import crop_faces as module
 from transforms import stopping
 from transforms.block import Block, Reason, Status
-from transforms.crop_faces import CropFaces, Looked, crop_faces, grey_of, look_at, rows_to_look_at
+from transforms.crop_faces import (
+    CropFaces,
+    Looked,
+    crop_faces,
+    grey_of,
+    in_columns,
+    look_at,
+    look_at_whole,
+    rows_to_look_at,
+    with_seen,
+)
 from transforms.formats.records import Limits
 from transforms.job import Job
 
@@ -196,6 +206,31 @@ def test_a_block_without_faces_has_no_crops() -> None:
     assert len(crop_faces(raw([None]), []).fresh) == 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_many_whole_images_give_what_each_would_alone(tmp_path: Path, channels: int) -> None:
+    contents = [png(gradient(40, 50)), *(data for data, _ in nasty_files().values()), jpeg(quarters(48, 48)), b""]
+    block, given = raw(contents), sized(tmp_path, 20, 30, channels=channels)
+    rows = rows_to_look_at(block)
+    detector = make_detector(given.detector)
+    alone = with_seen(block, [in_columns([(row, look_at(contents[row], given, detector)) for row in rows])])
+    halves = [look_at_whole(block, some, given) for some in (rows[:7], rows[7:])]
+    assert signature(with_seen(block, halves)) == signature(alone)
+    assert {Status.LABELLED, Status.REJECTED} <= set(alone.status)
+    assert with_seen(block, halves).fresh.crops.shape[1:] == (20, 30, channels)
+
+
+def test_a_task_takes_more_images_where_they_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = CropFaces(job(tmp_path))
+    stage.setup()
+    block = raw([b"%04d" % n for n in range(100)])
+    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    assert [len(task.args[1]) for task in stage._tasks(block)] == [32, 32, 32, 4]
+    monkeypatch.setattr(module, "BYTES_A_TASK", 200)
+    assert [len(task.args[1]) for task in stage._tasks(block)] == [50, 50]
+    assert stage._tasks(raw([None])) == []
+    stage.teardown()
+
+
 # --- the stage --------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +254,7 @@ def test_what_comes_out_depends_neither_on_threads_nor_on_tasks(
     blocks = blocks_of_all_kinds()
     expected = [signature(block) for block in through(CropFaces(job(tmp_path, threads=2)), blocks)]
     monkeypatch.setattr(module, "IMAGES_A_TASK", task)
+    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
     found = [signature(block) for block in through(CropFaces(job(tmp_path, threads=threads)), blocks)]
     assert found == expected
     assert [block[0] for block in found] == ["b0", "b1", "b2", "b3"]
@@ -234,6 +270,7 @@ def test_detection_depends_neither_on_threads_nor_on_tasks(
     expected = [signature(block) for block in through(CropFaces(given), blocks)]
     assert any(Status.LABELLED in block[1] for block in expected)
     monkeypatch.setattr(module, "IMAGES_A_TASK", task)
+    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
     assert [signature(block) for block in through(CropFaces(replace(given, threads=threads)), blocks)] == expected
 
 

@@ -4,13 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from blocks import job, through
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transforms import extract_features as module
 from transforms.block import Block, Faces, Reason, Status, no_faces
 from transforms.extract_features import (
     BLOCKS_WAITING,
+    SEGMENT_BLOCKS,
+    SEGMENT_BYTES,
+    SEGMENT_S,
+    SMALL_BLOCK,
     BatchAcrossBlocks,
+    ExtractFeatures,
+    Groups,
     contents_to_keep,
     copy_to_same,
     in_order,
@@ -165,3 +173,91 @@ def test_a_block_without_any_face_keeps_its_no_face_results():
     assert kept is not None
     assert len(kept) == 2
     assert kept.features.shape[0] == 0
+
+
+# --- groups of blocks that share a segment ----------------------------------------------------------------------------
+
+
+class FreeDevice:
+    """Gives each crop's first value as its feature."""
+
+    def features(self, crops):
+        return crops.reshape(len(crops), -1)[:, :1].astype(np.float16)
+
+    def device_names(self):
+        return ["free"]
+
+
+def large(number, *, features=0, images=SMALL_BLOCK):
+    """A block that is no small one, of images that no other has."""
+    block = block_of([1] * images, key=f"b{number}")
+    digests = np.repeat(np.arange(1, images + 1, dtype=np.uint8)[:, None], 32, axis=1)
+    digests[:, 1] = number
+    faces = Faces(
+        image=np.zeros(1, np.int32),
+        box=np.zeros((1, 4), np.int32),
+        score=np.ones(1, np.float32),
+        features=np.zeros((1, features), np.float16),
+    )
+    return replace(block, digests=digests, faces=faces if features else no_faces())
+
+
+def keys(blocks):
+    return [block.key for block in blocks]
+
+
+def test_blocks_that_come_quickly_share_a_segment():
+    groups = Groups(clock=lambda: 7.0)
+    found = [keys(groups.put(large(n))) for n in range(SEGMENT_BLOCKS + 1)]
+    assert found == [[]] * (SEGMENT_BLOCKS - 1) + [[f"b{n}" for n in range(SEGMENT_BLOCKS)]] + [[]]
+    assert keys(groups.drain()) == [f"b{SEGMENT_BLOCKS}"]
+    assert groups.drain() == []
+
+
+def test_a_group_is_closed_when_its_first_block_has_waited():
+    now = iter([0.0, SEGMENT_S - 0.1, SEGMENT_S, 100.0, 100.0 + SEGMENT_S])
+    groups = Groups(clock=lambda: next(now))
+    assert [keys(groups.put(large(n))) for n in range(5)] == [[], [], ["b0", "b1", "b2"], [], ["b3", "b4"]]
+
+
+def test_a_small_block_waits_for_none():
+    groups = Groups(clock=lambda: 0.0)
+    assert keys(groups.put(block_of([1], key="small"))) == ["small"]
+    assert groups.put(large(1)) == []
+    assert keys(groups.put(large(2, images=SMALL_BLOCK - 1))) == ["b1", "b2"]
+
+
+def test_many_features_close_a_group():
+    groups = Groups(clock=lambda: 0.0)
+    assert keys(groups.put(large(1, features=SEGMENT_BYTES // 2))) == ["b1"]
+
+
+def test_blocks_of_a_group_are_in_one_segment_and_leave_only_when_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
+    monkeypatch.setattr(module.Groups.__init__, "__defaults__", (lambda: 0.0,))
+    stage = ExtractFeatures(job(tmp_path, features=replace(job(tmp_path).features, batch_size=SMALL_BLOCK)))
+    left, count = [], 2 * SEGMENT_BLOCKS + 1
+    stage.setup()
+    for number in range(count):
+        for block in stage.process(large(number)):
+            stage._cache.refresh()
+            assert stage._cache.lookup(block.digests)[0].all()  # a part, which follows, is never without its segment
+            left.append(block)
+    left += [made.value for made in stage.finish_bundle()]
+    stage.teardown()
+    assert keys(left) == [f"b{n}" for n in range(count)]
+    stage._cache.refresh()
+    assert len(stage._cache) == count * SMALL_BLOCK
+    assert len(stage._cache._index.segments) == 3
+
+
+def test_a_block_whose_segment_cannot_be_written_does_not_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
+    stage = ExtractFeatures(job(tmp_path))
+
+    def fail(self, contents):
+        raise ValueError("no segment")
+
+    monkeypatch.setattr(module.FeatureCache, "add", fail)
+    with pytest.raises(ValueError, match="no segment"):
+        through(stage, [block_of([1])])

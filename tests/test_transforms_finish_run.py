@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
 from transforms.formats.submission import SubmissionRules
 from transforms.merge_parts import AccountError
-from transforms.tally import TALLY
+from transforms.stream_marks import StreamMark, write_mark
+from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block
 
 CLASSES = ("happy", "sad")
@@ -47,6 +49,15 @@ def request(folder: Path, blocks: Sequence[Block], **other: Any) -> MergeRequest
         record={"inputs": ["in"], "settings": {"a": 1}},
     )
     return replace(plain, **other)
+
+
+def streams(folder: Path, *images: int, **other: Any) -> tuple[str, ...]:
+    """Notes archives that were streamed to their end; returns their keys."""
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    keys = tuple(f"s{number}" for number in range(len(images)))
+    for key, count in zip(keys, images, strict=True):
+        write_mark(str(folder / "parts"), key, StreamMark(count, 1, **other))
+    return keys
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -123,8 +134,33 @@ def test_images_that_are_missing_or_too_many_stop_the_run(tmp_path: Path, expect
     assert not (tmp_path / "predictions").exists() or not os.listdir(tmp_path / "predictions")
 
 
-def test_a_stream_does_not_tell_how_many_to_expect(tmp_path: Path) -> None:
-    assert finish_run(request(tmp_path, two_blocks(), expected_images=None))["images"] == 4
+@pytest.mark.parametrize("seen, planned", [((4,), 0), ((1, 1), 2)])
+def test_images_of_streamed_archives_are_expected_too(tmp_path: Path, seen: tuple[int, ...], planned: int) -> None:
+    asked = request(tmp_path, two_blocks(), expected_images=planned, streams=streams(tmp_path, *seen))
+    assert finish_run(asked)["images"] == 4
+
+
+@pytest.mark.parametrize("seen", [3, 5])
+def test_a_streamed_image_that_is_missing_stops_the_run(tmp_path: Path, seen: int) -> None:
+    with pytest.raises(AccountError, match=f"{seen} images were planned, but the parts hold 4"):
+        finish_run(request(tmp_path, two_blocks(), expected_images=0, streams=streams(tmp_path, seen)))
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_an_archive_that_was_not_streamed_to_its_end_stops_the_run(tmp_path: Path) -> None:
+    given = (*streams(tmp_path, 4), "cut")
+    with pytest.raises(AccountError, match="1 of 2 streamed archives were not read to their end"):
+        finish_run(request(tmp_path, two_blocks(), expected_images=0, streams=given))
+    assert sorted(os.listdir(tmp_path)) == ["parts"]
+
+
+def test_what_was_passed_over_while_planning_and_while_streaming_is_added_up(tmp_path: Path) -> None:
+    given = streams(tmp_path, 4, skipped=3, skipped_names=("a.tar.gz/x.txt", "a.tar.gz/y.txt", "a.tar.gz/z.txt"))
+    skipped = {"count": 1000, "names": ["1.txt", "2.txt", "3.txt"]}
+    asked = request(tmp_path, two_blocks(), expected_images=0, streams=given)
+    finish_run(replace(asked, record={"skipped_files": skipped}))
+    names = ["1.txt", "2.txt", "3.txt", "a.tar.gz/x.txt", "a.tar.gz/y.txt"]
+    assert record(tmp_path)["skipped_files"] == {"count": 1003, "names": names}
 
 
 def test_a_part_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -135,24 +171,55 @@ def test_a_part_of_another_run_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["parts"]
 
 
-def test_a_damaged_part_is_named(tmp_path: Path) -> None:
-    asked = request(tmp_path, two_blocks())
-    (tmp_path / "parts" / "k1.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DamagedPart, match=r"k1\.parquet"):
-        finish_run(asked)
-    assert not (tmp_path / "run.json").exists()
+def cut_short(part: Path) -> None:
+    part.write_bytes(b"PAR1")
 
 
-def test_a_part_that_is_damaged_within_is_removed_so_that_its_block_is_done_again(tmp_path: Path) -> None:
-    asked = request(tmp_path, two_blocks())
-    part = tmp_path / "parts" / "k1.parquet"
+def hurt_within(part: Path) -> None:
+    """Changes a byte of the rows: the footer still reads well."""
     data = bytearray(part.read_bytes())
-    data[data.index(b"b/0.png")] ^= 0xFF
+    data[data.index(b"/0.png")] ^= 0xFF
     part.write_bytes(data)
-    with pytest.raises(DamagedPart, match=r"k1\.parquet"):
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+@pytest.mark.parametrize("hurt", [cut_short, hurt_within])
+def test_a_damaged_part_is_removed_so_that_its_block_is_done_again(
+    tmp_path: Path, hurt: Callable[[Path], None], limit: float | None
+) -> None:
+    asked = request(tmp_path, two_blocks(), max_rejected=limit)
+    hurt(tmp_path / "parts" / "k1.parquet")
+    told = r"^part .*k1\.parquet is damaged \(.*\), so it was removed, to be computed again$"
+    with pytest.raises(DamagedPart, match=told):
         finish_run(asked)
     assert os.listdir(tmp_path / "parts") == ["k0.parquet"]
     assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_all_damaged_parts_are_removed_at_one_go(tmp_path: Path, limit: float | None) -> None:
+    blocks = [finished([1], key=f"k{number}", prefix=f"{number}/") for number in range(6)]
+    asked = request(tmp_path, blocks, max_rejected=limit)
+    for number, hurt in ((1, hurt_within), (3, cut_short), (4, hurt_within)):
+        hurt(tmp_path / "parts" / f"k{number}.parquet")
+    with pytest.raises(DamagedPart, match=r"so it was removed, as were 2 others, to be computed again"):
+        finish_run(asked)
+    assert sorted(os.listdir(tmp_path / "parts")) == ["k0.parquet", "k2.parquet", "k5.parquet"]
+
+
+@pytest.mark.parametrize("name", ["part_info", "merge_parts", "publish"])
+def test_storage_that_fails_once_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    asked = request(tmp_path, two_blocks())
+    real, faults = getattr(module, name), [errno.EIO]
+
+    def shaky(*given: Any, **named: Any) -> Any:
+        if faults:
+            raise StorageError(faults.pop(), "cannot: Input/output error")
+        return real(*given, **named)
+
+    monkeypatch.setattr(module, name, shaky)
+    assert finish_run(asked)["images"] == 4
+    assert (tmp_path / "run.json").exists()
 
 
 def test_what_is_no_part_is_passed_over(tmp_path: Path) -> None:
@@ -215,6 +282,28 @@ def test_totals_of_worker_processes_enter_the_record(tmp_path: Path) -> None:
     finish_run(request(tmp_path, two_blocks(), heartbeat=str(tmp_path / "beats")))
     assert record(tmp_path)["cache"]["damaged"] == 2
     assert record(tmp_path)["device"] == ["GPU 1", "GPU 2"]
+
+
+def timed(**other: Any) -> Totals:
+    given = {"images": 110, "images_in_first_block": 10, "blocks": 4, "first_block_at": 100.0, "last_block_at": 120.0}
+    return Totals(**{**given, **other})
+
+
+@pytest.mark.parametrize(
+    "totals, rate",
+    [
+        (timed(), 5.0),
+        (timed(blocks=3), None),
+        (timed(last_block_at=100.0), None),
+        (timed(began_at=90.0, engine_s=8.0), 5.0),  # nothing is taken off
+        (Totals(), None),
+    ],
+)
+def test_the_rate_from_the_first_block_to_the_last(tmp_path: Path, totals: Totals, rate: float | None) -> None:
+    (tmp_path / "beats").mkdir()
+    (tmp_path / "beats" / "worker-1.json").write_text(json.dumps(asdict(totals)))
+    finish_run(request(tmp_path, two_blocks(), heartbeat=str(tmp_path / "beats")))
+    assert record(tmp_path)["seconds"]["images_per_s_first_to_last_block"] == rate
 
 
 def test_the_stage_finishes_once_for_all_parts(tmp_path: Path) -> None:

@@ -56,13 +56,15 @@ def rejected(image_id: str, position: int, reason: str = "empty") -> Row:
     return image(image_id, position, status="rejected", stage="decode", reason=reason, digest=None, bytes=0)
 
 
-def write_parts(folder: Path, blocks: Sequence[Sequence[Row]], classes: int = 2) -> list[str]:
+def write_parts(
+    folder: Path, blocks: Sequence[Sequence[Row]], classes: int = 2, *, rejecting: bool = False
+) -> list[str]:
     """Writes a part a block and returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, block in enumerate(blocks):
         rows = sorted(block, key=lambda row: (row["image_id"].encode(), row["position"]))
-        table = pa.Table.from_pylist(rows, schema=part_schema(classes))
+        table = pa.Table.from_pylist(rows, schema=part_schema(classes, rejecting=rejecting))
         ids = [row["image_id"] for row in rows] or [""]
         faces = sum(len(row["faces"]) for row in rows)
         metadata = PartMetadata("k", "f", ids[0], ids[-1], len(rows), faces, sum(row["cached"] for row in rows))
@@ -478,6 +480,33 @@ def test_parts_of_a_head_with_other_classes_are_refused(tmp_path: Path) -> None:
     paths = write_parts(tmp_path / "parts", [[image("a", 0)]], classes=3)
     with pytest.raises(DamagedPart, match="is of a head with 3 classes, not 2"):
         merge_parts(paths, str(tmp_path), classes=CLASSES)
+
+
+@pytest.mark.parametrize("max_open", [4, 32])
+def test_the_reject_score_goes_through_every_round(tmp_path: Path, max_open: int) -> None:
+    rows = [image(f"{number % 7}", number, faces=2) for number in range(30)]  # twins among them
+    for row in rows:
+        for number, face in enumerate(row["faces"]):
+            face["reject_score"] = (row["position"] * 2 + number) / 100
+    paths = write_parts(tmp_path / "parts", cut(rows, 1), rejecting=True)
+    merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=True, max_open=max_open)
+    found = {(row["image_id"], row["face"]): row["reject_score"] for row in written(tmp_path, "predictions")}
+    assert found == {(f"{n}", face): (n * 2 + face) / 100 for n in range(7) for face in (0, 1)}
+    schema = pq.read_schema(next((tmp_path / "predictions").iterdir()))
+    assert schema.names.index("reject_score") == schema.names.index("confidence") + 1
+    assert schema.field("reject_score").type == pa.float64()
+
+
+def test_without_such_a_head_there_is_no_such_column(tmp_path: Path) -> None:
+    merge(tmp_path, [[image("a", 0, faces=1)]])
+    assert "reject_score" not in pq.read_schema(next((tmp_path / "predictions").iterdir())).names
+
+
+@pytest.mark.parametrize("of_parts", [False, True])
+def test_parts_of_a_head_that_rejects_otherwise_are_refused(tmp_path: Path, of_parts: bool) -> None:
+    paths = write_parts(tmp_path / "parts", [[image("a", 0)]], rejecting=of_parts)
+    with pytest.raises(DamagedPart, match="2 classes and a reject score"):
+        merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=not of_parts)
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

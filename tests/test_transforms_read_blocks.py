@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from blocks import job, references, through
 from pictures import gradient, plain, png, write_folder, write_tar, write_zip
 
 from pipeline.plan import Layout, make_plan
-from transforms import stopping
+from transforms import stopping, storage
 from transforms.block import Block
 from transforms.formats.records import Entry, Limits, Reason, Status
 from transforms.read_blocks import (
@@ -27,6 +30,7 @@ from transforms.read_blocks import (
     stream_key,
 )
 from transforms.storage import InputFault
+from transforms.stream_marks import StreamMark, read_mark
 from transforms.tally import TALLY
 
 A, B = png(gradient(8, 8)), png(plain(9, 9))
@@ -189,6 +193,77 @@ def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
     assert blocks[-1].ids[-1] == "a.tar.gz"
 
 
+def drained(block: PlannedBlock, finished: set[str], *, most: int | None = None) -> StreamMark | None:
+    """Returns what a stream tells behind its last block; None if it is left before."""
+    blocks = stream_blocks(block, Limits(), block_images=4, block_bytes=2**20, finished=finished)
+    try:
+        for _ in range(99 if most is None else most):
+            next(blocks)
+    except StopIteration as end:
+        return end.value
+    return None
+
+
+@pytest.mark.parametrize("finished", [(), (1,), (0, 1, 2)])
+def test_a_stream_tells_what_was_seen_of_it_finished_or_not(tmp_path: Path, finished: tuple[int, ...]) -> None:
+    block = stream(tmp_path, 10)
+    assert drained(block, {stream_key(block.key, n) for n in finished}) == StreamMark(images=10, blocks=3)
+    assert drained(block, set(), most=2) is None
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_stream_tells_what_it_passed_over(tmp_path: Path, turn: int) -> None:
+    others = dict.fromkeys([f"x/{n}.txt" for n in range(7)], b"no image")
+    (block,) = planned(tmp_path, write_tar(tmp_path / "a.tar.gz", {"a.png": A, **others, "b.png": B}))
+    for _ in range(turn):  # a second stream starts from nothing
+        told = drained(block, set())
+    assert told == StreamMark(2, 1, 7, tuple(f"a.tar.gz/x/{n}.txt" for n in range(5)))
+
+
+def test_a_damaged_stream_counts_the_row_of_its_damage(tmp_path: Path) -> None:
+    block = stream(tmp_path, 6)
+    packed = Path(block.path).read_bytes()
+    Path(block.path).write_bytes(packed[: len(packed) - 40])
+    told = drained(block, set())
+    assert told is not None
+    assert told.images == sum(map(len, streamed(block)))
+
+
+def test_storage_that_fails_in_the_midst_of_a_stream_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(7)  # what does not shrink is many reads
+    (block,) = planned(tmp_path, write_tar(tmp_path / "a.tar.gz", {f"{n}.png": draw.bytes(500) for n in range(10)}))
+    whole = [b.data for b in streamed(block)]
+    for name in ("_CHUNK_BYTES", "_PACKED_BYTES"):  # many reads
+        monkeypatch.setattr(f"transforms.formats.archives.{name}", 64)
+    monkeypatch.setattr(storage, "BUFFER_BYTES", 64)
+    real, reads = storage._opened, []
+
+    def opened(path: str) -> Any:
+        file = real(path)
+        readinto = file.readinto
+
+        class Shaky(io.RawIOBase):
+            def readinto(self, buffer: Any) -> int:
+                reads.append(1)
+                if len(reads) % 5 == 0:
+                    raise OSError(errno.ETIMEDOUT, "Connection timed out")
+                return int(readinto(buffer))
+
+            def seek(self, *given: int) -> int:
+                return int(file.seek(*given))
+
+            def fileno(self) -> int:
+                return int(file.fileno())
+
+        return Shaky()
+
+    monkeypatch.setattr(storage, "_opened", opened)
+    assert [b.data for b in streamed(block)] == whole
+    assert len(reads) > 20
+
+
 # --- the stage --------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +288,7 @@ def test_the_stage_streams_what_has_no_part_yet(tmp_path: Path) -> None:
     blocks = through(ReadBlocks(given), references(tmp_path / "lines", [before, block, after]))
     keys = [before.key, stream_key(block.key, 0), stream_key(block.key, 2), after.key]
     assert [b.key for b in blocks] == keys
+    assert read_mark(given.parts, block.key) == StreamMark(images=10, blocks=3)
 
 
 def test_the_stage_hands_on_a_fault_of_reading(tmp_path: Path) -> None:

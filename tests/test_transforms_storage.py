@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
 from pictures import write_folder
 
+from transforms import retrying
 from transforms.storage import (
     FoundFile,
     InputFault,
@@ -21,6 +28,7 @@ from transforms.storage import (
     read_file,
 )
 
+CONTENT = bytes(range(250)) * 800
 ODD = ["a[1].jpg", "b*.jpg", "c?.jpg", "d{1,2}.jpg", "e f.jpg", "g\\h.jpg", "[!i].jpg", "j].jpg"]
 
 
@@ -116,20 +124,135 @@ def test_a_file_without_permission_is_a_fault(tmp_path: Path) -> None:
         read_file(str(tmp_path / "a.jpg"), 10)
 
 
-def test_a_storage_fault_while_reading_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        def __enter__(self) -> Broken:
-            return self
+class Failing(io.BytesIO):
+    """A file of which reading fails now and then; `faults` of all files like it, the first read's first."""
 
-        def __exit__(self, *_: object) -> None:
-            pass
+    faults: ClassVar[list[int]] = []
+    opened: ClassVar[int] = 0
 
-        def read(self, _: int) -> bytes:
-            raise OSError(5, "Input/output error")
+    def read(self, size: int | None = -1) -> bytes:
+        self._fail()
+        return super().read(size)
 
-    monkeypatch.setattr("transforms.storage.open_file", lambda _: Broken())
-    with pytest.raises(InputFault, match=r"a\.jpg cannot be read: .*Input/output error"):
-        read_file("a.jpg", 10)
+    def readinto(self, buffer: Any) -> int:
+        self._fail()
+        return super().readinto(buffer)
+
+    def _fail(self) -> None:
+        fault = self.faults.pop(0) if self.faults else 0
+        if fault:
+            raise OSError(fault, os.strerror(fault))
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
+    """Makes every path a file of 200,000 bytes that fails as its class is told."""
+
+    def opened(_: str, **__: object) -> Failing:
+        Failing.opened += 1
+        return Failing(CONTENT)
+
+    monkeypatch.setattr("transforms.storage.FileSystems.open", opened)
+    monkeypatch.setattr(Failing, "faults", [])
+    monkeypatch.setattr(Failing, "opened", 0)
+    return Failing
+
+
+def read_on(path: str) -> bytes:
+    with open_file(path) as file:
+        return b"".join(iter(lambda: file.read(50_000), b""))
+
+
+@pytest.mark.parametrize("read", [lambda path: read_file(path, 10**6), read_on])
+def test_a_fault_that_stays_is_named(failing: type[Failing], read: Callable[[str], bytes]) -> None:
+    failing.faults = [errno.EIO] * 100
+    with pytest.raises(InputFault, match=r"^a\.jpg cannot be read: Input/output error") as fault:
+        read("a.jpg")
+    assert fault.value.errno == errno.EIO
+    assert failing.opened == 1 + len(retrying.PAUSES_S)
+
+
+@pytest.mark.parametrize("read", [lambda path: read_file(path, 10**6), read_on])
+@pytest.mark.parametrize("before", range(4))
+def test_a_fault_that_passes_changes_nothing(failing: type[Failing], read: Callable[[str], bytes], before: int) -> None:
+    failing.faults = [*[0] * before, errno.EIO, errno.ETIMEDOUT]
+    assert read("a.jpg") == CONTENT
+
+
+def test_a_file_that_failed_is_read_on_from_its_place(failing: type[Failing]) -> None:
+    with open_file("a.tar") as file:
+        for whence, offset in ((io.SEEK_SET, 70_000), (io.SEEK_CUR, 20_000), (io.SEEK_END, -70_000)):
+            failing.faults = [errno.ESTALE]
+            at = file.seek(offset, whence)
+            assert file.read(100_000) == CONTENT[at : at + 100_000]
+            assert file.tell() == min(at + 100_000, len(CONTENT))
+
+
+def test_a_file_that_was_changed_meanwhile_is_not_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(CONTENT)
+    real, faults = FileSystems.open, [errno.ESTALE]
+
+    class Once(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            if faults:
+                path.write_bytes(CONTENT[:-1])
+                raise OSError(faults.pop(), "Stale file handle")
+            return super().readinto(buffer) or 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transforms.storage.FileSystems.open", lambda path, **_: Once(path) if faults else real(path))
+        with open_file(str(path)) as file, pytest.raises(InputFault, match=r"a\.tar was changed while it was read"):
+            file.read()
+
+
+@pytest.mark.parametrize("times, passes", [(1, True), (3, True), (4, False)])
+def test_opening_and_listing_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, passes: bool
+) -> None:
+    write_folder(tmp_path, {"a/b.jpg": b"x"})
+    for name, use in (
+        ("os.scandir", lambda: list(list_folder(str(tmp_path)))),
+        ("os.stat", lambda: list(list_folder(str(tmp_path)))),
+        ("transforms.storage.FileSystems.match", lambda: list(list_files(f"{tmp_path}/**"))),
+        ("transforms.storage.FileSystems.open", lambda: read_file(f"{tmp_path}/a/b.jpg", 9)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, failing_first(times, resolve(name)))
+            if passes:
+                assert len(use()) == 1
+            else:
+                with pytest.raises(InputFault, match="Input/output error"):
+                    use()
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """Returns the function that stands under a name."""
+    where, _, last = name.rpartition(".")
+    return getattr({"os": os}.get(where, FileSystems), last)
+
+
+def failing_first(times: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, failing so many times before it works."""
+    left = [errno.EIO] * times
+
+    def work(*given: Any, **named: Any) -> Any:
+        if left:
+            raise OSError(left.pop(), "Input/output error")
+        return real(*given, **named)
+
+    return work
+
+
+def test_what_beam_says_of_a_fault_keeps_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def match(_: list[str]) -> None:
+        raise BeamIOError("Match operation failed", {"a*": FileNotFoundError(errno.ENOENT, "gone")})
+
+    asked = []
+    monkeypatch.setattr("transforms.storage.FileSystems.match", lambda p: asked.append(p) or match(p))
+    with pytest.raises(InputFault, match=r"^a\* cannot be listed: Match operation failed") as fault:
+        list(list_files("a*"))
+    assert (fault.value.errno, len(asked)) == (errno.ENOENT, 1)
 
 
 @pytest.mark.parametrize("limit, length", [(3, 4), (4, 5), (5, 5), (100, 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,40 @@ def test_rows_come_back_from_their_files_in_the_order_of_the_paths(tmp_path: Pat
     )
     for name, given in (("b", one), ("a", two), ("c", none)):
         write_rows(str(tmp_path / f"{name}.npz"), training_rows(given))
-    rows = read_rows([str(tmp_path / f"{name}.npz") for name in "abc"])
+    rows = read_rows([str(tmp_path / f"{name}.npz") for name in "abc"], str(tmp_path / "all.npy"))
     assert values(rows) == [("two/0.png", "sad", 5), ("one/0.png", "é", 0)]
     assert (rows.digests.shape, rows.digests.dtype, len(rows)) == ((2, 32), np.uint8, 2)
+
+
+def test_features_come_back_as_a_memory_map(tmp_path: Path) -> None:
+    write_rows(str(tmp_path / "a.npz"), training_rows(block(["sad"], [[(1, 1)]], first=3)))
+    rows = read_rows([str(tmp_path / "a.npz")], str(tmp_path / "all.npy"))
+    assert isinstance(rows.features, np.memmap)
+    assert not rows.features.flags.writeable
+    assert np.load(tmp_path / "all.npy").tolist() == [[3.0]]
+
+
+def test_features_of_different_widths_are_refused(tmp_path: Path) -> None:
+    one = training_rows(block(["sad"], [[(1, 1)]]))
+    write_rows(str(tmp_path / "a.npz"), one)
+    write_rows(str(tmp_path / "b.npz"), replace(one, features=np.zeros((1, 2), np.float16)))
+    with pytest.raises(ValueError, match=r"different widths: \[1, 2\]"):
+        read_rows([str(tmp_path / name) for name in ("a.npz", "b.npz")], str(tmp_path / "all.npy"))
+
+
+def test_images_without_a_label_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    given = block(["happy", None, None], [[(1, 1)], [(1, 1)], []])
+    assert values(training_rows(given, unlabelled=True)) == [("k/0.png", "happy", 0), ("k/1.png", "", 1)]
+    made = job(tmp_path)
+    assert [info.faces for info in through(WriteTrainingRows(made, unlabelled=True), [given])] == [2]
+    rows = read_rows([str(Path(made.parts) / "k.npz")], str(tmp_path / "all.npy"))
+    assert rows.labels.tolist() == ["happy", ""]
 
 
 @pytest.mark.parametrize("files", [0, 1])
 def test_without_rows_nothing_comes_back(tmp_path: Path, files: int) -> None:
     write_rows(str(tmp_path / "a.npz"), training_rows(block([None], [[]])))
-    assert len(read_rows([str(tmp_path / "a.npz")][:files])) == 0
+    assert len(read_rows([str(tmp_path / "a.npz")][:files], str(tmp_path / "all.npy"))) == 0
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path: Path) -> None:

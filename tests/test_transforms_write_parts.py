@@ -24,7 +24,7 @@ CLASSES = ("a", "b")
 @pytest.fixture
 def head(tmp_path: Path) -> str:
     made = LinearHead(CLASSES, np.ones((2, 3), np.float32), np.zeros(2), np.zeros(3), np.ones(3))
-    save_head(tmp_path / "head", Fitted(made, c=1.0, sweep=(), split={}, metrics={}), "0" * 64, {})
+    save_head(tmp_path / "head", Fitted(made, sweep=(), split={}, metrics={}), "0" * 64, {})
     return str(tmp_path / "head")
 
 

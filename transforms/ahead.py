@@ -45,6 +45,11 @@ class Ahead(Generic[In, Out]):
         while len(self._waiting) > self._depth:
             yield self._take()
 
+    def ready(self) -> Iterator[Out]:
+        """Yields what is finished, in order, without waiting."""
+        while self._waiting and all(future.done() for future in self._waiting[0][1]):
+            yield self._take()
+
     def drain(self) -> Iterator[Out]:
         """Yields all that is left, in order."""
         while self._waiting:

@@ -1,4 +1,4 @@
-"""Turns features into probabilities of classes with the trained head. Loads no engine for a linear head."""
+"""Turns features into probabilities of classes with the trained head. Loads no engine for heads of plain arrays."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from dataclasses import replace
 import apache_beam as beam
 import numpy as np
 
-from models.heads import Head, load_head
+from models.heads import Head, Scores, load_head
 from transforms.block import Block
 from transforms.job import Job
 from transforms.tally import TALLY
 
 
 def apply_head(block: Block, head: Head) -> Block:
-    """Returns the block with (m, classes) probabilities in place of features."""
+    """Returns the block with (m, classes) probabilities, and the reject score if there is one, in place of features."""
     faces = block.faces
     if len(faces) == 0:
-        probabilities = np.zeros((0, len(head.classes)))
+        scores = Scores(np.zeros((0, len(head.classes))), np.zeros(0) if head.reject else None)
     else:
         assert faces.features is not None  # ExtractFeatures makes them
-        probabilities = head.probabilities(faces.features)
-    return replace(block, faces=replace(faces, features=None, probabilities=probabilities))
+        scores = head.scores(faces.features)
+    labelled = replace(faces, features=None, probabilities=scores.probabilities, reject_score=scores.reject_score)
+    return replace(block, faces=labelled)
 
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder

@@ -39,6 +39,7 @@ class Faces:
         crops: (m, h, w, c) uint8 RGB or grey, what the backbone is fed; None when features are known.
         features: (m, d) float16, None before extraction.
         probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
+        reject_score: (m,) float64 rounded to 1e-6, where the head gives one.
     """
 
     image: np.ndarray
@@ -47,6 +48,7 @@ class Faces:
     crops: np.ndarray | None = None
     features: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    reject_score: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)

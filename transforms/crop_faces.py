@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import apache_beam as beam
 import numpy as np
@@ -27,6 +27,7 @@ from transforms.tally import TALLY
 
 REVISION = 1  # part of the features fingerprint: raise it when the same settings would cut other crops
 IMAGES_A_TASK = 32  # what one thread of the pool takes at a time: small enough to share a block of slow photos
+BYTES_A_TASK = 256 * 2**10  # encoded; of small images it takes as many as make so much
 BLOCKS_AHEAD = 3  # blocks of crops that wait for the device
 
 
@@ -48,6 +49,24 @@ class Looked:
     box: np.ndarray
     score: np.ndarray
     crops: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of some images of a block, in columns.
+
+    Attributes:
+        rows: k rows of the block, ascending.
+        width, height: k numbers of pixels of the upright image, 0 where unknown.
+        reason: k reasons for a rejection, or None.
+        faces: of all of them, with crops; `image` is the row of the block.
+    """
+
+    rows: Sequence[int]
+    width: Sequence[int]
+    height: Sequence[int]
+    reason: Sequence[Reason | None]
+    faces: Faces
 
 
 _WHOLE_SCORE = np.ones(1, np.float32)
@@ -79,6 +98,33 @@ def look_at(data: bytes, job: Job, detector: Detector) -> Looked:
     for row, square in enumerate(squares):
         crops[row] = _with_channels(crop_resized(image, square, size), job.channels)
     return Looked(decoded.width, decoded.height, None, found.boxes.astype(np.int32), found.scores, crops)
+
+
+def look_at_whole(block: Block, rows: Sequence[int], job: Job) -> Seen:
+    """Returns of each of `rows` the whole image as its crop: what `look_at` does without a detector, many at a time."""
+    size, channels = (job.features.height, job.features.width), job.channels
+    crops = np.empty((len(rows), *size) if channels == 1 else (len(rows), *size, channels), np.uint8)
+    width, height, reason = [0] * len(rows), [0] * len(rows), cast("list[Reason | None]", [None] * len(rows))
+    for place, row in enumerate(rows):
+        try:
+            decoded = decode(
+                block.data[row] or b"", channels=channels, limits=job.limits, at_least=size, min_side=job.smallest_side
+            )
+        except RejectedContent as rejected:
+            width[place], height[place], reason[place] = rejected.width, rejected.height, rejected.reason
+            continue
+        width[place], height[place] = decoded.width, decoded.height
+        crops[place] = resized(decoded.image, size)
+    kept = np.flatnonzero([why is None for why in reason])
+    box = np.zeros((len(kept), 4), np.int32)
+    box[:, 2], box[:, 3] = np.take(width, kept), np.take(height, kept)
+    faces = Faces(
+        image=np.asarray(rows, np.int32)[kept],
+        box=box,
+        score=np.ones(len(kept), np.float32),
+        crops=(crops if len(kept) == len(rows) else crops[kept]).reshape(-1, *size, channels),
+    )
+    return Seen(rows, width, height, reason, faces)
 
 
 def _rejected(rejected: RejectedContent, size: tuple[int, int], channels: int) -> Looked:
@@ -122,21 +168,17 @@ def rows_to_look_at(block: Block) -> list[int]:
 
 def crop_faces(block: Block, looked: Sequence[tuple[int, Looked]]) -> Block:
     """Returns the block with the outcomes of the rows that were looked at; the encoded bytes are dropped."""
-    width, height = block.width.copy(), block.height.copy()
-    status, reason = list(block.status), list(block.reason)
-    rows = [row for row, _ in looked]
-    width[rows], height[rows] = [seen.width for _, seen in looked], [seen.height for _, seen in looked]
-    for row, seen in looked:
-        reason[row] = seen.reason
-        status[row] = Status.REJECTED if seen.reason else Status.LABELLED if len(seen.box) else Status.NO_FACE
-    return replace(
-        block,
-        width=width,
-        height=height,
-        status=tuple(status),
-        reason=tuple(reason),
-        data=(None,) * len(block),
-        fresh=_faces_of(looked),
+    return with_seen(block, [in_columns(looked)])
+
+
+def in_columns(looked: Sequence[tuple[int, Looked]]) -> Seen:
+    """Returns the outcomes of some rows of a block, ascending, in columns."""
+    return Seen(
+        rows=[row for row, _ in looked],
+        width=[seen.width for _, seen in looked],
+        height=[seen.height for _, seen in looked],
+        reason=[seen.reason for _, seen in looked],
+        faces=_faces_of(looked),
     )
 
 
@@ -153,6 +195,36 @@ def _faces_of(looked: Sequence[tuple[int, Looked]]) -> Faces:
     )
 
 
+def with_seen(block: Block, seen: Sequence[Seen]) -> Block:
+    """Returns the block with the outcomes of ascending rows filled in; the encoded bytes are dropped."""
+    width, height = block.width.copy(), block.height.copy()
+    status, reason = list(block.status), list(block.reason)
+    faces = _concatenated([some.faces for some in seen if len(some.faces)])
+    has_face = np.bincount(faces.image, minlength=len(block)).tolist()
+    for some in seen:
+        width[some.rows], height[some.rows] = some.width, some.height
+        for row, why in zip(some.rows, some.reason, strict=True):
+            reason[row] = why
+            status[row] = Status.REJECTED if why else Status.LABELLED if has_face[row] else Status.NO_FACE
+    return replace(
+        block,
+        width=width,
+        height=height,
+        status=tuple(status),
+        reason=tuple(reason),
+        data=(None,) * len(block),
+        fresh=faces,
+    )
+
+
+def _concatenated(faces: Sequence[Faces]) -> Faces:
+    if len(faces) < 2:
+        return faces[0] if faces else no_faces()
+    columns = ([getattr(some, name) for some in faces] for name in ("image", "box", "score", "crops"))
+    image, box, score, crops = map(np.concatenate, columns)
+    return Faces(image, box, score, crops)
+
+
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class CropFaces(beam.DoFn):
     """Looks at the images of each block in a pool, a few blocks ahead of the device."""
@@ -163,7 +235,7 @@ class CropFaces(beam.DoFn):
     def setup(self) -> None:
         leave_threads_to_the_pool()
         self._detector = make_detector(self._job.detector)
-        self._ahead: Ahead[Block, Block] = Ahead(self._tasks, self._join, threads=self._job.threads, depth=BLOCKS_AHEAD)
+        self._ahead: Ahead[Block, Block] = Ahead(self._tasks, with_seen, threads=self._job.threads, depth=BLOCKS_AHEAD)
 
     def teardown(self) -> None:
         self._ahead.close()
@@ -175,18 +247,18 @@ class CropFaces(beam.DoFn):
         for block in self._ahead.drain():
             yield GlobalWindows.windowed_value(block)
 
-    def _tasks(self, block: Block) -> list[Callable[[], list[tuple[int, Looked]]]]:
+    def _tasks(self, block: Block) -> list[Callable[[], Seen]]:
         rows = rows_to_look_at(block)
-        return [partial(self._look, block, rows[i : i + IMAGES_A_TASK]) for i in range(0, len(rows), IMAGES_A_TASK)]
+        many = BYTES_A_TASK * len(rows) // max(1, int(block.sizes[rows].sum()))
+        step = max(IMAGES_A_TASK, many)
+        return [partial(self._look, block, rows[i : i + step]) for i in range(0, len(rows), step)]
 
-    def _look(self, block: Block, rows: Sequence[int]) -> list[tuple[int, Looked]]:
+    def _look(self, block: Block, rows: Sequence[int]) -> Seen:
         check()
         with TALLY.clock("crop"):
-            return [(row, look_at(block.data[row] or b"", self._job, self._detector)) for row in rows]
-
-    @staticmethod
-    def _join(block: Block, results: list[list[tuple[int, Looked]]]) -> Block:
-        return crop_faces(block, [pair for group in results for pair in group])
+            if self._detector.name == "none":
+                return look_at_whole(block, rows, self._job)
+            return in_columns([(row, look_at(block.data[row] or b"", self._job, self._detector)) for row in rows])
 
 
 def leave_threads_to_the_pool() -> None:

@@ -6,9 +6,12 @@ faces do not send half-empty batches. Features do not depend on which batch a fa
 
 from __future__ import annotations
 
+import gc
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import apache_beam as beam
@@ -21,11 +24,16 @@ from transforms.ahead import Ahead, single
 from transforms.block import Block, Faces, Stage, no_faces
 from transforms.formats.feature_cache import Contents, FeatureCache
 from transforms.job import Job
+from transforms.retrying import patiently
 from transforms.stopping import check
 from transforms.tally import TALLY
 
 BLOCKS_WAITING = 16  # for a batch to fill; then it is sent as it is, so that memory stays bounded
-SEGMENTS_BEHIND = 2  # blocks whose cache segments are being written while the device works
+SEGMENTS_BEHIND = 1  # groups of blocks whose cache segment is being written while the device works
+SEGMENT_BLOCKS = 4  # at most in a group: a segment costs as much as the rows of some blocks, mostly on cold caches
+SEGMENT_BYTES = 4 * 2**20  # of features, with which a group is closed
+SEGMENT_S = 2.0  # after which a group is closed: a kill loses no more of the device's time, or one block
+SMALL_BLOCK = 128  # images; a smaller block closes its group: whoever asks for small ones wants to lose little
 
 
 @dataclass(slots=True)
@@ -131,7 +139,9 @@ def in_order(faces: Faces) -> Faces:
 
 
 def take(faces: Faces, rows: np.ndarray) -> Faces:
-    """Returns the faces of these rows."""
+    """Returns the faces of these rows; all in order cost no copy."""
+    if np.array_equal(rows, np.arange(len(faces))):
+        return faces
     return Faces(
         image=faces.image[rows],
         box=faces.box[rows],
@@ -139,6 +149,39 @@ def take(faces: Faces, rows: np.ndarray) -> Faces:
         features=None if faces.features is None else faces.features[rows],
         probabilities=None if faces.probabilities is None else faces.probabilities[rows],
     )
+
+
+class Groups:
+    """Gathers blocks that come quickly, so that they are kept in one cache segment.
+
+    Which blocks share a segment changes nothing that is read from it, so this may ask the clock.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._blocks: list[Block] = []
+        self._bytes = 0
+        self._since = 0.0
+
+    def put(self, block: Block) -> list[Block]:
+        """Takes a block in; returns the group if it is closed, else nothing."""
+        now = self._clock()
+        if not self._blocks:
+            self._since = now
+        self._blocks.append(block)
+        self._bytes += 0 if block.faces.features is None else block.faces.features.nbytes
+        closed = (
+            len(self._blocks) >= SEGMENT_BLOCKS
+            or len(block) < SMALL_BLOCK
+            or self._bytes >= SEGMENT_BYTES
+            or now - self._since >= SEGMENT_S
+        )
+        return self.drain() if closed else []
+
+    def drain(self) -> list[Block]:
+        """Returns what is gathered."""
+        group, self._blocks, self._bytes = self._blocks, [], 0
+        return group
 
 
 def contents_to_keep(block: Block) -> Contents | None:
@@ -202,31 +245,37 @@ def copy_to_same(block: Block) -> Block:
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ExtractFeatures(beam.DoFn):
-    """Feeds the process's device; writes a cache segment a block behind it."""
+    """Feeds the process's device; writes cache segments behind it. A block leaves when its results are kept."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def setup(self) -> None:
-        self._cache = FeatureCache.create(self._job.cache, self._job.fingerprint_json)
+        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.fingerprint_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._device: Device | None = None
         self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
-        self._behind: Ahead[Block, Block] = single(self._keep, depth=SEGMENTS_BEHIND)
+        self._groups = Groups()
+        self._behind: Ahead[list[Block], list[Block]] = single(self._keep, depth=SEGMENTS_BEHIND)
 
     def teardown(self) -> None:
         self._behind.close()
 
     def process(self, block: Block) -> Iterator[Block]:
         for whole in self._batches.put(block):
-            yield from self._behind.put(whole)
+            yield from self._handed_on(whole)
+        yield from chain.from_iterable(self._behind.ready())
 
     def finish_bundle(self) -> Iterator[Any]:
         for whole in self._batches.drain():
-            for block in self._behind.put(whole):
+            for block in self._handed_on(whole):
                 yield GlobalWindows.windowed_value(block)
-        for block in self._behind.drain():
+        for block in chain.from_iterable([*self._behind.put(self._groups.drain()), *self._behind.drain()]):
             yield GlobalWindows.windowed_value(block)
+
+    def _handed_on(self, block: Block) -> Iterator[Block]:
+        if group := self._groups.put(block):
+            yield from chain.from_iterable(self._behind.put(group))
 
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
@@ -234,12 +283,14 @@ class ExtractFeatures(beam.DoFn):
             with TALLY.engine_start():
                 self._device = get_device(self._job.features)
             TALLY.add_devices(self._device.device_names())
+            gc.freeze()  # an engine is half a million objects that stay: looking through them takes 0.1 to 0.6 s a time
         with TALLY.clock("device"):
             return self._device.features(crops)
 
-    def _keep(self, block: Block) -> Block:
+    def _keep(self, group: list[Block]) -> list[Block]:
         with TALLY.clock("cache"):
-            contents = contents_to_keep(block)
-            if contents is not None:
-                self._cache.add(contents)
-            return copy_to_same(block)
+            kept = [contents for contents in map(contents_to_keep, group) if contents is not None]
+            if kept:
+                contents = Contents.concatenate(kept)
+                patiently(lambda: self._cache.add(contents))
+            return [copy_to_same(block) for block in group]

@@ -12,6 +12,7 @@ from transforms.block import Block, Faces
 from transforms.formats.feature_cache import Contents, FeatureCache
 from transforms.formats.records import Reason, Status
 from transforms.job import Job
+from transforms.retrying import patiently
 from transforms.tally import TALLY
 
 _STATUS = {status.value: status for status in Status}  # Status(text) takes ten times as long
@@ -70,12 +71,12 @@ class FindCached(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = FeatureCache.create(self._job.cache, self._job.fingerprint_json)
+        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.fingerprint_json))
         self._damaged = 0
 
     def process(self, block: Block) -> Iterator[Block]:
         with TALLY.clock("cache"):
-            found = find_cached(block, self._cache)
+            found = patiently(lambda: find_cached(block, self._cache))
         self._tell_damage()
         yield found
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,19 @@ import apache_beam as beam
 import pyarrow.compute as pc
 
 from transforms.block import PartInfo
-from transforms.formats.parts import DamagedPart, part_info, read_part
+from transforms.formats.loose_files import NAMES_SHOWN
+from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, part_info, read_part
 from transforms.formats.publish import publish
 from transforms.formats.records import Status
 from transforms.formats.submission import Sample, SubmissionRules, UnlabelledImages, read_sample
-from transforms.merge_parts import MergeResult, merge_parts
+from transforms.merge_parts import AccountError, MergeResult, merge_parts
+from transforms.retrying import patiently
+from transforms.stopping import check
 from transforms.storage import open_file
+from transforms.stream_marks import StreamMark, read_mark
 from transforms.tally import TALLY, Totals, read_heartbeats
+
+RATED_BLOCKS = 4  # below it the first block is too much of the whole to be left out of a rate
 
 
 class RunStopped(RuntimeError):
@@ -42,7 +50,9 @@ class MergeRequest:
         submission: rules of submission.csv; None for none.
         sample_submission: path of the file to follow, or None.
         max_rejected: share of images from which the run stops before merging, or None.
-        expected_images: as planned; None where a streamed archive hid its number.
+        expected_images: as planned, without those of streamed archives.
+        streams: keys of the streamed archives; how many images they hold is told by their marks.
+        rejecting: the head gives a reject score.
         started: seconds since the epoch at which the command began.
         heartbeat: folder of worker processes' totals, "" when they share this process.
         record: what of `run.json` is known beforehand.
@@ -56,10 +66,12 @@ class MergeRequest:
     submission: SubmissionRules | None
     sample_submission: str | None
     max_rejected: float | None
-    expected_images: int | None
+    expected_images: int
     started: float
     heartbeat: str
     record: dict[str, Any]
+    streams: tuple[str, ...] = ()
+    rejecting: bool = False
 
 
 class FinishRun(beam.DoFn):
@@ -76,21 +88,69 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
 
     Raises:
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
+        DamagedPart: a part is damaged; it is removed, so that the same command does its block again.
         AccountError: images are missing. StorageError: the output cannot be written.
     """
-    names = sorted(name for name in os.listdir(request.parts) if name.endswith(".parquet"))
-    paths = [os.path.join(request.parts, name) for name in names]
-    hits = 0
-    for path in paths:
-        info = part_info(path)
-        if info.run_fingerprint != request.run_fingerprint:
-            raise DamagedPart(f"{path} belongs to another run; remove it, and the same command does its block again")
-        hits += info.hits
-    _refuse_rejected(request.max_rejected, paths)
-    with TALLY.clock("merge"):
-        result = _merge(request, paths)
-    _write_record(request, result, hits)
+    names = patiently(lambda: os.listdir(request.parts))
+    paths = [os.path.join(request.parts, name) for name in sorted(names) if name.endswith(".parquet")]
+    with _damaged_removed(paths):
+        hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
+        marks = _marks(request)
+        _refuse_rejected(request.max_rejected, paths)
+        with TALLY.clock("merge"):
+            result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
+    patiently(lambda: _write_record(request, result, hits, marks))
     return result.counts
+
+
+@contextmanager
+def _damaged_removed(paths: Sequence[str]) -> Iterator[None]:
+    """Removes every damaged part as soon as one is met, so that the same command makes all of them anew."""
+    try:
+        yield
+    except DamagedPart as error:
+        if error.path not in paths:
+            raise
+        Path(error.path).unlink(missing_ok=True)
+        others = [path for path in paths if path != error.path and _is_damaged(path)]
+        for path in others:
+            Path(path).unlink(missing_ok=True)
+        told = str(error).rpartition("; remove it")[0] or str(error)
+        more = f", as were {len(others)} others" if others else ""
+        raise DamagedPart(f"{told}, so it was removed{more}, to be computed again", path=error.path) from error
+
+
+def _is_damaged(path: str) -> bool:
+    try:
+        with PartReader(path) as reader:
+            for _ in reader:
+                check()
+    except DamagedPart:
+        return True
+    return False
+
+
+def _info(path: str, run_fingerprint: str) -> PartMetadata:
+    info = patiently(lambda: part_info(path))
+    if info.run_fingerprint != run_fingerprint:
+        raise DamagedPart(f"{path} belongs to another run; remove it, and the same command does its block again")
+    return info
+
+
+def _marks(request: MergeRequest) -> list[StreamMark]:
+    """Returns what was seen of each streamed archive.
+
+    Raises:
+        AccountError: one was not read to its end.
+    """
+    found = [read_mark(request.parts, key) for key in request.streams]
+    marks = [mark for mark in found if mark is not None]
+    if len(marks) < len(found):
+        raise AccountError(
+            f"{len(found) - len(marks)} of {len(found)} streamed archives were not read to their end, so images "
+            "may be missing"
+        )
+    return marks
 
 
 def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
@@ -98,7 +158,7 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
         return
     images = rejected = 0
     for path in paths:
-        status = read_part(path)["status"]
+        status = patiently(partial(read_part, path))["status"]
         images += len(status)
         rejected += pc.sum(pc.equal(status, Status.REJECTED.value)).as_py() or 0
     if images and rejected / images > limit:
@@ -108,22 +168,20 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
         )
 
 
-def _merge(request: MergeRequest, paths: list[str]) -> MergeResult:
+def _merge(request: MergeRequest, paths: list[str], streamed_images: int) -> MergeResult:
     try:
         return merge_parts(
             paths,
             request.output,
             classes=request.classes,
+            rejecting=request.rejecting,
             rows_per_file=request.rows_per_file,
             submission=request.submission,
             sample=_sample(request),
-            expected_images=request.expected_images,
+            expected_images=request.expected_images + streamed_images,
         )
     except UnlabelledImages as error:
         raise RunStopped(f"{error}; predictions/ and images/ are written") from error
-    except DamagedPart as error:
-        Path(error.path).unlink(missing_ok=True)  # or the same command would meet it again
-        raise
 
 
 def _sample(request: MergeRequest) -> Sample | None:
@@ -133,12 +191,13 @@ def _sample(request: MergeRequest) -> Sample | None:
         return read_sample(file, classes=request.classes, rules=request.submission, name=request.sample_submission)
 
 
-def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None:
+def _write_record(request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark]) -> None:
     TALLY.flush()
     totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
     counts, written = result.counts, result.submission
     record = {
         **request.record,
+        "skipped_files": _skipped(request.record.get("skipped_files", {}), marks),
         "counts": counts,
         "labels": result.labels,
         "reasons": result.reasons,
@@ -162,20 +221,32 @@ def _write_record(request: MergeRequest, result: MergeResult, hits: int) -> None
     publish(os.path.join(request.output, "run.json"), lambda file: file.write(text))
 
 
+def _skipped(planned: Mapping[str, Any], marks: Sequence[StreamMark]) -> dict[str, Any]:
+    """Returns number and first names of all that was passed over: seen while planning, and while streaming."""
+    names = [*planned.get("names", ()), *(name for mark in marks for name in mark.skipped_names)]
+    return {"count": planned.get("count", 0) + sum(mark.skipped for mark in marks), "names": names[:NAMES_SHOWN]}
+
+
 def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
-    """Returns wall and CPU times. The rate is that of all blocks, from the first byte read to the last part written,
-    without the start of the engine: behind the first part it would flatter, as the next blocks are half done by then.
+    """Returns wall and CPU times, and two rates.
+
+    `images_per_s` is that of all blocks, from the first byte read to the last part written, without the start of the
+    engine. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
+    from the end of the first block to the end of the last; None where there are too few blocks to tell.
     """
+    between = totals.last_block_at - totals.first_block_at
+    told = totals.blocks >= RATED_BLOCKS and between > 0
     work = totals.last_block_at - totals.began_at - totals.engine_s if totals.blocks else 0.0
     return {
         "total": time.time() - request.started,
         "to_first_block": max(0.0, totals.first_block_at - request.started) if totals.first_block_at else None,
-        "first_to_last_block": totals.last_block_at - totals.first_block_at,
+        "first_to_last_block": between,
         "first_to_last_block_cpu": totals.last_block_cpu - totals.first_block_cpu,
         "work": work,
         "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.engine_cpu if totals.blocks else 0.0,
         "engine_start": totals.engine_s,
         "images_per_s": totals.images / work if work > 0 else None,
+        "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if told else None,
         "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},
         "by_stage_cpu": {stage: round(spent, 3) for stage, spent in sorted(totals.cpu.items())},
     }

@@ -26,6 +26,7 @@ class Job:
         threads: of each pool that works ahead of the device.
         block_images, block_bytes: how streamed archives are cut.
         heartbeat: folder for workers' totals, "" when workers share this process.
+        all_labels: True to keep labels of the input that are no classes of the head; else they become null.
     """
 
     parts: str
@@ -43,3 +44,4 @@ class Job:
     block_images: int
     block_bytes: int
     heartbeat: str = ""
+    all_labels: bool = False

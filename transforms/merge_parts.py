@@ -1,6 +1,6 @@
 """From the sorted parts of all blocks to the final tables and the submission, in bounded memory.
 
-An external merge: at most 64 files are open, more are first joined in rounds. What comes out depends on the
+An external merge: at most 32 files are open, more are first joined in rounds. What comes out depends on the
 rows alone, not on how they were cut into parts. Here ids that occur twice are resolved and images are counted.
 Not here: what a part is (`formats/parts.py`), and what a submission looks like (`formats/submission.py`).
 """
@@ -25,11 +25,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.formats.parts import (
+    REJECT_SCORE,
     DamagedPart,
     PartMetadata,
     PartReader,
     classes_of,
     close_part,
+    is_rejecting,
     part_info,
     part_schema,
     part_writer,
@@ -48,6 +50,8 @@ from transforms.formats.submission import (
 )
 from transforms.stopping import check
 
+FILES_OPEN = 32  # at once; a part being read takes a quarter of a megabyte, so 8,000 images fill what they may take
+ROW_GROUP = 8_192  # rows of a final file that are held until they are written: half a kilobyte to one a row
 OUTPUTS_OPEN = 2  # files being written while parts are read: of faces and of images
 NOT_WANTED = -2  # in place of a label: the row of a duplicate, which no submission lists
 
@@ -101,9 +105,10 @@ def merge_parts(
     output: str,
     *,
     classes: Sequence[str],
+    rejecting: bool = False,
     rows_per_file: int = 1_000_000,
-    row_group: int = 65_536,
-    max_open: int = 64,
+    row_group: int = ROW_GROUP,
+    max_open: int = FILES_OPEN,
     submission: SubmissionRules | None = None,
     sample: Sample | None = None,
     expected_images: int | None = None,
@@ -115,6 +120,7 @@ def merge_parts(
         parts: paths, in any order.
         output: folder of the run; final files of an earlier merge there are replaced.
         classes: of the head, in the order of the probabilities.
+        rejecting: the head gives a reject score, and `predictions/` has a column of it.
         rows_per_file, row_group: output file i holds the rows i·N … (i+1)·N−1, in row groups of exactly so many.
         max_open: files open at once, at least 4.
         submission: how `submission.csv` looks; None writes none and removes an old one.
@@ -132,12 +138,16 @@ def merge_parts(
     account = _Account(tuple(classes), rules)
     images = RowFiles(os.path.join(output, "images"), IMAGE_SCHEMA, rows_per_file=rows_per_file, row_group=row_group)
     faces = RowFiles(
-        os.path.join(output, "predictions"), face_schema(classes), rows_per_file=rows_per_file, row_group=row_group
+        os.path.join(output, "predictions"),
+        face_schema(classes, rejecting=rejecting),
+        rows_per_file=rows_per_file,
+        row_group=row_group,
     )
+    schema = part_schema(len(classes), rejecting=rejecting)
     with _storage(output), _scratch(output) as scratch, faces, images:
         _unlink(os.path.join(output, "submission.csv"))
-        runs = _few_runs(parts, len(classes), scratch, max_open)
-        for rows in _resolved(_merged(runs, len(classes), max_open - OUTPUTS_OPEN)):
+        runs = _few_runs(parts, schema, scratch, max_open)
+        for rows in _resolved(_merged(runs, schema, max_open - OUTPUTS_OPEN)):
             check()
             account.add(rows)
             images.add(image_rows(rows))
@@ -166,7 +176,7 @@ class _Run:
     info: PartMetadata
 
 
-def _few_runs(parts: Sequence[str], classes: int, scratch: str, max_open: int) -> list[_Run]:
+def _few_runs(parts: Sequence[str], schema: pa.Schema, scratch: str, max_open: int) -> list[_Run]:
     """Returns runs of which at most `max_open` less the outputs overlap anywhere, joining runs where there are more."""
     width = max_open - OUTPUTS_OPEN
     if width < 2:
@@ -178,7 +188,7 @@ def _few_runs(parts: Sequence[str], classes: int, scratch: str, max_open: int) -
         joined = []
         for start in range(0, len(runs), width):
             path = os.path.join(scratch, f"{number:06d}.parquet")
-            joined.append(_join(runs[start : start + width], path, classes))
+            joined.append(_join(runs[start : start + width], path, schema))
             number += 1
         for run in runs:
             if run.path.startswith(scratch):
@@ -198,10 +208,10 @@ def _overlapping(runs: Sequence[_Run]) -> int:
     return most
 
 
-def _join(runs: Sequence[_Run], path: str, classes: int) -> _Run:
+def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
     """Merges a few runs into one."""
-    with part_writer(path, part_schema(classes)) as writer:
-        for rows in _merged(runs, classes, len(runs)):
+    with part_writer(path, schema) as writer:
+        for rows in _merged(runs, schema, len(runs)):
             check()
             write_rows(writer, rows)
         infos = [run.info for run in runs]
@@ -221,14 +231,14 @@ def _join(runs: Sequence[_Run], path: str, classes: int) -> _Run:
 class _Input:
     """An open run and the rows of it that are read and not yet given out."""
 
-    def __init__(self, run: _Run, classes: int) -> None:
+    def __init__(self, run: _Run, schema: pa.Schema) -> None:
         self._reader = PartReader(run.path)
         self._rows = self._reader.schema.empty_table()
-        made_for = classes_of(self._reader.schema)
-        if made_for != classes:
+        made_for = self._reader.schema
+        if made_for != schema:
             self.close()
             raise DamagedPart(
-                f"part {run.path} is of a head with {made_for} classes, not {classes}; "
+                f"part {run.path} is of a head with {_head_of(made_for)}, not {_head_of(schema)}; "
                 "remove it, then give the same command again",
                 path=run.path,
             )
@@ -277,7 +287,11 @@ class _Input:
         return self._ids[row].as_py(), self._positions[row].as_py()
 
 
-def _merged(runs: Sequence[_Run], classes: int, width: int) -> Iterator[pa.Table]:
+def _head_of(schema: pa.Schema) -> str:
+    return f"{classes_of(schema)} classes" + (" and a reject score" if is_rejecting(schema) else "")
+
+
+def _merged(runs: Sequence[_Run], schema: pa.Schema, width: int) -> Iterator[pa.Table]:
     """Yields the rows of all runs, sorted by image id (UTF-8 bytes), then position; opens at most `width` at once.
 
     Whatever is held can be given out up to the last row held of each run that goes on, and below the first id
@@ -289,7 +303,7 @@ def _merged(runs: Sequence[_Run], classes: int, width: int) -> Iterator[pa.Table
         while True:
             inputs = [run for run in inputs if run.fill()]
             while waiting and len(inputs) < width:
-                inputs.append(_Input(waiting.popleft(), classes))
+                inputs.append(_Input(waiting.popleft(), schema))
                 inputs[-1].fill()
             if not inputs:
                 return
@@ -387,8 +401,9 @@ def _hex(digests: pa.Array) -> pa.Array:
     return pc.if_else(digests.is_valid(), texts, pa.scalar(None, pa.string()))
 
 
-def face_schema(classes: Sequence[str]) -> pa.Schema:
-    """Returns the columns of `predictions/`."""
+def face_schema(classes: Sequence[str], *, rejecting: bool = False) -> pa.Schema:
+    """Returns the columns of `predictions/`, with the reject score or without."""
+    reject = [pa.field(REJECT_SCORE, pa.float64(), nullable=False)] if rejecting else []
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -397,6 +412,7 @@ def face_schema(classes: Sequence[str]) -> pa.Schema:
             pa.field("label", pa.string(), nullable=False),
             pa.field("label_index", pa.int32(), nullable=False),
             pa.field("confidence", pa.float64(), nullable=False),
+            *reject,
             *(pa.field(f"p_{name}", pa.float64(), nullable=False) for name in classes),
         ]
     )
@@ -414,10 +430,10 @@ def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
         pa.array(classes, pa.string()).take(fields["label_index"]),
-        *(fields[name] for name in ("label_index", "confidence")),
+        *(fields[name] for name in ("label_index", "confidence", REJECT_SCORE) if name in fields),
         *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
     ]
-    return pa.Table.from_arrays(columns, schema=face_schema(classes))
+    return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=REJECT_SCORE in fields))
 
 
 class _Account:
@@ -613,7 +629,7 @@ def _labelled_ids(paths: Sequence[str], labels: np.ndarray) -> Iterator[Labelled
     start = 0
     for path in paths:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-            for batch in file.iter_batches(columns=["image_id"]):
+            for batch in file.iter_batches(ROW_GROUP, columns=["image_id"]):
                 some = labels[start : start + batch.num_rows]
                 start += batch.num_rows
                 yield LabelledIds(batch.column(0).filter(pa.array(some != NOT_WANTED)), some[some != NOT_WANTED])

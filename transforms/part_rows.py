@@ -15,23 +15,26 @@ from transforms.block import Block, Faces, PartInfo, Status
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
 
 
-def part_table(block: Block, *, classes: Sequence[str], known_labels: Collection[str] | None = None) -> pa.Table:
+def part_table(
+    block: Block, *, classes: Sequence[str], known_labels: Collection[str] | None = None, rejecting: bool = False
+) -> pa.Table:
     """Returns the rows of a block's part, sorted by image id (UTF-8 bytes), then position.
 
     Args:
         classes: of the head, in the order of the probabilities' columns.
         known_labels: labels of the input that count as classes, others become null; None keeps all.
+        rejecting: the head gives a reject score, which every face has then.
 
     Raises:
         ValueError: an image is undecided, or its status and its faces contradict each other.
     """
-    ids = [storable(name) for name in block.ids]
+    ids = block.ids if "".join(block.ids).isascii() else [storable(name) for name in block.ids]
     order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.intp)  # stable: positions rise within an id
     rows = order.tolist()
     status = [block.status[row] for row in rows]
     reasons = [block.reason[row] for row in rows]
     labels = [block.labels[row] for row in rows]
-    counts, faces = _faces_column(block.faces, order, len(classes))
+    counts, faces = _faces_column(block.faces, order, len(classes), rejecting=rejecting)
     _check_outcomes(block, order, counts)
     columns = [
         pa.array([ids[row] for row in rows], pa.string()),
@@ -41,14 +44,14 @@ def part_table(block: Block, *, classes: Sequence[str], known_labels: Collection
         pa.array(block.sizes[order].astype(np.int64, copy=False)),
         pa.array(block.width[order].astype(np.int32, copy=False)),
         pa.array(block.height[order].astype(np.int32, copy=False)),
-        pa.array([None if s is None else s.value for s in status], pa.string()),
+        pa.array(status, pa.string()),
         pa.array([None if r is None else r.stage.value for r in reasons], pa.string()),
         pa.array([None if r is None else r.value for r in reasons], pa.string()),
         text_array([name if known_labels is None or name in known_labels else None for name in labels]),
         pa.array(block.cached[order].astype(bool, copy=False)),
         faces,
     ]
-    return pa.Table.from_arrays(columns, schema=part_schema(len(classes)))
+    return pa.Table.from_arrays(columns, schema=part_schema(len(classes), rejecting=rejecting))
 
 
 def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:
@@ -78,13 +81,14 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
     )
 
 
-def _faces_column(faces: Faces, order: np.ndarray, classes: int) -> tuple[np.ndarray, pa.Array]:
+def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> tuple[np.ndarray, pa.Array]:
     """Returns (n,) faces of each sorted row, and the nested column."""
     if len(faces) and faces.probabilities is None:
         raise ValueError("faces have no probabilities: a part is written behind the head")
     p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
     if p.shape != (len(faces), classes) or not np.isfinite(p).all():
         raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")
+    reject_score = _reject_scores(faces) if rejecting else None
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
     row = place[faces.image]
@@ -92,7 +96,7 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int) -> tuple[np.nda
     chosen = np.argsort(row, kind="stable")  # the order of an image's faces stays
     box, p = faces.box[chosen].astype(np.int32, copy=False), np.ascontiguousarray(p[chosen], np.float64)
     index = p.argmax(axis=1) if len(p) else np.zeros(0, np.intp)
-    kind = faces_type(classes)
+    kind = faces_type(classes, rejecting=rejecting)
     values = [pa.array(np.ascontiguousarray(box[:, column])) for column in range(4)]
     values += [
         pa.array(faces.score[chosen].astype(np.float32, copy=False)),
@@ -100,9 +104,19 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int) -> tuple[np.nda
         pa.array(p[np.arange(len(p)), index]),
         pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
     ]
+    if reject_score is not None:
+        values.append(pa.array(reject_score[chosen]))
     structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return counts, pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
+
+
+def _reject_scores(faces: Faces) -> np.ndarray:
+    """Returns (m,) float64."""
+    scores = np.zeros(0) if faces.reject_score is None else np.asarray(faces.reject_score, np.float64)
+    if scores.shape != (len(faces),) or not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"reject scores of shape {scores.shape} are not {len(faces)} numbers from 0 to 1")
+    return scores
 
 
 def _check_outcomes(block: Block, order: np.ndarray, counts: np.ndarray) -> None:

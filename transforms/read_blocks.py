@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,12 +19,14 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms import block_coder  # noqa: F401 - tells Beam how to take the size of what this stage gives out
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
-from transforms.formats.loose_files import text_of
-from transforms.formats.records import Entry, Limits, Member, Reason, Status
+from transforms.formats.loose_files import Skipped, text_of
+from transforms.formats.records import Entry, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards import format_named
 from transforms.job import Job
+from transforms.retrying import patiently
 from transforms.stopping import check
 from transforms.storage import open_file, read_file
+from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY
 
 LOOSE = "loose"
@@ -110,18 +112,32 @@ def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = No
 
 def stream_blocks(
     planned: PlannedBlock, limits: Limits, *, block_images: int, block_bytes: int, finished: set[str]
-) -> Iterator[Block]:
+) -> Generator[Block, None, StreamMark]:
     """Yields the blocks of an archive that can only be streamed, passing over those already finished.
+
+    Returns, behind the last block, what was seen in all.
 
     Args:
         finished: keys of blocks whose parts stand already.
     """
+    skipped = Skipped()
+    images = blocks = 0
     with open_file(planned.path) as file:
-        members = format_named(planned.kind).stream(file, limits)
-        for index, (start, group) in enumerate(_cut_stream(members, block_images, block_bytes)):
-            key = stream_key(planned.key, index)
+        members = told_what_it_skips(format_named(planned.kind), skipped).stream(file, limits)
+        for start, group in _cut_stream(members, block_images, block_bytes):
+            key = stream_key(planned.key, blocks)
             if key not in finished:
                 yield make_block(planned, group, planned.position + start, key=key)
+            images, blocks = start + len(group), blocks + 1
+    return StreamMark(images, blocks, skipped.count, tuple(image_id(planned.prefix, name) for name in skipped.names))
+
+
+def told_what_it_skips(shard_format: ShardFormat, skipped: Skipped) -> ShardFormat:
+    """Returns the format, noting in `skipped` which members it passes over for their names.
+
+    Rows of a table and records have no suffix to be passed over for: such formats are returned as they are.
+    """
+    return type(shard_format)(skipped) if hasattr(shard_format, "skipped") else shard_format  # type: ignore[call-arg]
 
 
 def stream_key(shard_key: str, index: int) -> str:
@@ -227,11 +243,12 @@ class ReadBlocks(beam.DoFn):
             return read_block(PlannedBlock.from_json(line), self._job.limits)
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
-        finished = {name.removesuffix(".parquet") for name in os.listdir(self._job.parts)}
-        yield from stream_blocks(
+        finished = {name.removesuffix(".parquet") for name in patiently(lambda: os.listdir(self._job.parts))}
+        mark = yield from stream_blocks(
             planned,
             self._job.limits,
             block_images=self._job.block_images,
             block_bytes=self._job.block_bytes,
             finished=finished,
         )
+        write_mark(self._job.parts, planned.key, mark)

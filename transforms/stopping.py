@@ -31,3 +31,9 @@ def check() -> None:
 def asked() -> bool:
     """True if a stop was asked for."""
     return _STOP.is_set()
+
+
+def pause(seconds: float) -> None:
+    """Waits so long, or until a stop is asked for, which raises `Stopped`."""
+    _STOP.wait(seconds)
+    check()

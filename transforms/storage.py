@@ -1,24 +1,39 @@
 """Users' files wherever they are: every path is opened and listed through Beam's FileSystems, local or remote.
 
+Faults of the storage that may heal are waited for (`retrying.py`), also in the midst of a file.
 Not here: publishing of output (`formats/publish.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from functools import partial
+from typing import Any, BinaryIO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.retrying import patiently
+
+BUFFER_BYTES = 64 * 2**10  # of an opened file: readers here ask for much more at once, or for headers
+
 
 class InputFault(OSError):
-    """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable."""
+    """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable.
+
+    Attributes:
+        errno: the number of the underlying error, or None.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +57,12 @@ def escape(path: str) -> str:
 
 def exists(path: str) -> bool:
     """True if there is a file or folder of exactly this name."""
-    return bool(FileSystems.exists(path))
+
+    def ask() -> bool:
+        with _named(path, "looked for"):
+            return bool(FileSystems.exists(path))
+
+    return patiently(ask)
 
 
 def list_files(pattern: str) -> Iterator[FoundFile]:
@@ -51,16 +71,17 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
     Raises:
         InputFault: the file system refuses.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
-            # without a folder Beam would look nowhere
-            matches = FileSystems.match([pattern if "/" in pattern else "./" + pattern])
-        for match in matches:
-            for metadata in match.metadata_list:
-                yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
-    except (BeamIOError, OSError) as error:
-        raise InputFault(f"{pattern} cannot be listed: {_first_line(error)}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
+        matches = patiently(lambda: _match(pattern))
+    for match in matches:
+        for metadata in match.metadata_list:
+            yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
+
+
+def _match(pattern: str) -> list[Any]:
+    with _named(pattern, "listed"):  # without a folder Beam would look nowhere
+        return list(FileSystems.match([pattern if "/" in pattern else "./" + pattern]))
 
 
 def list_folder(folder: str) -> Iterator[FoundFile]:
@@ -74,18 +95,31 @@ def list_folder(folder: str) -> Iterator[FoundFile]:
     if not is_local(folder):
         yield from list_files(escape(folder.rstrip("/")) + "/**")
         return
-    for parent, _, names in os.walk(folder, onerror=_refuse):
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        below, names = patiently(partial(_scan, parent))
+        waiting += below
         for name in names:
-            path = os.path.join(parent, name)
-            try:
-                stat = os.stat(path)
-            except OSError as error:
-                _refuse(error)
-            yield FoundFile(path, stat.st_size, stat.st_mtime)
+            yield patiently(partial(_found, os.path.join(parent, name)))
 
 
-def _refuse(error: OSError) -> None:
-    raise InputFault(f"{error.filename} cannot be read: {error.strerror}") from error
+def _scan(folder: str) -> tuple[list[str], list[str]]:
+    """Returns the folders in a local folder and the names of its files; a link to a folder is neither."""
+    below, names = [], []
+    with _named(folder, "read"), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif not entry.is_dir():
+                names.append(entry.name)
+    return below, names
+
+
+def _found(path: str) -> FoundFile:
+    with _named(path, "read"):
+        stat = os.stat(path)
+    return FoundFile(path, stat.st_size, stat.st_mtime)
 
 
 def is_folder(path: str) -> bool:
@@ -98,14 +132,12 @@ def is_folder(path: str) -> bool:
 def open_file(path: str) -> BinaryIO:
     """Returns the raw bytes of a file as a seekable stream; nothing is decompressed.
 
+    A fault while it is read is an `InputFault` too, behind attempts to open the file anew and to go on.
+
     Raises:
         InputFault: it is gone, or may not be read.
     """
-    try:
-        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    except (BeamIOError, OSError) as error:
-        raise InputFault(f"{path} cannot be opened: {_first_line(error)}") from error
-    return stream if isinstance(stream, io.IOBase) else io.BufferedReader(stream)  # type: ignore[return-value]
+    return io.BufferedReader(_Reopening(path), BUFFER_BYTES)
 
 
 def read_file(path: str, limit: int) -> bytes:
@@ -114,11 +146,113 @@ def read_file(path: str, limit: int) -> bytes:
     Raises:
         InputFault: it is gone, or may not be read.
     """
-    with open_file(path) as stream:
-        try:
-            return stream.read(limit + 1)
-        except OSError as error:
-            raise InputFault(f"{path} cannot be read: {_first_line(error)}") from error
+
+    def read() -> bytes:
+        with _opened(path) as stream, _named(path, "read"):
+            return bytes(stream.read(limit + 1))
+
+    return patiently(read)
+
+
+class _Reopening(io.RawIOBase):
+    """A file that is opened anew where reading it fails, and read on from there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._at = 0
+        self._stream: Any = patiently(lambda: _opened(path))
+        self._stamp = _stamp(self._stream)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fills the buffer as far as one read goes and returns how many bytes that were, 0 at the end."""
+        count = self._again_and_again(lambda stream: int(stream.readinto(buffer) or 0))
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Goes to another place and returns it."""
+        if whence == io.SEEK_CUR:
+            offset, whence = offset + self._at, io.SEEK_SET
+        self._at = self._again_and_again(lambda stream: int(stream.seek(offset, whence)))
+        return self._at
+
+    def tell(self) -> int:
+        """Returns the place of the next byte."""
+        return self._at
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True: it goes back to its place by itself when it has to."""
+        return True
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing."""
+        if not self.closed and self._stream is not None:
+            self._stream.close()
+        super().close()
+
+    def _again_and_again(self, step: Callable[[Any], int]) -> int:
+        def attempt() -> int:
+            if self._stream is None:
+                self._stream = self._opened_again()
+            try:
+                with _named(self._path, "read"):
+                    return step(self._stream)
+            except InputFault:
+                with contextlib.suppress(OSError):
+                    self._stream.close()
+                self._stream = None
+                raise
+
+        return patiently(attempt)
+
+    def _opened_again(self) -> Any:
+        stream = _opened(self._path)
+        if _stamp(stream) != self._stamp:
+            stream.close()
+            raise InputFault(errno.ENOENT, f"{self._path} was changed while it was read")
+        with _named(self._path, "read"):
+            stream.seek(self._at)
+        return stream
+
+
+def _stamp(stream: Any) -> tuple[int, int] | None:
+    """Returns bytes and time of change of an opened local file; None for others, which nobody changes in place."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except OSError:  # not a file of this machine
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _opened(path: str) -> Any:
+    with _named(path, "opened"):
+        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return stream if isinstance(stream, io.IOBase) else io.BufferedReader(stream)
+
+
+@contextlib.contextmanager
+def _named(path: str, action: str) -> Iterator[None]:
+    """Turns a fault of the storage into one line with the path."""
+    try:
+        yield
+    except InputFault:
+        raise
+    except OSError as error:
+        text = _first_line(error) if isinstance(error, BeamIOError) else error.strerror or _first_line(error)
+        raise InputFault(_number(error), f"{path} cannot be {action}: {text}") from error
+
+
+def _number(error: OSError) -> int | None:
+    """Returns the number of an error; Beam keeps it in the errors that its own one stands for."""
+    for inner in (getattr(error, "exception_details", None) or {}).values():
+        if isinstance(inner, OSError) and inner.errno is not None:
+            return inner.errno
+    return error.errno
 
 
 def _first_line(error: BaseException) -> str:

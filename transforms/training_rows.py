@@ -1,6 +1,7 @@
 """For training a head: one file a block with label, digest and features of each labelled image's largest face.
 
-The counterpart of WriteParts when there is no head yet; files are published and reused in the same way.
+The counterpart of WriteParts when there is no head yet; files are published and reused in the same way. The features
+of all blocks together are a memory map, so that a set of training may outgrow memory.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Status
 from transforms.formats.publish import publish
 from transforms.job import Job
+from transforms.retrying import patiently
 from transforms.stopping import check
 from transforms.tally import TALLY
+
+FIELDS = ("ids", "labels", "digests")  # what is small
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Labelled features: `ids` and `labels` (n,) text, `digests` (n, 32) uint8, `features` (n, d) float16."""
+    """Labelled features.
+
+    Attributes:
+        ids, labels: (n,) text; a label is "" where the image has none and those were asked for too.
+        digests: (n, 32) uint8.
+        features: (n, d) float16, perhaps a memory map.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -36,19 +46,23 @@ class TrainingRows:
         return len(self.labels)
 
 
-def training_rows(block: Block) -> TrainingRows:
-    """Returns the rows of images that have a label and a face; of several faces the largest, ties to the first."""
+def training_rows(block: Block, *, unlabelled: bool = False) -> TrainingRows:
+    """Returns the rows of images that have a label and a face; of several faces the largest, ties to the first.
+
+    Args:
+        unlabelled: True to take images without a label too.
+    """
     faces = block.faces
     area = faces.box[:, 2].astype(np.int64) * faces.box[:, 3]
     chosen: dict[int, int] = {}
     for face, image in enumerate(faces.image.tolist()):
-        if block.labels[image] and (image not in chosen or area[face] > area[chosen[image]]):
+        if (unlabelled or block.labels[image]) and (image not in chosen or area[face] > area[chosen[image]]):
             chosen[image] = face
     images, rows = list(chosen), list(chosen.values())
     features = faces.features if faces.features is not None else np.zeros((0, 0), np.float16)
     return TrainingRows(
         ids=np.asarray([block.ids[i] for i in images], np.str_),
-        labels=np.asarray([block.labels[i] for i in images], np.str_),
+        labels=np.asarray([block.labels[i] or "" for i in images], np.str_),
         digests=block.digests[images],
         features=features[rows],
     )
@@ -65,26 +79,47 @@ def write_rows(path: str, rows: TrainingRows) -> None:
     publish(path, write)
 
 
-def read_rows(paths: list[str]) -> TrainingRows:
-    """Returns the rows of all files that hold any, in the order of the paths."""
-    pieces = []
-    for path in paths:
-        with np.load(path, allow_pickle=False) as stored:
-            if len(stored["labels"]):
-                pieces.append(TrainingRows(*(stored[k] for k in ("ids", "labels", "digests", "features"))))
-    if not pieces:
+def read_rows(paths: list[str], features: str) -> TrainingRows:
+    """Returns the rows of all files that hold any, in the order of the paths.
+
+    Args:
+        features: the file, `.npy`, that receives the features of all rows; they come back as a memory map of it.
+
+    Raises:
+        ValueError: files hold features of different widths.
+    """
+    known = [_about(path) for path in paths]
+    sizes = {path: about.features.shape for path, about in zip(paths, known, strict=True) if len(about)}
+    if not sizes:
         nothing = np.zeros(0, np.str_)
         return TrainingRows(nothing, nothing, np.zeros((0, 32), np.uint8), np.zeros((0, 0), np.float16))
-    return TrainingRows(
-        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("ids", "labels", "digests", "features"))
-    )
+    if len(widths := {width for _, width in sizes.values()}) > 1:
+        raise ValueError(f"features of different widths: {sorted(widths)}")
+    shape = (sum(count for count, _ in sizes.values()), widths.pop())
+    all_features = np.lib.format.open_memmap(features, mode="w+", dtype=np.float16, shape=shape)
+    start = 0
+    for path, (count, _) in sizes.items():
+        with np.load(path, allow_pickle=False) as stored:
+            all_features[start : start + count] = stored["features"]
+        start += count
+    all_features.flush()
+    rest = (np.concatenate([getattr(rows, name) for rows in known if len(rows)]) for name in FIELDS)
+    return TrainingRows(*rest, np.load(features, mmap_mode="r"))
+
+
+def _about(path: str) -> TrainingRows:
+    """Returns the rows of one file; of their features the shape alone counts."""
+    with np.load(path, allow_pickle=False) as stored:
+        ids, labels, digests = (stored[name] for name in FIELDS)
+        width = stored["features"].shape[1]
+    return TrainingRows(ids, labels, digests, np.broadcast_to(np.float16(0), (len(labels), width)))
 
 
 class WriteTrainingRows(beam.DoFn):
     """Writes a file a block in a thread behind the stages before."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, *, unlabelled: bool = False) -> None:
+        self._job, self._unlabelled = job, unlabelled
 
     def setup(self) -> None:
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=2)
@@ -101,10 +136,10 @@ class WriteTrainingRows(beam.DoFn):
             yield GlobalWindows.windowed_value(info)
 
     def _write(self, block: Block) -> PartInfo:
-        rows = training_rows(block)
+        rows = training_rows(block, unlabelled=self._unlabelled)
         name = f"{block.key}.npz"
         with TALLY.clock("write"):
-            write_rows(os.path.join(self._job.parts, name), rows)
+            patiently(lambda: write_rows(os.path.join(self._job.parts, name), rows))
         hits = int(block.cached.sum())
         rejected = sum(s is Status.REJECTED for s in block.status)
         TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, hits=hits)

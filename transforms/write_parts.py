@@ -20,19 +20,33 @@ from transforms.block import Block, PartInfo, Status
 from transforms.formats.parts import write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
+from transforms.retrying import patiently
 from transforms.stopping import check
 from transforms.tally import TALLY
 
-PARTS_BEHIND = 2  # parts being written and synced while the device works
+PARTS_BEHIND = 8  # parts being written and synced while the device works: blocks come in groups
 
 
-def write_block(block: Block, parts: str, classes: tuple[str, ...], run_fingerprint: str) -> PartInfo:
+def write_block(
+    block: Block,
+    parts: str,
+    classes: tuple[str, ...],
+    run_fingerprint: str,
+    *,
+    all_labels: bool = False,
+    rejecting: bool = False,
+) -> PartInfo:
     """Writes the part of a finished block under its final name, whole or not at all; returns what it holds.
+
+    Args:
+        all_labels: True to keep labels of the input that are none of the classes.
+        rejecting: the head gives a reject score.
 
     Raises:
         StorageError: disk full, permission: the run stops and can be resumed.
     """
-    table = part_table(block, classes=classes, known_labels=frozenset(classes))
+    known_labels = None if all_labels else frozenset(classes)
+    table = part_table(block, classes=classes, known_labels=known_labels, rejecting=rejecting)
     info = part_info_of(table, f"{block.key}.parquet")
     metadata = part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint)
     write_part(os.path.join(parts, info.name), table, metadata)
@@ -46,7 +60,8 @@ class WriteParts(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._classes = load_head(self._job.head).classes
+        head = load_head(self._job.head)
+        self._classes, self._rejecting = head.classes, bool(head.reject)
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
         pa.array(np.zeros(1))  # Arrow's first array imports modules: now, and not between the first blocks
 
@@ -64,7 +79,18 @@ class WriteParts(beam.DoFn):
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):
-            info = write_block(block, self._job.parts, self._classes, self._job.run_fingerprint)
+            info = patiently(lambda: self._write_block(block))
         rejected = sum(status is Status.REJECTED for status in block.status)
         TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, hits=info.hits)
         return info
+
+    def _write_block(self, block: Block) -> PartInfo:
+        job = self._job
+        return write_block(
+            block,
+            job.parts,
+            self._classes,
+            job.run_fingerprint,
+            all_labels=job.all_labels,
+            rejecting=self._rejecting,
+        )

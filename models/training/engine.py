@@ -1,94 +1,334 @@
-"""Trains a Keras classifier on arrays: schedule, checkpoint at every epoch, exact resume, history as CSV.
+"""The one training loop: any Keras classifier on arrays, one task or several, with checkpoint and exact resume.
 
-Used by every command that trains a network. Knows no files of images and no particular network.
-Resuming is exact because everything that the next epoch depends on is either in the checkpoint
-(weights, optimiser, random states) or a function of seed and epoch (the order of the images).
+Used by every command that trains a network, on Keras's TensorFlow and JAX backends alike. Knows no files of images
+and no particular network. Resuming is exact because everything that the next epoch depends on is in the checkpoint
+(weights, optimiser, running mean of the weights, random states) or a function of seed, epoch and history (the order
+of the images, mixed pairs, the rate).
 """
 
 from __future__ import annotations
 
 import csv
 import logging
-import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.training.recipe import Recipe
+
 if TYPE_CHECKING:
     import keras
 
 logger = logging.getLogger("pipeline.training")
 
+CHECKPOINT = "checkpoint.npz"
+BEST = "best.npz"
+HISTORY = "history.csv"
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. Rates are per step; `epochs` are passes over the training images."""
-
-    epochs: int = 26
-    batch_size: int = 128
-    learning_rate: float = 0.05  # the peak, reached after the warm-up; then a half cosine to zero
-    warmup_epochs: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    dropout: float = 0.1
-    top_dropout: float = 0.3
-    flip: bool = True
-    shift: float = 0.1  # of the side, either way
-    rotation: float = 10.0  # degrees, either way
-    seed: int = 0
-    precision: str = "mixed_bfloat16"
+History = list[dict[str, float]]
+Report = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """Labelled crops: `images` (n, h, w, c) uint8, `labels` (n,) class indices."""
+class Task:
+    """One question that a network learns to answer.
 
-    images: np.ndarray
-    labels: np.ndarray
+    Attributes:
+        name: also the name of the network's output.
+        classes: in the order of the logits.
+        weight: of its loss among the tasks'.
+        soft: whether its targets are shares already (votes, another network's answers), which are not smoothed.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    weight: float = 1.0
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from, or validated on.
+
+    Attributes:
+        inputs: (n, h, w, c) uint8 images, or (n, d) features.
+        targets: by task, (n, classes) float32 shares; a row sums to 1, or to 0 where nothing is known.
+        weights: by task, (n,) float32; 0 where nothing is known. A task that is missing weighs every row 1.
+    """
+
+    inputs: np.ndarray
+    targets: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
+
+    def weight(self, task: str) -> np.ndarray:
+        """Returns the (n,) float32 weights of a task."""
+        return self.weights[task] if task in self.weights else np.ones(len(self), np.float32)
 
 
-def augmentation(recipe: Recipe) -> list[Any]:
-    """Returns the recipe's random pixel changes as Keras layers (active in training alone)."""
-    import keras
+def one_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Returns (n, classes) float32 rows with a one at each label.
 
-    layers: list[Any] = []
-    common: dict[str, Any] = {"dtype": "float32"}
-    if recipe.flip:
-        layers.append(keras.layers.RandomFlip("horizontal", seed=recipe.seed + 101, **common))
-    if recipe.shift:
-        layers.append(
-            keras.layers.RandomTranslation(
-                recipe.shift, recipe.shift, fill_mode="nearest", seed=recipe.seed + 102, **common
-            )
-        )
-    if recipe.rotation:
-        layers.append(
-            keras.layers.RandomRotation(recipe.rotation / 360, fill_mode="nearest", seed=recipe.seed + 103, **common)
-        )
-    return layers
-
-
-def learning_rate_at(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
-    """Returns the rate of a step: linear warm-up to the peak, then a half cosine that ends at zero."""
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    total = recipe.epochs * steps_per_epoch
-    if step < warmup:
-        return min(recipe.learning_rate, recipe.learning_rate * (step + 1) / warmup)
-    done = (step - warmup) / max(1.0, total - warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    Raises:
+        KeyError: a label is no class.
+    """
+    place = {name: i for i, name in enumerate(classes)}
+    return np.eye(len(classes), dtype=np.float32)[[place[label] for label in labels]]
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Returns the (count,) order of the images in one epoch: a function of seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def fit(
+    model: keras.Model,
+    train: Examples,
+    validation: Examples,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    report: Report | None = None,
+    step_done: Callable[[], None] | None = None,
+) -> History:
+    """Trains `model` in place and returns its history; continues from `folder`'s checkpoint if there is one.
+
+    Args:
+        model: inputs -> dict of logits by task name.
+        tasks: the first one is what `val_accuracy`, early stopping and `keep=best` look at.
+        folder: receives `checkpoint.npz` and `history.csv` after every epoch.
+        stop_after: epochs to do in this call at most (the schedule still spans `recipe.epochs`).
+        report: called with each epoch's row.
+        step_done: called after every step, for a progress bar.
+
+    Raises:
+        ValueError: fewer images than a batch, or a checkpoint of another network.
+    """
+    from models.training.optimisers import epochs_without_gain
+
+    steps = len(train) // recipe.batch_size
+    if steps == 0:
+        raise ValueError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
+    folder.mkdir(parents=True, exist_ok=True)
+    compiled = _Compiled(model, train, tasks, recipe, steps)
+    done, history = 0, []
+    if (folder / CHECKPOINT).exists():
+        done, history = load_checkpoint(folder / CHECKPOINT, model)
+    last = recipe.epochs if stop_after is None else min(recipe.epochs, done + stop_after)
+    for epoch in range(done, last):
+        waited = epochs_without_gain([row["val_accuracy"] for row in history])
+        if recipe.stop_patience and waited >= recipe.stop_patience:
+            logger.info("no better validation for %d epochs: training ends", waited)
+            break
+        row = compiled.epoch(epoch, history, validation, step_done)
+        history.append(row)
+        if recipe.keep == "best" and row["val_accuracy"] >= max(r["val_accuracy"] for r in history):
+            with compiled.averaged():
+                save_arrays(folder / BEST, {f"v{i:04d}": w for i, w in enumerate(model.get_weights())})
+        save_checkpoint(folder / CHECKPOINT, model, epoch + 1, history)
+        write_history(folder / HISTORY, history)
+        logger.info("epoch %d of %d: %s", epoch + 1, recipe.epochs, row)
+        if report is not None:
+            report(row)
+    _keep(model, folder, recipe)
+    return history
+
+
+class _Compiled:
+    """A model with its losses and optimiser; one epoch at a time."""
+
+    def __init__(self, model: keras.Model, train: Examples, tasks: Sequence[Task], recipe: Recipe, steps: int) -> None:
+        from models.training.losses import SoftCrossentropy, balanced_weights, frequencies
+        from models.training.optimisers import optimiser, schedule
+
+        self.model, self.tasks, self.recipe, self.steps = model, tasks, recipe, steps
+        for layer in model.layers:
+            if layer.name.startswith(recipe.frozen) and recipe.frozen:
+                layer.trainable = False
+        losses, weights = {}, {}
+        for task in tasks:
+            share = frequencies(train.targets[task.name], train.weight(task.name))
+            offset = np.log(share) if recipe.imbalance == "logit_adjustment" else None
+            losses[task.name] = SoftCrossentropy(
+                label_smoothing=0.0 if task.soft else recipe.label_smoothing, offset=offset
+            )
+            weights[task.name] = train.weight(task.name)
+            if recipe.imbalance == "inverse_sqrt":
+                weights[task.name] = balanced_weights(train.targets[task.name], weights[task.name])
+        self.train = Examples(train.inputs, train.targets, weights)
+        self.optimiser = optimiser(recipe, schedule(recipe, steps, []), model.trainable_variables)
+        model.compile(
+            optimizer=self.optimiser,
+            loss=losses,
+            loss_weights={task.name: task.weight for task in tasks},
+            weighted_metrics={task.name: ["categorical_accuracy"] for task in tasks},
+            jit_compile=_jit(),
+        )
+
+    def epoch(
+        self, epoch: int, history: History, validation: Examples, step_done: Callable[[], None] | None
+    ) -> dict[str, float]:
+        """Trains one epoch and returns its row of the history."""
+        import keras
+
+        from models.training.optimisers import schedule
+
+        rate = schedule(self.recipe, self.steps, history)
+        if isinstance(rate, float):
+            self.optimiser.learning_rate = rate
+        callbacks = (
+            [] if step_done is None else [keras.callbacks.LambdaCallback(on_train_batch_end=_ignoring(step_done))]
+        )
+        curves = self.model.fit(
+            _batches(self.train, self.tasks, self.recipe, epoch),
+            epochs=epoch + 1,
+            initial_epoch=epoch,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=0,
+        ).history
+        first = self.tasks[0].name
+        accuracy = curves.get(f"{first}_categorical_accuracy", curves.get("categorical_accuracy"))
+        with self.averaged():
+            scores = _validate(self.model, validation, self.tasks)
+        return {
+            "epoch": float(epoch + 1),
+            "learning_rate": float(np.asarray(self.optimiser.learning_rate)),
+            "loss": float(curves["loss"][-1]),
+            "accuracy": float(accuracy[-1]),
+            **scores,
+        }
+
+    def averaged(self) -> _Averaged:
+        """Returns a context in which the model has its averaged weights, if the recipe averages."""
+        return _Averaged(self.model, bool(self.recipe.averaged))
+
+
+class _Averaged:
+    """Within it the model's weights are their running mean; behind it they are what they were."""
+
+    def __init__(self, model: keras.Model, active: bool) -> None:
+        self.model, self.active = model, active
+
+    def __enter__(self) -> None:
+        if self.active:
+            self.kept = [_copied(variable) for variable in self.model.trainable_variables]
+            _take_averages(self.model)
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            for variable, value in zip(self.model.trainable_variables, self.kept, strict=True):
+                variable.assign(value)
+
+
+def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
+    """Leaves in the model the weights that the recipe keeps."""
+    if recipe.keep == "best" and (folder / BEST).exists():
+        with np.load(folder / BEST) as stored:
+            model.set_weights([stored[name] for name in sorted(stored.files)])
+    elif recipe.averaged:
+        _take_averages(model)
+
+
+def _take_averages(model: keras.Model) -> None:
+    """Overwrites the trained weights by their running mean: as copies, for JAX gives away arrays that two share."""
+    model.optimizer.take_averages(model.trainable_variables)
+    for variable in model.trainable_variables:
+        variable.assign(_copied(variable))
+
+
+def _copied(variable: Any) -> np.ndarray:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable.value))
+
+
+def _jit() -> bool | str:
+    """XLA is slower than oneDNN's kernels with TensorFlow on a CPU; JAX is XLA."""
+    import keras
+
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
+def _ignoring(call: Callable[[], None]) -> Callable[..., None]:
+    return lambda *_, **__: call()
+
+
+def _batches(examples: Examples, tasks: Sequence[Task], recipe: Recipe, epoch: int) -> keras.utils.PyDataset:
+    """Returns the batches of one epoch: a function of seed and epoch alone."""
+    import keras
+
+    order = epoch_order(len(examples), recipe.seed, epoch)
+    weights = {task.name: examples.weight(task.name) for task in tasks}
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return len(order) // recipe.batch_size
+
+        def __getitem__(self, step: int) -> Any:
+            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            inputs = examples.inputs[rows]
+            targets = {task.name: examples.targets[task.name][rows] for task in tasks}
+            weight = {name: values[rows] for name, values in weights.items()}
+            if recipe.mixup:
+                draw = np.random.default_rng([recipe.seed, epoch, step])
+                return mixed(inputs, targets, weight, share=float(draw.beta(recipe.mixup, recipe.mixup)), draw=draw)
+            return inputs, targets, weight
+
+    return Batches()
+
+
+def mixed(
+    inputs: np.ndarray,
+    targets: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray],
+    *,
+    share: float,
+    draw: np.random.Generator,
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns each example mixed with another of its batch, pixels and targets alike (Zhang et al. 2018)."""
+    other = draw.permutation(len(inputs))
+    pixels = share * inputs.astype(np.float32) + (1 - share) * inputs[other].astype(np.float32)
+    whole = np.issubdtype(inputs.dtype, np.integer)
+    return (
+        np.rint(pixels).astype(inputs.dtype) if whole else pixels.astype(inputs.dtype),
+        {name: share * rows + (1 - share) * rows[other] for name, rows in targets.items()},
+        {name: share * rows + (1 - share) * rows[other] for name, rows in weights.items()},
+    )
+
+
+def predict_logits(model: keras.Model, inputs: np.ndarray, batch: int = 256) -> dict[str, np.ndarray]:
+    """Returns by task the (n, classes) float32 logits of the inputs."""
+    logits = model.predict(inputs, batch_size=batch, verbose=0)
+    return {name: np.asarray(rows, dtype=np.float32) for name, rows in logits.items()}
+
+
+def _validate(model: keras.Model, validation: Examples, tasks: Sequence[Task]) -> dict[str, float]:
+    """Returns `val_loss` and `val_accuracy` of the first task, and those of the others with their names behind."""
+    scores: dict[str, float] = {}
+    logits = predict_logits(model, validation.inputs)
+    for number, task in enumerate(tasks):
+        if task.name not in validation.targets:
+            continue
+        rows, truth, weight = logits[task.name], validation.targets[task.name], validation.weight(task.name)
+        likely = rows - rows.max(1, keepdims=True)
+        likely -= np.log(np.exp(likely).sum(1, keepdims=True))
+        total = max(float(weight.sum()), 1e-12)
+        behind = f"_{task.name}" if number else ""
+        scores[f"val_loss{behind}"] = float((-(truth * likely).sum(1) * weight).sum() / total)
+        scores[f"val_accuracy{behind}"] = float(((rows.argmax(1) == truth.argmax(1)) * weight).sum() / total)
+    return scores
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
 
 
 def _all_variables(model: keras.Model) -> list[Any]:
@@ -99,21 +339,26 @@ def _all_variables(model: keras.Model) -> list[Any]:
     return list(seen.values())
 
 
-def save_checkpoint(path: Path, model: keras.Model, epoch: int, history: list[dict[str, float]]) -> None:
-    """Writes all that the next epoch depends on, under a temporary name and then renamed."""
-    arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(_all_variables(model))}
-    for key in history[0] if history else []:
-        arrays[f"history_{key}"] = np.asarray([row[key] for row in history], dtype=np.float64)
-    arrays["epoch"] = np.asarray(epoch)
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under a temporary name, flushed, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as out:
-        np.savez(out, **arrays)
+        np.savez(out, **dict(arrays))
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, path)
 
 
-def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, list[dict[str, float]]]:
+def save_checkpoint(path: Path, model: keras.Model, epoch: int, history: History) -> None:
+    """Writes all that the next epoch depends on."""
+    arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(_all_variables(model))}
+    for key in history[0] if history else []:
+        arrays[f"history_{key}"] = np.asarray([row[key] for row in history], dtype=np.float64)
+    arrays["epoch"] = np.asarray(epoch)
+    save_arrays(path, arrays)
+
+
+def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, History]:
     """Restores a checkpoint into `model`; returns the epochs done and the history so far.
 
     Raises:
@@ -137,80 +382,9 @@ def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, list[dict[str,
     return epoch, history
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
+def write_history(path: Path, history: History) -> None:
     """Writes the curves as CSV, one row an epoch."""
     with open(path, "w", newline="") as out:
         writer = csv.DictWriter(out, fieldnames=list(history[0]) if history else ["epoch"])
         writer.writeheader()
         writer.writerows(history)
-
-
-def predict_logits(model: keras.Model, images: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Returns (n, classes) float32 logits of (n, h, w, c) uint8 images."""
-    return np.asarray(model.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
-
-
-def fit(
-    model: keras.Model,
-    train: ImageSet,
-    validation: ImageSet,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    stop_after: int | None = None,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> list[dict[str, float]]:
-    """Trains `model` in place and returns its history; continues from `folder`'s checkpoint if there is one.
-
-    Args:
-        model: (n, h, w, c) uint8 -> (n, classes) logits.
-        folder: receives `checkpoint.npz` and `history.csv` after every epoch.
-        stop_after: epochs to do in this call at most (the schedule still spans `recipe.epochs`).
-        report: called with each epoch's row.
-    """
-    import keras
-
-    steps = len(train) // recipe.batch_size
-    if steps == 0:
-        raise ValueError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
-    classes = model.output_shape[-1]
-    optimizer = keras.optimizers.SGD(
-        learning_rate=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
-    optimizer.build(model.trainable_variables)
-    checkpoint = folder / "checkpoint.npz"
-    folder.mkdir(parents=True, exist_ok=True)
-    done, history = load_checkpoint(checkpoint, model) if checkpoint.exists() else (0, [])
-    targets = np.eye(classes, dtype=np.float32)[train.labels]
-    last = recipe.epochs if stop_after is None else min(recipe.epochs, done + stop_after)
-    for epoch in range(done, last):
-        order = epoch_order(len(train), recipe.seed, epoch)
-        totals = np.zeros(2)
-        for step in range(steps):
-            optimizer.learning_rate.assign(learning_rate_at(epoch * steps + step, recipe, steps))
-            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            # train_on_batch keeps running means, the last of an epoch is the epoch's
-            result = model.train_on_batch(train.images[rows], targets[rows], return_dict=True)
-            totals = np.asarray([float(result["loss"]), float(result["accuracy"])])
-        model.reset_metrics()
-        logits = predict_logits(model, validation.images)
-        row = {
-            "epoch": float(epoch + 1),
-            "learning_rate": learning_rate_at((epoch + 1) * steps - 1, recipe, steps),
-            "loss": float(totals[0]),
-            "accuracy": float(totals[1]),
-            "val_accuracy": float((logits.argmax(1) == validation.labels).mean()),
-        }
-        history.append(row)
-        save_checkpoint(checkpoint, model, epoch + 1, history)
-        write_history(folder / "history.csv", history)
-        logger.info("epoch %d of %d: %s", epoch + 1, recipe.epochs, row)
-        if report is not None:
-            report(row)
-    return history

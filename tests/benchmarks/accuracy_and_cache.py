@@ -2,8 +2,12 @@
 
 Measures: rows and ids of submission.csv; accuracy, counted here from submission.csv and the classes in the members'
 names, with and without the copies of training images; bytes of the results cold and warm; hits when the members lie in
-a folder; images/s from the first block to the last (`run.json`, without the engine's start), cold and warm; and what
-the warm run spends its time on. Every run has an output folder of its own.
+a folder; images/s, cold and warm, by two figures of `run.json`; and what the warm run spends its time on. Every run has
+an output folder of its own.
+
+The claim on the cache rests on the strict figure, `images_per_s_first_to_last_block`: images of all blocks but the
+first, by the time from the end of the first block to the end of the last, nothing taken off. Beside it stands
+`images_per_s`, of all blocks from the first byte read on, without the engine's start.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from pathlib import Path
 
 import measuring
 from measuring import Ran
+
+TIMES = 20  # how much faster a run must be that finds everything in the cache
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def accuracy(run: Ran, archive: Path, without: set[str]) -> tuple[float, float, 
 
 
 def bound(run: Ran) -> str:
-    """Returns the stage that takes the largest share of the time from the first block to the last."""
+    """Returns the stage that takes the largest share of the time of all blocks, the engine's start left out."""
     seconds = run.seconds
     stages = {name: spent for name, spent in seconds["by_stage"].items() if name != "merge"}  # it comes behind
     name = max(stages, key=lambda stage: stages[stage])
@@ -68,16 +74,20 @@ def bound(run: Ran) -> str:
 
 
 def show_rates(done: Sequence[Pair]) -> float:
-    """Prints a row a pair; returns the median of the ratios."""
-    lines = []
-    for number, pair in enumerate(done, 1):
-        cold, warm = pair.cold.seconds, pair.warm.seconds
-        ratio = warm["images_per_s"] / cold["images_per_s"]
-        per_cpu = cold["work_cpu"] / warm["work_cpu"]
-        lines.append([number, cold["images_per_s"], warm["images_per_s"], ratio, per_cpu, cold["total"], warm["total"]])
+    """Prints a row a pair in two tables; returns the median of the strict ratios."""
     head = ["pair", "cold images/s", "warm images/s", "warm : cold", "the same per CPU-second", "cold s", "warm s"]
-    measuring.show("From the first block to the last", head, lines)
-    return measuring.median(line[3] for line in lines)
+    strict, whole = [], []
+    for number, pair in enumerate(done, 1):
+        for lines, rate, cpu in (
+            (strict, "images_per_s_first_to_last_block", "first_to_last_block_cpu"),
+            (whole, "images_per_s", "work_cpu"),
+        ):
+            cold, warm = pair.cold.seconds, pair.warm.seconds
+            ratios = [warm[rate] / cold[rate], cold[cpu] / warm[cpu]]
+            lines.append([number, cold[rate], warm[rate], *ratios, cold["total"], warm["total"]])
+    measuring.show("From the end of the first block to the end of the last", head, strict)
+    measuring.show("All blocks, from the first byte read, without the start of the engine", head, whole)
+    return measuring.median(line[3] for line in strict)
 
 
 def show_stages(done: Sequence[Pair]) -> None:
@@ -87,7 +97,7 @@ def show_stages(done: Sequence[Pair]) -> None:
     stages = sorted({stage for seconds, kind in kinds for stage in seconds[kind]})
     lines = [[stage, *(seconds[kind].get(stage) for seconds, kind in kinds)] for stage in stages]
     whole = [run.seconds[kind] for run in (last.cold, last.warm) for kind in ("work", "work_cpu")]
-    lines.append(["first block to last", *whole])
+    lines.append(["all blocks, without the engine's start", *whole])
     head = ["stage (each in its own threads)", "cold s", "cold CPU-s", "warm s", "warm CPU-s"]
     measuring.show("Seconds by stage, last pair (CPU without the engine's own threads)", head, lines)
 
@@ -102,7 +112,7 @@ def main() -> int:
     with measuring.workplace(options) as place:
         archive = source
         if options.small:
-            some = [member for _, member in zip(range(600), measuring.members(source), strict=False)]
+            some = [member for _, member in zip(range(1200), measuring.members(source), strict=False)]
             archive = measuring.write_tar(place / "test.tar", some)
         listed = list(measuring.members(archive))
         done = pairs(archive, place, 1 if options.small else options.pairs)
@@ -137,7 +147,7 @@ def report(done: Sequence[Pair], loose: Ran, archive: Path, names: Sequence[str]
         ("every warm run hit for every image", all(p.warm.record["cache"]["hits"] == len(names) for p in done)),
         ("every image of the folder hit", loose.record["cache"]["hits"] == len(names)),
         (f"cold runs hit for none but copies ({len(names) - distinct})", _cold_hits(done) <= len(names) - distinct),
-        (f"warm is faster than cold ({rate:.1f} times, median of {len(done)} pairs)", rate > 1),
+        (f"warm is {TIMES} times as fast as cold ({rate:.1f} times, median of {len(done)} pairs)", rate >= TIMES),
     ]
     return measuring.verdict(checks)
 

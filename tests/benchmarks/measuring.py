@@ -59,14 +59,20 @@ def needed(*paths: Path) -> None:
 
 
 @contextlib.contextmanager
-def workplace(options: argparse.Namespace) -> Iterator[Path]:
-    """Gives an empty folder to work in."""
+def workplace(options: argparse.Namespace, keep: Sequence[str] = ()) -> Iterator[Path]:
+    """Gives an empty folder to work in; `keep` names what stays from an earlier time, where `--work` was given."""
     if options.work is None:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
             yield Path(folder)
         return
-    shutil.rmtree(options.work, ignore_errors=True)
-    options.work.mkdir(parents=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    for path in options.work.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
     yield options.work.resolve()
 
 

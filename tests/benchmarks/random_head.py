@@ -33,7 +33,7 @@ def main() -> None:
         scale=np.ones(width),
     )
     space = identity_of(settings, None).space
-    save_head(Path(sys.argv[1]), Fitted(head, c=1.0, sweep=(), split={}, metrics={}), fingerprint(space), space)
+    save_head(Path(sys.argv[1]), Fitted(head, sweep=(), split={}, metrics={}), fingerprint(space), space)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import itertools
 import json
 import logging
+import math
 import mmap
 import os
 import re
@@ -337,7 +339,7 @@ _COLUMNS: dict[str, tuple[str, int]] = {  # dtype and dimensions in the file, in
 }
 
 
-def _encoded(contents: Contents, fingerprint: str) -> bytes:
+def _encoded(contents: Contents, fingerprint: str) -> memoryview:
     """Returns the bytes of a segment file: the same for the same contents, whenever it is written."""
     columns = {name: getattr(contents, name) for name in _COLUMNS if name != "names"}
     columns |= {name: np.array(columns[name].tolist(), dtype) for name, dtype in _TEXT_COLUMNS.items()}
@@ -363,19 +365,17 @@ def _checksum(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | 
     head = [[name, columns[name].dtype.str, columns[name].shape] for name in _COLUMNS]
     digest = hashlib.sha256(json.dumps([attributes, head], sort_keys=True).encode("ascii") + b"\n")
     for name in _COLUMNS:
-        digest.update(columns[name].tobytes())
+        digest.update(columns[name].data)
     return digest.hexdigest()
 
 
-def _hdf5(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | str]) -> bytes:
+def _hdf5(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | str]) -> memoryview:
     """Returns an HDF5 file made in memory: h5py reports a full disk as anything, `publish` reports it well."""
     file = io.BytesIO()
     access = _access()
     access.set_fileobj_driver(h5fd.fileobj_driver, file)
     access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)  # metadata with checksums
-    timeless = h5p.create(h5p.FILE_CREATE)
-    timeless.set_obj_track_times(False)
-    hdf5 = h5f.create(b"segment", h5f.ACC_TRUNC, fcpl=timeless, fapl=access)
+    hdf5 = h5f.create(b"segment", h5f.ACC_TRUNC, fcpl=_timeless(), fapl=access)
     try:
         for name, column in columns.items():
             _write_dataset(hdf5, name, column)
@@ -385,7 +385,7 @@ def _hdf5(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | str]
             h5a.create(root, name.encode(), h5t.py_create(scalar.dtype), h5s.create(h5s.SCALAR)).write(scalar)
     finally:
         hdf5.close()
-    return file.getvalue()
+    return file.getbuffer()
 
 
 def _access() -> Any:
@@ -395,17 +395,31 @@ def _access() -> Any:
 
 
 def _write_dataset(hdf5: Any, name: str, column: np.ndarray) -> None:
+    """Writes and closes a dataset; its values get their place in the file when it is closed."""
+    kind, space, layout = _description(column.dtype, column.shape)
+    dataset = h5d.create(hdf5, name.encode(), kind, space, layout)
+    if column.size:
+        dataset.write(h5s.ALL, h5s.ALL, column, kind)
+
+
+@functools.cache
+def _timeless() -> Any:
+    created = h5p.create(h5p.FILE_CREATE)
+    created.set_obj_track_times(False)
+    return created
+
+
+@functools.lru_cache(64)  # segments of a run are much alike, and making these takes a fifth of the time of a segment
+def _description(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Returns type, space and layout of a dataset."""
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_obj_track_times(False)
-    if column.size:  # without a value there is nothing to check
-        row_bytes = column.itemsize * int(np.prod(column.shape[1:]))
-        layout.set_chunk((min(len(column), max(1, _MAX_CHUNK_BYTES // row_bytes)), *column.shape[1:]))
+    if 0 not in shape:  # without a value there is nothing to check
+        row_bytes = dtype.itemsize * math.prod(shape[1:])
+        layout.set_chunk((min(shape[0], max(1, _MAX_CHUNK_BYTES // row_bytes)), *shape[1:]))
         layout.set_fletcher32()
         layout.set_fill_time(h5d.FILL_TIME_NEVER)
-    kind = h5t.py_create(column.dtype, logical=True)
-    dataset = h5d.create(hdf5, name.encode(), kind, h5s.create_simple(column.shape), layout)
-    if column.size:
-        dataset.write(h5s.ALL, h5s.ALL, column)
+    return h5t.py_create(dtype, logical=True), h5s.create_simple(shape), layout
 
 
 def _decoded(data: bytes, fingerprint: str) -> Contents:
@@ -452,7 +466,7 @@ def _read_dataset(hdf5: Any, name: str, limit: int) -> np.ndarray:
     fits = held.kind == "S" if name == "names" else held.str == dtype
     if not fits or len(shape) != dimensions:
         raise ValueError(f"dataset {name} is {held.str} {shape}")
-    if held.itemsize * int(np.prod(shape, dtype=object)) > limit:  # nothing is compressed
+    if held.itemsize * math.prod(shape) > limit:  # nothing is compressed
         raise ValueError(f"dataset {name} claims {shape} values, more than the file holds")
     column = np.empty(shape, held)
     if column.size:
@@ -526,6 +540,8 @@ class _Index:
 
     def find(self, digests: np.ndarray, dead: np.ndarray) -> np.ndarray:
         """Returns the place (int64) of each of `digests` (k, 32) in the first segment not `dead` (s,), else -1."""
+        if not len(self.place):
+            return np.full(len(digests), -1, np.int64)
         wanted = _words(digests)[0]
         first = np.searchsorted(self.prefix, wanted, "left")
         last = np.searchsorted(self.prefix, wanted, "right")
@@ -686,6 +702,7 @@ class FeatureCache:
         self._lock = threading.RLock()
         self._warm: OrderedDict[str, tuple[Contents, int]] = OrderedDict()
         self._warm_bytes = 0
+        self._unasked: dict[str, int] = {}  # of each warm segment: images that nobody has looked up yet
         self._stuck: set[str] = set()  # damaged, and not to be moved
         self._held: dict[str, np.ndarray] = {}  # columns of the whole, once asked for
         self._width = 0  # of the features, as far as known
@@ -1022,9 +1039,21 @@ class FeatureCache:
             if name not in self._warm:
                 self._warm[name] = read
                 self._warm_bytes += read[1]
-            while self._warm_bytes > self._memory_bytes and self._warm:
-                self._warm_bytes -= self._warm.popitem(last=False)[1][1]
+                self._unasked[name] = len(read[0])
+            while self._warm_bytes > self._memory_bytes:
+                self._let_go(next(iter(self._warm)))
         return read[0]
+
+    def _note_asked(self, name: str, images: int) -> None:
+        """Lets go of a segment when each of its images was looked up: a run asks once, mostly in the cache's order."""
+        if name in self._unasked:
+            self._unasked[name] -= images
+            if self._unasked[name] <= 0:
+                self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        self._warm_bytes -= self._warm.pop(name)[1]
+        del self._unasked[name]
 
     def _read_segment(self, name: str) -> tuple[Contents, int] | None:
         """Returns a segment, verified, and its bytes; None where it is gone, or damaged (then it is moved aside)."""
@@ -1087,6 +1116,7 @@ class FeatureCache:
                 same = (contents.digest[at] == digests[asked[mine]]).all(axis=1)  # the index alone proves nothing
                 rows.append(asked[mine][same])
                 parts.append(contents.take(at[same]))
+                self._note_asked(self._index.segments[number], len(parts[-1]))
             asked = np.concatenate(again)
         return np.concatenate(rows), parts
 

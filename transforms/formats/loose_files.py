@@ -13,7 +13,7 @@ from hashlib import blake2b
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif"})
 MAX_BLOCK_IMAGES = 256
 MAX_BLOCK_BYTES = 64 * 2**20
-_NAMES_SHOWN = 5  # enough to recognise what was skipped
+NAMES_SHOWN = 5  # enough to recognise what was skipped
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _NEEDS_CLEANING = re.compile(r"^/|//|/$|(?:^|/)\.{1,2}(?:/|$)|^[A-Za-z]:|[\\\x00\ud800-\udfff]|^$")
@@ -30,7 +30,7 @@ class Skipped:
     def add(self, name: str) -> None:
         """Counts one name."""
         self.count += 1
-        if len(self.names) < _NAMES_SHOWN:
+        if len(self.names) < NAMES_SHOWN:
             self.names.append(name)
 
 

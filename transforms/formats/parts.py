@@ -27,7 +27,8 @@ from transforms.formats.publish import publish_file, storage_error
 from transforms.formats.records import FormatError
 
 FORMAT_VERSION = 1
-GROUP_BYTES = 512 * 2**10  # of a row group in memory: sixty inputs of a merge hold 30 MB, however crowded the photos
+REJECT_SCORE = "reject_score"  # of a face: the probability that it has no label, where the head knows such classes
+GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge holds one, however crowded the photos
 
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
 _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: then follows a text of eight bytes
@@ -76,11 +77,16 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 def storable(text: str) -> str:
     """Returns the text as it is stored: itself, unless it holds surrogates, which UTF-8 cannot carry."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def faces_type(classes: int) -> pa.ListType:
-    """Returns the type of the column `faces`: a list of structs, `p` holding a probability a class."""
+@functools.cache
+def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
+    """Returns the type of the column `faces`: a list of structs, `p` holding a probability a class.
+
+    Args:
+        rejecting: the head gives a reject score too, which is a field of its own.
+    """
     probabilities = pa.list_(pa.field("element", pa.float64(), nullable=False), classes)
     fields = [pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")]
     fields += [
@@ -89,12 +95,14 @@ def faces_type(classes: int) -> pa.ListType:
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("p", probabilities, nullable=False),
     ]
+    if rejecting:
+        fields.append(pa.field(REJECT_SCORE, pa.float64(), nullable=False))
     return pa.list_(pa.field("element", pa.struct(fields), nullable=False))
 
 
 @functools.cache
-def part_schema(classes: int) -> pa.Schema:
-    """Returns the columns of a part for a head of so many classes."""
+def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
+    """Returns the columns of a part for a head of so many classes, with a reject score or without."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -109,7 +117,7 @@ def part_schema(classes: int) -> pa.Schema:
             pa.field("reason", pa.string()),
             pa.field("true_label", pa.string()),
             pa.field("cached", pa.bool_(), nullable=False),
-            pa.field("faces", faces_type(classes), nullable=False),
+            pa.field("faces", faces_type(classes, rejecting=rejecting), nullable=False),
         ]
     )
 
@@ -138,7 +146,7 @@ def write_part_file(path: str, tables: Sequence[pa.Table], schema: pa.Schema, me
 def part_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
     """Returns an open writer of a part; end it with `close_part`."""
     return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        path, schema, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
 
 
@@ -287,7 +295,7 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
 def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
     """Returns the columns, which no checksum of Parquet covers: they must be those of a part."""
     schema = file.schema_arrow.remove_metadata()
-    if "faces" not in schema.names or schema != part_schema(classes_of(schema)):
+    if "faces" not in schema.names or schema != part_schema(classes_of(schema), rejecting=is_rejecting(schema)):
         raise _damaged(path, "its columns are not those of a part")
     return schema
 
@@ -296,6 +304,11 @@ def classes_of(schema: pa.Schema) -> int:
     """Returns of how many classes the probabilities in a part are."""
     probabilities = next(field for field in schema.field("faces").type.value_type if field.name == "p")
     return int(probabilities.type.list_size)
+
+
+def is_rejecting(schema: pa.Schema) -> bool:
+    """True if the faces in a part have a reject score."""
+    return any(field.name == REJECT_SCORE for field in schema.field("faces").type.value_type)
 
 
 def _damaged(path: str, fault: str) -> DamagedPart:

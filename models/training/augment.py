@@ -1,0 +1,188 @@
+"""Random changes of pixels as Keras layers: computed on the device, active in training alone.
+
+All layers take and give (n, h, w, c) float32 pixels of 0..1. Their random state is a variable of the model, so a
+checkpoint holds it. One warp does flip, turn, scale and shift, since each resampling blurs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from models.training.recipe import Recipe
+
+
+class _Random(keras.layers.Layer):
+    """A layer that draws in training and passes pixels through otherwise."""
+
+    def __init__(self, seed: int, **options: Any) -> None:
+        super().__init__(dtype="float32", **options)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        return self.change(images) if training else images
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def change(self, images: Any) -> Any:
+        raise NotImplementedError
+
+    def uniform(self, images: Any, low: float, high: float) -> Any:
+        """Returns (n,) numbers, one an image."""
+        return keras.random.uniform((ops.shape(images)[0],), low, high, seed=self.seed_generator)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomWarp(_Random):
+    """Mirrors, turns, scales and shifts by one bilinear resampling; beyond the border the nearest pixel repeats.
+
+    Args:
+        flip: mirror half of the images.
+        shift: largest shift, a fraction of the side.
+        rotation: largest turn, degrees.
+        scale: largest change of size, a fraction: 0.2 draws from 1/1.2 to 1.2.
+    """
+
+    def __init__(self, *, flip: bool, shift: float, rotation: float, scale: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.flip, self.shift, self.rotation, self.scale = flip, shift, rotation, scale
+
+    def change(self, images: Any) -> Any:
+        height, width = images.shape[1], images.shape[2]
+        angle = self.uniform(images, -1, 1) * (self.rotation * math.pi / 180)
+        size = ops.exp(self.uniform(images, -1, 1) * math.log1p(self.scale))
+        mirror = ops.where(self.uniform(images, 0, 1) < (0.5 if self.flip else 0.0), -1.0, 1.0)
+        down = self.uniform(images, -1, 1) * (self.shift * height)
+        right = self.uniform(images, -1, 1) * (self.shift * width)
+        cosine, sine = ops.cos(angle) / size, ops.sin(angle) / size
+        # output pixel -> input pixel, about the middle of the image
+        a0, a1, b0, b1 = mirror * cosine, -mirror * sine, sine, cosine
+        x, y = (width - 1) / 2, (height - 1) / 2
+        a2 = x - a0 * x - a1 * y + right
+        b2 = y - b0 * x - b1 * y + down
+        none = ops.zeros_like(a0)
+        return ops.image.affine_transform(
+            images,
+            ops.stack([a0, a1, a2, b0, b1, b2, none, none], axis=1),
+            interpolation="bilinear",
+            fill_mode="nearest",
+            data_format="channels_last",
+        )
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomTone(_Random):
+    """Changes contrast about the image's mean, then brightness by a factor, and clips to 0..1.
+
+    Brightening goes half as far as darkening: what is clipped at white is lost, what is dark is not.
+    """
+
+    def __init__(self, *, contrast: float, brightness: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.contrast, self.brightness = contrast, brightness
+
+    def change(self, images: Any) -> Any:
+        contrast = _per_image(1 + self.contrast * self.uniform(images, -1, 1))
+        brightness = _per_image(1 + self.brightness * self.uniform(images, -1, 0.5))
+        mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+        return ops.clip(((images - mean) * contrast + mean) * brightness, 0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomBlur(_Random):
+    """Mixes a random share of a 3x3 mean into half of the images: small faces enlarged, soft lenses, compression."""
+
+    def __init__(self, *, share: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.share = share
+
+    def change(self, images: Any) -> Any:
+        soft = ops.average_pool(images, 3, strides=1, padding="same", data_format="channels_last")
+        share = ops.maximum(self.uniform(images, -1, 1), 0.0) * self.share
+        return images + _per_image(share) * (soft - images)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomErasing(_Random):
+    """Replaces a rectangle of 2 to 20 % of the area by noise (Zhong et al. 2017, arXiv:1708.04896).
+
+    Keras has a layer of that name which draws one rectangle for a whole batch; this one draws for every image.
+    """
+
+    SMALLEST, LARGEST, LONGEST = 0.02, 0.2, 3.3  # of the area, and the largest ratio of the sides
+
+    def __init__(self, *, share: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.share = share
+
+    def change(self, images: Any) -> Any:
+        height, width = images.shape[1], images.shape[2]
+        area = self.uniform(images, self.SMALLEST, self.LARGEST)
+        ratio = ops.exp(self.uniform(images, -1, 1) * math.log(self.LONGEST))
+        tall = height * ops.sqrt(area * ratio)
+        wide = width * ops.sqrt(area / ratio)
+        top = self.uniform(images, 0, 1) * ops.maximum(height - tall, 0.0)
+        left = self.uniform(images, 0, 1) * ops.maximum(width - wide, 0.0)
+        rows, columns = ops.arange(height, dtype="float32")[None, :], ops.arange(width, dtype="float32")[None, :]
+        in_rows = ops.logical_and(rows >= top[:, None], rows < (top + tall)[:, None])
+        in_columns = ops.logical_and(columns >= left[:, None], columns < (left + wide)[:, None])
+        erased = ops.logical_and(in_rows[:, :, None], in_columns[:, None, :])
+        chosen = (self.uniform(images, 0, 1) < self.share)[:, None, None]
+        noise = keras.random.uniform(ops.shape(images), seed=self.seed_generator)
+        return ops.where(ops.logical_and(erased, chosen)[..., None], noise, images)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class MiddleCrop(keras.layers.Layer):
+    """Cuts a square from the middle in training, which is then cheaper; otherwise the whole image passes.
+
+    For networks that end in a mean over the map: they take either size.
+    """
+
+    def __init__(self, side: int, **options: Any) -> None:
+        super().__init__(dtype="float32", **options)
+        self.side = side
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        if not training:
+            return images
+        top, left = (images.shape[1] - self.side) // 2, (images.shape[2] - self.side) // 2
+        return images[:, top : top + self.side, left : left + self.side]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], None, None, input_shape[3])
+
+
+def _per_image(values: Any) -> Any:
+    return values[:, None, None, None]
+
+
+def augmentation(recipe: Recipe) -> list[Any]:
+    """Returns the layers that the recipe asks for, in the order in which they are applied."""
+    layers: list[Any] = []
+    if recipe.flip or recipe.shift or recipe.rotation or recipe.scale:
+        layers.append(
+            RandomWarp(
+                flip=recipe.flip,
+                shift=recipe.shift,
+                rotation=recipe.rotation,
+                scale=recipe.scale,
+                seed=recipe.seed + 101,
+                name="warp",
+            )
+        )
+    if recipe.blur:
+        layers.append(RandomBlur(share=recipe.blur, seed=recipe.seed + 102, name="blur"))
+    if recipe.contrast or recipe.brightness:
+        layers.append(
+            RandomTone(contrast=recipe.contrast, brightness=recipe.brightness, seed=recipe.seed + 103, name="tone")
+        )
+    if recipe.erase:
+        layers.append(RandomErasing(share=recipe.erase, seed=recipe.seed + 104, name="erase"))
+    if recipe.crop:
+        layers.append(MiddleCrop(recipe.crop, name="crop"))
+    return layers

@@ -1,0 +1,61 @@
+"""The history of a training as a picture, and as events that TensorBoard reads.
+
+Both need packages that the pipeline itself does not: matplotlib (extra `evaluate`) and tensorboard, which comes with
+TensorFlow. Where one is missing the caller is told, and nothing else is lost: `history.csv` has every number.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+History = Sequence[Mapping[str, float]]
+
+LOSS, ACCURACY = "#0072b2", "#d55e00"  # of Okabe and Ito's palette, which colour-blind readers can tell apart
+
+
+def can_plot() -> bool:
+    """True where matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def plot_history(history: History, path: Path) -> None:
+    """Writes the curves of loss and accuracy, training dashed, validation solid, as SVG; always the same bytes."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in history]
+    with mpl.rc_context({"svg.hashsalt": "history", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(8, 3), layout="constrained")
+        for axes, name, colour in zip(figure.subplots(1, 2), ("loss", "accuracy"), (LOSS, ACCURACY), strict=True):
+            axes.plot(epochs, [row[name] for row in history], "--", color=colour, label="training", alpha=0.6)
+            axes.plot(epochs, [row[f"val_{name}"] for row in history], color=colour, label="validation")
+            axes.set(xlabel="epoch", title=name)
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False)
+        temporary = path.with_name(path.name + ".tmp")
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    os.replace(temporary, path)
+
+
+def write_events(history: History, folder: Path) -> None:
+    """Writes the history as TensorBoard events, in place of those of an earlier call.
+
+    Raises:
+        ImportError: tensorboard is not installed.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = EventFileWriter(str(folder))
+    for row in history:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
+        writer.add_event(Event(step=int(row["epoch"]), summary=Summary(value=values)))
+    writer.close()

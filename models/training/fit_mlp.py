@@ -1,0 +1,163 @@
+"""Fits dense layers on features through the one training loop, and hands them back as plain arrays.
+
+Rows of a memory map are fetched a batch at a time, so that features may outgrow memory; those of the held-out part
+are in memory, as float32. Standardisation is the network's first layer, in training and afterwards.
+
+Two classes are two outputs: softmax cross-entropy of their difference is the binary cross-entropy of one sigmoid.
+
+Not here: the loop itself (`engine.py`), and applying the result (`models/heads.py`, without Keras).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.heads import MlpHead
+from models.training.engine import BEST, CHECKPOINT, HISTORY, Examples, Task, fit, one_hot
+from models.training.fit_head import Fitted
+from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation
+from models.training.head_figures import calibrated
+from models.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+TASK = "labels"
+STATE = "training.json"  # says of which training the checkpoint beside it is
+
+
+def fit_mlp_head(
+    features: np.ndarray | Rows,
+    labels: Labels,
+    *,
+    layers: Sequence[int],
+    recipe: Recipe,
+    folder: Path,
+    validation: tuple[np.ndarray | Rows, Labels] | None = None,
+    holdout: float = 0.2,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    seed: int = 0,
+    report: Callable[[dict[str, float]], None] | None = None,
+    step_done: Callable[[], None] | None = None,
+) -> Fitted:
+    """Returns dense layers with relu and dropout between them, trained as the recipe says.
+
+    With votes the targets are their shares. The held-out part says which epoch is best (`keep`, `stop_patience`),
+    by the rows whose truth is an ordinary class; it fits the temperature and measures.
+
+    Args:
+        features, labels, validation, holdout, groups, seed: as of `fit_head.fit_linear_head`.
+        layers: outputs of each hidden layer; none makes a linear head.
+        recipe: `dropout` is the rate behind each hidden layer; what is said of pixels does not count.
+        folder: receives `history.csv` and the checkpoint: killed, the same call goes on; any other starts anew.
+        report: called with each epoch's row. step_done: after each step.
+
+    Raises:
+        FitError: as of `fit_linear_head`, or fewer rows than a batch.
+    """
+    parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
+    mean, scale = standardisation(parts.train.features)
+    _clear_another(folder, parts, tuple(layers), recipe)
+    answers = parts.train.answers
+    names = (*answers.classes, *answers.reject)
+    network = dense_network(mean, scale, layers, len(names), recipe)
+    task = Task(TASK, names, soft=answers.shares is not None)
+    held = parts.held
+    examples = Examples(_Fetched(parts.train.features), {TASK: answers.targets}, {})  # type: ignore[arg-type]
+    judged = Examples(
+        held.features[:].astype(np.float32),
+        {TASK: one_hot([names[i] for i in held.answers.y], names)},
+        {TASK: held.answers.ordinary.astype(np.float32)},
+    )
+    if len(parts.train) < recipe.batch_size:
+        raise FitError(
+            f"{len(parts.train)} rows to train on are fewer than one batch of {recipe.batch_size}: "
+            "set mlp.batch_size lower or add images"
+        )
+    history = fit(network, examples, judged, [task], recipe, folder, report=report, step_done=step_done)
+    kernels, biases = _dense_arrays(network)
+    head = MlpHead(answers.classes, kernels, biases, mean, scale, reject=answers.reject)
+    chosen = {"epoch": _kept_epoch(history, recipe), "epochs": float(len(history))}
+    measured, metrics = calibrated(head, held, parts.split | chosen)
+    return Fitted(measured, "mlp", chosen, (), parts.split | chosen, metrics, history=tuple(history))
+
+
+class _Fetched:
+    """Rows as the training loop asks for them: a batch at a time, float32, for no kernel of the engine takes halves."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self._rows[rows].astype(np.float32)
+
+
+def dense_network(
+    mean: np.ndarray, scale: np.ndarray, layers: Sequence[int], outputs: int, recipe: Recipe
+) -> keras.Model:
+    """Returns (n, d) features -> {"labels": (n, outputs) logits}: standardised, then dense layers with dropout."""
+    import keras
+
+    keras.utils.set_random_seed(recipe.seed)
+    given = keras.Input((len(mean),), name="features")
+    x = keras.layers.Normalization(mean=mean, variance=scale**2, dtype="float32", name="standardised")(given)
+    for number, width in enumerate(layers):
+        x = keras.layers.Dense(width, activation="relu", dtype="float32", name=f"dense{number}")(x)
+        if recipe.dropout:
+            x = keras.layers.Dropout(recipe.dropout, seed=recipe.seed + number, name=f"dropout{number}")(x)
+    logits = keras.layers.Dense(outputs, dtype="float32", name=TASK)(x)
+    return keras.Model(given, {TASK: logits}, name="mlp_head")
+
+
+def _dense_arrays(network: keras.Model) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Returns kernels and biases of the dense layers, in their order."""
+    pairs = [layer.get_weights() for layer in network.layers if layer.name.startswith("dense") or layer.name == TASK]
+    return tuple(kernel for kernel, _ in pairs), tuple(bias for _, bias in pairs)
+
+
+def _kept_epoch(history: Sequence[dict[str, float]], recipe: Recipe) -> float:
+    """Returns the epoch, counted from 1, whose weights remain: of equally good ones the engine keeps the last."""
+    if recipe.keep != "best":
+        return float(len(history))
+    best = max(row["val_accuracy"] for row in history)
+    return max(row["epoch"] for row in history if row["val_accuracy"] == best)
+
+
+def _clear_another(folder: Path, parts: Parts, layers: tuple[int, ...], recipe: Recipe) -> None:
+    """Removes what another training left in the folder: only the same rows, answers and recipe may go on."""
+    about = {"layers": list(layers), "recipe": asdict(recipe), "rows": [_digest(parts.train), _digest(parts.held)]}
+    text = json.dumps(about, indent=1, sort_keys=True) + "\n"
+    state = folder / STATE
+    if state.exists() and state.read_text() == text:
+        return
+    for name in (STATE, CHECKPOINT, BEST, HISTORY):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    state.write_text(text)
+
+
+def _digest(part: Part) -> str:
+    digest = hashlib.sha256(json.dumps([*part.answers.classes, *part.answers.reject]).encode())
+    for step in part.features.steps():
+        digest.update(np.ascontiguousarray(step).tobytes())
+    digest.update(part.answers.y.tobytes() + part.answers.targets.tobytes())
+    return digest.hexdigest()
+
+
+def recipe_of_features(recipe: Recipe) -> Recipe:
+    """Returns the recipe without what it says of pixels and of convolutions, which rows of features do not have."""
+    still: dict[str, Any] = {
+        "top_dropout": 0.0, "crop": 0, "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0, "contrast": 0.0,
+        "brightness": 0.0, "blur": 0.0, "erase": 0.0, "frozen": (), "rates": {}, "precision": "float32",
+    }  # fmt: skip
+    return replace(recipe, **still)

@@ -1,0 +1,316 @@
+"""What a head is fitted on: rows of features, what they are to be called, and which of them are held out.
+
+Features may be a memory map: `Rows` fetches those that are asked for, so that what outgrows memory can be streamed.
+Not here: fitting (`fit_head.py`, `fit_mlp.py`), and how good a head is (`head_figures.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROWS_A_STEP = 4096  # rows that are float64 at one time
+
+
+class FitError(ValueError):
+    """A head cannot be fitted on this input; the message says what is wrong with it, and the cure."""
+
+
+class Rows:
+    """Some rows of an (n, d) float array, which may be a memory map: fetched when asked for, never all at once.
+
+    Args:
+        array: (n, d). rows: those meant, in order; None means all.
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self._array, self._rows = array, rows
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self._array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._array) if self._rows is None else len(self._rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Returns these rows as a plain array; a slice or numbers, as numpy takes them."""
+        return np.asarray(self._array[rows if self._rows is None else self._rows[rows]])
+
+    def of(self, rows: np.ndarray) -> Rows:
+        """Returns some of these rows, still not fetched."""
+        return Rows(self._array, rows if self._rows is None else self._rows[rows])
+
+    def steps(self) -> Iterator[np.ndarray]:
+        """Yields all rows in order, a few thousand at a time."""
+        for start in range(0, len(self), ROWS_A_STEP):
+            yield self[start : start + ROWS_A_STEP]
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """Labels as shares: annotators' votes, or another network's answer.
+
+    Attributes:
+        shares: (n, c) float32, rows that sum to 1.
+        classes: c names, in the order of the table: of equally many votes the first one leads.
+        reject: those of them that say that there is no label.
+    """
+
+    shares: np.ndarray
+    classes: tuple[str, ...]
+    reject: tuple[str, ...] = ()
+
+
+Labels = Sequence[str] | Votes
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What rows are to be called.
+
+    Attributes:
+        classes: k names, alphabetical. reject: r names, alphabetical.
+        y: (n,) the truth, an index into classes and then reject: the label, or the class with most votes.
+        shares: (n, k + r) float32; None where every row has one label.
+    """
+
+    classes: tuple[str, ...]
+    reject: tuple[str, ...]
+    y: np.ndarray
+    shares: np.ndarray | None
+
+    def of(self, rows: np.ndarray) -> Answers:
+        """Returns the answers of these rows."""
+        return Answers(self.classes, self.reject, self.y[rows], None if self.shares is None else self.shares[rows])
+
+    @property
+    def ordinary(self) -> np.ndarray:
+        """(n,) bool: the truth is no reject class."""
+        return np.asarray(self.y < len(self.classes))
+
+    @property
+    def targets(self) -> np.ndarray:
+        """(n, k + r) float32 shares; a one at the label where every row has one."""
+        if self.shares is not None:
+            return self.shares
+        return np.eye(len(self.classes) + len(self.reject), dtype=np.float32)[self.y]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows and what they are to be called."""
+
+    features: Rows
+    answers: Answers
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is learned from, what is held out to choose and to measure by, and how the two were parted."""
+
+    train: Part
+    held: Part
+    split: dict[str, Any]
+
+
+def parts_of(
+    features: np.ndarray | Rows,
+    labels: Labels,
+    *,
+    validation: tuple[np.ndarray | Rows, Labels] | None,
+    holdout: float,
+    groups: Sequence[Any] | np.ndarray | None,
+    seed: int,
+) -> Parts:
+    """Returns training and held-out part; see `fit_head.fit_linear_head` for the arguments.
+
+    Raises:
+        FitError: missing labels, one class, a class too small to split, values that are not finite.
+    """
+    rows = features if isinstance(features, Rows) else Rows(features)
+    answers = _answers(labels, len(rows))
+    _check_features(rows, "features")
+    if not 0 < holdout < 1:
+        raise FitError(f"holdout is {holdout}, it must be between 0 and 1")
+    whole = Part(rows, answers)
+    if validation is None:
+        train_rows, held_rows = _dealt(whole, holdout=holdout, groups=groups, seed=seed, hard=answers.shares is None)
+        grouped = "equal features" if groups is None else "given"
+        split = {"kind": "holdout", "holdout": holdout, "seed": seed, "groups": grouped}
+        train, held = (Part(rows.of(of), answers.of(of)) for of in (train_rows, held_rows))
+    else:
+        held_features = validation[0] if isinstance(validation[0], Rows) else Rows(validation[0])
+        train, held = whole, Part(held_features, _known_answers(validation[1], answers, len(held_features)))
+        _check_features(held_features, "validation features")
+        if held_features.shape[1] != rows.shape[1]:
+            raise FitError(f"validation features have width {held_features.shape[1]}, the others {rows.shape[1]}")
+        split = {"kind": "given"}
+    _check_votes(train, held)
+    return Parts(train, held, split | {"train": len(train), "held_out": len(held)})
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def _answers(labels: Labels, rows: int) -> Answers:
+    if isinstance(labels, Votes):
+        return _answers_of_votes(labels, rows)
+    _check_labels(labels, rows, "labels")
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise FitError(f"all {rows} labels are {classes[0]!r}: a head needs two classes or more")
+    return Answers(classes, (), _indices(labels, classes), None)
+
+
+def _known_answers(labels: Labels, train: Answers, rows: int) -> Answers:
+    """Returns the answers of validation rows, whose classes must be known from training."""
+    if isinstance(labels, Votes):
+        found = _answers_of_votes(labels, rows)
+        if (found.classes, found.reject) != (train.classes, train.reject):
+            raise FitError("validation has votes for other classes than training: give both the same table")
+        return found
+    _check_labels(labels, rows, "labels")
+    if unknown := sorted(set(labels) - set(train.classes)):
+        raise FitError(f"validation holds classes that training lacks: {', '.join(unknown)}")
+    return Answers(train.classes, train.reject, _indices(labels, train.classes), None)
+
+
+def _answers_of_votes(votes: Votes, rows: int) -> Answers:
+    if rows == 0:
+        raise FitError("there are no rows: nothing to train on or to choose by")
+    if votes.shares.shape != (rows, len(votes.classes)):
+        raise FitError(f"votes of shape {votes.shares.shape} for {rows} rows and {len(votes.classes)} classes")
+    if not np.isfinite(votes.shares).all() or np.abs(votes.shares.sum(axis=1) - 1).max() > 1e-3:
+        raise FitError("votes must be shares that sum to 1 in every row")
+    classes = tuple(sorted(set(votes.classes) - set(votes.reject)))
+    if unknown := sorted(set(votes.reject) - set(votes.classes)):
+        raise FitError(f"the votes have no class {', '.join(unknown)} to reject by; known: {', '.join(votes.classes)}")
+    if len(classes) < 2:
+        raise FitError("the votes leave fewer than two classes that are no reject classes: a head needs two")
+    reject = tuple(sorted(set(votes.reject)))
+    places = [votes.classes.index(name) for name in (*classes, *reject)]
+    new_place = np.argsort(places)  # of a column of the table
+    leading = votes.shares.argmax(axis=1)  # in the table's order: the first of equals
+    return Answers(classes, reject, new_place[leading].astype(np.int64), votes.shares[:, places].astype(np.float32))
+
+
+def _indices(labels: Sequence[str], classes: tuple[str, ...]) -> np.ndarray:
+    place = {name: i for i, name in enumerate(classes)}
+    return np.asarray([place[name] for name in labels], dtype=np.int64)
+
+
+def _check_labels(labels: Sequence[str], rows: int, what: str) -> None:
+    if rows == 0:
+        raise FitError("there are no rows: nothing to train on or to choose by")
+    if len(labels) != rows:
+        raise FitError(f"{len(labels)} {what} for {rows} rows of features")
+    missing = [row for row, label in enumerate(labels) if not isinstance(label, str) or not label]
+    if missing:
+        raise FitError(f"{len(missing)} of {rows} {what} are missing (the first in row {missing[0]}): drop those rows")
+
+
+def _check_votes(train: Part, held: Part) -> None:
+    if not held.answers.ordinary.any():
+        raise FitError("no held-out row has most votes for an ordinary class: there is nothing to choose by")
+    if train.answers.shares is None:
+        return
+    names = (*train.answers.classes, *train.answers.reject)
+    given = train.answers.shares.sum(axis=0)
+    if silent := [name for name, votes in zip(names, given, strict=True) if votes <= 0]:
+        raise FitError(f"no training row has a vote for {', '.join(silent)}: leave that class out, or add images")
+
+
+def _check_features(features: Rows, what: str) -> None:
+    if len(features.shape) != 2 or features.shape[1] == 0 or features.dtype.kind != "f":
+        raise FitError(f"{what} must be (rows, width) of a float type, not {features.dtype} {features.shape}")
+    for step, values in enumerate(features.steps()):
+        sound = np.isfinite(values).all(axis=1)
+        if not sound.all():
+            row = step * ROWS_A_STEP + int(np.argmin(sound))
+            raise FitError(f"row {row} of the {what} is not finite: drop it or compute it again")
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+def _dealt(
+    whole: Part, *, holdout: float, groups: Sequence[Any] | np.ndarray | None, seed: int, hard: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows of the training and of the held-out part, ascending. Groups are dealt out, not rows.
+
+    A group counts for the class of its first row. Of a class that leads the votes of one group alone, that group is
+    trained on; where every row has a label, such a class is refused.
+    """
+    from sklearn.model_selection import train_test_split
+
+    y, names = whole.answers.y, (*whole.answers.classes, *whole.answers.reject)
+    group = _group_of(whole.features, groups)
+    first_row = np.unique(group, return_index=True)[1]
+    kind = y[first_row]
+    sizes = np.bincount(kind, minlength=len(names))
+    small = [name for name, size in zip(names, sizes, strict=True) if size < 2]
+    if small and hard:
+        raise FitError(
+            f"fewer than two different examples of {', '.join(small)}: one is needed to train and one to choose by; "
+            "add images, drop the class, or give a validation set"
+        )
+    dealt = np.flatnonzero(sizes[kind] > 1)
+    try:
+        _, held = train_test_split(dealt, test_size=holdout, random_state=seed, stratify=kind[dealt])
+    except ValueError as e:
+        examples = f"{len(first_row)} different examples of {len(names)} classes"
+        raise FitError(f"{examples} cannot be split at holdout {holdout}: add images or give a validation set") from e
+    is_held = np.isin(group, held)
+    train = np.flatnonzero(~is_held)
+    lost = [name for i, name in enumerate(names) if sizes[i] and not (y[train] == i).any()]
+    if lost:
+        raise FitError(f"no example of {', '.join(lost)} is left to train on: take a smaller holdout or add images")
+    return train, np.flatnonzero(is_held)
+
+
+def _group_of(features: Rows, groups: Sequence[Any] | np.ndarray | None) -> np.ndarray:
+    """Returns (n,) group numbers, counted by first appearance."""
+    if groups is not None and len(groups) != len(features):
+        raise FitError(f"{len(groups)} groups for {len(features)} rows of features")
+    rows = (row for step in features.steps() for row in step) if groups is None else groups
+    keys = (row.tobytes() if isinstance(row, np.ndarray) else row for row in rows)
+    numbers: dict[Any, int] = {}
+    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+# --- standardisation --------------------------------------------------------------------------------------------------
+
+
+def standardisation(features: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and scale, (d,) float64; the scale of a feature that never changes is 1."""
+    mean = sum(step.astype(np.float64).sum(axis=0) for step in features.steps()) / len(features)
+    squares = sum(((step.astype(np.float64) - mean) ** 2).sum(axis=0) for step in features.steps())
+    scale = np.sqrt(squares / len(features))
+    # below float16's own resolution it is rounding, not information
+    return mean, np.where(scale > 1e-6 * np.maximum(1e-6, np.abs(mean)), scale, 1.0)
+
+
+def standardised(features: Rows, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns (n, d) float32, all of them in memory.
+
+    Against float64 half the memory, 0.6 of the time, and on 28,709 rows the same labels.
+    """
+    out = np.empty(features.shape, np.float32)
+    start = 0
+    for step in features.steps():
+        out[start : start + len(step)] = step
+        start += len(step)
+    out -= mean.astype(np.float32)
+    out /= scale.astype(np.float32)
+    return out

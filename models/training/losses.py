@@ -1,0 +1,52 @@
+"""What a classifier is trained against: rows of probabilities, smoothed, adjusted to the classes' frequencies.
+
+A hard label is a row with a single one, annotators' votes or another network's answer are rows of shares: one loss
+serves all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class SoftCrossentropy(keras.losses.Loss):
+    """Cross-entropy of (n, classes) logits against (n, classes) shares that sum to 1.
+
+    Args:
+        label_smoothing: share of each row spread evenly over the classes.
+        offset: (classes,) numbers added to the logits, in training alone: the log frequencies of Menon et al. 2021
+            make the network say the class that is likelier than its frequency, which raises rare classes.
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, offset: np.ndarray | None = None, name: str = "cross_entropy", **kw: Any
+    ) -> None:
+        super().__init__(name=name, **kw)
+        self.label_smoothing = label_smoothing
+        self.offset = None if offset is None else np.asarray(offset, np.float32)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        logits = ops.cast(y_pred, "float32")
+        if self.offset is not None:
+            logits = logits + ops.convert_to_tensor(self.offset)
+        shares = ops.cast(y_true, "float32")
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
+        return -ops.sum(shares * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def frequencies(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the (classes,) share of each class in (n, classes) targets, rows weighed; never 0."""
+    sums = (targets * weights[:, None]).sum(0, dtype=np.float64)
+    return np.maximum(sums / max(sums.sum(), 1e-12), 1e-6)
+
+
+def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns (n,) weights times 1 / sqrt(frequency of the row's class), with the mean that they had before."""
+    factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
+    balanced = weights * factors
+    return (balanced * (weights.sum() / max(balanced.sum(), 1e-12))).astype(np.float32)

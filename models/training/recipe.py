@@ -1,0 +1,98 @@
+"""A recipe: every number that decides how a network is trained, in one value that can be stored and compared.
+
+Plain data, so that settings and `--help` need neither Keras nor numpy. What the numbers do lives in
+`augment.py`, `losses.py`, `optimisers.py` and `engine.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class FaceVggShape:
+    """The shape of a `face_vgg`. It stands in the weights file, so that a file of another width just works.
+
+    Attributes:
+        widths: channels of each block.
+        convs: 3x3 convolutions a block.
+        last_pool: whether a max-pool follows the last block too.
+        padding: of the max-pools: `same` keeps the last row of a map of odd height.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 384)
+    convs: int = 2
+    last_pool: bool = False
+    padding: str = "same"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        optimiser: `sgd` (Nesterov), `adam` or `rmsprop`.
+        learning_rate: the peak, a step.
+        schedule: `cosine` (to zero), `plateau` (times `plateau_factor` after `plateau_patience` epochs without a
+            better validation) or `constant`.
+        warmup_epochs: epochs over which the rate rises from zero; may be a fraction.
+        weight_decay: decoupled: each step takes rate x decay off kernels, never off biases or normalisation.
+        averaged: momentum a step of the running mean of the weights that is validated and kept; 0 keeps the last.
+        clip_norm: largest norm of a gradient; 0 leaves gradients alone.
+        stop_patience: epochs without a better validation after which training ends; 0 never ends early.
+        keep: which epoch's weights remain, `last` or `best` (on validation).
+        label_smoothing: share of a hard label spread over all classes; votes and other shares stay as they are.
+        imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1) or `logit_adjustment`
+            (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314).
+        mixup: alpha of the Beta distribution of Zhang et al. 2018 (arXiv:1710.09412); 0 mixes nothing.
+        dropout, top_dropout: rates after each block and before the classifiers.
+        crop: side of the square cut from the middle after the warp, in pixels; 0 keeps the whole image. A smaller
+            crop trains faster; the network is then applied to whole images.
+        flip: mirror half of the images.
+        shift: largest shift, a fraction of the side, either way.
+        rotation: largest turn in degrees, either way.
+        scale: largest change of size, a fraction, either way.
+        contrast: largest change, a fraction, either way.
+        brightness: largest darkening, a fraction; brightening goes half as far.
+        blur: largest share of a 3x3 mean mixed in.
+        erase: share of the images in which a rectangle is replaced by noise.
+        frozen: beginnings of layer names that are not trained.
+        rates: factors on the learning rate by beginning of layer name; the longest that fits counts.
+        seed: of first weights, order and random changes.
+        precision: a Keras dtype policy.
+    """
+
+    epochs: int = 80
+    batch_size: int = 128
+    optimiser: str = "sgd"
+    learning_rate: float = 0.08
+    schedule: str = "cosine"
+    warmup_epochs: float = 2.0
+    plateau_factor: float = 0.75
+    plateau_patience: int = 5
+    momentum: float = 0.9
+    weight_decay: float = 2e-3
+    averaged: float = 0.998
+    clip_norm: float = 0.0
+    stop_patience: int = 0
+    keep: str = "last"
+    label_smoothing: float = 0.1
+    imbalance: str = "natural"
+    mixup: float = 0.0
+    dropout: float = 0.0
+    top_dropout: float = 0.3
+    crop: int = 40
+    flip: bool = True
+    shift: float = 0.08
+    rotation: float = 15.0
+    scale: float = 0.2
+    contrast: float = 0.3
+    brightness: float = 0.5
+    blur: float = 0.8
+    erase: float = 0.25
+    frozen: tuple[str, ...] = ()
+    rates: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    precision: str = "mixed_bfloat16"

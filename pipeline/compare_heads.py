@@ -1,0 +1,113 @@
+"""`train-head --compare`: every kind of head on several features of the same images, one table.
+
+Features of each setting are computed once and cached; images, split and seed are the same in every line. Nothing is
+kept but the table: the line that is best is trained again by `train-head`, in seconds, from the cache.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import MlpSettings, load_settings
+from pipeline.errors import UsageError
+from pipeline.train_head import Gathered, fit, gathered, read_votes
+
+if TYPE_CHECKING:
+    from pipeline.cli import Command
+
+TABLE = "compare.csv"
+FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in the table
+    "last block": {"pooling": "avg", "mirrored": False},
+    "all blocks": {"pooling": "multi", "mirrored": False},
+    "all blocks, mirrored": {"pooling": "multi", "mirrored": True},
+}
+
+
+def compare(command: Command) -> int:
+    """Writes `compare.csv` into the output folder and prints it."""
+    recipes = recipes_of(command.options["compare"], command.settings.mlp)
+    votes = read_votes(command)
+    rows: list[dict[str, Any]] = []
+    for name, features in FEATURES.items():
+        chosen = command.settings.features.model_copy(update=features)
+        with gathered(with_features(command, chosen), votes) as data:
+            rows += [row_of(command, data, name, kind, recipe) for kind, recipe in recipes]
+    output = Path(command.options["output"])
+    _write(output / TABLE, rows)
+    print(as_markdown(rows))
+    best = max(rows, key=lambda row: row["accuracy"])
+    print(f"\nbest: {best['head']} on {best['features']}; table: {output / TABLE}")
+    return 0
+
+
+def recipes_of(files: Sequence[str], mlp: MlpSettings) -> list[tuple[str, MlpSettings]]:
+    """Returns name and settings of each head: logistic, ridge, and the mlp of each file; without files that in force.
+
+    Raises:
+        UsageError: a file is no file of settings, or two have one name.
+    """
+    named = {Path(file).stem: load_settings([file]).mlp for file in files} if files else {"mlp": mlp}
+    if len(named) < len(files) or {"logistic", "ridge"} & named.keys():
+        raise UsageError(f"--compare {' '.join(files)}: the files need names of their own, which the table shows")
+    return [("logistic", mlp), ("ridge", mlp), *named.items()]
+
+
+def with_features(command: Command, features: Any) -> Command:
+    """Returns the command with other settings of the features."""
+    return replace(command, settings=command.settings.model_copy(update={"features": features}))
+
+
+def row_of(command: Command, data: Gathered, features: str, name: str, mlp: MlpSettings) -> dict[str, Any]:
+    """Returns the line of one head on one kind of features."""
+    print(f"{features}: {name}", file=sys.stderr, flush=True)
+    began = time.process_time()  # of all threads: what it costs, on a busy machine too
+    fitted = fit(command, data, name if name in ("logistic", "ridge") else "mlp", mlp)
+    seconds = time.process_time() - began
+    metrics = fitted.metrics
+    row = {
+        "features": features,
+        "width": data.train.features.shape[1],
+        "head": name,
+        "parameters": fitted.head.parameters,
+        **{key: metrics[key] for key in ("accuracy", "macro_f1", "ece", "nll")},
+        "fit_cpu_s": seconds,
+        "train": fitted.split["train"],
+        "held_out": metrics["rows"],
+    }
+    if "reject" in metrics:
+        row["reject_auc"] = metrics["reject"]["auc"]
+    return row
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(key, value) for key, value in row.items()} for row in rows)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _cell(name: str, value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.1f}" if name == "fit_cpu_s" else f"{value:.4f}"
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the rows as a Markdown table; counts with separators, figures with four places."""
+    names = list(rows[0])
+    lines = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = (f"{value:,}" if isinstance(value, int) else _cell(name, value) for name, value in row.items())
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)

@@ -1,0 +1,120 @@
+"""Random changes of pixels: only in training, within their bounds, an image at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.training.augment import (
+    MiddleCrop,
+    RandomBlur,
+    RandomErasing,
+    RandomTone,
+    RandomWarp,
+    augmentation,
+)
+from models.training.recipe import Recipe
+
+STILL = {"flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0}
+
+
+def images(count: int = 8, side: int = 12) -> np.ndarray:
+    return np.random.default_rng(0).random((count, side, side, 1)).astype(np.float32)
+
+
+def change(layer: Any, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(layer(pixels, training=True))
+
+
+def test_a_warp_of_nothing_changes_nothing() -> None:
+    assert np.allclose(change(RandomWarp(**STILL, seed=1), images()), images(), atol=1e-5)
+
+
+def test_a_flip_mirrors_about_half_of_the_images_exactly() -> None:
+    pixels = images(200, 6)
+    made = change(RandomWarp(**{**STILL, "flip": True}, seed=1), pixels)
+    mirrored = np.isclose(made, pixels[:, :, ::-1], atol=1e-5).all((1, 2, 3))
+    same = np.isclose(made, pixels, atol=1e-5).all((1, 2, 3))
+    assert (mirrored | same).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_a_turn_by_a_right_angle_and_no_more() -> None:
+    pixels = np.zeros((64, 21, 21, 1), np.float32)
+    pixels[:, 10, 16] = 1  # a point right of the middle
+    made = change(RandomWarp(**{**STILL, "rotation": 90.0}, seed=1), pixels)
+    rows, columns = np.divmod(made.reshape(64, -1).argmax(1), 21)
+    assert (columns >= 9).all()  # never behind the middle
+    assert rows.min() < 7 and rows.max() > 13  # to either side
+    assert np.hypot(rows - 10, columns - 10) == pytest.approx(6, abs=1.0)
+
+
+def test_shift_and_scale_stay_within_their_bounds() -> None:
+    pixels = np.zeros((64, 41, 41, 1), np.float32)
+    pixels[:, 20, 20] = 1
+    made = change(RandomWarp(**{**STILL, "shift": 0.1}, seed=1), pixels)
+    rows, columns = np.divmod(made.reshape(64, -1).argmax(1), 41)
+    assert max(abs(rows - 20).max(), abs(columns - 20).max()) <= 5
+    assert rows.std() > 1 and columns.std() > 1
+    square = np.zeros((64, 41, 41, 1), np.float32)
+    square[:, 10:31, 10:31] = 1
+    areas = change(RandomWarp(**{**STILL, "scale": 0.2}, seed=1), square).sum((1, 2, 3)) / 21**2
+    assert 1 / 1.2**2 - 0.02 <= areas.min() < 0.8 and 1.3 < areas.max() <= 1.2**2 + 0.02
+
+
+def test_tone_keeps_to_0_to_1_and_darkens_to_half_at_most() -> None:
+    pixels = np.full((200, 4, 4, 1), 0.5, np.float32)
+    made = change(RandomTone(contrast=0.3, brightness=0.5, seed=1), pixels)[:, 0, 0, 0]
+    assert 0.25 <= made.min() < 0.3 and 0.6 < made.max() <= 0.625
+    assert change(RandomTone(contrast=1.0, brightness=1.0, seed=1), images(200)).max() <= 1
+
+
+def test_blur_is_a_mean_of_neighbours_for_half_of_the_images() -> None:
+    pixels = np.zeros((200, 5, 5, 1), np.float32)
+    pixels[:, 2, 2] = 1
+    middle = change(RandomBlur(share=1.0, seed=1), pixels)[:, 2, 2, 0]
+    assert 70 < (middle == 1).sum() < 130
+    assert middle.min() >= 1 / 9 - 1e-6
+
+
+def test_erasing_spares_the_rest_and_takes_its_share_of_the_images() -> None:
+    pixels = np.full((300, 20, 20, 1), 2.0, np.float32)
+    made = change(RandomErasing(share=0.5, seed=1), pixels)
+    gone = (made != 2.0).sum((1, 2, 3)) / 400
+    assert 110 < (gone > 0).sum() < 190
+    assert gone.max() <= 0.3
+    assert len({value.tobytes() for value in made}) > 100  # each image its own rectangle
+
+
+def test_the_crop_is_for_training_alone() -> None:
+    layer = MiddleCrop(8)
+    assert np.array_equal(change(layer, images()), images()[:, 2:10, 2:10])
+    assert np.array_equal(np.asarray(layer(images(), training=False)), images())
+
+
+def test_without_training_nothing_changes() -> None:
+    for layer in augmentation(Recipe(crop=8)):
+        assert np.array_equal(np.asarray(layer(images(), training=False)), images())
+
+
+def test_the_same_seed_draws_the_same_and_another_call_something_else() -> None:
+    first, again = (RandomErasing(share=1.0, seed=3) for _ in range(2))
+    assert np.array_equal(change(first, images()), change(again, images()))
+    assert not np.array_equal(change(first, images()), change(RandomErasing(share=1.0, seed=3), images()))
+
+
+def test_a_recipe_has_the_layers_that_it_names() -> None:
+    assert [layer.name for layer in augmentation(Recipe())] == ["warp", "blur", "tone", "erase", "crop"]
+    none = replace(
+        Recipe(),
+        **STILL,
+        contrast=0.0,
+        brightness=0.0,
+        blur=0.0,
+        erase=0.0,
+        crop=0,  # type: ignore[arg-type]
+    )
+    assert augmentation(none) == []

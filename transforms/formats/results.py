@@ -1,0 +1,119 @@
+"""Reads the tables of a finished run back: a row an image, with the face that stands for it.
+
+Not here: how they are written (`transforms/merge_parts.py`), and `run.json` (the caller hands in what it says).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.formats.publish import storage_error
+from transforms.formats.records import FormatError
+from transforms.formats.submission import choose_face
+
+PREFIX = "p_"  # of the columns with probabilities
+_IMAGE_COLUMNS = ("image_id", "digest", "status", "faces", "true_label")
+_FACE_COLUMNS = ("image_id", "x", "y", "width", "height")
+
+
+class ResultsError(FormatError):
+    """The tables of a run are missing, damaged, or not what they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run says of each image, sorted by image id.
+
+    Attributes:
+        classes: names of the columns of `probabilities`.
+        ids, status: (n,) text.
+        digests: (n,) text, 64 hex digits; null where there were no bytes.
+        labels: (n,) text, the true label; null where none is known.
+        box: (n, 4) int32 of the largest face (of equals the first): x, y, width, height; zeros without a face.
+        probabilities: (n, k) float64 of that face, zeros without one.
+    """
+
+    classes: tuple[str, ...]
+    ids: pa.ChunkedArray
+    status: pa.ChunkedArray
+    digests: pa.ChunkedArray
+    labels: pa.ChunkedArray
+    box: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_results(folder: str, classes: Sequence[str]) -> Results:
+    """Returns the images of the finished run in `folder`.
+
+    Args:
+        classes: of its head, in the order of the probabilities.
+
+    Raises:
+        ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
+    """
+    images = _read(os.path.join(folder, "images"), _IMAGE_COLUMNS)
+    names = [PREFIX + name for name in classes]
+    faces = _read(os.path.join(folder, "predictions"), (*_FACE_COLUMNS, *names))
+    counts = images["faces"].to_numpy().astype(np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    if len(row) != faces.num_rows or not _same(images["image_id"].take(pa.array(row)), faces["image_id"]):
+        raise ResultsError(f"{folder}: predictions/ and images/ are not of one run; label again with --overwrite")
+    box = np.stack([faces[name].to_numpy() for name in _FACE_COLUMNS[1:]], axis=1).astype(np.int32)
+    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), policy="largest")
+    seen = chosen >= 0
+    out = Results(
+        tuple(classes),
+        images["image_id"],
+        images["status"],
+        images["digest"],
+        images["true_label"],
+        np.zeros((len(counts), 4), np.int32),
+        np.zeros((len(counts), len(classes))),
+    )
+    out.box[seen] = box[chosen[seen]]
+    for column, name in enumerate(names):
+        out.probabilities[seen, column] = faces[name].to_numpy()[chosen[seen]]
+    return out
+
+
+def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    return len(one) == 0 or bool(pc.all(pc.equal(one, other)).as_py())
+
+
+def _read(folder: str, columns: Sequence[str]) -> pa.Table:
+    """Returns these columns of all files of a folder, in the order of their names."""
+    try:
+        paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".parquet"))
+        if not paths:
+            raise ResultsError(f"{folder} holds no Parquet files; give the output folder of a finished run")
+        return pa.concat_tables([_read_file(path, columns) for path in paths])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ResultsError(f"there is no {folder}; give the output folder of a finished run") from error
+    except OSError as error:
+        if error.errno:
+            raise storage_error("read", folder, error) from error
+        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
+    except (pa.ArrowException, ValueError) as error:
+        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
+
+
+def _read_file(path: str, columns: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
+            raise ResultsError(f"{path} lacks the column {missing[0]}; give the output folder of a finished run")
+        return file.read(list(columns))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,105 @@
+"""Reads inputs a second time, outside the graph: the digests of all images, or the pictures of a few.
+
+For held-out images, which need no features, and for sheets of pictures, which show what a label was given to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from models.boxes import square_with_margin
+from models.detectors.cropping import crop_resized, resized
+from transforms.block import Block
+from transforms.formats.decode import decode
+from transforms.formats.records import Limits, RejectedContent
+from transforms.read_blocks import PlannedBlock, image_id, read_block, stream_blocks
+
+STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # of a stream in hand at a time
+MARGIN = 0.15  # around a face on a sheet: a little of the head tells more than the box alone
+BACKGROUND = 235  # grey beside a picture that is not square
+
+
+def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
+    """Yields the SHA-256 of every image that has bytes, in plan order; nothing is decoded.
+
+    Args:
+        lines: of a plan.
+
+    Raises:
+        InputFault: a planned file is gone or cannot be read.
+    """
+    for line in lines:
+        for block in _blocks(PlannedBlock.from_json(line), limits):
+            for digest, data in zip(block.digests, block.data, strict=True):
+                if data is not None:
+                    yield digest.tobytes()
+
+
+def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits) -> Iterator[tuple[str, bytes]]:
+    """Yields (image id, encoded bytes) of wanted images that are still what they were; stops when it has all.
+
+    Args:
+        lines: of a plan.
+        wanted: SHA-256 in hex of the bytes, by image id.
+
+    Raises:
+        InputFault: a planned file is gone or cannot be read.
+    """
+    missing = dict(wanted)
+    for line in lines:
+        if not missing:
+            return
+        planned = _only(PlannedBlock.from_json(line), missing)
+        if planned is None:
+            continue
+        for block in _blocks(planned, limits):
+            for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
+                if data is not None and missing.get(name) == digest.tobytes().hex():
+                    del missing[name]
+                    yield name, data
+            if not missing:
+                return
+
+
+def _only(planned: PlannedBlock, wanted: Mapping[str, str]) -> PlannedBlock | None:
+    """Returns the block with the entries that may be wanted, or None if none may; some formats name images late."""
+    if planned.streamed:
+        return planned
+    kept = tuple(e for e in planned.entries if not e.name or image_id(planned.prefix, e.name) in wanted)
+    return replace(planned, entries=kept) if kept else None
+
+
+def _blocks(planned: PlannedBlock, limits: Limits) -> Iterator[Block]:
+    if planned.streamed:
+        yield from stream_blocks(
+            planned, limits, block_images=STREAMED_IMAGES, block_bytes=STREAMED_BYTES, finished=set()
+        )
+    else:
+        yield read_block(planned, limits)
+
+
+def face_tile(data: bytes, box: np.ndarray, side: int, limits: Limits) -> np.ndarray | None:
+    """Returns (side, side, 3) uint8 RGB of a face and a little around it; None if the image cannot be decoded.
+
+    A box that is the whole image is shown whole, its aspect kept.
+
+    Args:
+        box: (4,) x, y, width, height in pixels of the upright image.
+    """
+    try:
+        image = decode(data, channels=3, limits=limits).image
+    except RejectedContent:
+        return None
+    height, width = image.shape[:2]
+    if box.tolist() != [0, 0, width, height]:
+        return crop_resized(image, square_with_margin(box[None], MARGIN)[0], (side, side))
+    longer = max(height, width)
+    fitted = (max(1, round(side * height / longer)), max(1, round(side * width / longer)))
+    whole = resized(image, fitted)
+    tile = np.full((side, side, 3), BACKGROUND, np.uint8)
+    top, left = (side - fitted[0]) // 2, (side - fitted[1]) // 2
+    tile[top : top + fitted[0], left : left + fitted[1]] = whole
+    return tile
