@@ -6,6 +6,8 @@ loaded (`backbones.py`). Not here: loading.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,7 @@ _INSIDE_KERAS = "model.weights.h5"  # where a .keras file, which is a zip file, 
 _KERNEL = re.compile(r"block(\d+)_conv(\d+)/kernel")
 _CONV = re.compile(r"conv2d(?:_(\d+))?")
 _UNREADABLE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile)
+_OF_CONTENT = (None, errno.EINVAL, errno.EISDIR)  # numbers of an OSError by which readers of formats tell of content
 
 
 class _Misfit(Exception):
@@ -37,17 +40,23 @@ def check_weights_file(name: str, weights: str) -> None:
     Args:
         name: of the backbone.
         weights: `bundled`, `imagenet`, `random` (there is no file) or a path.
+
+    Raises:
+        OSError: the storage fails, which says nothing about the file; in one line with its path.
     """
     if weights == "random":
         return
     kind = backbone(name)
     path = kind.weights_path(weights)
     try:
+        path.open("rb").close()  # h5py and zipfile tell less of why they cannot
         if name == "face_vgg":
             _check_face_vgg(path)
         elif name in _CONVOLUTIONS:
             _check_vgg(path, vgg_kernels(name))
     except (_Misfit, *_UNREADABLE) as error:
+        if isinstance(error, OSError) and error.errno not in _OF_CONTENT:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
         fault = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(
             f"{path} does not hold weights of {name}: {fault}; give another file in features.weights, "

@@ -67,7 +67,8 @@ def with_features(command: Command, features: Any) -> Command:
 
 def row_of(command: Command, data: Gathered, features: str, name: str, mlp: MlpSettings) -> dict[str, Any]:
     """Returns the line of one head on one kind of features."""
-    print(f"{features}: {name}", file=sys.stderr, flush=True)
+    if not command.options["quiet"]:
+        print(f"{features}: {name}", file=sys.stderr, flush=True)
     began = time.process_time()  # of all threads: what it costs, on a busy machine too
     fitted = fit(command, data, name if name in ("logistic", "ridge") else "mlp", mlp)
     seconds = time.process_time() - began

@@ -17,7 +17,7 @@ from pipeline.config import Settings
 from pipeline.plan import Layout, Plan, make_plan
 from pipeline.resume import OutputFolder
 from transforms.block import Block
-from transforms.crop_faces import crop_faces, look_at, rows_to_look_at
+from transforms.crop_faces import look, rows_to_look_at, with_seen
 from transforms.formats.feature_cache import FeatureCache, fingerprint_folders, fingerprint_of
 from transforms.job import Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
@@ -92,7 +92,7 @@ def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     detector = make_detector(job.detector)
     seen.width = device.width
     start = time.perf_counter()
-    looked = crop_faces(block, [(row, look_at(block.data[row] or b"", job, detector)) for row in rows])
+    looked = with_seen(block, [look(block, rows, job, detector)])
     crops = looked.fresh.crops
     if crops is not None:
         for first in range(0, len(crops), job.features.batch_size):

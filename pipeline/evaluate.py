@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -234,20 +234,19 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
     if folder.identity() not in (None, wanted):
         folder.clear()  # left by an evaluation of another head; the cache holds what was dear
     record = folder.record()
-    heartbeat = heartbeat_folder(command.beam_options, folder.path)
     job = make_job(
         command.settings,
         identity,
         output=folder.path,
         cache=options["cache"] or os.path.join(options["output"], "cache"),
         head=path,
-        heartbeat=heartbeat,
         all_labels=True,
     )
     plan = make_plan(options["input"], folder.plan, Layout(read.block_images, read.block_bytes), job.limits)
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         return
     folder.prepare(wanted)
+    job = replace(job, heartbeat=heartbeat_folder(command.beam_options, folder.path))
     progress = folder.progress(plan)
     request = MergeRequest(
         output=folder.path,
@@ -262,7 +261,7 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
         expected_images=plan.images,
         streams=tuple(plan.streams()),
         started=time.time(),
-        heartbeat=heartbeat,
+        heartbeat=job.heartbeat,
         record={"inputs_digest": plan.inputs_digest},
     )
 
@@ -272,7 +271,7 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
     run_graph(
         build,
         command.beam_options,
-        heartbeat=heartbeat,
+        heartbeat=job.heartbeat,
         total=None if plan.streamed else plan.images,
         done=progress.images_done,
         quiet=bool(options["quiet"]),
@@ -281,3 +280,4 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
     )
     if folder.record() is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+    shutil.rmtree(os.path.join(folder.path, "heartbeats"), ignore_errors=True)

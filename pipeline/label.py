@@ -113,14 +113,12 @@ def _label(this: _Run) -> int:
     layout = standing.layout if standing else Layout(read.block_images, read.block_bytes)
     if standing is None and record is not None and "layout" in record:
         layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
-    heartbeat = heartbeat_folder(this.command.beam_options, folder.path)
     job = make_job(
         this.command.settings,
         this.identity,
         output=folder.path,
         cache=this.cache,
         head=this.head_path,
-        heartbeat=heartbeat,
         layout=(layout.block_images, layout.block_bytes),
     )
     plan = make_plan(options["input"], folder.plan, layout, job.limits)
@@ -130,6 +128,7 @@ def _label(this: _Run) -> int:
         return 0
     rules = _rules(this, plan)
     folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
+    job = replace(job, heartbeat=heartbeat_folder(this.command.beam_options, folder.path))
     return _run_graph(this, job, plan, folder.progress(plan), rules)
 
 
@@ -198,7 +197,6 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
     record = folder.record()
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    shutil.rmtree(os.path.join(folder.path, "heartbeats"), ignore_errors=True)
     _tidy(this)
     this.say(closing_words(record, folder.path))
     return 0
@@ -206,6 +204,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
 
 def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
+    shutil.rmtree(os.path.join(this.folder.path, "heartbeats"), ignore_errors=True)
     if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
         this.folder.tidy()
 

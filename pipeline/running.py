@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import queue
@@ -87,6 +88,8 @@ def run_graph(
             if told is error and heartbeat:
                 told = _told_by_its_death(error, deaths, heartbeat, go_on)
             if told is error:
+                told = _told_of_storage(error, go_on)
+            if told is error:
                 raise
             raise told from error
     return totals()
@@ -147,11 +150,20 @@ def _told_by_its_death(error: BaseException, deaths: _Deaths, folder: str, go_on
         return Interrupted(f"interrupted; {go_on}")
     if status is None:
         return error
-    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     words = last_words(folder)
     said = f"; its last words: {words} (all of them in {folder})" if words else ""
     cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
-    return StoppedError(f"a worker process ended before its time ({how}){cure}{said}; {go_on}")
+    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{said}; {go_on}")
+
+
+def _named(status: int) -> str:
+    """Returns an exit status in words; signals for real-time uses have numbers only."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
 KNOWN = (
@@ -199,9 +211,35 @@ def _told_by_a_worker(text: str) -> tuple[type[BaseException], str] | None:
 
     Tracebacks begin with the cause, so the outermost error is the last.
     """
-    kinds = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in _with_subclasses(KNOWN)}
+    kinds = _by_name(KNOWN)
     ours = [found for found in NAMED_ERROR.finditer(text) if found["name"] in kinds]
     return (kinds[ours[-1]["name"]], ours[-1]["text"].split(WHERE)[0]) if ours else None
+
+
+def _told_of_storage(error: BaseException, go_on: str) -> BaseException:
+    """Returns what to end with where a stage ended of an error of the system that none of ours has named.
+
+    The last resort, behind the ends of workers: a lost connection to one is such an error too. What is raised while
+    such an error is handled is another one, and stays what it is.
+    """
+    if isinstance(error, OSError):
+        found: tuple[type[BaseException], str] | None = (type(error), str(error) or type(error).__name__)
+    else:
+        kinds = _by_name((OSError,))
+        named = list(NAMED_ERROR.finditer(str(error)))  # the outermost error is the last
+        found = (kinds[named[-1]["name"]], named[-1]["text"]) if named and named[-1]["name"] in kinds else None
+    if found is None or issubclass(found[0], io.UnsupportedOperation):  # that is a bug of the caller
+        return error
+    return StoppedError(f"{' '.join(found[1].split(WHERE)[0].split())}; once that is cured, {go_on}")
+
+
+def _by_name(kinds: Sequence[type[BaseException]]) -> dict[str, type[BaseException]]:
+    """Returns the kinds and all below them by the names that tracebacks show."""
+    found = set(_with_subclasses(kinds))
+    return {
+        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}": kind
+        for kind in found
+    }
 
 
 def _with_subclasses(kinds: Sequence[type[BaseException]]) -> Iterator[type[BaseException]]:

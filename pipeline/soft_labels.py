@@ -20,7 +20,7 @@ def read_source(path: str) -> SoftLabels:
         with open_file(path) as file:
             return read_votes(file, path)
     if not is_folder(f"{path}/predictions"):
-        raise UsageError(f"--soft-labels: {path} is neither a CSV file nor the folder of a finished run")
+        raise UsageError(f"--soft-labels {path} is neither a CSV file nor the folder of a finished run")
     with ExitStack() as opened:
         files = sorted(f.path for f in list_folder(f"{path}/predictions") if f.path.endswith(".parquet"))
         return read_predictions((file, opened.enter_context(open_file(file))) for file in files)

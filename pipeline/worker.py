@@ -38,17 +38,30 @@ def log_file(folder: str, pid: int) -> Path:
 
 
 def last_words(folder: str) -> str:
-    """Returns the line that tells most of why a worker died, "" where none wrote one; the newest file counts."""
+    """Returns the line that tells most of why a worker died, "" where none wrote one.
+
+    Those that live are not asked. A crash that Python has told of comes before anything else; then the newest file.
+    """
     logs = sorted(Path(folder).glob("worker-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in logs:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - READ_BYTES))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-        telling = [line for line in lines if line and not line.startswith(_TELLS_NOTHING)]
-        fatal = [line for line in telling if line.startswith(_FATAL)]
-        if telling:
-            return (fatal or telling)[-1][:WORDS_SHOWN]
-    return ""
+    told = [lines for path in logs if not _is_alive(path) and (lines := _telling_lines(path))]
+    fatal = [line for lines in told for line in reversed(lines) if line.startswith(_FATAL)]
+    return (fatal or [lines[-1] for lines in told] or [""])[0][:WORDS_SHOWN]
+
+
+def _is_alive(log: Path) -> bool:
+    """True if the worker that writes this log is still there."""
+    try:
+        os.kill(int(log.stem.removeprefix("worker-")), 0)
+    except (OSError, ValueError, OverflowError):  # one that is not ours to signal has got the number since
+        return False
+    return True
+
+
+def _telling_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - READ_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    return [line for line in lines if line and not line.startswith(_TELLS_NOTHING)]
 
 
 def tell_to_stop(folder: str) -> None:

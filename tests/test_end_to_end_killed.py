@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import runs
 
+from transforms.formats.feature_cache import FeatureCache
 from transforms.formats.publish import is_temporary
 
 IMAGES = 800
@@ -114,6 +115,29 @@ def test_killed_at_three_moments_it_goes_on_to_the_same_bytes(
     assert f"{len(kept)} blocks of an earlier run kept" in gone_on.out
     assert runs.results(output) == runs.results(undisturbed.output)
     assert not list(leftovers(output))
+
+
+def test_killed_among_blocks_that_share_a_cache_segment(
+    bench: runs.Bench, source: Path, undisturbed: runs.Ended
+) -> None:
+    settings = ("read.block_images=128", *SETTINGS[1:])  # from 128 images on, up to four blocks share a segment
+    output = bench.path / "grouped"
+    arguments = bench.arguments(source, "grouped", *settings)
+    for moment in (
+        ("transforms.write_parts", "write_part", "before", "3"),  # of a group some have their part, some not
+        ("transforms.formats.feature_cache", "publish", "before", "2"),  # a group is computed, and kept nowhere yet
+    ):
+        before = runs.parts(output)
+        dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)
+        assert dead.status == -signal.SIGKILL, dead.err
+        assert before <= runs.parts(output)
+        check_nothing_half_written(output)
+        assert len(FeatureCache.open(output / "cache")) >= 128 * len(runs.parts(output)) > 0  # no part without its rows
+    gone_on = bench.label(source, "grouped", *settings).done()
+    assert gone_on.record["resume"]["blocks_reused"] >= 2
+    assert runs.results(output) == runs.results(undisturbed.output)
+    assert not list(leftovers(output))
+    assert len(list((output / "cache").rglob("*.h5"))) < 7  # seven blocks: some did share one
 
 
 def test_killed_while_merging_it_goes_on_to_the_same_bytes(

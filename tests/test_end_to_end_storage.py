@@ -15,7 +15,7 @@ import pytest
 import runs
 
 from pipeline import label
-from transforms import storage
+from transforms import finish_run, storage
 from transforms.formats import publish
 
 SETTINGS = ("write.no_face_label=neutral", "read.block_images=16")
@@ -119,6 +119,24 @@ def test_storage_that_fails_at_some_write_costs_that_run_only(
     gone_on = bench.label(source, "out", *SETTINGS).done()
     assert gone_on.record["resume"]["blocks_redone"] == 0
     assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.EIO, errno.ENOENT])
+def test_a_fault_that_no_stage_has_named_is_told_in_a_line_too(
+    fault: int, bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures.write_tar(bench.path / "many.tar", runs.faces(20))
+
+    def failing(path: str) -> None:
+        raise OSError(fault, os.strerror(fault), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish_run, "part_info", failing)
+        stopped = bench.label(source, "out", *SETTINGS)
+    assert stopped.status == 3
+    assert f"{os.strerror(fault)}: '{runs.parts(stopped.output)[0]}'" in stopped.line
+    assert "the same command goes on" in stopped.line
+    assert bench.label(source, "out", *SETTINGS).done().record["resume"]["blocks_redone"] == 0
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.ETIMEDOUT])

@@ -65,3 +65,7 @@ def test_crashed_and_interrupted_it_says_so_in_a_line_and_goes_on(bench: runs.Be
     assert done.record["resume"]["blocks_reused"] >= 4
     assert not (output / "heartbeats").exists()
     assert done.record["counts"]["images"] == 801
+
+    again = bench.label(source, "out", *SETTINGS, *PROCESSES).done()
+    assert "finished before" in again.out
+    assert not (output / "heartbeats").exists()

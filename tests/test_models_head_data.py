@@ -61,6 +61,21 @@ def test_nothing_fetches_more_rows_than_a_step():
     assert 0 < Counted.most <= 4096
 
 
+@pytest.mark.parametrize(("width", "step"), [(1, 4096), (480, 4096), (512, 4096), (8192, 256), (92_160, 64)])
+def test_wide_rows_are_fetched_in_fewer(width, step):
+    rows = Rows(np.broadcast_to(np.float16(0), (5000, width)))
+    assert rows.step == step
+    assert len(next(rows.steps())) == step
+    assert sum(map(len, rows.steps())) == 5000
+
+
+def test_a_row_that_is_not_finite_is_named_behind_the_first_step():
+    features = rows_of(700, width=8192)
+    features[600, 5] = np.inf
+    with pytest.raises(FitError, match="row 600 of the features is not finite"):
+        parts(features, ["a", "b"] * 350)
+
+
 def test_standardised_rows_have_mean_0_and_variance_1():
     rows = Rows((rows_of(9000) * 3 + 1).astype(np.float16))
     mean, scale = standardisation(rows)

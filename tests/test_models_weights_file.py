@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import subprocess
 import sys
 import zipfile
@@ -108,6 +110,31 @@ def test_a_newer_file_may_hold_more(tmp_path: Path) -> None:
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str, file: str, content: bytes) -> None:
     (tmp_path / file).write_bytes(content)
     refusal(name, tmp_path / file)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "face_vgg"])
+@pytest.mark.parametrize("file", ["x.h5", "x.npz"])
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str, file: str) -> None:
+    (tmp_path / file).mkdir()
+    with pytest.raises(BackboneError):
+        check_weights_file(name, str(tmp_path / file))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("name, file, at", [("face_vgg", "x.npz", "numpy.load"), ("vgg16", "x.h5", "h5py.File")])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_storage_that_fails_says_nothing_about_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str, file: str, at: str, when: str
+) -> None:
+    path = stored(tmp_path / file, arrays(8)) if file.endswith("npz") else older(tmp_path / file, vgg_kernels(name))
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(number, "words of a library\nof two lines")
+
+    monkeypatch.setattr(*((Path, "open") if when == "opened" else (at,)), fail)
+    with pytest.raises(OSError, match="Errno") as fault:
+        check_weights_file(name, str(path))
+    assert str(fault.value) == f"[Errno {number}] {os.strerror(number)}: '{path}'"
 
 
 def test_a_layout_that_is_not_known_is_left_to_keras(tmp_path: Path) -> None:

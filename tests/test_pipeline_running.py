@@ -33,11 +33,13 @@ from transforms import stopping
 from transforms.finish_run import RunStopped
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
+from transforms.retrying import patiently
 from transforms.stopping import Stopped
 from transforms.storage import InputFault
 from transforms.tally import TALLY, Totals
 
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+DEAD = 2**22 + 1  # no process has such a number
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +119,7 @@ class FailBehindAnother(beam.DoFn):
     """Raises one of ours on the way out of an error of somebody else's, whose chain of causes is a ring."""
 
     def process(self, _: int) -> Iterator[int]:
-        ring = OSError("a library's own")
+        ring = ValueError("a library's own")
         ring.__cause__ = ring
         raise ring
         yield 0
@@ -172,8 +174,69 @@ def test_an_error_that_is_not_ours_stays_what_it_is() -> None:
 
 
 def test_a_ring_of_causes_does_not_hang() -> None:
-    with pytest.raises(OSError, match="a library's own"):
+    with pytest.raises(ValueError, match="a library's own"):
         run(FailBehindAnother())
+
+
+class Refused(beam.DoFn):
+    """Meets storage that stays faulty and says nothing of its own."""
+
+    def __init__(self, *given: Any) -> None:
+        self._given = given
+
+    def process(self, _: int) -> Iterator[int]:
+        yield patiently(self._fail)
+
+    def _fail(self) -> int:
+        raise OSError(*self._given)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ((errno.EACCES, "Permission denied", "parts/x"), "[Errno 13] Permission denied: 'parts/x'"),
+        ((errno.EIO, "Input/output error"), "[Errno 5] Input/output error"),
+        (("a server's\nwords",), "a server's words"),
+    ],
+)
+def test_storage_that_nobody_named_ends_in_one_line_too(given: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(StoppedError) as ended:
+        run(Refused(*given))
+    assert str(ended.value) == f"{words}; once that is cured, the same command goes on"
+    assert ended.value.exit_status == 3
+
+
+def test_so_it_does_in_a_worker_process(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    with pytest.raises(StoppedError) as ended:
+        run_graph(
+            lambda root: root | beam.Create([gone]) | beam.Map(os.listdir),
+            ["--direct_running_mode=multi_processing", "--direct_num_workers=1"],
+            heartbeat=str(tmp_path),
+            total=None,
+            done=0,
+            quiet=True,
+            verbose=False,
+            go_on="the same command goes on",
+        )
+    assert str(ended.value) == (
+        f"[Errno 2] No such file or directory: '{gone}'; once that is cured, the same command goes on"
+    )
+
+
+class FailInHandling(Refused):
+    def process(self, element: int) -> Iterator[int]:
+        try:
+            yield from super().process(element)
+        except OSError:
+            raise ZeroDivisionError("a bug")  # noqa: B904 - the chain is the point
+
+
+def test_a_bug_behind_a_fault_of_storage_stays_a_bug() -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(FailInHandling(errno.EACCES, "Permission denied"))
+    with pytest.raises(io.UnsupportedOperation):
+        run(Fail(io.UnsupportedOperation, "not writable"))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +258,18 @@ def test_a_ring_of_causes_does_not_hang() -> None:
             "no label; tables are written; ",
         ),
         ("ZeroDivisionError: a bug [while running 'CropFaces']", RuntimeError, "Traceback"),
+        (
+            "RuntimeError: PermissionError: [Errno 13] Permission denied: 'x' [while running 'FinishRun']",
+            StoppedError,
+            "[Errno 13] Permission denied: 'x'; once that is cured, ",
+        ),
+        ("OSError: [Errno 5] Input/output error", StoppedError, "[Errno 5] Input/output error; once that is cured, "),
+        (
+            "PermissionError: [Errno 13] Permission denied\n\nDuring handling of the above exception, ...\n"
+            "ZeroDivisionError: a bug [while running 'CropFaces']",
+            RuntimeError,
+            "Traceback",
+        ),
     ],
 )
 def test_what_a_worker_process_tells_is_understood(last: str, kind: type[Exception], words: str) -> None:
@@ -248,13 +323,14 @@ def run_with_workers(stage: beam.DoFn, folder: Path) -> None:
             "(SIGSEGV); its last words: Fatal Python error: Segm",
         ),
         (-9, "", "(SIGKILL); often for want of memory: give fewer workers; the same command goes on"),
+        (-40, "", "(signal 40); the same command goes on"),  # one without a name
         (7, "INFO: hello\ndouble free", "(exit status 7); its last words: double free (all of them in "),
     ],
 )
 def test_the_end_of_a_worker_process_is_told_in_one_line(
     tmp_path: Path, capfd: Any, status: int, log: str, words: str
 ) -> None:
-    (tmp_path / "worker-1.log").write_text(log)
+    (tmp_path / f"worker-{DEAD}.log").write_text(log)
     with pytest.raises(StoppedError) as ended:
         run_with_workers(Die("run_worker", f"Worker subprocess exited with return code {status}"), tmp_path)
     assert words in str(ended.value)

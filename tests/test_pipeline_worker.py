@@ -15,6 +15,7 @@ from pipeline.worker import WORDS_SHOWN, last_words, log_file, tell_to_stop
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
+DEAD = 2**22 + 1  # no process has such a number: systems count up to 2**22 at most
 
 # A worker whose work is to write to the descriptors, to warn, and to wait until it is asked to stop.
 WORKING = """
@@ -124,14 +125,32 @@ def is_working(pid: int) -> bool:
     ],
 )
 def test_last_words(tmp_path: Path, log: str, words: str) -> None:
-    (tmp_path / "worker-1.log").write_text(log)
+    log_file(str(tmp_path), DEAD).write_text(log)
     assert last_words(str(tmp_path)) == words
 
 
-def test_the_worker_that_wrote_last_is_quoted(tmp_path: Path) -> None:
-    for number, text in ((1, "later"), (2, "earlier"), (3, "INFO: nothing")):
-        path = tmp_path / f"worker-{number}.log"
+def written(folder: Path, *logs: tuple[int, str]) -> str:
+    """Writes logs of these processes, the newest first; returns their folder."""
+    for age, (pid, text) in enumerate(logs):
+        path = log_file(str(folder), pid)
         path.write_text(text)
-        os.utime(path, (1000 - number, 1000 - number))
-    assert last_words(str(tmp_path)) == "later"
+        os.utime(path, (1000 - age, 1000 - age))
+    return str(folder)
+
+
+def test_the_worker_that_wrote_last_is_quoted(tmp_path: Path) -> None:
+    logs = written(tmp_path, (DEAD + 2, "INFO: nothing"), (DEAD, "later"), (DEAD + 1, "earlier"))
+    assert last_words(logs) == "later"
     assert last_words(str(tmp_path / "nowhere")) == ""
+
+
+def test_a_worker_that_lives_is_not_quoted(tmp_path: Path) -> None:
+    assert last_words(written(tmp_path, (os.getpid(), "libpng warning: x"), (DEAD, "terminate called"))) == (
+        "terminate called"
+    )
+
+
+def test_a_crash_comes_before_what_another_wrote_since(tmp_path: Path) -> None:
+    crash = "Fatal Python error: Bus error\n\nThread 1\n  File x"
+    logs = written(tmp_path, (DEAD, "libpng warning: x"), (DEAD + 1, crash), (DEAD + 2, "terminate called"))
+    assert last_words(logs) == "Fatal Python error: Bus error"

@@ -214,10 +214,14 @@ def test_blocks_that_come_quickly_share_a_segment():
     assert groups.drain() == []
 
 
-def test_a_group_is_closed_when_its_first_block_has_waited():
-    now = iter([0.0, SEGMENT_S - 0.1, SEGMENT_S, 100.0, 100.0 + SEGMENT_S])
-    groups = Groups(clock=lambda: next(now))
-    assert [keys(groups.put(large(n))) for n in range(5)] == [[], [], ["b0", "b1", "b2"], [], ["b3", "b4"]]
+def test_a_group_is_closed_when_it_was_long_in_the_making_so_that_a_slow_block_leaves_alone():
+    now = [0.0]
+    groups = Groups(clock=lambda: now[0])
+    found = []
+    for number, at in enumerate([0.5, SEGMENT_S - 0.1, SEGMENT_S, 100.0, 160.0, 160.5]):
+        now[0] = at
+        found.append(keys(groups.put(large(number))))
+    assert found == [[], [], ["b0", "b1", "b2"], ["b3"], ["b4"], []]
 
 
 def test_a_small_block_waits_for_none():

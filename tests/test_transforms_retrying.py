@@ -8,6 +8,8 @@ import os
 import re
 import threading
 import time
+import traceback
+import types
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +19,7 @@ from transforms.formats.publish import storage_error
 from transforms.formats.records import FormatError
 from transforms.retrying import may_heal, patiently
 from transforms.stopping import Stopped
-from transforms.storage import InputFault
+from transforms.storage import FileChanged, InputFault
 
 ATTEMPTS = 1 + len(retrying.PAUSES_S)
 REAL_PAUSES_S = retrying.PAUSES_S
@@ -58,11 +60,12 @@ def test_what_heals_in_time_is_no_fault(times: int, caplog: pytest.LogCaptureFix
         *(errno.EMFILE, errno.EAGAIN, errno.ECONNRESET, None),
     ],
 )
-def test_what_stays_is_raised_with_a_note(number: int | None) -> None:
+def test_what_stays_is_raised_and_tells_how_often_it_was_tried(number: int | None) -> None:
     attempt, calls = failing(100, lambda: fault(number))
-    with pytest.raises(OSError, match=f"tried {ATTEMPTS} times") as met:
+    with pytest.raises(OSError) as met:
         patiently(attempt)
-    assert met.value.errno == number
+    assert (met.value.errno, vars(met.value)["tried"]) == (number, ATTEMPTS)
+    assert traceback.format_exception_only(met.value) == [f"{type(met.value).__name__}: {met.value}\n"]
     assert len(calls) == ATTEMPTS
 
 
@@ -85,6 +88,7 @@ def test_faults_of_content_are_not_waited_for(kind: type[BaseException]) -> None
 def test_our_own_kinds_are_told_by_their_numbers() -> None:
     assert may_heal(InputFault(errno.EIO, "a.jpg cannot be read"))
     assert not may_heal(InputFault(errno.ENOENT, "a.jpg cannot be opened"))
+    assert not may_heal(FileChanged(None, "a.jpg was changed while it was read"))
     assert may_heal(storage_error("write", "x", fault(errno.ENOSPC)))
     assert may_heal(TimeoutError())
 
@@ -108,12 +112,22 @@ def test_behind_a_fault_that_stayed_nothing_is_waited_for_a_while(monkeypatch: p
     assert patiently(attempt) == "done"
 
 
-def test_what_takes_long_is_not_begun_a_third_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "LAST_START_S", 0.03)
-    attempt, calls = failing(100, lambda: time.sleep(0.05) or fault(errno.ENOSPC))
+@pytest.mark.parametrize("takes_s, tries", [(2.9, ATTEMPTS), (3.1, 1), (9.0, 1), (600.0, 1)])
+def test_what_takes_long_to_fail_is_not_begun_again(
+    monkeypatch: pytest.MonkeyPatch, takes_s: float, tries: int
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(retrying, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow() -> OSError:
+        now[0] += takes_s
+        return fault(errno.ENOSPC)
+
+    attempt, calls = failing(100, slow)
     with pytest.raises(OSError, match="No space left"):
         patiently(attempt)
-    assert len(calls) == 2
+    assert len(calls) == tries
+    assert now[0] - 1000.0 == pytest.approx(takes_s * tries)
 
 
 def test_a_full_disk_stops_within_a_few_seconds() -> None:

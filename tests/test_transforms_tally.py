@@ -17,11 +17,14 @@ from transforms.tally import Tally, Totals, read_heartbeats
 
 def test_blocks_add_up() -> None:
     tally = Tally()
+    tally.note_first(images=4)
+    tally.note_first(images=3)
     tally.add_block(images=4, faces=5, rejected=1, hits=2)
     tally.add_block(images=3, faces=0, rejected=0, hits=1)
     totals = tally.totals()
     assert (totals.images, totals.faces, totals.rejected, totals.hits, totals.blocks) == (7, 5, 1, 3, 2)
     assert 0 < totals.first_block_at <= totals.last_block_at
+    assert totals.images_in_first_block == 4
     tally.reset()
     assert tally.totals() == Totals()
 

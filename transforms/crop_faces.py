@@ -157,6 +157,13 @@ def grey_of(image: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
+def look(block: Block, rows: Sequence[int], job: Job, detector: Detector) -> Seen:
+    """Returns what comes of these rows of a block, ascending."""
+    if detector.name == "none":
+        return look_at_whole(block, rows, job)
+    return in_columns([(row, look_at(block.data[row] or b"", job, detector)) for row in rows])
+
+
 def rows_to_look_at(block: Block) -> list[int]:
     """Returns the rows that have to be decoded: the first of their bytes, not cached, not rejected."""
     return [
@@ -256,9 +263,7 @@ class CropFaces(beam.DoFn):
     def _look(self, block: Block, rows: Sequence[int]) -> Seen:
         check()
         with TALLY.clock("crop"):
-            if self._detector.name == "none":
-                return look_at_whole(block, rows, self._job)
-            return in_columns([(row, look_at(block.data[row] or b"", self._job, self._detector)) for row in rows])
+            return look(block, rows, self._job, self._detector)
 
 
 def leave_threads_to_the_pool() -> None:

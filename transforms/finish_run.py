@@ -111,13 +111,17 @@ def _damaged_removed(paths: Sequence[str]) -> Iterator[None]:
     except DamagedPart as error:
         if error.path not in paths:
             raise
-        Path(error.path).unlink(missing_ok=True)
+        _remove(error.path)
         others = [path for path in paths if path != error.path and _is_damaged(path)]
         for path in others:
-            Path(path).unlink(missing_ok=True)
+            _remove(path)
         told = str(error).rpartition("; remove it")[0] or str(error)
         more = f", as were {len(others)} others" if others else ""
         raise DamagedPart(f"{told}, so it was removed{more}, to be computed again", path=error.path) from error
+
+
+def _remove(path: str) -> None:
+    patiently(lambda: Path(path).unlink(missing_ok=True))
 
 
 def _is_damaged(path: str) -> bool:
@@ -232,7 +236,7 @@ def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
 
     `images_per_s` is that of all blocks, from the first byte read to the last part written, without the start of the
     engine. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
-    from the end of the first block to the end of the last; None where there are too few blocks to tell.
+    from the moment the first block had its features to the last part written; None with too few blocks to tell.
     """
     between = totals.last_block_at - totals.first_block_at
     told = totals.blocks >= RATED_BLOCKS and between > 0

@@ -19,7 +19,7 @@ logger = logging.getLogger("pipeline.storage")
 
 PAUSES_S = (0.2, 0.6, 1.6)  # before each further attempt: a full disk stops a run within three seconds
 AFTERWARDS_S = 5.0  # behind a fault that stayed nothing is waited for: what works ahead would add wait to wait
-LAST_START_S = 10.0  # behind the first fault: a merge of minutes that fails again is not begun a third time
+LONG_ATTEMPT_S = 3.0  # what took longer to fail is not begun again: a merge of minutes would cost as many once more
 
 MAY_HEAL = frozenset(
     {
@@ -31,17 +31,18 @@ MAY_HEAL = frozenset(
     }
 )
 
-_TRIED = "tried "  # begins the note on a fault that was waited for already
-
 _gave_up_at = -math.inf  # by the clock of `time.monotonic`; all threads of the process share it
 
 T = TypeVar("T")
 
 
 def may_heal(error: OSError) -> bool:
-    """True if waiting may help: by the error's number; without one (object stores, time-outs) it may."""
-    if any(note.startswith(_TRIED) for note in getattr(error, "__notes__", ())):
-        return False  # an attempt within an attempt: it had its time
+    """True if waiting may help: by the error's number; without one (object stores, time-outs) it may.
+
+    An error says itself that it does not heal by an attribute `heals` that is False.
+    """
+    if not getattr(error, "heals", True):
+        return False
     return error.errno is None or error.errno in MAY_HEAL
 
 
@@ -52,18 +53,18 @@ def patiently(attempt: Callable[[], T]) -> T:
         attempt: can be done again from its start, whatever it did before it failed.
 
     Raises:
-        OSError: the last fault, with a note of how often it was tried. Stopped: the user asked to stop meanwhile.
+        OSError: the last fault; its attribute `tried` tells how often. Stopped: the user asked to stop meanwhile.
     """
-    first_fault = 0.0
     fault = ""
     for number, seconds in enumerate((*PAUSES_S, None), 1):
+        began = time.monotonic()
         try:
             result = attempt()
         except OSError as error:
-            first_fault, fault = first_fault or time.monotonic(), str(error)
+            fault = str(error)
             if not may_heal(error):
                 raise
-            if seconds is None or time.monotonic() - first_fault > LAST_START_S or _gave_up_lately():
+            if seconds is None or time.monotonic() - began > LONG_ATTEMPT_S or _gave_up_lately():
                 _give_up(error, number)
                 raise
             logger.info("%s; attempt %d of %d in %.1f s", fault, number + 1, len(PAUSES_S) + 1, seconds)
@@ -81,6 +82,6 @@ def _gave_up_lately() -> bool:
 
 def _give_up(error: OSError, attempts: int) -> None:
     global _gave_up_at
-    error.add_note(f"{_TRIED}{attempts} times")
+    vars(error).update(tried=attempts, heals=False)  # no note: the engine would take it for the error's own words
     if not _gave_up_lately():
         _gave_up_at = time.monotonic()

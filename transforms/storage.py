@@ -7,7 +7,6 @@ Not here: publishing of output (`formats/publish.py`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import re
@@ -34,6 +33,12 @@ class InputFault(OSError):
 
     def __str__(self) -> str:
         return str(self.args[-1]) if self.args else ""
+
+
+class FileChanged(InputFault):
+    """A file is another one than when its reading began: what was read does not fit what would be read now."""
+
+    heals = False  # as `retrying.may_heal` asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +219,7 @@ class _Reopening(io.RawIOBase):
         stream = _opened(self._path)
         if _stamp(stream) != self._stamp:
             stream.close()
-            raise InputFault(errno.ENOENT, f"{self._path} was changed while it was read")
+            raise FileChanged(None, f"{self._path} was changed while it was read")
         with _named(self._path, "read"):
             stream.seek(self._at)
         return stream

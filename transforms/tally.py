@@ -20,7 +20,8 @@ HEARTBEAT_S = 0.5  # a bar redraws about as often
 
 @dataclass
 class Totals:
-    """What has been done: images, faces, rejected, hits; seconds of work by stage; when first and last block ended.
+    """What has been done: images, faces, rejected, hits; seconds of work by stage; when the first block had its
+    features, and the last one its part.
 
     `_at` are seconds since the epoch, `_cpu` CPU-seconds of the whole process at the same moment. `began` is when the
     first block began to be read; `engine` is what starting the device took behind that.
@@ -117,13 +118,22 @@ class Tally:
         with self._lock:
             return sum(self._totals.cpu.values())
 
+    def note_first(self, *, images: int) -> None:
+        """Notes the end of the first block: when it has its features, for several blocks are kept and written at once.
+
+        Only the first call of a run counts.
+        """
+        with self._lock:
+            t = self._totals
+            if not t.first_block_at:
+                t.first_block_at, t.first_block_cpu = time.time(), time.process_time()
+                t.images_in_first_block = images
+
     def add_block(self, *, images: int, faces: int, rejected: int, hits: int) -> None:
         """Counts a finished block."""
         now, cpu = time.time(), time.process_time()
         with self._lock:
             t = self._totals
-            if not t.first_block_at:
-                t.first_block_at, t.first_block_cpu, t.images_in_first_block = now, cpu, images
             t.last_block_at, t.last_block_cpu = now, cpu
             t.images, t.faces, t.rejected = t.images + images, t.faces + faces, t.rejected + rejected
             t.hits, t.blocks = t.hits + hits, t.blocks + 1

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-ROWS_A_STEP = 4096  # rows that are float64 at one time
+ROWS_A_STEP = 4096  # rows that are float64 at one time, at most
+VALUES_A_STEP = 2**21  # numbers of them: 16 MB as float64, however wide the rows
+FEWEST_ROWS = 64
 
 
 class FitError(ValueError):
@@ -48,10 +50,15 @@ class Rows:
         """Returns some of these rows, still not fetched."""
         return Rows(self._array, rows if self._rows is None else self._rows[rows])
 
+    @property
+    def step(self) -> int:
+        """Rows that `steps` yields at one time."""
+        return min(ROWS_A_STEP, max(FEWEST_ROWS, VALUES_A_STEP // max((1, *self.shape[1:]))))
+
     def steps(self) -> Iterator[np.ndarray]:
-        """Yields all rows in order, a few thousand at a time."""
-        for start in range(0, len(self), ROWS_A_STEP):
-            yield self[start : start + ROWS_A_STEP]
+        """Yields all rows in order, a few thousand at a time, fewer where they are wide."""
+        for start in range(0, len(self), self.step):
+            yield self[start : start + self.step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +241,10 @@ def _check_votes(train: Part, held: Part) -> None:
 def _check_features(features: Rows, what: str) -> None:
     if len(features.shape) != 2 or features.shape[1] == 0 or features.dtype.kind != "f":
         raise FitError(f"{what} must be (rows, width) of a float type, not {features.dtype} {features.shape}")
-    for step, values in enumerate(features.steps()):
+    for number, values in enumerate(features.steps()):
         sound = np.isfinite(values).all(axis=1)
         if not sound.all():
-            row = step * ROWS_A_STEP + int(np.argmin(sound))
+            row = number * features.step + int(np.argmin(sound))
             raise FitError(f"row {row} of the {what} is not finite: drop it or compute it again")
 
 

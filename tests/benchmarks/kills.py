@@ -31,7 +31,8 @@ from measuring import Ran, Started
 BLOCK_IMAGES = 32  # small blocks: many moments at which to be killed
 BATCH = 64
 SETTINGS = (*measuring.WHOLE, f"read.block_images={BLOCK_IMAGES}", f"features.batch_size={BATCH}")
-# Behind the device a small block waits for its segment alone: one in line, one in work. The batch in the net may touch more blocks.
+# Behind the device a small block waits for its segment alone: one in line, one in work. The batch in the net may touch
+# more blocks.
 IN_FLIGHT = 3 + math.ceil(BATCH / BLOCK_IMAGES) + 1
 LATEST_S = 0.4  # of the kill behind a new part: somewhere within the next blocks
 PATIENCE_S = 600.0
