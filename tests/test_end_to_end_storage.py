@@ -134,7 +134,7 @@ def test_a_fault_that_no_stage_has_named_is_told_in_a_line_too(
         patch.setattr(finish_run, "part_info", failing)
         stopped = bench.label(source, "out", *SETTINGS)
     assert stopped.status == 3
-    assert f"{os.strerror(fault)}: '{runs.parts(stopped.output)[0]}'" in stopped.line
+    assert f"{os.strerror(fault)}: '{stopped.output / 'parts'}" in stopped.line
     assert "the same command goes on" in stopped.line
     assert bench.label(source, "out", *SETTINGS).done().record["resume"]["blocks_redone"] == 0
 

@@ -62,7 +62,7 @@ def test_what_heals_in_time_is_no_fault(times: int, caplog: pytest.LogCaptureFix
 )
 def test_what_stays_is_raised_and_tells_how_often_it_was_tried(number: int | None) -> None:
     attempt, calls = failing(100, lambda: fault(number))
-    with pytest.raises(OSError) as met:
+    with pytest.raises(OSError, match=r".") as met:
         patiently(attempt)
     assert (met.value.errno, vars(met.value)["tried"]) == (number, ATTEMPTS)
     assert traceback.format_exception_only(met.value) == [f"{type(met.value).__name__}: {met.value}\n"]
