@@ -297,7 +297,7 @@ class TrainSettings(_Section):
     frozen: list[str] = _training(
         _RECIPE.frozen, "beginnings of names of layers that are not trained", allowed="a list of names such as [block1]"
     )
-    rates: list[Annotated[str, Field(pattern=r"^[^=]+=[0-9.e-]+$")]] = _training(
+    rates: list[Annotated[str, Field(pattern=r"^[^=]+=(\d+\.?\d*|\.\d+)(e-?\d+)?$")]] = _training(
         (), "factors on the rate by beginning of a layer's name", allowed="a list such as [block1=0, block2=0.1]"
     )
     seed: int = _training(_RECIPE.seed, "of first weights, order and random changes", ge=0, le=2**31 - 1)

@@ -119,7 +119,7 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape) -> Any:
     from models.training.augment import augmentation
 
     keras.utils.set_random_seed(recipe.seed)
-    return trainable_face_vgg(
+    network = trainable_face_vgg(
         {task.name: len(task.classes) for task in tasks},
         shape,
         size=SIDE,
@@ -130,6 +130,11 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape) -> Any:
         seed=recipe.seed,
         dtype=recipe.precision,
     )
+    names = [layer.name for layer in network.layers]
+    for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
+        if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
+            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; there are {', '.join(names)}")
+    return network
 
 
 # --- what is learned from -----------------------------------------------------------------------------------------

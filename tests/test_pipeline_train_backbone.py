@@ -233,6 +233,19 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
         assert features.output_shape == (None, width)
 
 
+@pytest.mark.parametrize("setting", ["train.frozen=[blok1]", "train.rates=[blok1=0.5]"])
+def test_a_layer_that_is_not_there_is_one_line(tmp_path: Path, setting: str) -> None:
+    folder_of(tmp_path / "in", 30)
+    with pytest.raises(UsageError, match=r"no layer's name begins with blok1; there are .*block1_conv1"):
+        train_backbone.run(command(tmp_path, "train.widths=[4]", setting))
+
+
+@pytest.mark.parametrize("factor", ["1.2.3", "", "-1", "e3", "many"])
+def test_a_factor_that_is_no_number_is_refused(factor: str) -> None:
+    with pytest.raises(UsageError, match=r"train\.rates is .*allowed is a list"):
+        load_settings((), (f"train.rates=['block1={factor}']",))
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "in", 30)
     monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
