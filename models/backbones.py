@@ -25,8 +25,7 @@ from models.training.recipe import FaceVggShape
 if TYPE_CHECKING:
     import keras
 
-REVISION = 1  # part of the features fingerprint: raise it when any network here computes other numbers
-FIRST_SHAPE = FaceVggShape((32, 64, 128, 256), last_pool=True, padding="valid")  # of weights that say no shape
+REVISION = 2  # part of the features fingerprint: raise it when any network here computes other numbers
 BATCHNORM_EPSILON = 1e-3  # Keras's default, needed again when the statistics are folded away
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "face_vgg.npz"
 POOLINGS = ("avg", "multi", "flatten")
@@ -112,18 +111,18 @@ def _vgg19(height: int, width: int, _: Path | None = None) -> keras.Model:
 def _blocks(shape: FaceVggShape) -> Iterator[tuple[int, int, bool]]:
     """Yields (filters, number of the block, whether a max-pool follows it)."""
     for block, filters in enumerate(shape.widths, 1):
-        yield filters, block, shape.last_pool or block < len(shape.widths)
+        yield filters, block, block < len(shape.widths)
 
 
 def _shape_of(path: Path) -> FaceVggShape:
-    """Returns the shape of the network whose weights a file holds; a file that does not say is of the first kind."""
+    """Returns the shape of the network whose weights a file holds; a file that does not say is of the usual one."""
     if path.suffix != ".npz":
-        return FIRST_SHAPE
+        return FaceVggShape()
     with np.load(path, allow_pickle=False) as stored:
         if "shape" not in stored.files:
-            return FIRST_SHAPE
+            return FaceVggShape()
         fields = json.loads(stored["shape"].tobytes())
-    return FaceVggShape(tuple(fields["widths"]), fields["convs"], fields["last_pool"], fields["padding"])
+    return FaceVggShape(tuple(fields["widths"]), fields["convs"])
 
 
 def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> keras.Model:
@@ -133,11 +132,11 @@ def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> 
     are loaded (`load_face_vgg`), so that inference pays for convolutions alone.
 
     Args:
-        weights: the file that says the network's shape; None builds the first one, as do files that do not say.
+        weights: the file that says the network's shape; None builds the usual one, as do files that do not say.
     """
     import keras
 
-    shape = FIRST_SHAPE if weights is None else _shape_of(weights)
+    shape = FaceVggShape() if weights is None else _shape_of(weights)
     image = keras.Input((height, width, 1), name="image")
     x, blocks = image, []
     for filters, block, pooled in _blocks(shape):
@@ -145,7 +144,7 @@ def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> 
             name = f"block{block}_conv{conv}"
             x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
         if pooled:
-            x = keras.layers.MaxPooling2D(padding=shape.padding, name=f"block{block}_pool")(x)
+            x = keras.layers.MaxPooling2D(padding="same", name=f"block{block}_pool")(x)
         blocks.append(x)
     return keras.Model(image, blocks, name="face_vgg")
 
@@ -189,7 +188,7 @@ def trainable_face_vgg(
             )(x)
             x = keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)
         if pooled:
-            x = keras.layers.MaxPooling2D(padding=shape.padding, dtype=dtype, name=f"block{block}_pool")(x)
+            x = keras.layers.MaxPooling2D(padding="same", dtype=dtype, name=f"block{block}_pool")(x)
         if dropout:
             x = keras.layers.Dropout(dropout, seed=seed + block, dtype=dtype, name=f"block{block}_dropout")(x)
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
@@ -336,6 +335,20 @@ def load_face_vgg(network: keras.Model, path: Path) -> None:
             )
             scale = gamma / np.sqrt(variance + np.float32(BATCHNORM_EPSILON))
             layer.set_weights([kernel * scale, beta - mean * scale])
+
+
+def start_from(trained: keras.Model, path: Path) -> None:
+    """Sets the convolutions and normalisations of a network to be trained to those of a file of `export_face_vgg`.
+
+    Raises:
+        BackboneError: the file holds another network, or none.
+    """
+    with _faults_of(path, BACKBONES["face_vgg"]), np.load(path, allow_pickle=False) as stored:
+        for layer in trained.layers:
+            parts = ("gamma", "beta", "mean", "variance") if layer.name.endswith("_bn") else ("kernel",)
+            if "_conv" in layer.name and layer.get_weights():
+                name = layer.name.removesuffix("_bn")
+                layer.set_weights([stored[f"{name}/{part}"].astype(np.float32) for part in parts])
 
 
 def export_face_vgg(trained: keras.Model, shape: FaceVggShape, path: Path) -> None:

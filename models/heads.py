@@ -33,6 +33,11 @@ FORMAT_VERSION = 1
 ROWS_A_CALL = 256  # one shape for every product: what a row gets must not depend on how many rows come with it
 DECIMALS = 6  # of a probability, rounded before any arg-max: far above float64 noise, far below meaning
 BUNDLED_HEAD = Path(__file__).parent / "weights" / "fer2013"
+BUNDLED_HEADS = {  # words of `head.path` that are no paths
+    "bundled": BUNDLED_HEAD,
+    "bundled/fer2013": BUNDLED_HEAD,
+    "bundled/ferplus": BUNDLED_HEAD.with_name("ferplus"),
+}
 HEAD_JSON = "head.json"
 HEAD_NPZ = "head.npz"
 ARRAYS = ("coef", "intercept", "mean", "scale")

@@ -113,6 +113,9 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+HEAD_HELP = "the trained head: bundled (default), bundled/ferplus or a folder; same as --set head.path=PATH"
+
+
 def _path(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty")
@@ -137,7 +140,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     _patterns(parser, "--input", "folders, archives, tables or wildcards; NAME=PATTERN puts NAME/ before the ids")
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of the results")
     parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
-    parser.add_argument("--head", metavar="PATH", type=_path, help="the trained head; same as --set head.path=PATH")
+    parser.add_argument("--head", metavar="PATH", type=_path, help=HEAD_HELP)
     parser.add_argument(
         "--sample-submission", metavar="FILE", type=_path, help="CSV whose columns, ids and order to follow"
     )
@@ -185,7 +188,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", metavar="DIR", type=_path, help="instead of --input: output of a finished run")
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of figures, plots and the page")
     parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
-    parser.add_argument("--head", metavar="PATH", type=_path, help="the trained head; same as --set head.path=PATH")
+    parser.add_argument("--head", metavar="PATH", type=_path, help=HEAD_HELP)
     _patterns(parser, "--exclude", "images that must not count: those of the same bytes are left out")
     _patterns(parser, "--images", "with --predictions: where the pictures lie now, if not where the run read them")
     _list_of(parser, "--classes-map", "OTHER=CLASS", "labels of the input by other names; OTHER= leaves its images out")

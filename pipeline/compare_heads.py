@@ -1,5 +1,6 @@
 """`train-head --compare`: every kind of head on several features of the same images, one table.
 
+Logistic regression stands there once for each thing that can be done for rare classes, all else being equal.
 Features of each setting are computed once and cached; images, split and seed are the same in every line. Nothing is
 kept but the table: the line that is best is trained again by `train-head`, in seconds, from the cache.
 """
@@ -12,11 +13,15 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import MlpSettings, load_settings
+import numpy as np
+
+from models.evaluation.metrics import balanced_accuracy
+from models.training.imbalance import WAYS
+from pipeline.config import HeadSettings, MlpSettings, Settings, load_settings
 from pipeline.errors import UsageError
 from pipeline.train_head import Gathered, fit, gathered, read_votes
 
@@ -31,33 +36,53 @@ FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A head of the table: its name there, and the settings that it is fitted by; `mlp` counts for that kind alone."""
+
+    name: str
+    head: HeadSettings
+    mlp: MlpSettings
+
+
 def compare(command: Command) -> int:
     """Writes `compare.csv` into the output folder and prints it."""
-    recipes = recipes_of(command.options["compare"], command.settings.mlp)
+    candidates = candidates_of(command.options["compare"], command.settings)
     votes = read_votes(command)
     rows: list[dict[str, Any]] = []
     for name, features in FEATURES.items():
         chosen = command.settings.features.model_copy(update=features)
         with gathered(with_features(command, chosen), votes) as data:
-            rows += [row_of(command, data, name, kind, recipe) for kind, recipe in recipes]
+            rows += [row_of(command, data, name, candidate) for candidate in candidates]
     output = Path(command.options["output"])
     _write(output / TABLE, rows)
     print(as_markdown(rows))
     best = max(rows, key=lambda row: row["accuracy"])
-    print(f"\nbest: {best['head']} on {best['features']}; table: {output / TABLE}")
+    words = f"{best['head']} ({best['imbalance']}) on {best['features']}"
+    print(f"\nbest accuracy: {words}; table: {output / TABLE}")
     return 0
 
 
-def recipes_of(files: Sequence[str], mlp: MlpSettings) -> list[tuple[str, MlpSettings]]:
-    """Returns name and settings of each head: logistic, ridge, and the mlp of each file; without files that in force.
+def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
+    """Returns each head: logistic for each way with rare classes, ridge, the mlp of each file, or else that in force.
+
+    What is done for rare classes in ridge and the mlp, `head.imbalance` says: that in force, or that of the file.
 
     Raises:
         UsageError: a file is no file of settings, or two have one name.
     """
-    named = {Path(file).stem: load_settings([file]).mlp for file in files} if files else {"mlp": mlp}
+    named = {Path(file).stem: load_settings([file]) for file in files} if files else {"mlp": settings}
     if len(named) < len(files) or {"logistic", "ridge"} & named.keys():
         raise UsageError(f"--compare {' '.join(files)}: the files need names of their own, which the table shows")
-    return [("logistic", mlp), ("ridge", mlp), *named.items()]
+
+    def candidate(name: str, chosen: Settings, **change: str) -> Candidate:
+        return Candidate(name, chosen.head.model_copy(update=change), chosen.mlp)
+
+    return [
+        *(candidate("logistic", settings, kind="logistic", imbalance=way) for way in WAYS),
+        candidate("ridge", settings, kind="ridge"),
+        *(candidate(name, chosen, kind="mlp") for name, chosen in named.items()),
+    ]
 
 
 def with_features(command: Command, features: Any) -> Command:
@@ -65,20 +90,26 @@ def with_features(command: Command, features: Any) -> Command:
     return replace(command, settings=command.settings.model_copy(update={"features": features}))
 
 
-def row_of(command: Command, data: Gathered, features: str, name: str, mlp: MlpSettings) -> dict[str, Any]:
-    """Returns the line of one head on one kind of features."""
+def row_of(command: Command, data: Gathered, features: str, candidate: Candidate) -> dict[str, Any]:
+    """Returns the line of one head on one kind of features; its figures are of the rows held out."""
+    imbalance = candidate.head.imbalance
     if not command.options["quiet"]:
-        print(f"{features}: {name}", file=sys.stderr, flush=True)
+        print(f"{features}: {candidate.name}, {imbalance}", file=sys.stderr, flush=True)
     began = time.process_time()  # of all threads: what it costs, on a busy machine too
-    fitted = fit(command, data, name if name in ("logistic", "ridge") else "mlp", mlp)
+    fitted = fit(command, data, candidate.head, candidate.mlp)
     seconds = time.process_time() - began
     metrics = fitted.metrics
     row = {
         "features": features,
         "width": data.train.features.shape[1],
-        "head": name,
+        "head": candidate.name,
+        "imbalance": imbalance,
         "parameters": fitted.head.parameters,
-        **{key: metrics[key] for key in ("accuracy", "macro_f1", "ece", "nll")},
+        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics["macro_f1"],
+        "balanced_accuracy": float(balanced_accuracy(np.asarray(metrics["confusion"]))),
+        "ece": metrics["ece"],
+        "nll": metrics["nll"],
         "fit_cpu_s": seconds,
         "train": fitted.split["train"],
         "held_out": metrics["rows"],

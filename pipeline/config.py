@@ -128,7 +128,7 @@ class FacesSettings(_Section):
         le=1,
     )
     margin: float = _setting(
-        0.1, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
+        0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
     )
     max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.FEATURES, ge=0)
 
@@ -163,17 +163,18 @@ class FeaturesSettings(_Section):
     )
     seed: int = _setting(0, "seed of random weights", enters=Enters.FEATURES, ge=0, le=2**31 - 1)
     mirrored: bool = _setting(
-        False,
-        "features are the mean of those of the face and of its mirror image, at twice the cost",
+        True,
+        "features are the mean of those of the face and of its mirror image, at twice the cost; "
+        "by default for face_vgg alone",
         enters=Enters.FEATURES,
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _default_weights(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "weights" not in data:
+    def _defaults_of_the_backbone(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
             own = data.get("backbone", "face_vgg") == "face_vgg"
-            return {**data, "weights": "bundled" if own else "imagenet"}
+            return {"weights": "bundled" if own else "imagenet", "mirrored": own, **data}
         return data
 
 
@@ -182,13 +183,18 @@ class HeadSettings(_Section):
 
     path: str = _setting(
         "bundled",
-        "the trained head: bundled, or the folder that train-head wrote",
+        "the trained head: bundled (fer2013, seven classes), bundled/ferplus (eight), or what train-head wrote",
         enters=Enters.RUN,
-        allowed="bundled or a path",
+        allowed="bundled, bundled/fer2013, bundled/ferplus or a path",
         min_length=1,
     )
     kind: Literal["logistic", "ridge", "mlp"] = _setting(
         "logistic", "what train-head fits: logistic regression, least squares, or dense layers", enters=Enters.NOTHING
+    )
+    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _setting(
+        "natural",
+        "what train-head does for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits",
+        enters=Enters.NOTHING,
     )
 
 
@@ -246,6 +252,10 @@ class TrainSettings(_Section):
         _SHAPE.widths, "channels of each block of face_vgg", allowed="a list of whole numbers", min_length=1
     )
     convs: int = _training(_SHAPE.convs, "3x3 convolutions in a block", ge=1, le=8)
+    start: str | None = _training(
+        None, "weights that training starts from: null draws them; to fine-tune, with train.frozen and train.rates",
+        allowed="null, bundled or a path", min_length=1,
+    )  # fmt: skip
     epochs: int = _training(_RECIPE.epochs, "passes over the training images", ge=1, le=100_000)
     batch_size: int = _training(_RECIPE.batch_size, "images a step", ge=2, le=65536)
     optimiser: Literal["sgd", "adam", "rmsprop"] = _training(_RECIPE.optimiser, "sgd is with Nesterov's momentum")
@@ -287,7 +297,8 @@ class TrainSettings(_Section):
     flip: bool = _training(_RECIPE.flip, "mirror half of the images")
     shift: float = _training(_RECIPE.shift, "largest shift, a fraction of the side", ge=0, le=1)
     rotation: float = _training(_RECIPE.rotation, "largest turn, degrees", ge=0, le=180)
-    scale: float = _training(_RECIPE.scale, "largest change of size, a fraction", ge=0, le=4)
+    scale: float = _training(_RECIPE.scale, "largest enlargement, a fraction", ge=0, le=4)
+    shrink: float = _training(_RECIPE.shrink, "largest reduction, a fraction; small ones are more frequent", ge=0, le=4)
     contrast: float = _training(_RECIPE.contrast, "largest change of contrast, a fraction", ge=0, le=1)
     brightness: float = _training(
         _RECIPE.brightness, "largest darkening, a fraction; brightening goes half as far", ge=0, le=1
@@ -328,9 +339,6 @@ class MlpSettings(_Section):
     stop_patience: int = _training(0, "epochs without gain after which training ends; 0 never ends early", ge=0)
     keep: Literal["last", "best"] = _training("best", "the epoch whose weights remain; best is on validation")
     label_smoothing: float = _training(0.0, "share of a label spread over all classes; votes stay", ge=0, le=1)
-    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _training(
-        "natural", "what is done for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits"
-    )
     mixup: float = _training(0.0, "alpha of mixup; 0 mixes nothing", ge=0)
     seed: int = _training(0, "of first weights, order and dropout", ge=0, le=2**31 - 1)
 
@@ -675,8 +683,6 @@ def features_settings(settings: Settings, *, native_size: tuple[int, int] | None
     tree = _entering(settings, {Enters.FEATURES})
     if settings.features.weights not in ("bundled", "imagenet", "random"):
         tree["features"]["weights"] = "file"
-    if not settings.features.mirrored:
-        del tree["features"]["mirrored"]  # features without it are older than the setting, and the same as ever
     size = settings.features.input_size or native_size
     tree["features"]["input_size"] = None if size is None else list(size)
     return tree

@@ -16,7 +16,7 @@ from models import backbones, device
 from models.backbones import BackboneError, backbone
 from models.detectors import DetectorError, DetectorSettings, cropping, make_detector
 from models.device import FeatureSettings
-from models.heads import BUNDLED_HEAD, Head, HeadError, load_head
+from models.heads import BUNDLED_HEADS, Head, HeadError, load_head
 from models.weights_file import check_weights_file
 from pipeline.config import Settings, canonical_json, features_settings, fingerprint, run_settings
 from pipeline.errors import UsageError
@@ -82,17 +82,15 @@ def feature_settings(settings: Settings) -> FeatureSettings:
 def space_of(chosen: FeatureSettings) -> dict[str, Any]:
     """Returns the feature space: equal spaces give interchangeable features."""
     kind = backbone(chosen.backbone)
-    space: dict[str, Any] = {
+    return {
         "backbone": chosen.backbone,
         "weights": device.weights_digest(chosen),
         "pooling": chosen.pooling,
         "input": [chosen.height, chosen.width, kind.channels],
         "preprocess": kind.preprocess.name,
+        "mirrored": chosen.mirrored,
         "revision": backbones.REVISION,
     }
-    if chosen.mirrored:  # only then: heads and caches of plain features are older than this setting
-        space["mirrored"] = True
-    return space
 
 
 def identity_of(settings: Settings, head: Head | None) -> Identity:
@@ -127,7 +125,10 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
     Raises:
         UsageError: it is missing or damaged.
     """
-    path = str(BUNDLED_HEAD) if settings.head.path == "bundled" else os.path.abspath(settings.head.path)
+    named = settings.head.path
+    if named.startswith("bundled/") and named not in BUNDLED_HEADS and not os.path.exists(named):
+        raise UsageError(f"head.path={named} is no bundled head: there are {', '.join(BUNDLED_HEADS)}")
+    path = str(BUNDLED_HEADS.get(named) or os.path.abspath(named))
     try:
         return path, load_head(path)
     except HeadError as error:

@@ -74,29 +74,38 @@ class Data:
 def run(command: Command) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones import export_face_vgg
-    from models.training.engine import fit
+    from models.training.engine import TrainingError, fit
 
     options, settings = command.options, command.settings.train
     output = Path(options["output"])
     recipe, shape = recipe_of(settings), FaceVggShape(tuple(settings.widths), settings.convs)
     tensorboard = output / "tensorboard" if options.get("tensorboard") else None
     _check_tensorboard(tensorboard)
+    start = _start_of(settings)
     data = read_data(options, command.settings)
     tasks = tasks_of(data, settings)
-    _refuse_other_recipe(output, recipe, shape, tasks)
-    network = _network(tasks, recipe, shape)
     train = examples_of(data.train, data, settings.reject)
     _check_soft_labels(train, data, settings.reject)
     validation = examples_of(data.validation, data, ())
+    if len(train) < recipe.batch_size:
+        raise UsageError(
+            f"{len(train)} training images are fewer than one batch of {recipe.batch_size}; "
+            "--input or --set train.batch_size decide that"
+        )
+    if silenced := int((train.weights[LABELS] == 0).sum()):
+        print(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}", file=sys.stderr)
+    made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
+    _refuse_other_recipe(output, made_of)
+    network = _network(tasks, recipe, shape, start)
     try:
-        with _Bar(recipe, len(train), quiet=bool(options["quiet"])) as bar:
+        with _Bar(recipe, len(train), output, tensorboard, quiet=bool(options["quiet"])) as bar:
             history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
-    except ValueError as error:
-        raise UsageError(f"{error}; --input or --set train.batch_size decide that") from error
+    except TrainingError as error:
+        raise UsageError(str(error)) from error
     weights = output / "face_vgg.npz"
     export_face_vgg(network, shape, weights)
-    _draw(history, output, tensorboard)
-    _write_card(output, weights, data, recipe, shape, history)
+    _draw(history, output)
+    _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
     print(f"weights: {weights} (use them with --set features.weights={weights})")
     return 0
 
@@ -109,13 +118,32 @@ def recipe_of(settings: TrainSettings) -> Recipe:
     return Recipe(**values)
 
 
-def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape) -> Any:
+def _start_of(settings: TrainSettings) -> Path | None:
+    """Returns the file of weights to start from, if any.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    from models.backbones import BackboneError, backbone
+
+    if settings.start is None:
+        return None
+    try:
+        path = backbone("face_vgg").weights_path(settings.start)
+    except BackboneError as error:
+        raise UsageError(str(error).replace("features.weights", "train.start")) from error
+    if path.suffix != ".npz":
+        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz, as train-backbone writes it")
+    return path
+
+
+def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: Path | None = None) -> Any:
     from models.device import start_engine
 
     start_engine()
     import keras
 
-    from models.backbones import trainable_face_vgg
+    from models.backbones import BackboneError, start_from, trainable_face_vgg
     from models.training.augment import augmentation
 
     keras.utils.set_random_seed(recipe.seed)
@@ -130,6 +158,11 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape) -> Any:
         seed=recipe.seed,
         dtype=recipe.precision,
     )
+    if start is not None:
+        try:
+            start_from(network, start)
+        except BackboneError as error:
+            raise UsageError(f"{error}; train.widths and train.convs must be those of train.start") from error
     names = [layer.name for layer in network.layers]
     for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
         if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
@@ -307,8 +340,9 @@ def _check_soft_labels(train: Examples, data: Data, reject: Sequence[str]) -> No
 class _Bar:
     """Shows the steps of the present epoch, and a line for each epoch that is done."""
 
-    def __init__(self, recipe: Recipe, images: int, *, quiet: bool) -> None:
+    def __init__(self, recipe: Recipe, images: int, output: Path, tensorboard: Path | None, *, quiet: bool) -> None:
         self.quiet, self.steps, self.epochs = quiet, images // recipe.batch_size, recipe.epochs
+        self.output, self.tensorboard = output, tensorboard
 
     def __enter__(self) -> _Bar:
         from tqdm import tqdm
@@ -322,6 +356,8 @@ class _Bar:
 
     def epoch(self, row: dict[str, float]) -> None:
         self.bar.reset()
+        if self.tensorboard is not None:
+            self._show_curves(self.tensorboard)
         if not self.quiet:
             print(
                 f"epoch {row['epoch']:.0f} of {self.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
@@ -329,6 +365,12 @@ class _Bar:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _show_curves(self, tensorboard: Path) -> None:
+        from models.training.curves import write_events
+        from models.training.engine import HISTORY, read_history
+
+        write_events(read_history(self.output / HISTORY), tensorboard)
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -341,26 +383,51 @@ def _check_tensorboard(folder: Path | None) -> None:
         raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
 
 
-def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
-    from models.training.curves import can_plot, plot_history, write_events
+def _draw(history: list[dict[str, float]], output: Path) -> None:
+    from models.training.curves import can_plot, plot_history
 
     if can_plot():
         plot_history(history, output / "history.svg")
     else:
         print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
-    if tensorboard is not None:
-        write_events(history, tensorboard)
 
 
 RECIPE_JSON = "recipe.json"
 
 
-def _refuse_other_recipe(output: Path, recipe: Recipe, shape: FaceVggShape, tasks: Sequence[Task]) -> None:
-    """Refuses to go on from a checkpoint that another recipe made: a mixture could not be made again."""
+def _made_of(
+    settings: TrainSettings,
+    shape: FaceVggShape,
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    start: Path | None,
+    examples: Sequence[Examples],
+) -> dict[str, Any]:
+    """Returns all that the weights depend on; images, labels and votes by digest."""
+    made_of = {
+        "recipe": asdict(recipe),
+        "network": asdict(shape),
+        "tasks": {task.name: list(task.classes) for task in tasks},
+        "soft_weight": settings.soft_weight,
+        "reject": list(settings.reject),
+        "start": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
+        "images_and_labels": [_digest(some) for some in examples],
+    }
+    return dict(json.loads(json.dumps(made_of)))
+
+
+def _digest(examples: Examples) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(examples.inputs).tobytes())
+    for arrays in (examples.targets, examples.weights):
+        for name in sorted(arrays):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
+    """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
     from pipeline.config import differences
 
-    present = {"recipe": asdict(recipe), "network": asdict(shape), "tasks": {t.name: list(t.classes) for t in tasks}}
-    present = json.loads(json.dumps(present))
     path = output / RECIPE_JSON
     if path.exists():
         if different := differences(json.loads(path.read_text()), present):
@@ -374,10 +441,16 @@ def _write_card(
     output: Path,
     weights: Path,
     data: Data,
-    recipe: Recipe,
-    shape: FaceVggShape,
+    made_of: Mapping[str, Any],
     history: list[dict[str, float]],
+    *,
+    labels_not_learned: int,
 ) -> None:
+    import keras
+
+    row: Mapping[str, float] = history[-1] if history else {}
+    if history and made_of["recipe"]["keep"] == "best":
+        row = max(reversed(history), key=lambda one: one["val_accuracy"])  # of equals the last, as the engine keeps
     card = {
         "backbone": "face_vgg",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -385,9 +458,11 @@ def _write_card(
         "soft_labels": {name: list(labels.classes) for name, labels in data.soft.items()},
         "images": {"training": len(data.train.ids), "validation": len(data.validation.ids)},
         "left_out": dict(data.left_out),
-        "network": asdict(shape),
-        "recipe": asdict(recipe),
-        "validation_accuracy": history[-1]["val_accuracy"] if history else None,
+        "labels_not_learned": labels_not_learned,
+        **{name: value for name, value in made_of.items() if name != "tasks"},
+        "epoch": row.get("epoch"),
+        "validation_accuracy": row.get("val_accuracy"),
+        "versions": {"keras": keras.__version__, "backend": keras.backend.backend(), "numpy": np.__version__},
     }
     _write_json(output / "face_vgg.json", card)
 

@@ -37,7 +37,7 @@ from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
-    from pipeline.config import MlpSettings
+    from pipeline.config import HeadSettings, MlpSettings
     from pipeline.prepare import Identity
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
@@ -76,7 +76,7 @@ def run(command: Command) -> int:
     _check_tensorboard(command)
     votes = read_votes(command)
     with gathered(command, votes) as data:
-        fitted = fit(command, data, settings.head.kind, settings.mlp)
+        fitted = fit(command, data, settings.head, settings.mlp)
     _publish_curves(command, fitted, Path(output))
     save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
     print(_words(fitted, output))
@@ -257,8 +257,8 @@ def _voted(found: TrainingRows, rows: np.ndarray, votes: SoftLabels, options: An
 # --- fitting ----------------------------------------------------------------------------------------------------------
 
 
-def fit(command: Command, data: Gathered, kind: str, mlp: MlpSettings) -> Fitted:
-    """Returns the fitted head of a kind: logistic, ridge or mlp.
+def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
+    """Returns the fitted head: of its settings kind and imbalance count; those of dense layers for the kind mlp.
 
     Raises:
         StoppedError: the rows do not allow it.
@@ -268,9 +268,10 @@ def fit(command: Command, data: Gathered, kind: str, mlp: MlpSettings) -> Fitted
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     validation = data.validation
     try:
-        return fits[kind](
+        return fits[head.kind](
             data.train.features,
             data.train.labels,
+            imbalance=head.imbalance,
             validation=None if validation is None else (validation.features, validation.labels),
             holdout=command.options["holdout"] or HOLDOUT,
             groups=data.train.groups,
@@ -286,24 +287,27 @@ def _report(row: dict[str, Any]) -> None:
     print(", ".join(words), file=sys.stderr, flush=True)
 
 
-def _fit_mlp(command: Command, mlp: MlpSettings, features: Rows, labels: Labels, **how: Any) -> Fitted:
+def _fit_mlp(
+    command: Command, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
+) -> Fitted:
     from models.device import start_engine
 
     start_engine()
     from models.training.fit_mlp import fit_mlp_head
 
     folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
-    fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe_of(mlp), folder=folder, **how)
+    recipe = recipe_of(mlp, imbalance)
+    fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
     shutil.rmtree(folder)
-    return replace(fitted, recipe=mlp.model_dump())
+    return replace(fitted, recipe={**mlp.model_dump(), "imbalance": imbalance})
 
 
-def recipe_of(mlp: MlpSettings) -> Recipe:
+def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
     """Returns the recipe of dense layers: what it says of pixels does not count."""
     from models.training.fit_mlp import recipe_of_features
 
     shared = {f.name: getattr(mlp, f.name) for f in fields(Recipe) if f.name in type(mlp).model_fields}
-    return recipe_of_features(Recipe(**shared))
+    return recipe_of_features(Recipe(**shared, imbalance=imbalance))
 
 
 def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:

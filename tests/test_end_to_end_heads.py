@@ -89,7 +89,7 @@ def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
 
     source = pictures.write_folder(bench.path / "faces", runs.faces(20))
     keras.utils.set_random_seed(3)
-    own = keras.Sequential([keras.Input((256,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
+    own = keras.Sequential([keras.Input((384,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
     folder = bench.path / "own"
     folder.mkdir()
     own.save(folder / "own.keras")

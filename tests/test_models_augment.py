@@ -18,7 +18,7 @@ from models.training.augment import (
 )
 from models.training.recipe import Recipe
 
-STILL = {"flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0}
+STILL = {"flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0, "shrink": 0.0}
 
 
 def images(count: int = 8, side: int = 12) -> np.ndarray:
@@ -61,8 +61,13 @@ def test_shift_and_scale_stay_within_their_bounds() -> None:
     assert rows.std() > 1 and columns.std() > 1
     square = np.zeros((64, 41, 41, 1), np.float32)
     square[:, 10:31, 10:31] = 1
-    areas = change(RandomWarp(**{**STILL, "scale": 0.2}, seed=1), square).sum((1, 2, 3)) / 21**2
-    assert 1 / 1.2**2 - 0.02 <= areas.min() < 0.8 and 1.3 < areas.max() <= 1.2**2 + 0.02
+    larger = change(RandomWarp(**{**STILL, "scale": 0.2}, seed=1), square).sum((1, 2, 3)) / 21**2
+    assert larger.min() >= 1 - 0.02 and 1.3 < larger.max() <= 1.2**2 + 0.02
+    assert 20 < np.isclose(larger, 1, atol=1e-3).sum() < 44  # half stay
+    smaller = change(RandomWarp(**{**STILL, "shrink": 0.6}, seed=1), square).sum((1, 2, 3)) / 21**2
+    assert 1 / 1.6**2 - 0.02 <= smaller.min() < 0.5 and smaller.max() <= 1 + 0.02
+    changed = smaller[~np.isclose(smaller, 1, atol=1e-3)]
+    assert np.median(changed) == pytest.approx(1.6 ** (-2 / 4), abs=0.1)  # small reductions are more frequent
 
 
 def test_tone_keeps_to_0_to_1_and_darkens_to_half_at_most() -> None:

@@ -44,8 +44,8 @@ def crops(count: int, settings: FeatureSettings = SMALL) -> np.ndarray:
 
 def test_features_are_rows_of_float16() -> None:
     features = device().features(crops(3))
-    assert (features.shape, features.dtype) == ((3, 480), np.float16)
-    assert device().width == 480
+    assert (features.shape, features.dtype) == ((3, 864), np.float16)
+    assert device().width == 864
     assert np.isfinite(features).all()
     assert len({row.tobytes() for row in features}) == 3
 
@@ -73,7 +73,7 @@ def test_crops_need_not_be_square() -> None:
     wide = Device(FeatureSettings("face_vgg", "random", "flatten", 48, 64, batch_size=8))
     assert wide.input_shape == (8, 48, 64, 1)
     features = wide.features(np.random.default_rng(0).integers(0, 256, (8, 48, 64, 1), np.uint8))
-    assert features.shape == (8, 3 * 4 * 256)
+    assert features.shape == (8, 3 * 4 * 384)
 
 
 def test_bfloat16_runs_and_is_near() -> None:

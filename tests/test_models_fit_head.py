@@ -310,6 +310,173 @@ def test_without_a_held_out_row_to_reject_there_is_no_area():
     assert fit_linear_head(features, votes, validation=held).metrics["reject"] == {"rows": 0, "auc": None}
 
 
+# rare classes
+
+
+FITS = {"logistic": fit_linear_head, "ridge": fit_ridge_head}
+COUNTS = {"often": 800, "rare": 120, "seldom": 80}  # clouds that overlap: who is rare is overlooked
+
+
+def unequal(seed=0, width=6):
+    """Returns features (1000, width) float16 and labels, in a random order."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(3), list(COUNTS.values())))
+    centres = np.random.default_rng(99).normal(size=(3, width))
+    return (centres[y] + 1.5 * rng.normal(size=(1000, width))).astype(np.float16), [list(COUNTS)[i] for i in y]
+
+
+def fit_unequal(kind, imbalance, *, votes=False, **more):
+    features, labels = unequal()
+    held, truth = unequal(seed=1)
+    names = tuple(COUNTS)
+    answers = [as_votes(said, names) if votes else said for said in (labels, truth)]
+    return FITS[kind](features, answers[0], validation=(held, answers[1]), imbalance=imbalance, **more)
+
+
+def macro_recall(found):
+    return np.mean([row["recall"] for row in found.metrics["by_class"].values()])
+
+
+@pytest.mark.parametrize("votes", [False, True], ids=["labels", "votes"])
+@pytest.mark.parametrize("kind", FITS)
+def test_rare_classes_are_found_more_often_if_the_fit_is_told_to(kind, votes):
+    natural, weighed, adjusted = (
+        macro_recall(fit_unequal(kind, way, votes=votes)) for way in ("natural", "inverse_sqrt", "logit_adjustment")
+    )
+    assert natural + 0.1 < weighed < adjusted - 0.01
+
+
+@pytest.mark.parametrize("fit", FITS.values())
+def test_natural_is_what_is_done_unasked_and_the_folder_says_nothing_of_it(fit, tmp_path):
+    for name, more in (("unasked", {}), ("asked", {"imbalance": "natural"})):
+        save_head(tmp_path / name, fit(*unequal(), **more), FINGERPRINT, {})
+    for file in ("head.npz", "head.json"):
+        assert (tmp_path / "asked" / file).read_bytes() == (tmp_path / "unasked" / file).read_bytes()
+    assert "recipe" not in json.loads((tmp_path / "asked" / "head.json").read_text())
+
+
+@pytest.mark.parametrize("way", ["inverse_sqrt", "logit_adjustment"])
+@pytest.mark.parametrize("kind", FITS)
+def test_a_head_says_what_was_done_for_rare_classes(kind, way, tmp_path):
+    found = fit_unequal(kind, way)
+    save_head(tmp_path, found, FINGERPRINT, {})
+    assert json.loads((tmp_path / "head.json").read_text())["recipe"] == {"imbalance": way}
+    assert load_head(tmp_path).digest == load_head(tmp_path).digest != fit_unequal(kind, "natural").head.digest
+
+
+def of_roots(labels):
+    """Returns (n, 1) the weight of each row: 1 / sqrt(frequency of its class), 1 on the mean."""
+    weights = np.array([[1 / np.sqrt(labels.count(label) / len(labels))] for label in labels])
+    return weights / weights.mean()
+
+
+def prepared(head, features, labels):
+    """Returns the training rows as the head sees them, and ones at their labels."""
+    x = (features.astype(np.float64) - head.mean) / head.scale
+    return x, np.array([[name == label for name in head.classes] for label in labels], np.float64)
+
+
+def against_the_first(values):
+    return values - values[:1]
+
+
+@pytest.mark.parametrize("votes", [False, True], ids=["labels", "votes"])
+def test_logistic_regression_by_weights_has_no_slope_left_in_the_weighed_loss(votes):
+    head = fit_unequal("logistic", "inverse_sqrt", votes=votes, cs=(0.5,)).head
+    x, y = prepared(head, *unequal())
+    error = of_roots(unequal()[1]) * (softmax(x @ head.coef.T + head.intercept) - y)
+    assert np.abs(error.mean(axis=0)).max() < 1e-3
+    slopes = (error.T @ x + head.coef / 0.5) / 1000
+    assert np.abs(against_the_first(slopes)).max() < 1e-3
+    plain = softmax(x @ head.coef.T + head.intercept) - y
+    assert np.abs(plain.mean(axis=0)).max() > 0.01  # without the weights it would have one
+
+
+@pytest.mark.parametrize("votes", [False, True], ids=["labels", "votes"])
+def test_logistic_regression_has_no_slope_left_in_the_loss_with_log_frequencies_added(votes):
+    head = fit_unequal("logistic", "logit_adjustment", votes=votes, cs=(0.5,)).head
+    x, y = prepared(head, *unequal())
+    frequencies = np.array([COUNTS[name] / 1000 for name in head.classes])
+    error = softmax(x @ head.coef.T + head.intercept + np.log(frequencies)) - y
+    assert np.abs(error.mean(axis=0)).max() < 1e-3
+    assert np.abs(against_the_first((error.T @ x + head.coef / 0.5) / 1000)).max() < 1e-3
+    plain = softmax(x @ head.coef.T + head.intercept) - y
+    assert np.abs(plain.mean(axis=0)).max() > 0.01
+
+
+def test_two_classes_are_adjusted_like_any_number():
+    features, labels = unequal()
+    labels = ["often" if label == "often" else "rare" for label in labels]
+    natural, adjusted = (
+        fit_linear_head(features, labels, imbalance=way, cs=(0.5,), validation=(features, labels)).head
+        for way in ("natural", "logit_adjustment")
+    )
+    assert np.array_equal(adjusted.coef, natural.coef)
+    assert natural.intercept - adjusted.intercept == pytest.approx(np.log([0.8, 0.2]))
+
+
+@pytest.mark.parametrize("width", [6, 90], ids=["more rows", "more features"])
+def test_ridge_by_weights_is_the_solution_of_the_weighed_normal_equations(width):
+    features, labels = (rows[:60] for rows in unequal(width=width))
+    held = unequal(seed=1, width=width)
+    head = fit_ridge_head(features, labels, validation=held, alphas=(0.1,), imbalance="inverse_sqrt").head
+    x, y = prepared(head, features, labels)
+    weights = of_roots(labels)
+    with_one = np.concatenate([x, np.ones((60, 1))], axis=1)
+    penalty = 0.1 * 60 * np.diag([*[1.0] * width, 0.0])
+    solved = np.linalg.solve(with_one.T @ (weights * with_one) + penalty, with_one.T @ (weights * y))
+    assert np.abs(head.coef - solved[:-1].T).max() < 1e-4
+    assert head.intercept == pytest.approx(solved[-1], abs=1e-4)
+
+
+def test_ridge_is_adjusted_after_the_fit_in_the_unit_of_its_calibrated_logits():
+    natural, adjusted = (fit_unequal("ridge", way, alphas=(0.1,)).head for way in ("natural", "logit_adjustment"))
+    assert np.array_equal(adjusted.coef, natural.coef)
+    frequencies = np.array([COUNTS[name] / 1000 for name in natural.classes])
+    taken = (natural.intercept - adjusted.intercept) / natural.temperature
+    assert taken == pytest.approx(np.log(frequencies), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("way", ["inverse_sqrt", "logit_adjustment"])
+def test_strength_is_chosen_by_balanced_accuracy_and_the_temperature_by_rows_as_they_occur(kind, way):
+    found = fit_unequal(kind, way)
+    best = max(found.sweep, key=lambda row: row["balanced_accuracy"])
+    assert found.chosen.items() <= best.items()
+    assert best["balanced_accuracy"] == pytest.approx(macro_recall(found))
+    assert best["accuracy"] == pytest.approx(found.metrics["accuracy"])
+    assert best["accuracy"] < max(row["accuracy"] for row in found.sweep)  # by which another one would have been taken
+    logits = found.head.logits(unequal(seed=1)[0])
+    truth = np.array([found.head.classes.index(label) for label in unequal(seed=1)[1]])
+    losses = [
+        -np.log(softmax(logits / (found.head.temperature * factor))[np.arange(1000), truth]).mean()
+        for factor in (0.9, 1.0, 1.1)
+    ]
+    assert losses[1] == min(losses) == pytest.approx(found.metrics["nll"])
+
+
+def test_shares_count_in_the_frequencies_as_shares():
+    x, votes = doubtful()
+    natural, adjusted = (
+        fit_linear_head(x, votes, cs=(1000.0,), validation=doubtful(100, seed=1), imbalance=way).head
+        for way in ("natural", "logit_adjustment")
+    )
+    taken = natural.intercept - adjusted.intercept
+    assert taken == pytest.approx(np.log(votes.shares.mean(axis=0)), abs=1e-5)
+
+
+@pytest.mark.parametrize("fit", FITS.values())
+@pytest.mark.parametrize("way", ["inverse_sqrt", "logit_adjustment"])
+def test_a_reject_class_is_a_class_among_the_frequencies(fit, way):
+    features, labels = unequal()
+    votes = as_votes(labels, tuple(COUNTS), ("seldom",))
+    found = fit(features, votes, imbalance=way, validation=(features, votes))
+    natural = fit(features, votes, validation=(features, votes))
+    assert (found.head.classes, found.head.reject) == (("often", "rare"), ("seldom",))
+    mean = {head: head.scores(features).reject_score.mean() for head in (found.head, natural.head)}
+    assert mean[found.head] > mean[natural.head]
+
+
 # calibration and figures
 
 
@@ -388,6 +555,7 @@ def with_value(value):
         (broken(holdout=0.0), "holdout is 0.0"),
         (broken(holdout=0.999), "cannot be split at holdout 0.999"),
         (broken(holdout=0.01), "cannot be split at holdout 0.01"),
+        (broken(imbalance="sqrt"), "imbalance is 'sqrt', it must be one of natural, inverse_sqrt, logit_adjustment"),
         (broken(cs=()), "cs is"),
         (broken(cs=(0.1, -1)), "cs is"),
         (broken(max_iter=0), "max_iter is 0"),

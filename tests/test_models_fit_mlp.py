@@ -16,6 +16,7 @@ from models.training.engine import Examples, one_hot
 from models.training.fit_head import Fitted, save_head
 from models.training.fit_mlp import _dense_arrays, dense_network, fit_mlp_head, recipe_of_features
 from models.training.head_data import FitError, Rows, Votes
+from models.training.imbalance import WAYS
 from models.training.losses import SoftCrossentropy
 from models.training.recipe import Recipe
 
@@ -173,6 +174,28 @@ def test_another_training_in_the_same_folder_starts_anew(tmp_path: Path, change:
     rows: list[dict[str, float]] = []
     fitted(tmp_path, features, labels, recipe=recipe, layers=(4,) if change == "layers" else (8,), report=rows.append)
     assert [row["epoch"] for row in rows] == [1, 2]
+
+
+def unequal(seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Returns clouds that overlap, of 480, 72 and 48 rows: rare ones are overlooked."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(3), [480, 72, 48]))
+    centres = np.random.default_rng(99).normal(size=(3, 6))
+    return (centres[y] + 1.5 * rng.normal(size=(600, 6))).astype(np.float16), [NAMES[i] for i in y]
+
+
+@pytest.mark.parametrize("votes", [False, True], ids=["labels", "votes"])
+def test_rare_classes_are_found_more_often_if_the_recipe_says_so(tmp_path: Path, votes: bool) -> None:
+    (features, labels), (held, truth) = unequal(), unequal(seed=1)
+    shares, held_shares = (Votes(one_hot(said, NAMES), NAMES) if votes else said for said in (labels, truth))
+    recalls = {}
+    for way in WAYS:
+        recipe = replace(QUICK, imbalance=way, keep="last", batch_size=60, learning_rate=0.03)
+        given = {"recipe": recipe, "layers": (16,), "validation": (held, held_shares)}
+        by_class = fitted(tmp_path / way, features, shares, **given).metrics["by_class"]
+        recalls[way] = np.mean([row["recall"] for row in by_class.values()])
+    assert recalls["natural"] + 0.05 < recalls["inverse_sqrt"]
+    assert recalls["natural"] + 0.05 < recalls["logit_adjustment"]
 
 
 def test_no_hidden_layer_is_a_linear_head(tmp_path: Path) -> None:

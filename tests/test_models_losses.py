@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.training.losses import SoftCrossentropy, balanced_weights, frequencies
+from models.training.imbalance import balanced_weights, frequencies
+from models.training.losses import SoftCrossentropy
 
 
 def loss(targets: list[list[float]], logits: list[list[float]], **options: object) -> float:

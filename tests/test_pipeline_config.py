@@ -28,8 +28,8 @@ from pipeline.errors import UsageError
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "3bcd601daf5b0ada16e1a5feb23e2e901e8c42aba88b4095fc02691ca898b200"
-DEFAULT_RUN_FINGERPRINT = "f34b1884613b575ed94004a535093b1ea727837bad500ef9853aa4e0794ee7ea"
+DEFAULT_FEATURES_FINGERPRINT = "79ed5218a2ca632dc07b3a2ffa7a599bdaf6b6078a95b76a3dc11dbbb06150f4"
+DEFAULT_RUN_FINGERPRINT = "5663defef04788c61ee1f8f220423c0816fc40961594f405919ab98d8804e3eb"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -51,7 +51,7 @@ def refusal(*overrides: str) -> str:
 def test_defaults_are_those_of_the_contract() -> None:
     settings = load_settings()
     assert (settings.read.block_images, settings.read.block_bytes) == (256, 64 * 2**20)
-    assert (settings.faces.detector, settings.faces.working_size, settings.faces.margin) == ("haar", 640, 0.1)
+    assert (settings.faces.detector, settings.faces.working_size, settings.faces.margin) == ("haar", 640, 0.0)
     assert (settings.features.backbone, settings.features.weights, settings.features.pooling) == (
         "face_vgg",
         "bundled",
@@ -152,7 +152,7 @@ def test_default_weights_follow_the_backbone(backbone: str, weights: str) -> Non
         ("read.threads=true", "read.threads is true (--set)"),
         ("write.drop_folder=1", "allowed is true, false or null"),
         ("write.drop_folder=yes", "allowed is true, false or null"),
-        ("head.path=", "head.path is null (--set); allowed is bundled or a path"),
+        ("head.path=", "head.path is null (--set); allowed is bundled, bundled/fer2013, bundled/ferplus or a path"),
         ("faces.margin={a: 1}", "faces.margin is {'a': 1}"),
     ],
 )
@@ -255,7 +255,7 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
         pytest.skip("no head is bundled yet")
     wanted = json.loads((BUNDLED_HEAD / "head.json").read_text())["features"]
     features = Settings().features
-    assert (features.backbone, features.pooling) == (wanted["backbone"], wanted["pooling"])
+    assert {name: getattr(features, name) for name in ("backbone", "pooling", "mirrored")}.items() <= wanted.items()
 
 
 @pytest.mark.parametrize("bound", ["least", "most"])
@@ -287,30 +287,32 @@ CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
     "read.threads": "5", "faces.detector": "none", "faces.model": "a.xml", "faces.working_size": "320",
     "faces.min_face_fraction": "0.2", "faces.scale_factor": "1.2", "faces.min_neighbors": "3",
-    "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0", "faces.max_faces": "1",
+    "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0.1", "faces.max_faces": "1",
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "features.mirrored": "true", "head.path": "a/head", "head.kind": "ridge",
+    "features.mirrored": "false", "head.path": "a/head", "head.kind": "ridge",
+    "head.imbalance": "inverse_sqrt",
     "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
-    "train.widths": "[8]", "train.convs": "1", "train.epochs": "1", "train.batch_size": "4", "train.optimiser": "adam",
+    "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
+    "train.optimiser": "adam",
     "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
     "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.averaged": "0",
     "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
     "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
     "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.flip": "false", "train.shift": "0",
-    "train.rotation": "0", "train.scale": "0", "train.contrast": "0", "train.brightness": "0", "train.blur": "0",
-    "train.erase": "0", "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1",
-    "train.precision": "float32",
+    "train.rotation": "0", "train.scale": "0", "train.shrink": "0", "train.contrast": "0",
+    "train.brightness": "0", "train.blur": "0", "train.erase": "0", "train.frozen": "[block1]",
+    "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
     "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
     "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
     "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
     "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
-    "mlp.imbalance": "inverse_sqrt", "mlp.mixup": "0.2", "mlp.seed": "1",
+    "mlp.mixup": "0.2", "mlp.seed": "1",
 }  # fmt: skip
 RUNTIME = {
-    *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind",
+    *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
     "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "faces.model",
 }  # fmt: skip
 

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from models.heads import LinearHead
-from pipeline.config import Settings, load_settings
+from models.heads import LinearHead, check
+from pipeline.config import Settings, fingerprint, load_settings
 from pipeline.errors import UsageError
 from pipeline.prepare import (
     SMALLEST_SIDE_PX,
@@ -74,13 +74,13 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
     assert (chosen.pooling, chosen.batch_size, chosen.precision, chosen.seed) == ("flatten", 16, "bfloat16", 3)
 
 
-def test_mirrored_features_are_a_space_of_their_own_and_plain_ones_are_what_they_were() -> None:
-    plain, both = identity(), identity("features.mirrored=true")
-    assert "mirrored" not in plain.space
-    assert both.space == {**plain.space, "mirrored": True}
+def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
+    plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
+    assert (plain.space["mirrored"], both.space) == (False, {**plain.space, "mirrored": True})
     assert both.features["space"] == both.space
-    assert feature_settings(settings_of("features.mirrored=true")).mirrored
-    assert identity("features.mirrored=false") == plain
+    assert identity() == both
+    assert feature_settings(settings_of()).mirrored
+    assert not feature_settings(settings_of("features.backbone=vgg19")).mirrored
 
 
 def test_the_detectors_share_of_the_settings() -> None:
@@ -216,15 +216,27 @@ def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
     assert space["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_bundled_head_of_another_name_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"bundled/fer is no bundled head: there are bundled, .*bundled/ferplus"):
+        chosen_head(settings_of("head.path=bundled/fer"))
+
+
 def test_a_head_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         chosen_head(settings_of(f"head.path={tmp_path / 'nowhere'}"))
 
 
-def test_the_bundled_head_is_there() -> None:
-    path, head = chosen_head(settings_of())
+@pytest.mark.parametrize(
+    ("name", "classes", "rejects"), [("bundled", 7, False), ("bundled/fer2013", 7, False), ("bundled/ferplus", 8, True)]
+)
+def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, classes: int, rejects: bool) -> None:
+    settings = settings_of(f"head.path={name}")
+    path, head = chosen_head(settings)
     assert os.path.isdir(path)
     assert list(head.classes) == sorted(head.classes)
+    assert (len(head.classes), bool(head.reject)) == (classes, rejects)
+    space = identity_of(settings, head).space
+    check(head, fingerprint(space), space)  # raises where head and network do not belong together
 
 
 def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

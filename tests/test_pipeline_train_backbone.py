@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +221,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
         return [{"epoch": 1.0, **row}]
 
     monkeypatch.setattr("models.training.engine.fit", fit)
-    small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]")
+    small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]", "train.batch_size=8")
     assert train_backbone.run(command(tmp_path, *small)) == 0
     weights = tmp_path / "out" / "face_vgg.npz"
     assert f"--set features.weights={weights}" in capsys.readouterr().out
@@ -237,7 +240,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
 def test_a_layer_that_is_not_there_is_one_line(tmp_path: Path, setting: str) -> None:
     folder_of(tmp_path / "in", 30)
     with pytest.raises(UsageError, match=r"no layer's name begins with blok1; there are .*block1_conv1"):
-        train_backbone.run(command(tmp_path, "train.widths=[4]", setting))
+        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.batch_size=8", setting))
 
 
 @pytest.mark.parametrize("factor", ["1.2.3", "", "-1", "e3", "many"])
@@ -249,14 +252,100 @@ def test_a_factor_that_is_no_number_is_refused(factor: str) -> None:
 def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "in", 30)
     monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
-    small = ("train.widths=[4]",)
+    small = ("train.widths=[4]", "train.batch_size=8")
     assert train_backbone.run(command(tmp_path, *small)) == 0
     assert train_backbone.run(command(tmp_path, *small)) == 0
-    with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 80 there, 3 here\)"):
+    with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 60 there, 3 here\)"):
         train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("image", "images_and_labels"),
+        ("label", "images_and_labels"),
+        ("reject", "reject: "),
+        ("weight", "soft_weight"),
+    ],
+)
+def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, words: str
+) -> None:
+    folder_of(tmp_path / "in", 30)
+    votes = [f"happy/{n:03d}.png,{n % 3},1,0" for n in range(0, 30, 2)]
+    (tmp_path / "votes.csv").write_text("\n".join(["image,yes,no,nothing", *votes]))
+    monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
+    small = ["train.widths=[4]", "train.batch_size=8"]
+    soft = {"soft_labels": [f"votes={tmp_path / 'votes.csv'}"]}
+    assert train_backbone.run(command(tmp_path, *small, **soft)) == 0
+    if change == "image":
+        (tmp_path / "in" / "happy" / "000.png").write_bytes(crop(77))
+    elif change == "label":
+        (tmp_path / "in" / "happy" / "000.png").rename(tmp_path / "in" / "sad" / "000.png")
+    else:
+        small.append({"reject": "train.reject=[nothing]", "weight": "train.soft_weight=0.5"}[change])
+    with pytest.raises(UsageError, match=rf"another recipe \(.*{words}"):
+        train_backbone.run(command(tmp_path, *small, **soft))
+
+
+def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path / "in", 30)
+    networks: list[Any] = []
+    monkeypatch.setattr("models.training.engine.fit", lambda network, *_, **__: networks.append(network) or [])
+    small = ("train.widths=[4, 8]", "train.batch_size=8")
+    assert train_backbone.run(command(tmp_path, *small, "train.seed=5")) == 0
+    start = f"train.start={tmp_path / 'out' / 'face_vgg.npz'}"
+    assert train_backbone.run(command(tmp_path, *small, start, output=str(tmp_path / "fine"))) == 0
+    first, fine = (network.get_layer("block2_conv1").get_weights()[0] for network in networks)
+    assert np.array_equal(first.astype(np.float16), fine)
+    card = json.loads((tmp_path / "fine" / "face_vgg.json").read_text())
+    assert card["start"] == hashlib.sha256((tmp_path / "out" / "face_vgg.npz").read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match=r"train\.widths and train\.convs must be those of train\.start"):
+        train_backbone.run(command(tmp_path, "train.widths=[4, 6]", small[1], start, output=str(tmp_path / "other")))
+    with pytest.raises(UsageError, match=r"train\.start=.*no\.npz: no file"):
+        train_backbone.run(command(tmp_path, *small, f"train.start={tmp_path / 'no.npz'}"))
+
+
+def test_the_bundled_weights_are_those_of_their_card() -> None:
+    folder = Path(train_backbone.__file__).parents[1] / "models" / "weights"
+    card = json.loads((folder / "face_vgg.json").read_text())
+    weights = (folder / "face_vgg.npz").read_bytes()
+    assert len(weights) <= 8_000_000
+    assert card["sha256"] == hashlib.sha256(weights).hexdigest()
+    with np.load(folder / "face_vgg.npz") as stored:
+        assert json.loads(stored["shape"].tobytes())["widths"] == card["network"]["widths"]
+    for head in ("fer2013", "ferplus"):
+        about = json.loads((folder / head / "head.json").read_text())
+        assert about["features"]["weights"] == card["sha256"]
 
 
 def test_fewer_images_than_a_batch_are_one_line(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", 30)
     with pytest.raises(UsageError, match=r"fewer than one batch of 128; .*train\.batch_size"):
         train_backbone.run(command(tmp_path, "train.widths=[4]", "train.precision=float32"))
+
+
+def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp_path: Path) -> None:
+    """With tiny networks and pictures: that its commands fit each other, not what they reach."""
+    classes = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+    data, rows = tmp_path / "with space", ["member,neutral,happiness,contempt,unknown,NF"]
+    data.mkdir()
+    for first, count, name in ((0, 70, "train.tar.gz"), (100, 28, "val.tar.gz"), (200, 14, "test.tar")):
+        members = {f"{classes[n % 7]}/{name[:3]}_{n:03d}.png": crop(n) for n in range(first, first + count)}
+        write_tar(data / name, members)
+        rows += [f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2}" for n, member in enumerate(members)]
+    (data / "ferplus.csv").write_text("\n".join(rows))
+    script = Path(__file__).parents[1] / "configs" / "recipes" / "bundled.sh"
+    small = ["train.widths=[4, 8]", "train.epochs=1", "train.batch_size=8", "train.precision=float32"]
+    for _ in range(2):  # a second time finds everything done
+        done = subprocess.run(
+            ["sh", str(script), str(data), str(tmp_path / "out"), "--set", *small],
+            env={**os.environ, "PYTHON": sys.executable}, cwd=script.parents[2], capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    for head, count in (("fer2013", 7), ("ferplus", 3)):
+        about = json.loads((tmp_path / "out" / head / "head.json").read_text())
+        weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
+        assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
+    card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
+    assert (card["recipe"]["mixup"], card["network"]["widths"]) == (0.2, [4, 8])

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pictures
 import pytest
 import runs
 
+from models.training.head_data import Rows
+from models.training.imbalance import WAYS
+from models.training.recipe import FaceVggShape
+from pipeline import train_head
+from pipeline.cli import parse
+from pipeline.compare_heads import candidates_of, row_of
 from transforms.formats.feature_cache import FeatureCache
 
 
@@ -71,8 +80,11 @@ def test_names_of_votes_leave_the_others_out(source: Path, tmp_path: Path) -> No
     lines = [f"{name},{number % 3},{(number + 1) % 3},5" for number, name in enumerate(runs.faces(60))]
     (tmp_path / "votes.csv").write_text("\n".join(["id,happy,sad,neutral", *lines]))
     votes = ("--soft-labels", str(tmp_path / "votes.csv"), "--names", "happy", "sad")
-    ended = head(source, tmp_path / "head", *votes, "--kind", "ridge").done()
-    assert '"classes": [\n  "happy",\n  "sad"\n ]' in (ended.output / "head.json").read_text()
+    ended = head(source, tmp_path / "head", *votes, "--kind", "ridge", "--set", "head.imbalance=inverse_sqrt").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["classes"], about["fitted_by"], about["recipe"]) == (
+        ["happy", "sad"], "ridge", {"imbalance": "inverse_sqrt"},
+    )  # fmt: skip
 
 
 def test_tensorboard_is_for_epochs(source: Path, tmp_path: Path) -> None:
@@ -83,20 +95,67 @@ def test_tensorboard_is_for_epochs(source: Path, tmp_path: Path) -> None:
 
 def test_the_table_of_all_kinds_has_one_split_and_keeps_no_head(source: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text("mlp:\n  layers: [4]\n  epochs: 2\n  batch_size: 8\n")
+    text = "head:\n  imbalance: inverse_sqrt\nmlp:\n  layers: [4]\n  epochs: 2\n  batch_size: 8\n"
+    recipe.write_text(text)
     ended = head(source, tmp_path / "out", "--compare", str(recipe)).done()
     with open(ended.output / "compare.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    features = ["last block"] * 3 + ["all blocks"] * 3 + ["all blocks, mirrored"] * 3
-    assert [(row["features"], row["head"]) for row in rows] == list(
-        zip(features, ["logistic", "ridge", "tiny"] * 3, strict=True)
-    )
-    assert {row["width"] for row in rows} == {"256", "480"}
+    heads = [
+        ("logistic", "natural"), ("logistic", "inverse_sqrt"), ("logistic", "logit_adjustment"), ("ridge", "natural"),
+        ("tiny", "inverse_sqrt"),
+    ]  # fmt: skip
+    assert [(row["features"], row["head"], row["imbalance"]) for row in rows] == [
+        (features, *named) for features in ("last block", "all blocks", "all blocks, mirrored") for named in heads
+    ]
+    for figure in ("accuracy", "macro_f1", "balanced_accuracy", "ece"):
+        assert all(0 <= float(row[figure]) <= 1 for row in rows)
+    last, every = FaceVggShape().widths[-1], sum(FaceVggShape().widths)
+    assert {row["width"] for row in rows} == {str(last), str(every)}
     assert {(row["train"], row["held_out"]) for row in rows} == {("48", "12")}
-    assert {row["parameters"] for row in rows if row["head"] == "tiny"} == {str(n * 4 + 4 + 15) for n in (256, 480)}
+    assert {row["parameters"] for row in rows if row["head"] == "tiny"} == {str(n * 4 + 4 + 15) for n in (last, every)}
     assert ended.out.count("\n| ") == len(rows)
     assert sorted(path.name for path in ended.output.iterdir()) == ["cache", "compare.csv"]
     assert len(list((ended.output / "cache").iterdir())) == 3
+
+
+def rows_of_clouds() -> train_head.Gathered:
+    """Returns 400 rows of which one class has 320."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), [320, 48, 32])
+    features = (np.eye(3, 6)[y] * 2 + rng.normal(size=(400, 6))).astype(np.float16)
+    labels = [runs.CLASSES[i] for i in y]
+    return train_head.Gathered(None, train_head.Labelled(Rows(features), labels, list(range(400))), None)  # type: ignore[arg-type]
+
+
+def command_of(output: Path, *settings: str) -> Any:
+    return parse(["train-head", "--input", "a", "--output", str(output), "--quiet", "--set", *settings])
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp"])
+def test_one_setting_for_rare_classes_holds_for_every_kind(tmp_path: Path, kind: str) -> None:
+    small = ("mlp.layers=[4]", "mlp.epochs=4", "mlp.batch_size=20", "mlp.learning_rate=0.03", "mlp.keep=last")
+    recalls, said = {}, {}
+    for way in WAYS:
+        command = command_of(tmp_path / way, f"head.kind={kind}", f"head.imbalance={way}", *small)
+        fitted = train_head.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
+        recalls[way] = np.mean([row["recall"] for row in fitted.metrics["by_class"].values()])
+        said[way] = fitted.recipe.get("imbalance")
+    assert recalls["natural"] < min(recalls["inverse_sqrt"], recalls["logit_adjustment"])
+    unsaid = "natural" if kind == "mlp" else None
+    assert said == {"natural": unsaid, "inverse_sqrt": "inverse_sqrt", "logit_adjustment": "logit_adjustment"}
+
+
+def test_the_balanced_accuracy_of_the_table_is_the_mean_recall(tmp_path: Path) -> None:
+    command = command_of(tmp_path, "head.imbalance=logit_adjustment")
+    first, _, adjusted, ridge, dense = candidates_of((), command.settings)
+    assert [one.head.imbalance for one in (first, adjusted, ridge, dense)] == ["natural", *["logit_adjustment"] * 3]
+    assert [one.head.kind for one in (first, adjusted, ridge, dense)] == ["logistic", "logistic", "ridge", "mlp"]
+    fitted = train_head.fit(command, rows_of_clouds(), adjusted.head, adjusted.mlp)
+    row = row_of(command, rows_of_clouds(), "clouds", adjusted)
+    assert row["balanced_accuracy"] == pytest.approx(
+        np.mean([one["recall"] for one in fitted.metrics["by_class"].values()])
+    )
+    assert (row["ece"], row["imbalance"]) == (fitted.metrics["ece"], "logit_adjustment")
 
 
 def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:

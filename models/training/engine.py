@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.training.imbalance import balanced_weights, frequencies
 from models.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ HISTORY = "history.csv"
 
 History = list[dict[str, float]]
 Report = Callable[[dict[str, float]], None]
+
+
+class TrainingError(ValueError):
+    """A training cannot begin or go on; the message says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,13 @@ def fit(
         step_done: called after every step, for a progress bar.
 
     Raises:
-        ValueError: fewer images than a batch, or a checkpoint of another network.
+        TrainingError: fewer images than a batch, or a checkpoint of another network.
     """
     from models.training.optimisers import epochs_without_gain
 
     steps = len(train) // recipe.batch_size
     if steps == 0:
-        raise ValueError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
+        raise TrainingError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
     folder.mkdir(parents=True, exist_ok=True)
     compiled = _Compiled(model, train, tasks, recipe, steps)
     done, history = 0, []
@@ -146,7 +151,7 @@ class _Compiled:
     """A model with its losses and optimiser; one epoch at a time."""
 
     def __init__(self, model: keras.Model, train: Examples, tasks: Sequence[Task], recipe: Recipe, steps: int) -> None:
-        from models.training.losses import SoftCrossentropy, balanced_weights, frequencies
+        from models.training.losses import SoftCrossentropy
         from models.training.optimisers import optimiser, schedule
 
         self.model, self.tasks, self.recipe, self.steps = model, tasks, recipe, steps
@@ -294,15 +299,20 @@ def mixed(
     share: float,
     draw: np.random.Generator,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns each example mixed with another of its batch, pixels and targets alike (Zhang et al. 2018)."""
+    """Returns each example mixed with another of its batch, pixels and targets alike (Zhang et al. 2018).
+
+    Targets are mixed by share times weight: an example of weight 0, whose answer is not known, lends its pixels alone.
+    """
     other = draw.permutation(len(inputs))
     pixels = share * inputs.astype(np.float32) + (1 - share) * inputs[other].astype(np.float32)
     whole = np.issubdtype(inputs.dtype, np.integer)
-    return (
-        np.rint(pixels).astype(inputs.dtype) if whole else pixels.astype(inputs.dtype),
-        {name: share * rows + (1 - share) * rows[other] for name, rows in targets.items()},
-        {name: share * rows + (1 - share) * rows[other] for name, rows in weights.items()},
-    )
+    made, weigh = {}, {}
+    for name, rows in targets.items():
+        own, lent = share * weights[name], (1 - share) * weights[name][other]
+        weigh[name] = own + lent
+        known = np.where(weigh[name] > 0, weigh[name], 1)[:, None]
+        made[name] = (own[:, None] * rows + lent[:, None] * rows[other]) / known
+    return np.rint(pixels).astype(inputs.dtype) if whole else pixels.astype(inputs.dtype), made, weigh
 
 
 def predict_logits(model: keras.Model, inputs: np.ndarray, batch: int = 256) -> dict[str, np.ndarray]:
@@ -362,16 +372,16 @@ def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, History]:
     """Restores a checkpoint into `model`; returns the epochs done and the history so far.
 
     Raises:
-        ValueError: the checkpoint is of another network.
+        TrainingError: the checkpoint is of another network.
     """
     with np.load(path) as stored:
         variables = _all_variables(model)
         names = sorted(k for k in stored.files if k[0] == "v" and k[1:].isdigit())
         if len(names) != len(variables):
-            raise ValueError(f"{path}: {len(names)} arrays, this network has {len(variables)}; use another --output")
+            raise TrainingError(f"{path}: {len(names)} arrays, this network has {len(variables)}; use another --output")
         for name, variable in zip(names, variables, strict=True):
             if stored[name].shape != tuple(variable.shape):
-                raise ValueError(
+                raise TrainingError(
                     f"{path}: {variable.path} is {stored[name].shape} there, {tuple(variable.shape)} here; "
                     "use another --output"
                 )
@@ -380,6 +390,12 @@ def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, History]:
         keys = [k.removeprefix("history_") for k in stored.files if k.startswith("history_")]
         history = [{k: float(stored[f"history_{k}"][i]) for k in keys} for i in range(epoch)]
     return epoch, history
+
+
+def read_history(path: Path) -> History:
+    """Returns the curves that `write_history` wrote."""
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def write_history(path: Path, history: History) -> None:

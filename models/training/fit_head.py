@@ -15,7 +15,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 
 from models.heads import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ, LinearHead, StoredHead
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation, standardised
-from models.training.head_figures import accuracy_of, calibrated
+from models.training.head_figures import accuracy_of, balanced_accuracy_of, calibrated, temperature_of
+from models.training.imbalance import WAYS, balanced_weights, frequencies
 
 CS = (
     1e-4,
@@ -49,10 +50,12 @@ class Fitted:
         head: applies the stored numbers; not bound to features before `save_head`.
         kind: logistic, ridge or mlp.
         chosen: what the held-out part chose: {"c": …}, {"alpha": …} or {"epoch": …}.
-        sweep: a row for each strength: c or alpha, train_accuracy, accuracy; logistic also iterations, converged.
+        sweep: a row for each strength: c or alpha, train_accuracy, accuracy; logistic also iterations, converged; where
+            something is done for rare classes also balanced_accuracy.
         split: how the held-out part was made: kind, seed, rows, and what was chosen.
         metrics: on the held-out part, see `metrics_of`, with `ece_uncalibrated` and `nll_uncalibrated`.
-        recipe: the settings of the training, where there was one. history: a row for each of its epochs.
+        recipe: the settings of a training of dense layers; of another kind `imbalance`, where it is not natural.
+        history: a row for each epoch of dense layers.
     """
 
     head: StoredHead
@@ -82,6 +85,7 @@ def fit_linear_head(
     holdout: float = 0.2,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
+    imbalance: str = "natural",
     cs: Sequence[float] = CS,
     max_iter: int = MAX_ITERATIONS,
     report: Report | None = None,
@@ -90,6 +94,10 @@ def fit_linear_head(
 
     The same input gives the same bytes. With votes each row counts for every class by its share.
 
+    Where something is done for rare classes, C is the one of best balanced accuracy, the mean of the classes' recalls:
+    by accuracy that strength wins which undoes it, at worst one that says the commonest class alone. Whatever is done,
+    the temperature fits the held-out rows as they occur, neither weighed nor balanced.
+
     Args:
         features: (n, d) float16 or float32.
         labels: n class names; the classes are their sorted set. Or votes.
@@ -97,6 +105,10 @@ def fit_linear_head(
         holdout: the fraction split off, class by class.
         groups: n keys; rows of one key stay on one side. By default rows with equal features are a group: copies of
             an image have them, whatever their names.
+        imbalance: what is done for rare classes; how frequent a class is, the training part says, by votes where there
+            are any. `natural`: nothing. `inverse_sqrt`: rows weigh 1 / sqrt(frequency of their class), 1 on the mean.
+            `logit_adjustment`: the log frequencies are added to the logits in training (Menon et al. 2021,
+            arXiv:2007.07314). Reject classes are classes here.
         cs: inverse strengths to try.
         max_iter: steps for each C.
         report: called with each row of the sweep.
@@ -104,6 +116,7 @@ def fit_linear_head(
     Raises:
         FitError: missing labels, one class, a class too small to split, values that are not finite.
     """
+    _check_way(imbalance)
     _check_strengths("cs", cs)
     if max_iter < 1:
         raise FitError(f"max_iter is {max_iter}, it must be at least 1")
@@ -111,9 +124,9 @@ def fit_linear_head(
     lines = _of_labels if parts.train.answers.shares is None else _of_shares
 
     def sweep(x: np.ndarray) -> Iterator[_Line]:
-        return lines(x, parts.train, sorted(set(cs)), max_iter)
+        return lines(x, parts.train, sorted(set(cs)), max_iter, _weights(parts.train, imbalance))
 
-    return _best("logistic", parts, sweep, report)
+    return _best("logistic", parts, sweep, report, imbalance)
 
 
 def fit_ridge_head(
@@ -124,6 +137,7 @@ def fit_ridge_head(
     holdout: float = 0.2,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
+    imbalance: str = "natural",
     alphas: Sequence[float] = ALPHAS,
     report: Report | None = None,
 ) -> Fitted:
@@ -131,14 +145,23 @@ def fit_ridge_head(
 
     Scores become probabilities through a softmax with the temperature that fits the held-out part. Of equally good
     alphas the largest is taken. Arguments and errors as of `fit_linear_head`; `alphas` are strengths times the rows.
+
+    There are no logits while squares are fitted, so `logit_adjustment` is the post-hoc form of the same paper: each
+    alpha's scores are calibrated on the held-out part, and the log frequencies taken off those logits.
     """
+    _check_way(imbalance)
     _check_strengths("alphas", alphas)
     parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
 
     def sweep(x: np.ndarray) -> Iterator[_Line]:
-        return _of_squares(x, parts.train, sorted(set(alphas), reverse=True))
+        return _of_squares(x, parts.train, sorted(set(alphas), reverse=True), _weights(parts.train, imbalance))
 
-    return _best("ridge", parts, sweep, report)
+    return _best("ridge", parts, sweep, report, imbalance)
+
+
+def _check_way(imbalance: str) -> None:
+    if imbalance not in WAYS:
+        raise FitError(f"imbalance is {imbalance!r}, it must be one of {', '.join(WAYS)}")
 
 
 def _check_strengths(name: str, values: Sequence[float]) -> None:
@@ -146,37 +169,71 @@ def _check_strengths(name: str, values: Sequence[float]) -> None:
         raise FitError(f"{name} is {tuple(values)}, it must be one or more numbers above 0")
 
 
-def _best(kind: str, parts: Parts, sweep: Callable[[np.ndarray], Iterator[_Line]], report: Report | None) -> Fitted:
+def _best(
+    kind: str, parts: Parts, sweep: Callable[[np.ndarray], Iterator[_Line]], report: Report | None, imbalance: str
+) -> Fitted:
     """Returns the line of the sweep that labels the held-out part best, of equals the first; calibrated, measured."""
+    figure = "accuracy" if imbalance == "natural" else "balanced_accuracy"
     mean, scale = standardisation(parts.train.features)
     x, held = (standardised(part.features, mean, scale) for part in (parts.train, parts.held))
     lines, rows = [], []
-    for line in sweep(x):
-        train_accuracy, accuracy = (
-            accuracy_of(values @ line.coef.T + line.intercept, part)
-            for values, part in ((x, parts.train), (held, parts.held))
-        )
+    for found in sweep(x):
+        line = _adjusted(kind, found, parts, x, held) if imbalance == "logit_adjustment" else found
+        known, new = (values @ line.coef.T + line.intercept for values in (x, held))
+        row = {"train_accuracy": accuracy_of(known, parts.train), "accuracy": accuracy_of(new, parts.held)}
+        if imbalance != "natural":
+            row["balanced_accuracy"] = balanced_accuracy_of(new, parts.held)
         lines.append(line)
-        rows.append({**line.row, "train_accuracy": train_accuracy, "accuracy": accuracy})
+        rows.append({**line.row, **row})
         if report is not None:
             report(rows[-1])
-    place = max(range(len(rows)), key=lambda i: (rows[i]["accuracy"], -i))
+    place = max(range(len(rows)), key=lambda i: (rows[i][figure], -i))
     best = lines[place]
     name = next(iter(best.row))
     chosen = {name: best.row[name]}
     answers = parts.train.answers
     head = LinearHead(answers.classes, best.coef, best.intercept, mean, scale, reject=answers.reject)
     split = parts.split | chosen
-    # scores of ridge lie between 0 and 1, and shrink with alpha: softmax needs them stretched
-    unit = 1.0 if kind == "logistic" else float((x @ best.coef.T).std()) or 1.0
-    measured, metrics = calibrated(head, parts.held, split, unit=unit)
-    return Fitted(measured, kind, chosen, tuple(rows), split, metrics)
+    measured, metrics = calibrated(head, parts.held, split, unit=_unit(kind, best, x))
+    recipe = {} if imbalance == "natural" else {"imbalance": imbalance}
+    return Fitted(measured, kind, chosen, tuple(rows), split, metrics, recipe)
+
+
+def _unit(kind: str, line: _Line, x: np.ndarray) -> float:
+    """Returns in what unit temperatures are tried: scores of ridge lie between 0 and 1, and shrink with alpha."""
+    return 1.0 if kind == "logistic" else float((x @ line.coef.T).std()) or 1.0
+
+
+# --- rare classes -----------------------------------------------------------------------------------------------------
+
+
+def _weights(train: Part, imbalance: str) -> np.ndarray | None:
+    """Returns (n,) float32 weights of mean 1, larger for rare classes; None where every row counts alike."""
+    if imbalance != "inverse_sqrt":
+        return None
+    return balanced_weights(train.answers.targets, np.ones(len(train), np.float32))
+
+
+def _adjusted(kind: str, line: _Line, parts: Parts, x: np.ndarray, held: np.ndarray) -> _Line:
+    """Returns the line with the log frequencies of the classes taken off its logits, by way of the intercepts.
+
+    For logistic regression that *is* the fit with the log frequencies added to the logits in training: its penalty
+    leaves intercepts alone, so that fit finds the same weights, and intercepts that are smaller by just these numbers.
+    Scores of ridge become logits through the temperature that fits the held-out part.
+    """
+    scale = 1.0
+    if kind != "logistic":
+        scale = temperature_of(held @ line.coef.T + line.intercept, parts.held, unit=_unit(kind, line, x))
+    shares = frequencies(parts.train.answers.targets, np.ones(len(parts.train)))
+    return replace(line, intercept=line.intercept - scale * np.log(shares))
 
 
 # --- logistic regression ----------------------------------------------------------------------------------------------
 
 
-def _of_labels(x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int) -> Iterator[_Line]:
+def _of_labels(
+    x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int, weights: np.ndarray | None
+) -> Iterator[_Line]:
     """Yields the fit of each C, strongest regularisation first, each from where the one before ended."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -186,7 +243,7 @@ def _of_labels(x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int) -
         model.set_params(C=c)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the row says it
-            model.fit(x, train.answers.y)
+            model.fit(x, train.answers.y, sample_weight=weights)
         coef, intercept = _a_row_a_class(model.coef_, model.intercept_, len(train.answers.classes))
         iterations = int(np.max(model.n_iter_))
         yield _Line(coef, intercept, {"c": float(c), "iterations": iterations, "converged": iterations < max_iter})
@@ -201,26 +258,29 @@ def _a_row_a_class(coef: np.ndarray, intercept: np.ndarray, classes: int) -> tup
     return coef.copy(), intercept.copy()
 
 
-def _of_shares(x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int) -> Iterator[_Line]:
+def _of_shares(
+    x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int, weights: np.ndarray | None
+) -> Iterator[_Line]:
     """Yields the same fits for shares: scikit-learn takes labels alone, a row a label would be several times the rows.
 
-    The loss is scikit-learn's: the mean over rows of the cross-entropy, and the squares of the weights, intercepts
-    left out, by 1 / (2 C n).
+    The loss is scikit-learn's: the mean over rows of the cross-entropy, rows weighed, and the squares of the weights,
+    intercepts left out, by 1 / (2 C n).
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped,unused-ignore]
 
     shares = train.answers.targets
     n, d, k = len(x), x.shape[1], shares.shape[1]
+    counts = np.ones((n, 1)) if weights is None else weights[:, None].astype(np.float64)
 
     def loss(values: np.ndarray, c: float) -> tuple[float, np.ndarray]:
         table = values.reshape(k, d + 1)
         coef, intercept = table[:, :d], table[:, d]
         logits = (x @ coef.astype(np.float32).T).astype(np.float64) + intercept
         logits -= logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits)
-        sums = weights.sum(axis=1, keepdims=True)
-        mean = float((np.log(sums) - (shares * logits).sum(axis=1, keepdims=True)).sum()) / n
-        error = (weights / sums - shares) / n
+        powers = np.exp(logits)
+        sums = powers.sum(axis=1, keepdims=True)
+        mean = float((counts * (np.log(sums) - (shares * logits).sum(axis=1, keepdims=True))).sum()) / n
+        error = counts * (powers / sums - shares) / n
         slope = np.concatenate([error.astype(np.float32).T @ x + coef / (c * n), error.sum(axis=0)[:, None]], axis=1)
         return mean + float((coef**2).sum()) / (2 * c * n), slope.ravel().astype(np.float64)
 
@@ -240,7 +300,7 @@ def _of_shares(x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int) -
 # --- ridge ------------------------------------------------------------------------------------------------------------
 
 
-def _of_squares(x: np.ndarray, train: Part, alphas: Sequence[float]) -> Iterator[_Line]:
+def _of_squares(x: np.ndarray, train: Part, alphas: Sequence[float], weights: np.ndarray | None) -> Iterator[_Line]:
     """Yields the ridge regression of each alpha, from the eigenvectors of the smaller of xᵀx and x xᵀ."""
     n, d = x.shape
     if min(n, d) > LARGEST_SQUARE:
@@ -249,16 +309,46 @@ def _of_squares(x: np.ndarray, train: Part, alphas: Sequence[float]) -> Iterator
             "or mlp, or a features.pooling with fewer features"
         )
     targets = train.answers.targets.astype(np.float64)
-    intercept = targets.mean(axis=0)
-    wanted = targets - intercept
-    wide = d > n
-    values, vectors = np.linalg.eigh(_square(x if wide else x.T) / n)
+    given = _centred(x, targets) if weights is None else _weighed(x, targets, weights)
+    rows, wanted, wide = given.rows, given.wanted, d > n
+    values, vectors = np.linalg.eigh(_square(rows if wide else rows.T) / n)
     values = np.maximum(values, 0)  # rounding makes tiny ones negative
-    seen = vectors.T @ (wanted if wide else x.T @ wanted) / n
+    seen = vectors.T @ (wanted if wide else rows.T @ wanted) / n
     for alpha in alphas:
         solved = vectors @ (seen / (values + alpha)[:, None])
-        coef = x.T @ solved if wide else solved
+        coef = rows.T @ solved if wide else solved
+        intercept = given.mean - given.middle @ coef
         yield _Line(np.ascontiguousarray(coef.T.astype(np.float32)), intercept, {"alpha": float(alpha)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """What least squares are fitted on, without their means: those come back in the intercept.
+
+    Attributes:
+        rows: (n, d) float32. wanted: (n, k + r) float64.
+        middle, mean: (d,) and (k + r,) float64, what was taken off rows and targets.
+    """
+
+    rows: np.ndarray
+    wanted: np.ndarray
+    middle: np.ndarray
+    mean: np.ndarray
+
+
+def _centred(x: np.ndarray, targets: np.ndarray) -> _Squares:
+    mean = targets.mean(axis=0)
+    return _Squares(x, targets - mean, np.zeros(x.shape[1]), mean)  # the mean of standardised rows is 0
+
+
+def _weighed(x: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> _Squares:
+    """Returns rows, a copy, and targets whose plain squares are the weighed ones of those given."""
+    shares = weights / weights.sum(dtype=np.float64)
+    middle, mean = shares.astype(np.float32) @ x, shares @ targets
+    roots = np.sqrt(weights)[:, None]
+    rows = x - middle
+    rows *= roots
+    return _Squares(rows, (targets - mean) * roots, middle.astype(np.float64), mean)
 
 
 def _square(rows: np.ndarray) -> np.ndarray:

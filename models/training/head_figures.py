@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluation.metrics import area, roc_curve
+from models.evaluation.metrics import area, balanced_accuracy, confusion_matrix, roc_curve
 from models.heads import StoredHead, reject_share, softmax
 from models.training.head_data import Part
 
@@ -32,7 +32,7 @@ def calibrated(
     logits = np.concatenate([head.logits(step) for step in held.features.steps()])
     k, ordinary, y = len(head.classes), held.answers.ordinary, held.answers.y
     own, truth = logits[ordinary, :k], y[ordinary]
-    temperature = float(f"{fit_temperature(own / unit, truth) * unit:.6g}")
+    temperature = temperature_of(logits, held, unit=unit)
     before = metrics_of(softmax(own), truth, head.classes)
     metrics = metrics_of(softmax(own / temperature), truth, head.classes)
     metrics |= {"ece_uncalibrated": before["ece"], "nll_uncalibrated": before["nll"]}
@@ -50,6 +50,23 @@ def accuracy_of(logits: np.ndarray, part: Part) -> float:
     ordinary = part.answers.ordinary
     said = logits[ordinary, : len(part.answers.classes)].argmax(axis=1)
     return float((said == part.answers.y[ordinary]).mean()) if ordinary.any() else 0.0
+
+
+def balanced_accuracy_of(logits: np.ndarray, part: Part) -> float:
+    """Returns the plain mean over the classes that occur of that share: each class counts as much as any other."""
+    ordinary, k = part.answers.ordinary, len(part.answers.classes)
+    said = logits[ordinary, :k].argmax(axis=1)
+    return float(balanced_accuracy(confusion_matrix(part.answers.y[ordinary], said, k)))
+
+
+def temperature_of(logits: np.ndarray, held: Part, *, unit: float = 1.0) -> float:
+    """Returns the temperature, to six digits, that fits (n, k + r) logits to rows whose truth is an ordinary class.
+
+    Args:
+        unit: as of `calibrated`.
+    """
+    ordinary, k = held.answers.ordinary, len(held.answers.classes)
+    return float(f"{fit_temperature(logits[ordinary, :k] / unit, held.answers.y[ordinary]) * unit:.6g}")
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:

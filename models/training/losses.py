@@ -1,7 +1,7 @@
 """What a classifier is trained against: rows of probabilities, smoothed, adjusted to the classes' frequencies.
 
 A hard label is a row with a single one, annotators' votes or another network's answer are rows of shares: one loss
-serves all of them.
+serves all of them. How frequent classes are, and weights for rare ones: `imbalance.py`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,3 @@ class SoftCrossentropy(keras.losses.Loss):
         shares = ops.cast(y_true, "float32")
         shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
         return -ops.sum(shares * ops.log_softmax(logits, axis=-1), axis=-1)
-
-
-def frequencies(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the (classes,) share of each class in (n, classes) targets, rows weighed; never 0."""
-    sums = (targets * weights[:, None]).sum(0, dtype=np.float64)
-    return np.maximum(sums / max(sums.sum(), 1e-12), 1e-6)
-
-
-def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns (n,) weights times 1 / sqrt(frequency of the row's class), with the mean that they had before."""
-    factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
-    balanced = weights * factors
-    return (balanced * (weights.sum() / max(balanced.sum(), 1e-12))).astype(np.float32)

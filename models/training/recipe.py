@@ -16,14 +16,10 @@ class FaceVggShape:
     Attributes:
         widths: channels of each block.
         convs: 3x3 convolutions a block.
-        last_pool: whether a max-pool follows the last block too.
-        padding: of the max-pools: `same` keeps the last row of a map of odd height.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 384)
     convs: int = 2
-    last_pool: bool = False
-    padding: str = "same"
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,8 @@ class Recipe:
         flip: mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
         rotation: largest turn in degrees, either way.
-        scale: largest change of size, a fraction, either way.
+        scale: largest enlargement, a fraction.
+        shrink: largest reduction, a fraction, small ones more often: faces in a frame too wide.
         contrast: largest change, a fraction, either way.
         brightness: largest darkening, a fraction; brightening goes half as far.
         blur: largest share of a 3x3 mean mixed in.
@@ -64,7 +61,7 @@ class Recipe:
         precision: a Keras dtype policy.
     """
 
-    epochs: int = 80
+    epochs: int = 60
     batch_size: int = 128
     optimiser: str = "sgd"
     learning_rate: float = 0.08
@@ -88,6 +85,7 @@ class Recipe:
     shift: float = 0.08
     rotation: float = 15.0
     scale: float = 0.2
+    shrink: float = 0.6
     contrast: float = 0.3
     brightness: float = 0.5
     blur: float = 0.8

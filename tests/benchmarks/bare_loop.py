@@ -23,7 +23,7 @@ from models.device import Device
 from pipeline.config import load_settings
 from pipeline.prepare import feature_settings
 
-FREE_WIDTH = 480  # of the features of a net that costs nothing: those of face_vgg
+FREE_WIDTH = 864  # of the features of a net that costs nothing: those of face_vgg
 FREE_S = 5e-4  # an image: it lasts, as a net does, or the threads around it would do nothing but wait for each other
 
 
