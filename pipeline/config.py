@@ -196,6 +196,13 @@ class HeadSettings(_Section):
         "what train-head does for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits",
         enters=Enters.NOTHING,
     )
+    strength: float | None = _setting(
+        None,
+        "C of logistic or alpha of ridge; null lets the held-out images choose it",
+        enters=Enters.NOTHING,
+        allowed="null or a number above 0",
+        gt=0,
+    )
 
 
 class WriteSettings(_Section):
@@ -374,6 +381,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield (
             f"features.weights bundled are for face_vgg only; for {features.backbone} use imagenet, random or a path"
         )
+    if settings.head.strength and settings.head.kind == "mlp":
+        yield "head.strength is for logistic and ridge, but head.kind is mlp: drop one of them"
     if write.id_column == write.label_column:
         yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
 

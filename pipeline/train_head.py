@@ -266,6 +266,8 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
     quiet = bool(command.options["quiet"])
     of_mlp = partial(_fit_mlp, command, mlp)
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
+    swept = {"logistic": "cs", "ridge": "alphas"}
+    strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
     validation = data.validation
     try:
         return fits[head.kind](
@@ -277,6 +279,7 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
             groups=data.train.groups,
             seed=command.settings.features.seed,
             report=None if quiet else _report,
+            **strength,
         )
     except FitError as error:
         raise StoppedError(str(error)) from error

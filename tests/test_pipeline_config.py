@@ -291,7 +291,7 @@ CHANGED = {
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.mirrored": "false", "head.path": "a/head", "head.kind": "ridge",
-    "head.imbalance": "inverse_sqrt",
+    "head.imbalance": "inverse_sqrt", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
@@ -313,6 +313,7 @@ CHANGED = {
 }  # fmt: skip
 RUNTIME = {
     *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
+    "head.strength",
     "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "faces.model",
 }  # fmt: skip
 

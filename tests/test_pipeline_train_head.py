@@ -165,3 +165,15 @@ def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
     ended = head(source, tmp_path / "out", "--compare", str(tmp_path / "r.yaml"), str(tmp_path / "a" / "r.yaml"))
     assert ended.status == 2
     assert "names of their own" in ended.line
+
+
+@pytest.mark.parametrize(("kind", "name"), [("logistic", "c"), ("ridge", "alpha")])
+def test_a_strength_that_is_given_is_the_one_that_is_fitted(source: Path, tmp_path: Path, kind: str, name: str) -> None:
+    ended = head(source, tmp_path / "head", "--kind", kind, "--set", "head.strength=0.25").done()
+    assert json.loads((ended.output / "head.json").read_text())["split"][name] == 0.25
+
+
+def test_a_strength_of_dense_layers_is_refused(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "head", "--kind", "mlp", "--set", "head.strength=0.25")
+    assert ended.status == 2
+    assert "head.strength is for logistic and ridge, but head.kind is mlp" in ended.line
