@@ -13,6 +13,7 @@ import pytest
 from test_models_backbones import write_npz
 
 from models.device import Device, FeatureSettings
+from models.training.recipe import FaceVggShape
 
 ROOT = Path(__file__).parents[1]
 COUNT = 1200
@@ -63,9 +64,9 @@ def test_features_and_labels_agree_with_tensorflow(tmp_path: Path, kind: str) ->
     _, told = other.communicate(timeout=300)
     assert other.returncode == 0, told[-2000:]
     theirs = np.load(tmp_path / "jax.npy").astype(np.float64)
-    assert theirs.shape == ours.shape == (COUNT, 480)
+    assert theirs.shape == ours.shape == (COUNT, sum(FaceVggShape().widths))
     assert np.allclose(theirs, ours, rtol=1e-3, atol=1e-3)  # the last bit of float16 is a thousandth
-    head = np.random.default_rng(2).normal(0, 1, (480, CLASSES))
+    head = np.random.default_rng(2).normal(0, 1, (ours.shape[1], CLASSES))
     spread = ours.std(0) + 1e-3
     labels, others = (((f - ours.mean(0)) / spread @ head).argmax(1) for f in (ours, theirs))
     assert len(set(labels.tolist())) == CLASSES
