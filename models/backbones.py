@@ -344,6 +344,10 @@ def start_from(trained: keras.Model, path: Path) -> None:
         BackboneError: the file holds another network, or none.
     """
     with _faults_of(path, BACKBONES["face_vgg"]), np.load(path, allow_pickle=False) as stored:
+        there = {name.removesuffix("/kernel") for name in stored.files if name.endswith("/kernel")}
+        here = {layer.name.removesuffix("_bn") for layer in trained.layers if layer.name.endswith("_bn")}
+        if there != here:
+            raise ValueError(f"{len(there)} convolutions there, {len(here)} here")
         for layer in trained.layers:
             parts = ("gamma", "beta", "mean", "variance") if layer.name.endswith("_bn") else ("kernel",)
             if "_conv" in layer.name and layer.get_weights():

@@ -28,9 +28,11 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-REVISION = 1  # part of every head's digest: raise it when the same head gives other probabilities
+REVISION = 2  # part of every head's digest: raise it when the same head gives other probabilities
 FORMAT_VERSION = 1
-ROWS_A_CALL = 256  # one shape for every product: what a row gets must not depend on how many rows come with it
+# One shape for every product: what a row gets must not depend on how many rows come with it. And a small one: from a
+# million multiplications on BLAS shares a product among threads, which then spin for the next (90 CPU-us an image).
+ROWS_A_CALL = 64
 DECIMALS = 6  # of a probability, rounded before any arg-max: far above float64 noise, far below meaning
 BUNDLED_HEAD = Path(__file__).parent / "weights" / "fer2013"
 BUNDLED_HEADS = {  # words of `head.path` that are no paths
@@ -123,7 +125,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _in_fixed_calls(features: np.ndarray, columns: int, call: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Returns (m, columns) float64: `call` on (256, d) float64 rows at a time, the last ones padded with zeros."""
+    """Returns (m, columns) float64: `call` on (64, d) float64 rows at a time, the last ones padded with zeros."""
     out = np.empty((len(features), columns))
     rows = np.zeros((ROWS_A_CALL, features.shape[1]))
     for start in range(0, len(features), ROWS_A_CALL):
@@ -466,7 +468,7 @@ def _outputs_of(model: keras.Model, rows: np.ndarray) -> np.ndarray:
 
 
 def _probe(width: int) -> np.ndarray:
-    """Returns (256, width) fixed rows from tiny to large, on which logits cannot pass for probabilities."""
+    """Returns (64, width) fixed rows from tiny to large, on which logits cannot pass for probabilities."""
     sizes = np.logspace(-2, 2, ROWS_A_CALL)[:, None]
     return np.random.default_rng(0).standard_normal((ROWS_A_CALL, width)) * sizes
 

@@ -104,7 +104,7 @@ def run(command: Command) -> int:
         raise UsageError(str(error)) from error
     weights = output / "face_vgg.npz"
     export_face_vgg(network, shape, weights)
-    _draw(history, output)
+    _draw(history, output, tensorboard)
     _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
     print(f"weights: {weights} (use them with --set features.weights={weights})")
     return 0
@@ -383,13 +383,15 @@ def _check_tensorboard(folder: Path | None) -> None:
         raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
 
 
-def _draw(history: list[dict[str, float]], output: Path) -> None:
-    from models.training.curves import can_plot, plot_history
+def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
+    from models.training.curves import can_plot, plot_history, write_events
 
     if can_plot():
         plot_history(history, output / "history.svg")
     else:
         print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
+    if tensorboard is not None:  # again: a finished training has no epoch left that would
+        write_events(history, tensorboard)
 
 
 RECIPE_JSON = "recipe.json"

@@ -300,8 +300,10 @@ def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypa
     assert np.array_equal(first.astype(np.float16), fine)
     card = json.loads((tmp_path / "fine" / "face_vgg.json").read_text())
     assert card["start"] == hashlib.sha256((tmp_path / "out" / "face_vgg.npz").read_bytes()).hexdigest()
-    with pytest.raises(UsageError, match=r"train\.widths and train\.convs must be those of train\.start"):
-        train_backbone.run(command(tmp_path, "train.widths=[4, 6]", small[1], start, output=str(tmp_path / "other")))
+    for widths in ("[4, 6]", "[4]", "[4, 8, 16]"):
+        other = command(tmp_path, f"train.widths={widths}", small[1], start, output=str(tmp_path / widths))
+        with pytest.raises(UsageError, match=r"train\.widths and train\.convs must be those of train\.start"):
+            train_backbone.run(other)
     with pytest.raises(UsageError, match=r"train\.start=.*no\.npz: no file"):
         train_backbone.run(command(tmp_path, *small, f"train.start={tmp_path / 'no.npz'}"))
 
