@@ -169,8 +169,10 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
         "--soft-labels",
         metavar="PATH",
         type=_path,
-        help="shares in place of the input's labels: a CSV of votes by image, or a finished run as teacher",
+        help="shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
+        "finished run as teacher",
     )
+    _list_of(parser, "--classes-map", "OTHER=CLASS", "classes of --soft-labels by other names; OTHER= leaves one out")
     _list_of(parser, "--reject", "CLASS", "with --soft-labels: classes that say that there is no label")
     parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
     parser.add_argument(
@@ -355,6 +357,8 @@ def _options(name: str, given: argparse.Namespace) -> dict[str, Any]:
 def _check_train_head(options: dict[str, Any], kind: str | None) -> None:
     if options["reject"] and not options["soft_labels"]:
         raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
+    if options["classes_map"] and not options["soft_labels"]:
+        raise UsageError("--classes-map names classes of --soft-labels; give those, or drop it")
     if options["compare"] is not None and (kind or options["tensorboard"]):
         raise UsageError(f"--compare fits every kind and keeps none; drop --{'kind' if kind else 'tensorboard'}")
 

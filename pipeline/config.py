@@ -203,6 +203,10 @@ class HeadSettings(_Section):
         allowed="null or a number above 0",
         gt=0,
     )
+    soft_share: float = _setting(
+        1.0, "share of --soft-labels in what a head learns; the rest is the input's labels, which 1 leaves out",
+        enters=Enters.NOTHING, gt=0, le=1,
+    )  # fmt: skip
 
 
 class WriteSettings(_Section):
@@ -311,6 +315,8 @@ class TrainSettings(_Section):
         _RECIPE.brightness, "largest darkening, a fraction; brightening goes half as far", ge=0, le=1
     )
     blur: float = _training(_RECIPE.blur, "largest share of a 3x3 mean mixed in", ge=0, le=1)
+    reduce: float = _training(_RECIPE.reduce, "share of images brought to fewer pixels and enlarged again", ge=0, le=1)
+    compress: float = _training(_RECIPE.compress, "share of images compressed as JPEG of quality 10 to 90", ge=0, le=1)
     erase: float = _training(_RECIPE.erase, "share of images in which a rectangle becomes noise", ge=0, le=1)
     frozen: list[str] = _training(
         _RECIPE.frozen, "beginnings of names of layers that are not trained", allowed="a list of names such as [block1]"

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation.tasks import two_classes, two_columns
+from pipeline.classes_map import class_pairs
 from pipeline.errors import UsageError
 from transforms.formats.records import Status
 from transforms.formats.results import Results
@@ -74,19 +75,9 @@ def question_of(options: Mapping[str, Any]) -> Question:
         raise UsageError("--positive-labels needs --positive, the classes of the head that they are to be found by")
     if labels and options["classes_map"]:
         raise UsageError("--positive-labels and --classes-map exclude each other; give one of them")
-    return Question(_pairs(options["classes_map"] or ()), tuple(dict.fromkeys(positive)), labels or positive)
-
-
-def _pairs(given: Sequence[str]) -> dict[str, str | None]:
-    pairs: dict[str, str | None] = {}
-    for text in given:
-        other, equals, name = text.partition("=")
-        if not equals or not other:
-            raise UsageError(f"--classes-map {text}: give OTHER=CLASS, such as smile=happy, or OTHER= to leave out")
-        if other in pairs:
-            raise UsageError(f"--classes-map gives {other} twice; give it once")
-        pairs[other] = name or None
-    return pairs
+    return Question(
+        class_pairs(options["classes_map"] or (), "smile=happy"), tuple(dict.fromkeys(positive)), labels or positive
+    )
 
 
 def check_question(question: Question, classes: Sequence[str]) -> None:

@@ -20,9 +20,10 @@ import apache_beam as beam
 import numpy as np
 
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, save_head
-from models.training.head_data import FitError, Labels, Rows, Votes
+from models.training.head_data import Blend, FitError, Labels, Rows, Votes
 from models.training.recipe import Recipe
 from pipeline import graph
+from pipeline.classes_map import class_pairs
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
 from pipeline.held_out import digests_of
@@ -30,7 +31,7 @@ from pipeline.plan import Layout, Plan, head_of, make_plan
 from pipeline.prepare import identity_of, make_job
 from pipeline.resume import OutputFolder
 from pipeline.running import heartbeat_folder, run_graph
-from pipeline.soft_labels import read_source
+from pipeline.soft_labels import read_source, renamed
 from transforms.formats.soft_labels import SoftLabels
 from transforms.read_blocks import STREAM_MARK
 from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
@@ -101,12 +102,18 @@ def read_votes(command: Command) -> SoftLabels | None:
     """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
-        UsageError: a class of --names or --reject is none of theirs.
+        UsageError: a class of --names or --reject is none of theirs, or flags and `head.soft_share` contradict.
     """
-    options = command.options
+    options, blended = command.options, is_blended(command)
     if not options["soft_labels"]:
+        if blended:
+            raise UsageError("head.soft_share is about --soft-labels; give those, or drop it")
         return None
-    votes = read_source(options["soft_labels"])
+    if blended and options["reject"]:
+        raise UsageError("--reject goes with votes alone; drop it, or head.soft_share")
+    votes = renamed(read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy"))
+    if blended:
+        return votes  # --names are those of the labels
     for flag in ("names", "reject"):
         if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
             raise UsageError(
@@ -124,26 +131,33 @@ def read_votes(command: Command) -> SoftLabels | None:
     )
 
 
+def is_blended(command: Command) -> bool:
+    """Returns whether a head learns labels and shares together."""
+    return command.settings.head.soft_share < 1
+
+
 @contextmanager
 def gathered(command: Command, votes: SoftLabels | None) -> Iterator[Gathered]:
     """Gives features and answers of training and validation, copies left out; removes their files behind it."""
     options = command.options
+    share = command.settings.head.soft_share
+    unlabelled = votes is not None and share == 1
     identity = identity_of(command.settings, None)
     work = os.path.join(os.path.abspath(options["output"]), WORK)
     try:
-        train = features_of(command, identity, options["input"], "training", unlabelled=votes is not None)
+        train = features_of(command, identity, options["input"], "training", unlabelled=unlabelled)
         validation = None
         if options["validation"]:
-            validation = features_of(
-                command, identity, options["validation"], "validation", unlabelled=votes is not None
-            )
+            validation = features_of(command, identity, options["validation"], "validation", unlabelled=unlabelled)
         held_out = set() if validation is None else {digest.tobytes() for digest in validation.digests}
         if options["exclude"]:
             excluded = os.path.join(work, "excluded")
             held_out |= digests_of(options["exclude"], excluded, command.settings)
             shutil.rmtree(excluded)
-        chosen = _answered(train, votes, options, _without_copies(train, held_out))
-        held = None if validation is None else _answered(validation, votes, options)
+        of_training = partial(_answered, votes=votes, share=share, options=options)
+        chosen = of_training(train, _without_copies(train, held_out))
+        of_validation = partial(of_training, votes=votes if unlabelled else None)
+        held = None if validation is None else of_validation(validation, np.arange(len(validation)))
         yield Gathered(identity, chosen, held)
     finally:
         for name in ("training", "validation"):
@@ -218,17 +232,41 @@ def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
     return np.flatnonzero(kept)
 
 
-def _answered(found: TrainingRows, votes: SoftLabels | None, options: Any, rows: np.ndarray | None = None) -> Labelled:
-    """Returns those rows (default: all) that have a label that counts, or votes."""
-    rows = np.arange(len(found)) if rows is None else rows
+def _answered(
+    found: TrainingRows, rows: np.ndarray, *, votes: SoftLabels | None, share: float, options: Any
+) -> Labelled:
+    """Returns those of the rows that have a label that counts, or votes where they alone are learned."""
     labels: Labels
-    if votes is None:
+    if votes is not None and share == 1:
+        rows, labels = _voted(found, rows, votes, options)
+    else:
         rows = _of_classes(found, rows, options["names"])
         labels = found.labels[rows].tolist()
-    else:
-        rows, labels = _voted(found, rows, votes, options)
+        if votes is not None:
+            labels = _blended(found.ids[rows].tolist(), labels, votes, share)
     groups = [digest.tobytes() for digest in found.digests[rows]]
     return Labelled(Rows(found.features, rows), labels, groups)
+
+
+def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share: float) -> Blend:
+    """Returns labels with votes beside them; says how many images have none.
+
+    Raises:
+        UsageError: votes for a class that no label names, or for none of the images.
+    """
+    if strange := sorted(set(votes.classes) - set(labels)):
+        raise UsageError(
+            f"--soft-labels have classes that no label names: {', '.join(strange)}; give --classes-map "
+            f"{strange[0]}=CLASS for each, or {strange[0]}= to leave it out. Labels: {', '.join(sorted(set(labels)))}"
+        )
+    given = [votes.of(image_id) for image_id in ids]
+    if all(row is None for row in given):
+        raise UsageError(f"--soft-labels knows none of the images, whose ids are like {ids[0]}")
+    if missing := sum(row is None for row in given):
+        print(f"{missing:,} images without votes learn their label alone", file=sys.stderr)
+    nothing = np.zeros(len(votes.classes), np.float32)
+    shares = np.stack([nothing if row is None else row for row in given]).astype(np.float32)
+    return Blend(labels, shares, votes.classes, share)
 
 
 def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
@@ -270,7 +308,7 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
     validation = data.validation
     try:
-        return fits[head.kind](
+        fitted = fits[head.kind](
             data.train.features,
             data.train.labels,
             imbalance=head.imbalance,
@@ -283,6 +321,9 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
         )
     except FitError as error:
         raise StoppedError(str(error)) from error
+    if head.soft_share == 1:
+        return fitted
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": head.soft_share})
 
 
 def _report(row: dict[str, Any]) -> None:

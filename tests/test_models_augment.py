@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from models.detectors.cropping import resized
 from models.training.augment import (
     MiddleCrop,
     RandomBlur,
+    RandomCompression,
     RandomErasing,
+    RandomReduction,
     RandomTone,
     RandomWarp,
     augmentation,
@@ -85,6 +89,54 @@ def test_blur_is_a_mean_of_neighbours_for_half_of_the_images() -> None:
     assert middle.min() >= 1 / 9 - 1e-6
 
 
+def drawn(side: int = 48, channels: int = 1) -> np.ndarray:
+    """Returns (h, w, c) uint8: bright shapes on a ramp, as compressible as a photo."""
+    image = np.tile(np.linspace(20, 120, side), (side, 1))
+    cv2.circle(image, (side // 2, side // 3), side // 4, 220, -1, cv2.LINE_AA)
+    cv2.rectangle(image, (side // 8, side * 2 // 3), (side * 3 // 4, side - 3), 30, 2)
+    return np.stack([np.roll(image, 5 * channel, axis=0) for channel in range(channels)], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("pixels", [16, 24, 47])
+def test_fewer_pixels_are_what_the_program_makes_of_a_small_face(pixels: int) -> None:
+    image = drawn()[..., 0]
+    table = RandomReduction(share=1.0, seed=1).there_and_back(48)
+    down_and_up = table[pixels - 16]
+    small = resized(image.astype(np.float32), (pixels, pixels))
+    assert np.allclose(down_and_up @ image.astype(np.float32) @ down_and_up.T, resized(small, (48, 48)), atol=1e-2)
+    assert np.array_equal(table[-1], np.eye(48))
+
+
+def test_a_share_of_the_images_is_reduced_each_to_its_own_size() -> None:
+    pixels = np.repeat(drawn(channels=3)[None] / np.float32(255), 200, axis=0)
+    made = change(RandomReduction(share=0.5, seed=1), pixels)
+    lost = np.abs(made - pixels).mean((1, 2, 3))
+    assert 70 < (lost > 1e-6).sum() < 130
+    assert len({round(float(value), 4) for value in lost}) > 20
+    wide = np.repeat(drawn()[None, :, :30] / np.float32(255), 4, axis=0)  # no square either
+    assert change(RandomReduction(share=1.0, seed=1), wide).shape == wide.shape
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 75, 90])
+def test_compression_rounds_as_a_jpeg_codec_does(quality: int) -> None:
+    image = drawn(40)
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
+    layer = RandomCompression(share=1.0, seed=1)
+    made = np.asarray(layer.compressed(image[None] / np.float32(255), np.array([quality], np.float32)))[0, ..., 0]
+    lost = np.abs(decoded.astype(float) - image[..., 0]).mean()
+    assert lost > 0.5
+    assert np.abs(made * 255 - decoded).mean() < 0.1 * lost
+
+
+def test_compression_takes_any_side_and_its_share_of_the_images() -> None:
+    pixels = np.repeat(drawn(44, channels=3)[None, :, :30] / np.float32(255), 200, axis=0)
+    made = change(RandomCompression(share=0.5, seed=1), pixels)
+    lost = np.abs(made - pixels).mean((1, 2, 3))
+    assert made.shape == pixels.shape and made.min() >= 0 and made.max() <= 1
+    assert 70 < (lost > 1e-6).sum() < 130
+    assert lost.max() < 0.1
+
+
 def test_erasing_spares_the_rest_and_takes_its_share_of_the_images() -> None:
     pixels = np.full((300, 20, 20, 1), 2.0, np.float32)
     made = change(RandomErasing(share=0.5, seed=1), pixels)
@@ -101,7 +153,7 @@ def test_the_crop_is_for_training_alone() -> None:
 
 
 def test_without_training_nothing_changes() -> None:
-    for layer in augmentation(Recipe(crop=8)):
+    for layer in augmentation(Recipe(crop=8, reduce=1.0, compress=1.0)):
         assert np.array_equal(np.asarray(layer(images(), training=False)), images())
 
 
@@ -113,6 +165,8 @@ def test_the_same_seed_draws_the_same_and_another_call_something_else() -> None:
 
 def test_a_recipe_has_the_layers_that_it_names() -> None:
     assert [layer.name for layer in augmentation(Recipe())] == ["warp", "blur", "tone", "erase", "crop"]
+    every = augmentation(Recipe(reduce=0.1, compress=0.1))
+    assert [layer.name for layer in every] == ["warp", "blur", "reduce", "tone", "compress", "erase", "crop"]
     none = replace(
         Recipe(),
         **STILL,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.training.head_data import FitError, Rows, Votes, parts_of, standardisation, standardised
+from models.training.head_data import Blend, FitError, Rows, Votes, parts_of, standardisation, standardised
 
 TABLE = ("neutral", "happy", "NF", "angry")  # in the order of a file, not of the alphabet
 
@@ -141,6 +141,45 @@ def test_votes_that_do_not_fit_are_refused(votes, said):
     with pytest.raises(FitError, match=said) as caught:
         parts(rows_of(4), votes, validation=(rows_of(4), votes))
     assert "\n" not in str(caught.value)
+
+
+# labels with shares beside them
+
+
+def test_shares_are_blended_into_labels_and_the_truth_stays_the_label():
+    shares = np.array([[0.5, 0.5], [0, 0], [1, 0]], np.float32)
+    blend = Blend(["b", "a", "c"], shares, ("c", "a"), 0.4)
+    found = parts(rows_of(3), blend, validation=(rows_of(2), ["a", "c"]))
+    assert found.train.answers.classes == ("a", "b", "c")
+    assert np.allclose(found.train.answers.targets, [[0.2, 0.6, 0.2], [1, 0, 0], [0, 0, 1]])
+    assert found.train.answers.y.tolist() == [1, 0, 2]
+    assert found.held.answers.shares is None
+    assert found.held.answers.y.tolist() == [0, 2]
+
+
+def test_what_is_held_out_of_a_blend_is_measured_by_labels_even_where_shares_say_something_else():
+    labels = ["a", "b"] * 20
+    against = Blend(labels, np.array([[0, 1], [1, 0]] * 20, np.float32), ("a", "b"), 0.9)
+    found, plain = parts(rows_of(40), against), parts(rows_of(40), labels)
+    assert np.array_equal(found.held.answers.y, plain.held.answers.y)  # the same split, the same truth
+    assert found.held.answers.shares is None
+    assert found.train.answers.targets.argmax(1).tolist() == (1 - found.train.answers.y).tolist()
+
+
+@pytest.mark.parametrize(
+    ("blend", "said"),
+    [
+        (Blend(["a", "b"], np.zeros((2, 2), np.float32), ("a", "z"), 0.5), "no label names: z"),
+        (Blend(["a", "b"], np.ones((2, 2), np.float32), ("a", "b"), 0.5), "sum to 1 in every row, or to 0"),
+        (Blend(["a", "b"], np.array([[2, -1], [0, 0]], np.float32), ("a", "b"), 0.5), "sum to 1 in every row"),
+        (Blend(["a", "b"], np.full((2, 2), np.nan, np.float32), ("a", "b"), 0.5), "sum to 1 in every row"),
+        (Blend(["a", "b"], np.zeros((3, 2), np.float32), ("a", "b"), 0.5), "for 2 rows and 2 classes"),
+        (Blend(["a", "b"], np.zeros((2, 2), np.float32), ("a", "b"), 1.5), "must be from 0 to 1"),
+    ],
+)
+def test_a_blend_that_does_not_fit_is_refused(blend, said):
+    with pytest.raises(FitError, match=said):
+        parts(rows_of(2), blend, validation=(rows_of(2), ["a", "b"]))
 
 
 def test_validation_by_another_table_is_refused():

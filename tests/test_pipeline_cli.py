@@ -162,6 +162,7 @@ def test_comparing_takes_files_or_none() -> None:
     "more, said",
     [
         (("--reject", "NF"), "--reject names classes of --soft-labels"),
+        (("--classes-map", "joy=happy"), "--classes-map names classes of --soft-labels"),
         (("--compare", "--kind", "mlp"), "--compare fits every kind and keeps none; drop --kind"),
         (("--compare", "--tensorboard"), "drop --tensorboard"),
         (("--kind", "forest"), "allowed is one of logistic, ridge, mlp"),

@@ -291,7 +291,7 @@ CHANGED = {
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.mirrored": "false", "head.path": "a/head", "head.kind": "ridge",
-    "head.imbalance": "inverse_sqrt", "head.strength": "0.5",
+    "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
@@ -303,8 +303,8 @@ CHANGED = {
     "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
     "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.flip": "false", "train.shift": "0",
     "train.rotation": "0", "train.scale": "0", "train.shrink": "0", "train.contrast": "0",
-    "train.brightness": "0", "train.blur": "0", "train.erase": "0", "train.frozen": "[block1]",
-    "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
+    "train.brightness": "0", "train.blur": "0", "train.reduce": "1", "train.compress": "1", "train.erase": "0",
+    "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
     "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
     "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
     "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
@@ -313,7 +313,7 @@ CHANGED = {
 }  # fmt: skip
 RUNTIME = {
     *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
-    "head.strength",
+    "head.soft_share", "head.strength",
     "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "faces.model",
 }  # fmt: skip
 

@@ -87,6 +87,62 @@ def test_names_of_votes_leave_the_others_out(source: Path, tmp_path: Path) -> No
     )  # fmt: skip
 
 
+OTHERS = ("joy", "calm", "grief", "NF")  # names that annotators gave to runs.CLASSES, and one more
+
+
+def votes_file(folder: Path, count: int) -> Path:
+    """Writes votes that call every image by the class behind its own, NF now and then, of so many images."""
+    rows = []
+    for number, name in enumerate(runs.faces(count)):
+        votes = [4 * (place == (number + 1) % 3) for place in range(3)]
+        rows.append(",".join(map(str, [name, *votes, number % 2])))
+    (folder / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *rows]) + "\n")
+    return folder / "votes.csv"
+
+
+MAPPED = ("--classes-map", "joy=happy", "calm=neutral", "grief=sad", "NF=")
+
+
+def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_truth(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 50)), *MAPPED)
+    found = {}
+    for share in ("0.02", "0.98"):
+        said = ("head.kind=ridge", f"head.soft_share={share}", "head.strength=0.01")
+        ended = head(source, tmp_path / share, *votes, "--set", *said).done()
+        assert "images without votes learn their label alone" in ended.err
+        found[share] = json.loads((ended.output / "head.json").read_text())
+    for share, about in found.items():
+        assert about["classes"] == list(runs.CLASSES)
+        assert about["recipe"] == {"soft_share": float(share)}
+        assert "truth" not in about["metrics"]  # which would say that votes were
+    said = [about["sweep"][0]["train_accuracy"] for about in found.values()]
+    assert said[0] > 0.9 > 0.3 > said[1]  # the votes name another class than the label everywhere
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
+        (("--soft-labels", "V", "--reject", "NF", "--set", "head.soft_share=0.5"), "--reject goes with votes alone"),
+        (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
+        (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
+        (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),
+        (("--soft-labels", "V", "--classes-map", "joy"), "give OTHER=CLASS, such as happiness=happy"),
+    ],
+)
+def test_shares_beside_labels_that_cannot_be(source: Path, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
+    votes = str(votes_file(tmp_path, 60))
+    ended = head(source, tmp_path / "head", "--quiet", *(votes if word == "V" else word for word in more))
+    assert ended.status == 2
+    assert said in ended.err.splitlines()[-1]
+
+
+def test_votes_by_other_names_are_votes_by_these(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
+    about = json.loads((head(source, tmp_path / "head", *votes).done().output / "head.json").read_text())
+    assert (about["classes"], about["reject"]) == (list(runs.CLASSES), ["NF"])
+
+
 def test_tensorboard_is_for_epochs(source: Path, tmp_path: Path) -> None:
     ended = head(source, tmp_path / "head", "--tensorboard")
     assert ended.status == 2

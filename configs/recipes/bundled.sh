@@ -6,8 +6,9 @@
 # FER2013 is a folder with train.tar.gz, val.tar.gz, test.tar (left out by its bytes, not read otherwise) and
 # ferplus.csv. Killed or interrupted, the same command goes on. models/weights/README.md tells how long it takes.
 set -eu
-data=$1
-out=$2
+usage='usage: sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]'
+data=${1:?$usage}
+out=${2:?$usage}
 shift 2
 recipes=$(dirname "$0")
 python=${PYTHON:-python}

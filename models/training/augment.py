@@ -10,8 +10,10 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from models.detectors.cropping import resized
 from models.training.recipe import Recipe
 
 
@@ -100,7 +102,7 @@ class RandomTone(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomBlur(_Random):
-    """Mixes a random share of a 3x3 mean into half of the images: small faces enlarged, soft lenses, compression."""
+    """Mixes a random share of a 3x3 mean into half of the images: soft lenses."""
 
     def __init__(self, *, share: float, seed: int, **options: Any) -> None:
         super().__init__(seed, **options)
@@ -110,6 +112,99 @@ class RandomBlur(_Random):
         soft = ops.average_pool(images, 3, strides=1, padding="same", data_format="channels_last")
         share = ops.maximum(self.uniform(images, -1, 1), 0.0) * self.share
         return images + _per_image(share) * (soft - images)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomReduction(_Random):
+    """Brings a share of the images to fewer pixels and back, as the program reads small faces.
+
+    Both ways are `resized`, the program's own, as one matrix for each side from a third of the image's up: reducing by
+    area and enlarging linearly are sums over rows, then over columns.
+    """
+
+    SMALLEST = 1 / 3  # of the side
+
+    def __init__(self, *, share: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.share = share
+
+    def change(self, images: Any) -> Any:
+        down, across = (self.there_and_back(side) for side in images.shape[1:3])
+        place = self.uniform(images, 0, 1)
+        chosen = self.uniform(images, 0, 1) < self.share
+        rows, columns = (
+            ops.take(table, ops.where(chosen, ops.cast(place * (len(table) - 1), "int32"), len(table) - 1), axis=0)
+            for table in (down, across)
+        )
+        made = ops.matmul(rows[:, None], ops.transpose(images, (0, 3, 1, 2)))
+        return ops.transpose(ops.matmul(made, ops.transpose(columns, (0, 2, 1))[:, None]), (0, 2, 3, 1))
+
+    def there_and_back(self, side: int) -> np.ndarray:
+        """Returns (m, side, side) float32 matrices, of the fewest pixels first; the last changes nothing."""
+        whole = np.eye(side, dtype=np.float32)
+        fewest = max(1, round(side * self.SMALLEST))
+        return np.stack([resized(resized(whole, (pixels, side)), (side, side)) for pixels in range(fewest, side + 1)])
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class RandomCompression(_Random):
+    """Rounds a share of the images as JPEG of a random quality does, each channel as a grey image of its own.
+
+    The cosine transform of blocks of 8 x 8 pixels, divided by the table of Annex K.1 of ITU-T T.81 as libjpeg scales it
+    by quality, rounded, and back. Sides that are no multiple of 8 are mirrored at the far border meanwhile.
+    """
+
+    BLOCK = 8
+    QUALITIES = 10, 90
+    TABLE = (
+        (16, 11, 10, 16, 24, 40, 51, 61),
+        (12, 12, 14, 19, 26, 58, 60, 55),
+        (14, 13, 16, 24, 40, 57, 69, 56),
+        (14, 17, 22, 29, 51, 87, 80, 62),
+        (18, 22, 37, 56, 68, 109, 103, 77),
+        (24, 35, 55, 64, 81, 104, 113, 92),
+        (49, 64, 78, 87, 103, 121, 120, 101),
+        (72, 92, 95, 98, 112, 100, 103, 99),
+    )  # fmt: skip
+
+    def __init__(self, *, share: float, seed: int, **options: Any) -> None:
+        super().__init__(seed, **options)
+        self.share = share
+
+    def change(self, images: Any) -> Any:
+        quality = self.uniform(images, *self.QUALITIES)
+        chosen = self.uniform(images, 0, 1) < self.share
+        return ops.where(_per_image(chosen), self.compressed(images, quality), images)
+
+    def compressed(self, images: Any, quality: Any) -> Any:
+        """Returns the images as decoded from JPEG of (n,) qualities from 1 to 100."""
+        height, width, channels = images.shape[1:]
+        pixels = ops.pad(
+            images, ((0, 0), (0, -height % self.BLOCK), (0, -width % self.BLOCK), (0, 0)), mode="symmetric"
+        )
+        down, across = (math.ceil(side / self.BLOCK) for side in (height, width))
+        blocks = ops.reshape(pixels * 255.0 - 128.0, (-1, down, self.BLOCK, across, self.BLOCK, channels))
+        values = ops.reshape(ops.transpose(blocks, (0, 1, 3, 5, 2, 4)), (-1, down * across * channels, self.BLOCK**2))
+        cosines = self.cosines()
+        steps = self.steps(quality)[:, None]
+        rounded = ops.round(ops.matmul(values, cosines.T) / steps) * steps
+        back = ops.clip(ops.round(ops.matmul(rounded, cosines) + 128.0), 0.0, 255.0) / 255.0
+        blocks = ops.reshape(back, (-1, down, across, channels, self.BLOCK, self.BLOCK))
+        pixels = ops.reshape(ops.transpose(blocks, (0, 1, 4, 2, 5, 3)), ops.shape(pixels))
+        return pixels[:, :height, :width]
+
+    def cosines(self) -> np.ndarray:
+        """Returns the (64, 64) float32 orthonormal transform of the 64 values of a block."""
+        places = np.arange(self.BLOCK)
+        lines = np.cos((2 * places + 1) * places[:, None] * math.pi / (2 * self.BLOCK)) * math.sqrt(2 / self.BLOCK)
+        lines[0] /= math.sqrt(2)
+        return np.kron(lines, lines).astype(np.float32)
+
+    def steps(self, quality: Any) -> Any:
+        """Returns (n, 64): what each coefficient is divided by, for (n,) qualities."""
+        percent = ops.where(quality < 50, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None]
+        table = np.asarray(self.TABLE, np.float32).reshape(1, -1)
+        return ops.clip(ops.floor((table * percent + 50.0) / 100.0), 1.0, 255.0)
 
 
 @keras.saving.register_keras_serializable("pipeline")
@@ -184,10 +279,14 @@ def augmentation(recipe: Recipe) -> list[Any]:
         )
     if recipe.blur:
         layers.append(RandomBlur(share=recipe.blur, seed=recipe.seed + 102, name="blur"))
+    if recipe.reduce:
+        layers.append(RandomReduction(share=recipe.reduce, seed=recipe.seed + 105, name="reduce"))
     if recipe.contrast or recipe.brightness:
         layers.append(
             RandomTone(contrast=recipe.contrast, brightness=recipe.brightness, seed=recipe.seed + 103, name="tone")
         )
+    if recipe.compress:
+        layers.append(RandomCompression(share=recipe.compress, seed=recipe.seed + 106, name="compress"))
     if recipe.erase:
         layers.append(RandomErasing(share=recipe.erase, seed=recipe.seed + 104, name="erase"))
     if recipe.crop:

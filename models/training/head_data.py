@@ -7,7 +7,7 @@ Not here: fitting (`fit_head.py`, `fit_mlp.py`), and how good a head is (`head_f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,24 @@ class Votes:
     reject: tuple[str, ...] = ()
 
 
-Labels = Sequence[str] | Votes
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """Labels that are the truth, and shares that are learned beside them: votes soften labels that are noisy.
+
+    Attributes:
+        labels: n names.
+        shares: (n, c) float32, rows that sum to 1, or to 0 where nothing is known but the label.
+        classes: c names, each of them a label.
+        weight: of the shares in what is learned, from 0 to 1; the rest is the label's.
+    """
+
+    labels: Sequence[str]
+    shares: np.ndarray
+    classes: tuple[str, ...]
+    weight: float
+
+
+Labels = Sequence[str] | Votes | Blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,7 @@ class Answers:
     Attributes:
         classes: k names, alphabetical. reject: r names, alphabetical.
         y: (n,) the truth, an index into classes and then reject: the label, or the class with most votes.
-        shares: (n, k + r) float32; None where every row has one label.
+        shares: (n, k + r) float32, what is learned; None where that is the label alone.
     """
 
     classes: tuple[str, ...]
@@ -105,7 +122,7 @@ class Answers:
 
     @property
     def targets(self) -> np.ndarray:
-        """(n, k + r) float32 shares; a one at the label where every row has one."""
+        """(n, k + r) float32 shares; a one at the label where there is nothing else."""
         if self.shares is not None:
             return self.shares
         return np.eye(len(self.classes) + len(self.reject), dtype=np.float32)[self.y]
@@ -152,10 +169,13 @@ def parts_of(
         raise FitError(f"holdout is {holdout}, it must be between 0 and 1")
     whole = Part(rows, answers)
     if validation is None:
-        train_rows, held_rows = _dealt(whole, holdout=holdout, groups=groups, seed=seed, hard=answers.shares is None)
+        labelled = not isinstance(labels, Votes)
+        train_rows, held_rows = _dealt(whole, holdout=holdout, groups=groups, seed=seed, hard=labelled)
         grouped = "equal features" if groups is None else "given"
         split = {"kind": "holdout", "holdout": holdout, "seed": seed, "groups": grouped}
         train, held = (Part(rows.of(of), answers.of(of)) for of in (train_rows, held_rows))
+        if labelled:  # measured by labels, whatever was learned beside them
+            held = replace(held, answers=replace(held.answers, shares=None))
     else:
         held_features = validation[0] if isinstance(validation[0], Rows) else Rows(validation[0])
         train, held = whole, Part(held_features, _known_answers(validation[1], answers, len(held_features)))
@@ -173,11 +193,32 @@ def parts_of(
 def _answers(labels: Labels, rows: int) -> Answers:
     if isinstance(labels, Votes):
         return _answers_of_votes(labels, rows)
+    if isinstance(labels, Blend):
+        return _blended(_answers(labels.labels, rows), labels, rows)
     _check_labels(labels, rows, "labels")
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise FitError(f"all {rows} labels are {classes[0]!r}: a head needs two classes or more")
     return Answers(classes, (), _indices(labels, classes), None)
+
+
+def _blended(answers: Answers, blend: Blend, rows: int) -> Answers:
+    """Returns the answers of the labels with the shares blended in."""
+    if not 0 <= blend.weight <= 1:
+        raise FitError(f"the weight of the shares is {blend.weight}, it must be from 0 to 1")
+    if blend.shares.shape != (rows, len(blend.classes)):
+        raise FitError(f"shares of shape {blend.shares.shape} for {rows} rows and {len(blend.classes)} classes")
+    if unknown := sorted(set(blend.classes) - set(answers.classes)):
+        raise FitError(f"shares of classes that no label names: {', '.join(unknown)}")
+    sums = blend.shares.sum(axis=1)
+    known = sums > 0
+    if not np.isfinite(sums).all() or (blend.shares < 0).any() or np.abs(sums[known] - 1).max(initial=0) > 1e-3:
+        raise FitError("shares must sum to 1 in every row, or to 0")
+    weights = np.where(known, np.float32(blend.weight), np.float32(0))[:, None]
+    targets = answers.targets * (1 - weights)
+    places = [answers.classes.index(name) for name in blend.classes]
+    targets[:, places] += blend.shares * weights
+    return replace(answers, shares=targets.astype(np.float32))
 
 
 def _known_answers(labels: Labels, train: Answers, rows: int) -> Answers:
@@ -187,6 +228,8 @@ def _known_answers(labels: Labels, train: Answers, rows: int) -> Answers:
         if (found.classes, found.reject) != (train.classes, train.reject):
             raise FitError("validation has votes for other classes than training: give both the same table")
         return found
+    if isinstance(labels, Blend):
+        labels = labels.labels
     _check_labels(labels, rows, "labels")
     if unknown := sorted(set(labels) - set(train.classes)):
         raise FitError(f"validation holds classes that training lacks: {', '.join(unknown)}")

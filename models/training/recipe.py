@@ -54,6 +54,8 @@ class Recipe:
         contrast: largest change, a fraction, either way.
         brightness: largest darkening, a fraction; brightening goes half as far.
         blur: largest share of a 3x3 mean mixed in.
+        reduce: share of the images brought to fewer pixels, down to a third of the side, and enlarged again.
+        compress: share of the images rounded as JPEG of quality 10 to 90 does.
         erase: share of the images in which a rectangle is replaced by noise.
         frozen: beginnings of layer names that are not trained.
         rates: factors on the learning rate by beginning of layer name; the longest that fits counts.
@@ -89,6 +91,8 @@ class Recipe:
     contrast: float = 0.3
     brightness: float = 0.5
     blur: float = 0.8
+    reduce: float = 0.0
+    compress: float = 0.0
     erase: float = 0.25
     frozen: tuple[str, ...] = ()
     rates: dict[str, float] = field(default_factory=dict)
