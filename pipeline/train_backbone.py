@@ -428,10 +428,11 @@ def _digest(examples: Examples) -> str:
 
 def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
+    from models.training.engine import CHECKPOINT
     from pipeline.config import differences
 
     path = output / RECIPE_JSON
-    if path.exists():
+    if path.exists() and (output / CHECKPOINT).exists():  # else nothing was trained by it
         if different := differences(json.loads(path.read_text()), present):
             raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
         return

@@ -44,7 +44,10 @@ PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 1
     "blur": 0.0,
     "erase": 0.0,
 }
-RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, averaged=0.9, mixup=0.2)
+RECIPE = Recipe(
+    epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, averaged=0.9, mixup=0.2, reduce=0.5,
+    compress=0.5,
+)  # fmt: skip
 CLASSES = ("a", "b", "c")
 TASKS = (Task("labels", CLASSES), Task("votes", ("x", "y"), weight=0.5, soft=True))
 

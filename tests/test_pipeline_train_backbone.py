@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
+from models.training.engine import CHECKPOINT
 from models.training.recipe import Recipe
 from pipeline import train_backbone
 from pipeline.cli import Command
@@ -249,14 +250,24 @@ def test_a_factor_that_is_no_number_is_refused(factor: str) -> None:
         load_settings((), (f"train.rates=['block1={factor}']",))
 
 
+def untrained(*given: Any, **_: Any) -> list[Any]:
+    """Stands for the training: leaves a checkpoint behind and no epoch."""
+    (given[5] / CHECKPOINT).touch()
+    return []
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "in", 30)
-    monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
+    monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
     assert train_backbone.run(command(tmp_path, *small)) == 0
     assert train_backbone.run(command(tmp_path, *small)) == 0
     with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 60 there, 3 here\)"):
         train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+    (tmp_path / "out" / CHECKPOINT).unlink()  # as where the first epoch did not end
+    assert train_backbone.run(command(tmp_path, *small, "train.epochs=3")) == 0
+    with pytest.raises(UsageError, match=r"recipe.epochs: 3 there, 60 here"):
+        train_backbone.run(command(tmp_path, *small))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +285,7 @@ def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
     folder_of(tmp_path / "in", 30)
     votes = [f"happy/{n:03d}.png,{n % 3},1,0" for n in range(0, 30, 2)]
     (tmp_path / "votes.csv").write_text("\n".join(["image,yes,no,nothing", *votes]))
-    monkeypatch.setattr("models.training.engine.fit", lambda *_, **__: [])
+    monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ["train.widths=[4]", "train.batch_size=8"]
     soft = {"soft_labels": [f"votes={tmp_path / 'votes.csv'}"]}
     assert train_backbone.run(command(tmp_path, *small, **soft)) == 0
@@ -304,6 +315,12 @@ def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypa
         other = command(tmp_path, f"train.widths={widths}", small[1], start, output=str(tmp_path / widths))
         with pytest.raises(UsageError, match=r"train\.widths and train\.convs must be those of train\.start"):
             train_backbone.run(other)
+    for name, data in {"cut": (tmp_path / "out" / "face_vgg.npz").read_bytes()[:900], "text": b"weights"}.items():
+        (tmp_path / f"{name}.npz").write_bytes(data)
+        with pytest.raises(UsageError, match=rf"{name}\.npz does not hold weights of face_vgg: [^\n]*$"):
+            train_backbone.run(
+                command(tmp_path, *small, f"train.start={tmp_path / name}.npz", output=str(tmp_path / "no"))
+            )
     with pytest.raises(UsageError, match=r"train\.start=.*no\.npz: no file"):
         train_backbone.run(command(tmp_path, *small, f"train.start={tmp_path / 'no.npz'}"))
 
