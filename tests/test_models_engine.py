@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,26 @@ def test_training_learns_reports_and_stops_where_the_recipe_ends(tmp_path: Path)
     assert {"val_loss", "val_accuracy", "val_loss_votes", "val_accuracy_votes"} <= set(history[0])
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "history.csv"]
     assert train(tmp_path, recipe, report=lambda _: pytest.fail("it was finished")) == history
+
+
+def test_a_task_may_have_a_loss_of_its_own_and_validation_stays_comparable(tmp_path: Path) -> None:
+    import keras
+
+    class Asked(keras.losses.Loss):
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            asked.append(tuple(y_true.shape[1:]))
+            return 0.0 * keras.ops.sum(y_pred, axis=-1) + 5.0
+
+    asked: list[tuple[int, ...]] = []
+    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, weight_decay=0.0, **PLAIN)
+    tasks = (Task("labels", CLASSES, loss=Asked()), replace(TASKS[1], weight=0.0))
+    made = network(recipe)
+    top = made.get_layer("labels").get_weights()[0]
+    row = fit(made, data(27), data(9), tasks, recipe, tmp_path)[0]
+    assert set(asked) == {(len(CLASSES),)}
+    assert row["loss"] == pytest.approx(5.0)
+    assert np.array_equal(top, made.get_layer("labels").get_weights()[0])  # a constant teaches nothing
+    assert 0 < row["val_loss"] < 5
 
 
 def test_the_averaged_weights_are_kept_and_training_goes_on_from_the_others(tmp_path: Path) -> None:

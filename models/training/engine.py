@@ -47,12 +47,15 @@ class Task:
         classes: in the order of the logits.
         weight: of its loss among the tasks'.
         soft: whether its targets are shares already (votes, another network's answers), which are not smoothed.
+        loss: a Keras loss of (n, classes) targets and logits in place of the cross-entropy. Smoothing and logit
+            adjustment are then its own affair; validation states the cross-entropy as ever, so that recipes compare.
     """
 
     name: str
     classes: tuple[str, ...]
     weight: float = 1.0
     soft: bool = False
+    loss: keras.losses.Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,8 @@ class _Compiled:
         for task in tasks:
             share = frequencies(train.targets[task.name], train.weight(task.name))
             offset = np.log(share) if recipe.imbalance == "logit_adjustment" else None
-            losses[task.name] = SoftCrossentropy(
-                label_smoothing=0.0 if task.soft else recipe.label_smoothing, offset=offset
-            )
+            smoothing = 0.0 if task.soft else recipe.label_smoothing
+            losses[task.name] = task.loss or SoftCrossentropy(label_smoothing=smoothing, offset=offset)
             weights[task.name] = train.weight(task.name)
             if recipe.imbalance == "inverse_sqrt":
                 weights[task.name] = balanced_weights(train.targets[task.name], weights[task.name])
