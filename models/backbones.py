@@ -228,6 +228,7 @@ def build_features(
     precision: str = "float32",
     seed: int = 0,
     mirrored: bool = False,
+    mirror_cut: float = 0.0,
 ) -> keras.Model:
     """Returns the whole feature extractor: (n, h, w, c) uint8 -> (n, d) float32, preprocessing inside.
 
@@ -237,6 +238,8 @@ def build_features(
         size: (height, width) of the crops.
         precision: `bfloat16` computes convolutions in it and keeps the weights in float32.
         mirrored: features are the mean of those of the crop and of its mirror image, at twice the work.
+        mirror_cut: fraction of the side cut off each edge of the mirror image, which is enlarged to `size` again: so
+            two frames are averaged, as detectors draw theirs now wider, now narrower.
 
     Raises:
         BackboneError: unknown name, a size that collapses, weights that are missing or of another network.
@@ -266,7 +269,8 @@ def build_features(
     if not mirrored:
         return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
     # two calls of one shape, not one of twice the batch: the kernels, and with them the bits, stay those of any batch
-    both = [_pool(base(x), pooling), _pool(base(_Mirror(dtype="float32", name="mirror")(x)), pooling, "mirrored_")]
+    mirror = _Mirror(height, width, mirror_cut, dtype="float32", name="mirror")(x)
+    both = [_pool(base(x), pooling), _pool(base(mirror), pooling, "mirrored_")]
     mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)
     return keras.Model(image, mean, name=f"{name}_mirrored_features")
 
@@ -284,10 +288,18 @@ def _pool(blocks: list[Any], pooling: str, prefix: str = "") -> Any:
     return means[0] if len(means) == 1 else join(means)
 
 
-def _Mirror(**options: Any) -> Any:  # noqa: N802 - makes a layer
+def _Mirror(height: int, width: int, cut: float, **options: Any) -> Any:  # noqa: N802 - makes a layer
     import keras
 
-    return keras.layers.Lambda(lambda x: keras.ops.flip(x, axis=2), **options)
+    down, across = round(height * cut), round(width * cut)
+
+    def mirror(x: Any) -> Any:
+        inner = keras.ops.flip(x, axis=2)[:, down : height - down, across : width - across]
+        if not (down or across):
+            return inner
+        return keras.ops.image.resize(inner, (height, width), interpolation="bilinear", antialias=False)
+
+    return keras.layers.Lambda(mirror, **options)
 
 
 def _Preprocessing(preprocess: Preprocess, **options: Any) -> Any:  # noqa: N802 - makes a layer

@@ -50,6 +50,7 @@ class FeatureSettings:
         precision: `float32` or `bfloat16`.
         seed: of random weights.
         mirrored: the mean of the features of the crop and of its mirror image.
+        mirror_cut: fraction of the side cut off each edge of that mirror image.
     """
 
     backbone: str
@@ -61,6 +62,7 @@ class FeatureSettings:
     precision: str = "float32"
     seed: int = 0
     mirrored: bool = False
+    mirror_cut: float = 0.0
 
 
 class Device:
@@ -205,6 +207,7 @@ def _compile(settings: FeatureSettings, shape: tuple[int, ...]) -> Callable[[np.
         precision=settings.precision,
         seed=settings.seed,
         mirrored=settings.mirrored,
+        mirror_cut=settings.mirror_cut,
     )
     if backend() == "tensorflow":
         return _compile_tensorflow(model, shape)

@@ -168,13 +168,22 @@ class FeaturesSettings(_Section):
         "by default for face_vgg alone",
         enters=Enters.FEATURES,
     )
+    mirror_cut: float = _setting(
+        0.0625,
+        "fraction of the side cut off each edge of the mirror image before it is enlarged again; 0 for others than "
+        "face_vgg by default",
+        enters=Enters.FEATURES,
+        ge=0,
+        le=0.45,
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_backbone(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             own = data.get("backbone", "face_vgg") == "face_vgg"
-            return {"weights": "bundled" if own else "imagenet", "mirrored": own, **data}
+            fitting = {"weights": "bundled", "mirrored": True} if own else {"weights": "imagenet", "mirrored": False}
+            return {**fitting, **({} if own else {"mirror_cut": 0.0}), **data}
         return data
 
 

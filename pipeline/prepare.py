@@ -76,6 +76,7 @@ def feature_settings(settings: Settings) -> FeatureSettings:
         precision=chosen.precision,
         seed=chosen.seed,
         mirrored=chosen.mirrored,
+        mirror_cut=chosen.mirror_cut if chosen.mirrored else 0.0,
     )
 
 
@@ -89,6 +90,7 @@ def space_of(chosen: FeatureSettings) -> dict[str, Any]:
         "input": [chosen.height, chosen.width, kind.channels],
         "preprocess": kind.preprocess.name,
         "mirrored": chosen.mirrored,
+        "mirror_cut": chosen.mirror_cut,
         "revision": backbones.REVISION,
     }
 

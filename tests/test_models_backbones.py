@@ -16,6 +16,7 @@ from models.backbones import (
     export_face_vgg,
     trainable_face_vgg,
 )
+from models.detectors.cropping import resized
 from models.training.augment import MiddleCrop
 from models.training.recipe import FaceVggShape
 
@@ -94,6 +95,23 @@ def test_mirrored_features_are_the_mean_of_both_sides(name: str, pooling: str, s
     assert np.allclose(of(both, images), (of(plain, images) + of(plain, turned)) / 2, rtol=1e-5, atol=1e-6)
     assert np.array_equal(of(both, images), of(both, turned))
     assert np.abs(of(both, images) - of(plain, images)).max() > 1e-4
+
+
+@pytest.mark.parametrize("size, cut", [((48, 64), 0.0625), ((64, 48), 0.25)])
+def test_a_mirror_image_may_be_a_narrower_frame(size: tuple[int, int], cut: float) -> None:
+    """Enlarged as the program enlarges crops elsewhere, but for its rounding to whole values."""
+    height, width = size
+    down, across = round(height * cut), round(width * cut)
+    images = crops(3, *size, BACKBONES["face_vgg"].channels)
+    how: Any = {"pooling": "multi", "size": size, "seed": 4}
+    plain = build_features("face_vgg", "random", **how)
+    both = build_features("face_vgg", "random", mirrored=True, mirror_cut=cut, **how)
+    inner = images[:, down : height - down, across : width - across, :][:, :, ::-1]
+    narrower = np.stack([resized(np.ascontiguousarray(one), size).reshape(*size, 1) for one in inner])
+    expected = (of(plain, images) + of(plain, narrower)) / 2
+    near = np.abs(of(both, images) - expected).max()
+    whole = build_features("face_vgg", "random", mirrored=True, **how)
+    assert near < 0.1 * np.abs(of(whole, images) - expected).max()
 
 
 @pytest.mark.parametrize(

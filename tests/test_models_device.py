@@ -22,6 +22,7 @@ from models.device import Device, DeviceOutOfMemory, FeatureSettings, backend, g
 SMALL = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8)
 VGG16 = FeatureSettings("vgg16", "random", "multi", 32, 32, batch_size=8)
 MIRRORED = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, mirrored=True)
+NARROWER = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, mirrored=True, mirror_cut=0.0625)
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def test_features_are_rows_of_float16() -> None:
     assert len({row.tobytes() for row in features}) == 3
 
 
-@pytest.mark.parametrize("settings", [SMALL, VGG16, MIRRORED], ids=["face_vgg", "vgg16", "mirrored"])
+@pytest.mark.parametrize("settings", [SMALL, VGG16, MIRRORED, NARROWER])
 def test_features_are_the_same_bits_for_any_batch_position_and_neighbours(settings: FeatureSettings) -> None:
     images = crops(24, settings)
     alone = np.concatenate([device(settings).features(images[n : n + 1]) for n in range(24)])

@@ -41,7 +41,7 @@ def pictures() -> np.ndarray:
 def features(weights: str, precision: str, *, mirrored: bool = False) -> np.ndarray:
     """Returns what a device of this process's backend makes of the pictures, the last batch not full."""
     chosen = FeatureSettings(
-        "face_vgg", weights, "multi", 48, 48, batch_size=64, precision=precision, mirrored=mirrored
+        "face_vgg", weights, "multi", 48, 48, batch_size=64, precision=precision, mirrored=mirrored, mirror_cut=0.0625
     )
     device = Device(chosen)
     images = pictures()

@@ -28,8 +28,8 @@ from pipeline.errors import UsageError
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "79ed5218a2ca632dc07b3a2ffa7a599bdaf6b6078a95b76a3dc11dbbb06150f4"
-DEFAULT_RUN_FINGERPRINT = "5663defef04788c61ee1f8f220423c0816fc40961594f405919ab98d8804e3eb"
+DEFAULT_FEATURES_FINGERPRINT = "23ec0361fed3250183fdb63a55672b4c96d005759caf5071a7e8ef0ab4825eb8"
+DEFAULT_RUN_FINGERPRINT = "e74c94d38f1931e3b0a921fbffd69f749cf610fd9b258ebe0b64a8aaee4f1faf"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -255,7 +255,9 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
         pytest.skip("no head is bundled yet")
     wanted = json.loads((BUNDLED_HEAD / "head.json").read_text())["features"]
     features = Settings().features
-    assert {name: getattr(features, name) for name in ("backbone", "pooling", "mirrored")}.items() <= wanted.items()
+    assert {
+        name: getattr(features, name) for name in ("backbone", "pooling", "mirrored", "mirror_cut")
+    }.items() <= wanted.items()
 
 
 @pytest.mark.parametrize("bound", ["least", "most"])
@@ -290,7 +292,7 @@ CHANGED = {
     "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0.1", "faces.max_faces": "1",
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "features.mirrored": "false", "head.path": "a/head", "head.kind": "ridge",
+    "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "a/head", "head.kind": "ridge",
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",

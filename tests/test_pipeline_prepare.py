@@ -76,10 +76,15 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
 
 def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
     plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
-    assert (plain.space["mirrored"], both.space) == (False, {**plain.space, "mirrored": True})
+    assert (plain.space["mirrored"], plain.space["mirror_cut"]) == (False, 0)  # without it there is nothing to cut
+    assert both.space == {**plain.space, "mirrored": True, "mirror_cut": 0.0625}
+    assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain
+    assert identity("features.mirror_cut=0.1").space == {**both.space, "mirror_cut": 0.1}
     assert both.features["space"] == both.space
     assert identity() == both
     assert feature_settings(settings_of()).mirrored
+    others = feature_settings(settings_of("features.backbone=vgg19", "features.mirrored=true"))
+    assert (others.mirrored, others.mirror_cut) == (True, 0)
     assert not feature_settings(settings_of("features.backbone=vgg19")).mirrored
 
 

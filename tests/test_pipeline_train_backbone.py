@@ -347,12 +347,15 @@ def test_fewer_images_than_a_batch_are_one_line(tmp_path: Path) -> None:
 def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp_path: Path) -> None:
     """With tiny networks and pictures: that its commands fit each other, not what they reach."""
     classes = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    data, rows = tmp_path / "with space", ["member,neutral,happiness,contempt,unknown,NF"]
+    voted = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    data, rows = tmp_path / "with space", [f"member,{voted}"]
     data.mkdir()
     for first, count, name in ((0, 70, "train.tar.gz"), (100, 28, "val.tar.gz"), (200, 14, "test.tar")):
         members = {f"{classes[n % 7]}/{name[:3]}_{n:03d}.png": crop(n) for n in range(first, first + count)}
         write_tar(data / name, members)
-        rows += [f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2}" for n, member in enumerate(members)]
+        rows += [
+            f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2},1,0,1,{n % 7},{n % 2}" for n, member in enumerate(members)
+        ]
     (data / "ferplus.csv").write_text("\n".join(rows))
     script = Path(__file__).parents[1] / "configs" / "recipes" / "bundled.sh"
     small = ["train.widths=[4, 8]", "train.epochs=1", "train.batch_size=8", "train.precision=float32"]
@@ -362,7 +365,7 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
             env={**os.environ, "PYTHON": sys.executable}, cwd=script.parents[2], capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    for head, count in (("fer2013", 7), ("ferplus", 3)):
+    for head, count in (("fer2013", 7), ("ferplus", 8)):
         about = json.loads((tmp_path / "out" / head / "head.json").read_text())
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
