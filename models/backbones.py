@@ -291,7 +291,7 @@ def _pool(blocks: list[Any], pooling: str, prefix: str = "") -> Any:
 def _Mirror(height: int, width: int, cut: float, **options: Any) -> Any:  # noqa: N802 - makes a layer
     import keras
 
-    down, across = round(height * cut), round(width * cut)
+    down, across = (int(side * cut + 0.5) for side in (height, width))
 
     def mirror(x: Any) -> Any:
         inner = keras.ops.flip(x, axis=2)[:, down : height - down, across : width - across]

@@ -172,7 +172,9 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
         help="shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
         "finished run as teacher",
     )
-    _list_of(parser, "--classes-map", "OTHER=CLASS", "classes of --soft-labels by other names; OTHER= leaves one out")
+    _list_of(
+        parser, "--classes-map", "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
+    )
     _list_of(parser, "--reject", "CLASS", "with --soft-labels: classes that say that there is no label")
     parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
     parser.add_argument(

@@ -69,11 +69,19 @@ def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
     What is done for rare classes in ridge and the mlp, `head.imbalance` says: that in force, or that of the file.
 
     Raises:
-        UsageError: a file is no file of settings, or two have one name.
+        UsageError: a file is no file of settings, two have one name, or one blends another share of votes.
     """
     named = {Path(file).stem: load_settings([file]) for file in files} if files else {"mlp": settings}
     if len(named) < len(files) or {"logistic", "ridge"} & named.keys():
         raise UsageError(f"--compare {' '.join(files)}: the files need names of their own, which the table shows")
+
+    share = settings.head.soft_share  # of what is learned, which is gathered once
+    for name, chosen in named.items():
+        if "soft_share" in chosen.head.model_fields_set and chosen.head.soft_share != share:
+            raise UsageError(
+                f"--compare: head.soft_share is {chosen.head.soft_share} in {name} and {share} in the command; all "
+                "lines learn the same, so give it by --set or --config alone"
+            )
 
     def candidate(name: str, chosen: Settings, **change: str) -> Candidate:
         return Candidate(name, chosen.head.model_copy(update=change), chosen.mlp)

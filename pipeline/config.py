@@ -170,8 +170,8 @@ class FeaturesSettings(_Section):
     )
     mirror_cut: float = _setting(
         0.0625,
-        "fraction of the side cut off each edge of the mirror image before it is enlarged again; 0 for others than "
-        "face_vgg by default",
+        "fraction of the side, in whole pixels, cut off each edge of the mirror image before it is enlarged again; "
+        "0 for others than face_vgg by default",
         enters=Enters.FEATURES,
         ge=0,
         le=0.45,
@@ -213,7 +213,7 @@ class HeadSettings(_Section):
         gt=0,
     )
     soft_share: float = _setting(
-        1.0, "share of --soft-labels in what a head learns; the rest is the input's labels, which 1 leaves out",
+        1.0, "share of --soft-labels in what a head learns: 1 is those alone; below, the rest is the input's label",
         enters=Enters.NOTHING, gt=0, le=1,
     )  # fmt: skip
 
@@ -324,7 +324,9 @@ class TrainSettings(_Section):
         _RECIPE.brightness, "largest darkening, a fraction; brightening goes half as far", ge=0, le=1
     )
     blur: float = _training(_RECIPE.blur, "largest share of a 3x3 mean mixed in", ge=0, le=1)
-    reduce: float = _training(_RECIPE.reduce, "share of images brought to fewer pixels and enlarged again", ge=0, le=1)
+    reduce: float = _training(
+        _RECIPE.reduce, "share of images brought to fewer pixels, a third of the side at least", ge=0, le=1
+    )
     compress: float = _training(_RECIPE.compress, "share of images compressed as JPEG of quality 10 to 90", ge=0, le=1)
     erase: float = _training(_RECIPE.erase, "share of images in which a rectangle becomes noise", ge=0, le=1)
     frozen: list[str] = _training(

@@ -83,6 +83,7 @@ def feature_settings(settings: Settings) -> FeatureSettings:
 def space_of(chosen: FeatureSettings) -> dict[str, Any]:
     """Returns the feature space: equal spaces give interchangeable features."""
     kind = backbone(chosen.backbone)
+    cut = {"mirror_cut": chosen.mirror_cut} if chosen.mirror_cut else {}  # without it, features are what they were
     return {
         "backbone": chosen.backbone,
         "weights": device.weights_digest(chosen),
@@ -90,7 +91,7 @@ def space_of(chosen: FeatureSettings) -> dict[str, Any]:
         "input": [chosen.height, chosen.width, kind.channels],
         "preprocess": kind.preprocess.name,
         "mirrored": chosen.mirrored,
-        "mirror_cut": chosen.mirror_cut,
+        **cut,
         "revision": backbones.REVISION,
     }
 

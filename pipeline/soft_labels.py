@@ -37,6 +37,8 @@ def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
     Raises:
         UsageError: a name is none of theirs, or fewer than two classes are left.
     """
+    if not names:
+        return labels
     if unknown := sorted(set(names) - set(labels.classes)):
         raise UsageError(
             f"--classes-map {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"

@@ -22,6 +22,7 @@ from models.training.recipe import FaceVggShape, Recipe
 from pipeline.errors import StoppedError, UsageError
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
+from pipeline.resume import OutputFolder
 from pipeline.soft_labels import read_source
 from transforms.formats.records import Limits
 from transforms.formats.soft_labels import SoftLabels
@@ -95,17 +96,18 @@ def run(command: Command) -> int:
     if silenced := int((train.weights[LABELS] == 0).sum()):
         print(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}", file=sys.stderr)
     made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
-    _refuse_other_recipe(output, made_of)
-    network = _network(tasks, recipe, shape, start)
-    try:
-        with _Bar(recipe, len(train), output, tensorboard, quiet=bool(options["quiet"])) as bar:
-            history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
-    except TrainingError as error:
-        raise UsageError(str(error)) from error
-    weights = output / "face_vgg.npz"
-    export_face_vgg(network, shape, weights)
-    _draw(history, output, tensorboard)
-    _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
+    weights = output / WEIGHTS
+    with OutputFolder(str(output)).locked():
+        _refuse_other_recipe(output, made_of)
+        network = _network(tasks, recipe, shape, start)
+        try:
+            with _Bar(recipe, len(train), output, tensorboard, quiet=bool(options["quiet"])) as bar:
+                history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
+        except TrainingError as error:
+            raise UsageError(str(error)) from error
+        export_face_vgg(network, shape, weights)
+        _draw(history, output, tensorboard)
+        _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
     print(f"weights: {weights} (use them with --set features.weights={weights})")
     return 0
 
@@ -395,6 +397,7 @@ def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | Non
 
 
 RECIPE_JSON = "recipe.json"
+WEIGHTS = "face_vgg.npz"
 
 
 def _made_of(
@@ -428,12 +431,16 @@ def _digest(examples: Examples) -> str:
 
 def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
-    from models.training.engine import CHECKPOINT
+    from models.training.engine import CHECKPOINT, HISTORY
     from pipeline.config import differences
 
     path = output / RECIPE_JSON
-    if path.exists() and (output / CHECKPOINT).exists():  # else nothing was trained by it
-        if different := differences(json.loads(path.read_text()), present):
+    trained = any((output / name).exists() for name in (CHECKPOINT, HISTORY, WEIGHTS))
+    if path.exists() and trained:
+        before = json.loads(path.read_text())
+        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
+        before["recipe"] = unsaid | before["recipe"]
+        if different := differences(before, present):
             raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
         return
     output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
 
-What is learned is the labels of the inputs, or shares of classes from elsewhere (`--soft-labels`). Not here: the fits
-(`models/training/fit_head.py`, `fit_mlp.py`), and the table of all kinds (`compare_heads.py`).
+What is learned is the labels of the inputs, shares of classes from elsewhere (`--soft-labels`), or both blended. Not
+here: the fits (`models/training/fit_head.py`, `fit_mlp.py`), and the table of all kinds (`compare_heads.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CURVES = ("history.csv", "history.svg")
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Features with what they are to be called: labels or votes; `groups` are digests, equal for copies."""
+    """Features with what they are to be called: labels, votes or both; `groups` are digests, equal for copies."""
 
     features: Rows
     labels: Labels
@@ -112,9 +112,7 @@ def read_votes(command: Command) -> SoftLabels | None:
     if blended and options["reject"]:
         raise UsageError("--reject goes with votes alone; drop it, or head.soft_share")
     votes = renamed(read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy"))
-    if blended:
-        return votes  # --names are those of the labels
-    for flag in ("names", "reject"):
+    for flag in () if blended else ("names", "reject"):  # blended, --names are those of the labels
         if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
             raise UsageError(
                 f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
@@ -123,6 +121,8 @@ def read_votes(command: Command) -> SoftLabels | None:
         return votes
     kept = {*options["names"], *(options["reject"] or ())}
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
+    if not columns:
+        raise UsageError(f"--names {' '.join(options['names'])}: --soft-labels have none of these classes")
     shares = {image: row[columns] for image, row in votes.shares.items()}
     sums = {image: float(row.sum()) for image, row in shares.items()}
     return SoftLabels(

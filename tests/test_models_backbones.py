@@ -101,7 +101,7 @@ def test_mirrored_features_are_the_mean_of_both_sides(name: str, pooling: str, s
 def test_a_mirror_image_may_be_a_narrower_frame(size: tuple[int, int], cut: float) -> None:
     """Enlarged as the program enlarges crops elsewhere, but for its rounding to whole values."""
     height, width = size
-    down, across = round(height * cut), round(width * cut)
+    down, across = int(height * cut + 0.5), int(width * cut + 0.5)
     images = crops(3, *size, BACKBONES["face_vgg"].channels)
     how: Any = {"pooling": "multi", "size": size, "seed": 4}
     plain = build_features("face_vgg", "random", **how)

@@ -76,9 +76,10 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
 
 def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
     plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
-    assert (plain.space["mirrored"], plain.space["mirror_cut"]) == (False, 0)  # without it there is nothing to cut
+    assert not plain.space["mirrored"] and "mirror_cut" not in plain.space
     assert both.space == {**plain.space, "mirrored": True, "mirror_cut": 0.0625}
-    assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain
+    assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain  # nothing there to cut
+    assert identity("features.mirror_cut=0").space == {**plain.space, "mirrored": True}
     assert identity("features.mirror_cut=0.1").space == {**both.space, "mirror_cut": 0.1}
     assert both.features["space"] == both.space
     assert identity() == both

@@ -20,6 +20,7 @@ from pipeline import train_backbone
 from pipeline.cli import Command
 from pipeline.config import load_settings
 from pipeline.errors import StoppedError, UsageError
+from pipeline.resume import OutputFolder
 from pipeline.train_backbone import LabelledImages, read_labelled
 from transforms.formats.records import Limits
 
@@ -264,10 +265,35 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeyp
     assert train_backbone.run(command(tmp_path, *small)) == 0
     with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 60 there, 3 here\)"):
         train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
-    (tmp_path / "out" / CHECKPOINT).unlink()  # as where the first epoch did not end
+    (tmp_path / "out" / CHECKPOINT).unlink()
+    with pytest.raises(UsageError, match="another recipe"):  # its weights still stand there
+        train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+    (tmp_path / "out" / "face_vgg.npz").unlink()  # as where the first epoch did not end
     assert train_backbone.run(command(tmp_path, *small, "train.epochs=3")) == 0
     with pytest.raises(UsageError, match=r"recipe.epochs: 3 there, 60 here"):
         train_backbone.run(command(tmp_path, *small))
+
+
+def test_a_training_begun_before_a_setting_existed_goes_on_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "in", 30)
+    monkeypatch.setattr("models.training.engine.fit", untrained)
+    small = ("train.widths=[4]", "train.batch_size=8")
+    assert train_backbone.run(command(tmp_path, *small)) == 0
+    path = tmp_path / "out" / "recipe.json"
+    made_of = json.loads(path.read_text())
+    del made_of["recipe"]["reduce"]
+    path.write_text(json.dumps(made_of))
+    assert train_backbone.run(command(tmp_path, *small)) == 0
+    with pytest.raises(UsageError, match=r"recipe.reduce: 0.0 there, 0.5 here"):
+        train_backbone.run(command(tmp_path, *small, "train.reduce=0.5"))
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 30)
+    with OutputFolder(str(tmp_path / "out")).locked(), pytest.raises(StoppedError, match="another run works in this"):
+        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.batch_size=8"))
 
 
 @pytest.mark.parametrize(
@@ -370,4 +396,6 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
-    assert (card["recipe"]["mixup"], card["network"]["widths"]) == (0.2, [4, 8])
+    assert (card["recipe"]["reduce"], card["recipe"]["compress"], card["network"]["widths"]) == (0.3, 0.4, [4, 8])
+    assert card["start"] == hashlib.sha256((tmp_path / "out" / "fine" / "face_vgg.npz").read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "out" / "fer2013" / "head.json").read_text())["recipe"]["soft_share"] == 0.15

@@ -18,7 +18,10 @@ from models.training.recipe import FaceVggShape
 from pipeline import train_head
 from pipeline.cli import parse
 from pipeline.compare_heads import candidates_of, row_of
+from pipeline.errors import UsageError
+from pipeline.soft_labels import renamed
 from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.soft_labels import SoftLabels
 
 
 def test_excluded_images_are_known_by_their_bytes_and_cost_no_features(tmp_path: Path) -> None:
@@ -119,6 +122,32 @@ def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_trut
     assert said[0] > 0.9 > 0.3 > said[1]  # the votes name another class than the label everywhere
 
 
+def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
+    shares = {"a": [0.2, 0.3, 0.5, 0.0], "b": [0.0, 0.0, 0.0, 1.0], "c": [0.25, 0.25, 0.0, 0.5]}
+    votes = SoftLabels(("joy", "glee", "calm", "NF"), {name: np.array(row, np.float32) for name, row in shares.items()})
+    found = renamed(votes, {"joy": "happy", "glee": "happy", "NF": None})
+    assert found.classes == ("happy", "calm")
+    assert sorted(found.shares) == ["a", "c"]  # of b nothing is left
+    assert np.allclose(found.shares["a"], [0.5, 0.5]) and np.allclose(found.shares["c"], [1, 0])
+    assert renamed(votes, {}) is votes
+
+
+def test_names_cut_votes_and_labels_alike_and_dense_layers_learn_blends(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED, "--names", "happy", "sad", "--kind", "mlp")
+    small = ("mlp.layers=[4]", "mlp.epochs=2", "mlp.batch_size=8", "head.soft_share=0.3")
+    ended = head(source, tmp_path / "head", *votes, "--set", *small).done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["classes"], about["recipe"]["soft_share"]) == (["happy", "sad"], 0.3)
+
+
+def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
+    recipe = tmp_path / "dense.yaml"
+    recipe.write_text("head:\n  soft_share: 0.3\n")
+    with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense and 1\.0 in the command"):
+        candidates_of((str(recipe),), command_of(tmp_path).settings)
+    candidates_of((str(recipe),), command_of(tmp_path, "head.soft_share=0.3").settings)
+
+
 @pytest.mark.parametrize(
     "more, said",
     [
@@ -127,6 +156,7 @@ def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_trut
         (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
         (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
         (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),
+        (("--soft-labels", "V", "--names", "x", "--set", "head.soft_share=0.5"), "--names x: --soft-labels have none"),
         (("--soft-labels", "V", "--classes-map", "joy"), "give OTHER=CLASS, such as happiness=happy"),
     ],
 )

@@ -49,6 +49,7 @@ class Task:
         soft: whether its targets are shares already (votes, another network's answers), which are not smoothed.
         loss: a Keras loss of (n, classes) targets and logits in place of the cross-entropy. Smoothing and logit
             adjustment are then its own affair; validation states the cross-entropy as ever, so that recipes compare.
+            Who gives one notes it beside the recipe: a checkpoint does not know it.
     """
 
     name: str
@@ -166,7 +167,8 @@ class _Compiled:
             share = frequencies(train.targets[task.name], train.weight(task.name))
             offset = np.log(share) if recipe.imbalance == "logit_adjustment" else None
             smoothing = 0.0 if task.soft else recipe.label_smoothing
-            losses[task.name] = task.loss or SoftCrossentropy(label_smoothing=smoothing, offset=offset)
+            own = SoftCrossentropy(label_smoothing=smoothing, offset=offset)
+            losses[task.name] = own if task.loss is None else task.loss
             weights[task.name] = train.weight(task.name)
             if recipe.imbalance == "inverse_sqrt":
                 weights[task.name] = balanced_weights(train.targets[task.name], weights[task.name])

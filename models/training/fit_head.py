@@ -92,7 +92,8 @@ def fit_linear_head(
 ) -> Fitted:
     """Returns the logistic regression whose C labels the held-out part best; of equally good ones the smallest C.
 
-    The same input gives the same bytes. With votes each row counts for every class by its share.
+    The same input gives the same bytes. With votes, alone or blended into labels, each row counts for every class by
+    its share.
 
     Where something is done for rare classes, C is the one of best balanced accuracy, the mean of the classes' recalls:
     by accuracy that strength wins which undoes it, at worst one that says the commonest class alone. Whatever is done,
@@ -100,7 +101,7 @@ def fit_linear_head(
 
     Args:
         features: (n, d) float16 or float32.
-        labels: n class names; the classes are their sorted set. Or votes.
+        labels: n class names; the classes are their sorted set. Or votes, or both in a `Blend`.
         validation: features and labels that choose and calibrate, taken as they are; None splits some off.
         holdout: the fraction split off, class by class.
         groups: n keys; rows of one key stay on one side. By default rows with equal features are a group: copies of

@@ -49,8 +49,9 @@ def fit_mlp_head(
 ) -> Fitted:
     """Returns dense layers with relu and dropout between them, trained as the recipe says.
 
-    With votes the targets are their shares. The held-out part says which epoch is best (`keep`, `stop_patience`),
-    by the rows whose truth is an ordinary class; it fits the temperature and measures.
+    With votes, or labels with votes blended in, the targets are the shares, which are not smoothed. The held-out part
+    says which epoch is best (`keep`, `stop_patience`), by the rows whose truth is an ordinary class; it fits the
+    temperature and measures.
 
     Args:
         features, labels, validation, holdout, groups, seed: as of `fit_head.fit_linear_head`.

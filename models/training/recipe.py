@@ -39,7 +39,7 @@ class Recipe:
         clip_norm: largest norm of a gradient; 0 leaves gradients alone.
         stop_patience: epochs without a better validation after which training ends; 0 never ends early.
         keep: which epoch's weights remain, `last` or `best` (on validation).
-        label_smoothing: share of a hard label spread over all classes; votes and other shares stay as they are.
+        label_smoothing: share of a hard label spread over all classes; votes, blends and other shares stay as they are.
         imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1) or `logit_adjustment`
             (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314).
         mixup: alpha of the Beta distribution of Zhang et al. 2018 (arXiv:1710.09412); 0 mixes nothing.
