@@ -380,7 +380,7 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         members = {f"{classes[n % 7]}/{name[:3]}_{n:03d}.png": crop(n) for n in range(first, first + count)}
         write_tar(data / name, members)
         rows += [
-            f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2},1,0,1,{n % 7},{n % 2}" for n, member in enumerate(members)
+            f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2},1,2,1,{n % 7},{n % 2}" for n, member in enumerate(members)
         ]
     (data / "ferplus.csv").write_text("\n".join(rows))
     script = Path(__file__).parents[1] / "configs" / "recipes" / "bundled.sh"

@@ -144,7 +144,7 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
     recipe = tmp_path / "dense.yaml"
     recipe.write_text("head:\n  soft_share: 0.3\n")
     with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense and 1\.0 in the command"):
-        candidates_of((str(recipe),), command_of(tmp_path).settings)
+        candidates_of((str(recipe),), command_of(tmp_path, "head.kind=logistic").settings)
     candidates_of((str(recipe),), command_of(tmp_path, "head.soft_share=0.3").settings)
 
 
