@@ -28,8 +28,8 @@ stage() {
 stage face_vgg first "$@"
 stage face_vgg_fine fine "$@" --set "train.start=$out/first/face_vgg.npz"
 stage face_vgg_robust face_vgg "$@" --set "train.start=$out/fine/face_vgg.npz"
-# FER2013's labels are noisy: votes are blended in, the largest share that costs neither accuracy nor macro F1 more than
-# one standard error on validation. C is the smallest by the same rule, for pictures that are not like FER2013's.
+# FER2013's labels are noisy: votes are blended in, the largest share within one standard error, in accuracy and macro F1
+# on validation, of the best head without votes. C is the smallest by the same rule, for pictures that are not like FER2013's.
 network="features.weights=$out/face_vgg/face_vgg.npz"
 train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detector=none "$network" \
     head.imbalance=inverse_sqrt head.strength=1e-4 head.soft_share=0.15 --soft-labels "$data/ferplus.csv" \
