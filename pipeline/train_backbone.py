@@ -437,9 +437,14 @@ def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     path = output / RECIPE_JSON
     trained = any((output / name).exists() for name in (CHECKPOINT, HISTORY, WEIGHTS))
     if path.exists() and trained:
-        before = json.loads(path.read_text())
         unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
-        before["recipe"] = unsaid | before["recipe"]
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            before["recipe"] = unsaid | before["recipe"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
+            ) from error
         if different := differences(before, present):
             raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
         return

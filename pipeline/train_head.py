@@ -337,11 +337,15 @@ def _fit_mlp(
     from models.device import start_engine
 
     start_engine()
+    from models.training.engine import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
     folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
     recipe = recipe_of(mlp, imbalance)
-    fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
+    try:
+        fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
+    except TrainingError as error:
+        raise StoppedError(str(error)) from error
     shutil.rmtree(folder)
     return replace(fitted, recipe={**mlp.model_dump(), "imbalance": imbalance})
 

@@ -19,6 +19,7 @@ from models.training.augment import augmentation
 from models.training.engine import (
     Examples,
     Task,
+    TrainingError,
     epoch_order,
     fit,
     load_checkpoint,
@@ -199,6 +200,17 @@ def test_a_task_may_have_a_loss_of_its_own_and_validation_stays_comparable(tmp_p
     assert row["loss"] == pytest.approx(5.0)
     assert np.array_equal(top, made.get_layer("labels").get_weights()[0])  # a constant teaches nothing
     assert 0 < row["val_loss"] < 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "flipped"])
+def test_a_damaged_checkpoint_is_one_line_that_names_it(tmp_path: Path, damage: str) -> None:
+    train(tmp_path, Recipe(epochs=1, averaged=0.0, **PLAIN))
+    path = tmp_path / "checkpoint.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes({"cut": bytes(data[:300]), "text": b"no arrays", "flipped": bytes(data)}[damage])
+    with pytest.raises(TrainingError, match=r"^[^\n]*checkpoint\.npz is damaged \([^\n]*use another --output$"):
+        train(tmp_path, Recipe(epochs=2, averaged=0.0, **PLAIN))
 
 
 def test_the_averaged_weights_are_kept_and_training_goes_on_from_the_others(tmp_path: Path) -> None:

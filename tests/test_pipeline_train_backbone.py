@@ -290,6 +290,17 @@ def test_a_training_begun_before_a_setting_existed_goes_on_without_it(
         train_backbone.run(command(tmp_path, *small, "train.reduce=0.5"))
 
 
+@pytest.mark.parametrize("text", ["", '{"recipe": ', "[]", "{}"])
+def test_a_damaged_recipe_of_a_training_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    folder_of(tmp_path / "in", 30)
+    monkeypatch.setattr("models.training.engine.fit", untrained)
+    small = ("train.widths=[4]", "train.batch_size=8")
+    assert train_backbone.run(command(tmp_path, *small)) == 0
+    (tmp_path / "out" / "recipe.json").write_text(text)
+    with pytest.raises(UsageError, match=r"^[^\n]*recipe\.json is damaged \([^\n]*use another --output$"):
+        train_backbone.run(command(tmp_path, *small))
+
+
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", 30)
     with OutputFolder(str(tmp_path / "out")).locked(), pytest.raises(StoppedError, match="another run works in this"):

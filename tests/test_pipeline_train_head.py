@@ -12,13 +12,14 @@ import pictures
 import pytest
 import runs
 
+from models.training.engine import load_checkpoint
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
 from models.training.recipe import FaceVggShape
 from pipeline import train_head
 from pipeline.cli import parse
 from pipeline.compare_heads import candidates_of, row_of
-from pipeline.errors import UsageError
+from pipeline.errors import StoppedError, UsageError
 from pipeline.soft_labels import renamed
 from transforms.formats.feature_cache import FeatureCache
 from transforms.formats.soft_labels import SoftLabels
@@ -138,6 +139,20 @@ def test_names_cut_votes_and_labels_alike_and_dense_layers_learn_blends(source: 
     ended = head(source, tmp_path / "head", *votes, "--set", *small).done()
     about = json.loads((ended.output / "head.json").read_text())
     assert (about["classes"], about["recipe"]["soft_share"]) == (["happy", "sad"], 0.3)
+
+
+def test_a_damaged_checkpoint_of_dense_layers_stops_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any, folder: Path, **__: Any) -> None:
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.npz").write_bytes(b"no arrays")
+        load_checkpoint(folder / "checkpoint.npz", None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("models.training.fit_mlp.fit_mlp_head", damaged)
+    command = command_of(tmp_path, "head.kind=mlp")
+    with pytest.raises(StoppedError, match=r"^[^\n]*checkpoint\.npz is damaged[^\n]*$"):
+        train_head.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
 
 
 def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +122,7 @@ def fit(
         step_done: called after every step, for a progress bar.
 
     Raises:
-        TrainingError: fewer images than a batch, or a checkpoint of another network.
+        TrainingError: fewer images than a batch, or a checkpoint of another network, or a damaged one.
     """
     from models.training.optimisers import epochs_without_gain
 
@@ -241,7 +244,7 @@ class _Averaged:
 def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
     """Leaves in the model the weights that the recipe keeps."""
     if recipe.keep == "best" and (folder / BEST).exists():
-        with np.load(folder / BEST) as stored:
+        with _stored(folder / BEST) as stored:
             model.set_weights([stored[name] for name in sorted(stored.files)])
     elif recipe.averaged:
         _take_averages(model)
@@ -372,13 +375,27 @@ def save_checkpoint(path: Path, model: keras.Model, epoch: int, history: History
     save_arrays(path, arrays)
 
 
+@contextmanager
+def _stored(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Gives the arrays of a file of ours; a damaged one is a TrainingError that says what to do."""
+    try:
+        with np.load(path) as stored:
+            yield stored
+    except TrainingError:
+        raise
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise TrainingError(
+            f"{path} is damaged (no sound file of arrays); remove its folder to begin anew, or use another --output"
+        ) from error
+
+
 def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, History]:
     """Restores a checkpoint into `model`; returns the epochs done and the history so far.
 
     Raises:
-        TrainingError: the checkpoint is of another network.
+        TrainingError: the checkpoint is of another network, or damaged.
     """
-    with np.load(path) as stored:
+    with _stored(path) as stored:
         variables = _all_variables(model)
         names = sorted(k for k in stored.files if k[0] == "v" and k[1:].isdigit())
         if len(names) != len(variables):
