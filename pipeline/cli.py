@@ -175,7 +175,7 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
     _list_of(
         parser, "--classes-map", "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
     )
-    _list_of(parser, "--reject", "CLASS", "with --soft-labels: classes that say that there is no label")
+    _list_of(parser, "--reject", "CLASS", "classes of --soft-labels that say that there is no label")
     parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
     parser.add_argument(
         "--compare",
@@ -195,6 +195,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", metavar="PATH", type=_path, help=HEAD_HELP)
     _patterns(parser, "--exclude", "images that must not count: those of the same bytes are left out")
     _patterns(parser, "--images", "with --predictions: where the pictures lie now, if not where the run read them")
+    parser.add_argument(
+        "--soft-labels",
+        metavar="PATH",
+        type=_path,
+        help="truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says",
+    )
     _list_of(parser, "--classes-map", "OTHER=CLASS", "labels of the input by other names; OTHER= leaves its images out")
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")

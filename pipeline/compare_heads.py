@@ -23,7 +23,7 @@ from models.evaluation.metrics import balanced_accuracy
 from models.training.imbalance import WAYS
 from pipeline.config import HeadSettings, MlpSettings, Settings, load_settings
 from pipeline.errors import UsageError
-from pipeline.train_head import Gathered, fit, gathered, read_votes
+from pipeline.train_head import Gathered, fit, gathered, read_shares
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
@@ -48,11 +48,11 @@ class Candidate:
 def compare(command: Command) -> int:
     """Writes `compare.csv` into the output folder and prints it."""
     candidates = candidates_of(command.options["compare"], command.settings)
-    votes = read_votes(command)
+    shares = read_shares(command)
     rows: list[dict[str, Any]] = []
     for name, features in FEATURES.items():
         chosen = command.settings.features.model_copy(update=features)
-        with gathered(with_features(command, chosen), votes) as data:
+        with gathered(with_features(command, chosen), shares) as data:
             rows += [row_of(command, data, name, candidate) for candidate in candidates]
     output = Path(command.options["output"])
     _write(output / TABLE, rows)

@@ -22,16 +22,18 @@ from models.heads import Head, HeadMismatch, check
 from pipeline import graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
-from pipeline.evaluated_rows import Question, Rows, check_question, question_of, select
+from pipeline.evaluated_rows import Question, Rows, check_question, labelled_by_votes, question_of, select
 from pipeline.evaluation_files import Evaluated, closing_words, write_evaluation
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
 from pipeline.prepare import Identity, chosen_head, identity_of, make_job
 from pipeline.resume import OutputFolder
 from pipeline.running import heartbeat_folder, run_graph
+from pipeline.soft_labels import read_source
 from transforms.finish_run import MergeRequest
 from transforms.formats.records import Limits
 from transforms.formats.results import Results, ResultsError, read_results
+from transforms.formats.soft_labels import SoftLabels
 from transforms.storage import InputFault
 
 if TYPE_CHECKING:
@@ -60,18 +62,19 @@ def run(command: Command) -> int:
     _require_matplotlib()
     options = command.options
     question = question_of(options)
+    votes = read_source(options["soft_labels"]) if options["soft_labels"] else None
     output = os.path.abspath(options["output"])
     if options["predictions"]:
         folder, record = _finished_run(options["predictions"])
         check_question(question, record["head"]["classes"])
         with _working_folder(output, keep=False):
-            return _evaluate(command, question, output, _of_run(folder, record, options["images"]))
+            return _evaluate(command, question, votes, output, _of_run(folder, record, options["images"]))
     path, head = chosen_head(command.settings)
     identity = identity_of(command.settings, head)
     _check_head(head, identity)
     check_question(question, head.classes)
     with _working_folder(output, keep=True):
-        return _evaluate(command, question, output, _of_input(command, path, head, identity))
+        return _evaluate(command, question, votes, output, _of_input(command, path, head, identity))
 
 
 @contextmanager
@@ -106,16 +109,22 @@ def _check_head(head: Head, identity: Identity) -> None:
         raise UsageError(str(error)) from error
 
 
-def _evaluate(command: Command, question: Question, output: str, labelled: _Labelled) -> int:
+def _evaluate(command: Command, question: Question, votes: SoftLabels | None, output: str, labelled: _Labelled) -> int:
     options = command.options
     work = os.path.join(output, "work")
     excluded: set[bytes] = set()
     if options["exclude"]:
         excluded = digests_of(options["exclude"], os.path.join(work, "excluded"), command.settings)
     source = "--predictions" if options["predictions"] else "--input"
-    rows = select(labelled.results, question, excluded, source=source)
+    results, truth = labelled.results, {}
+    if votes is not None:
+        source, question = "--soft-labels", replace(question, possible=votes.classes)
+        results, told = labelled_by_votes(results, votes)
+        truth = {"truth": {"soft_labels": options["soft_labels"], **told}}
+    rows = select(results, question, excluded, source=source)
     about = {
         **labelled.about,
+        **truth,
         "excluded": list(options["exclude"] or ()),
         "question": _question_told(question, rows),
         "face": "the largest of an image, of equals the first",

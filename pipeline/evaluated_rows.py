@@ -7,7 +7,7 @@ figures (`models/evaluation/`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.classes_map import class_pairs
 from pipeline.errors import UsageError
 from transforms.formats.records import Status
 from transforms.formats.results import Results
+from transforms.formats.soft_labels import SoftLabels
 
 LEFT_OUT, UNKNOWN = -1, -2  # in place of a class
 SHOWN = 8  # names in an error
@@ -32,11 +33,13 @@ class Question:
         classes_map: other labels, and the class each stands for; None leaves its images out.
         positive: classes of the head that count as positive, together; () asks for the classes as they are.
         positive_labels: labels that are positive; all others are negative.
+        possible: labels that may be asked about though no image has them.
     """
 
     classes_map: Mapping[str, str | None]
     positive: tuple[str, ...] = ()
     positive_labels: tuple[str, ...] = ()
+    possible: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,28 @@ def check_question(question: Question, classes: Sequence[str]) -> None:
             raise UsageError(f"{flag}: {unknown[0]} is no class of the head; it knows {_listed(classes)}")
     if question.positive and set(question.positive) >= set(classes):
         raise UsageError("--positive names every class of the head, which leaves nothing to tell them from")
+
+
+def labelled_by_votes(results: Results, votes: SoftLabels) -> tuple[Results, dict[str, int]]:
+    """Returns the images with the class of most votes as label, and how many have votes, and how many no single leader.
+
+    Where classes share the lead, nothing says which of them is true: such an image has no label, as one without votes.
+
+    Raises:
+        UsageError: no image has votes.
+    """
+    labels: list[str | None] = []
+    known = 0
+    for image_id in results.ids.to_pylist():
+        shares = votes.of(image_id)
+        leaders = np.flatnonzero(shares == shares.max()) if shares is not None else ()
+        known += shares is not None
+        labels.append(votes.classes[int(leaders[0])] if len(leaders) == 1 else None)
+    if not known:
+        like = f", whose ids are like {results.ids[0].as_py()}" if len(results) else ""
+        raise UsageError(f"--soft-labels knows none of the images{like}")
+    told = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
+    return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), told
 
 
 def select(results: Results, question: Question, excluded: Set[bytes], *, source: str) -> Rows:
@@ -165,6 +190,8 @@ def _true_classes(
 
 
 def _cure(source: str) -> str:
+    if source == "--soft-labels":
+        return "in none of them does one class lead the votes"
     if source == "--predictions":
         return "a finished run keeps true labels that are classes of its head, so evaluate the images with --input"
     return "labels come from class folders, or from the label column of a table"
@@ -175,10 +202,10 @@ def _classes_of(
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Returns the classes, and the index of each label that was found."""
     if question.positive_labels and not question.classes_map:
-        if missing := [name for name in question.positive_labels if name not in found]:
+        if missing := [name for name in question.positive_labels if name not in (*found, *question.possible)]:
             raise UsageError(f"{source}: no image has the label {missing[0]}; there are {_listed(found)}")
         return two_classes(question.positive), {name: int(name in question.positive_labels) for name in found}
-    if missing := [name for name in question.classes_map if name not in found]:
+    if missing := [name for name in question.classes_map if name not in (*found, *question.possible)]:
         raise UsageError(f"--classes-map {missing[0]}=: no image has that label; there are {_listed(found)}")
     means = {name: question.classes_map.get(name, name) for name in found}
     if strangers := [name for name, meant in means.items() if meant is not None and meant not in classes]:

@@ -195,6 +195,10 @@ def _facts(given: Evaluated) -> list[tuple[str, str]]:
         ("face", about["face"]),
         ("evaluated", f"{len(given.rows):,} of {_images(given.rows.counts['images'])}"),
     ]
+    if "truth" in about:
+        truth = about["truth"]
+        told = f"most votes of {truth['soft_labels']}, which has those of {_images(truth['images'])}"
+        facts.append(("truth", f"{told}; in {truth['without_a_leader']:,} no single class leads"))
     if about["excluded"]:
         facts.append(("without copies of", ", ".join(about["excluded"])))
     if "positive" in about["question"]:

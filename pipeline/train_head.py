@@ -59,6 +59,19 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """What `--soft-labels` say.
+
+    Attributes:
+        learned: shares of the classes that count.
+        silenced: images that are not learned from, though they have a label: a class of --reject leads their votes.
+    """
+
+    learned: SoftLabels
+    silenced: SoftLabels
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """All that is learned from, in one feature space. Its features lie in files that the context removes."""
 
@@ -75,8 +88,8 @@ def run(command: Command) -> int:
         return compare(command)
     settings, output = command.settings, os.path.abspath(command.options["output"])
     _check_tensorboard(command)
-    votes = read_votes(command)
-    with gathered(command, votes) as data:
+    shares = read_shares(command)
+    with gathered(command, shares) as data:
         fitted = fit(command, data, settings.head, settings.mlp)
     _publish_curves(command, fitted, Path(output))
     save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
@@ -98,7 +111,7 @@ def _check_tensorboard(command: Command) -> None:
 # --- what is learned from ---------------------------------------------------------------------------------------------
 
 
-def read_votes(command: Command) -> SoftLabels | None:
+def read_shares(command: Command) -> Shares | None:
     """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
@@ -109,26 +122,40 @@ def read_votes(command: Command) -> SoftLabels | None:
         if blended:
             raise UsageError("head.soft_share is about --soft-labels; give those, or drop it")
         return None
-    if blended and options["reject"]:
-        raise UsageError("--reject goes with votes alone; drop it, or head.soft_share")
-    votes = renamed(read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy"))
+    source, names = read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy")
+    silenced, reject = SoftLabels(source.classes, {}), options["reject"] or ()
+    if blended:
+        silenced, names, reject = _led_by(source, reject), {**dict.fromkeys(reject), **names}, ()
+    votes = renamed(source, names)
     for flag in () if blended else ("names", "reject"):  # blended, --names are those of the labels
         if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
             raise UsageError(
                 f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
             )
     if not options["names"]:
-        return votes
-    kept = {*options["names"], *(options["reject"] or ())}
+        return Shares(votes, silenced)
+    kept = {*options["names"], *reject}
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
     if not columns:
         raise UsageError(f"--names {' '.join(options['names'])}: --soft-labels have none of these classes")
     shares = {image: row[columns] for image, row in votes.shares.items()}
     sums = {image: float(row.sum()) for image, row in shares.items()}
-    return SoftLabels(
-        tuple(votes.classes[place] for place in columns),
-        {image: row / sums[image] for image, row in shares.items() if sums[image] > 0},
-    )
+    cut = {image: row / sums[image] for image, row in shares.items() if sums[image] > 0}
+    return Shares(SoftLabels(tuple(votes.classes[place] for place in columns), cut), silenced)
+
+
+def _led_by(source: SoftLabels, reject: Sequence[str]) -> SoftLabels:
+    """Returns those of the images in whose votes one of these classes leads, of equals the first, as in a backbone's.
+
+    Raises:
+        UsageError: a class is none of theirs.
+    """
+    if unknown := sorted(set(reject) - set(source.classes)):
+        raise UsageError(
+            f"--reject {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(source.classes)}"
+        )
+    led = {image: row for image, row in source.shares.items() if source.classes[int(row.argmax())] in reject}
+    return SoftLabels(source.classes, led)
 
 
 def is_blended(command: Command) -> bool:
@@ -137,11 +164,11 @@ def is_blended(command: Command) -> bool:
 
 
 @contextmanager
-def gathered(command: Command, votes: SoftLabels | None) -> Iterator[Gathered]:
+def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
     """Gives features and answers of training and validation, copies left out; removes their files behind it."""
     options = command.options
-    share = command.settings.head.soft_share
-    unlabelled = votes is not None and share == 1
+    blended = is_blended(command)
+    unlabelled = shares is not None and not blended
     identity = identity_of(command.settings, None)
     work = os.path.join(os.path.abspath(options["output"]), WORK)
     try:
@@ -154,9 +181,9 @@ def gathered(command: Command, votes: SoftLabels | None) -> Iterator[Gathered]:
             excluded = os.path.join(work, "excluded")
             held_out |= digests_of(options["exclude"], excluded, command.settings)
             shutil.rmtree(excluded)
-        of_training = partial(_answered, votes=votes, share=share, options=options)
+        of_training = partial(_answered, command=command, shares=shares)
         chosen = of_training(train, _without_copies(train, held_out))
-        of_validation = partial(of_training, votes=votes if unlabelled else None)
+        of_validation = partial(of_training, shares=shares if unlabelled else None)
         held = None if validation is None else of_validation(validation, np.arange(len(validation)))
         yield Gathered(identity, chosen, held)
     finally:
@@ -232,18 +259,19 @@ def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
     return np.flatnonzero(kept)
 
 
-def _answered(
-    found: TrainingRows, rows: np.ndarray, *, votes: SoftLabels | None, share: float, options: Any
-) -> Labelled:
+def _answered(found: TrainingRows, rows: np.ndarray, *, command: Command, shares: Shares | None) -> Labelled:
     """Returns those of the rows that have a label that counts, or votes where they alone are learned."""
-    labels: Labels
-    if votes is not None and share == 1:
-        rows, labels = _voted(found, rows, votes, options)
+    options, labels = command.options, None
+    if shares is not None and not is_blended(command):
+        rows, labels = _voted(found, rows, shares.learned, options)
     else:
         rows = _of_classes(found, rows, options["names"])
+        if shares is not None:
+            rows = _not_silenced(found, rows, shares.silenced, options["reject"] or ())
         labels = found.labels[rows].tolist()
-        if votes is not None:
-            labels = _blended(found.ids[rows].tolist(), labels, votes, share)
+        if shares is not None:
+            share = command.settings.head.soft_share
+            labels = _blended(found.ids[rows].tolist(), labels, shares.learned, share)
     groups = [digest.tobytes() for digest in found.digests[rows]]
     return Labelled(Rows(found.features, rows), labels, groups)
 
@@ -267,6 +295,16 @@ def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share
     nothing = np.zeros(len(votes.classes), np.float32)
     shares = np.stack([nothing if row is None else row for row in given]).astype(np.float32)
     return Blend(labels, shares, votes.classes, share)
+
+
+def _not_silenced(found: TrainingRows, rows: np.ndarray, silenced: SoftLabels, reject: Sequence[str]) -> np.ndarray:
+    """Returns the rows that may be learned from; says how many may not."""
+    kept = np.asarray([silenced.of(image_id) is None for image_id in found.ids[rows].tolist()], bool)
+    if not kept.any():
+        raise UsageError(f"--reject {' '.join(reject)}: such a class leads the votes of every image; give others")
+    if not kept.all():
+        print(f"{int((~kept).sum()):,} images not learned, as {', '.join(reject)} leads", file=sys.stderr)
+    return rows[kept]
 
 
 def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
@@ -321,7 +359,7 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
         )
     except FitError as error:
         raise StoppedError(str(error)) from error
-    if head.soft_share == 1:
+    if not is_blended(command):
         return fitted
     return replace(fitted, recipe={**fitted.recipe, "soft_share": head.soft_share})
 

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,34 @@ def test_a_binary_question(bench: runs.Bench, source: Path) -> None:
     refused = evaluate(bench, "smiles_of_run", "--predictions", str(run.output), *flags)
     assert refused.status == 2
     assert "evaluate the images with --input" in refused.line
+
+
+def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, labelled: runs.Ended) -> None:
+    """A table that votes for the folder of each image gives the figures of the folders; ties and no faces are told."""
+    with tarfile.open(source) as archive:
+        ids = [member.name for member in archive]
+    classes = ("happy", "neutral", "sad", "NF")
+    lines = [",".join(("image", *classes))]
+    lines += [",".join((name, *(str(6 * name.startswith(f"{known}/") + 2) for known in classes))) for name in ids]
+    table = bench.path / "votes.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    flags = ("--soft-labels", str(table), "--classes-map", "NF=")
+    found = metrics_of(of_input(bench, source, "voted", *flags).done())
+    assert found["metrics"] == metrics_of(judged)["metrics"]
+    assert found["evaluated"]["truth"] == {"soft_labels": str(table), "images": 63, "without_a_leader": 0}
+
+    for number, votes in ((1, "3,3,1,0"), (2, "0,0,0,4"), (3, "0,0,0,0")):
+        lines[number] = f"{ids[number - 1]},{votes}"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    of_run = evaluate(bench, "voted_run", "--predictions", str(labelled.output), *flags).done()
+    counts = metrics_of(of_run)["evaluated"]["counts"]
+    assert (counts["images"], counts["left_out"], counts["without_label"]) == (63, 1, 2)
+    assert metrics_of(of_run)["evaluated"]["truth"]["without_a_leader"] == 1
+    page = (of_run.output / "report.html").read_text(encoding="utf-8")
+    assert "which has those of 62 images; in 1 no single class leads" in page
+
+    itself = evaluate(bench, "agreed", "--predictions", str(labelled.output), "--soft-labels", str(labelled.output))
+    assert metrics_of(itself.done())["metrics"]["accuracy"]["value"] == 1  # a run agrees with itself
 
 
 def test_what_is_cached_needs_no_network_engine(bench: runs.Bench, source: Path, judged: runs.Ended) -> None:

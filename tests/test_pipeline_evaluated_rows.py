@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.evaluated_rows import Question, check_question, question_of, select
+from pipeline.evaluated_rows import Question, check_question, labelled_by_votes, question_of, select
 from transforms.formats.results import Results
+from transforms.formats.soft_labels import SoftLabels
 
 CLASSES = ("happy", "neutral", "sad")
 PLAIN = Question({})
@@ -63,6 +64,45 @@ def test_every_image_ends_in_one_count() -> None:
     assert rows.classes == CLASSES
     assert rows.y.tolist() == [0, 2]
     assert rows.probabilities.tolist() == [[0.5, 0.3, 0.2]] * 2
+
+
+def votes(classes: tuple[str, ...], **rows: tuple[float, ...]) -> SoftLabels:
+    """Returns shares by image id, `a0` for the id 0.png."""
+    return SoftLabels(classes, {f"{name[1:]}.png": np.asarray(row, np.float32) for name, row in rows.items()})
+
+
+def test_the_class_of_most_votes_is_the_truth_whatever_the_label() -> None:
+    rows = results(*[("labelled", "happy")] * 4, ("no_face", None))
+    shares = votes(("sad", "NF", "happy"), a0=(0.6, 0.4, 0), a1=(0.5, 0, 0.5), a2=(0.2, 0.5, 0.3), a4=(0, 0, 1))
+    found, told = labelled_by_votes(rows, shares)
+    assert found.labels.to_pylist() == ["sad", None, "NF", None, "happy"]  # a tie has none, nor what nobody voted on
+    assert told == {"images": 4, "without_a_leader": 1}
+    assert rows.labels.to_pylist()[0] == "happy"  # what was handed in stays
+
+
+def test_a_class_of_the_votes_may_be_left_out_though_it_never_leads() -> None:
+    rows = results(*[("labelled", None)] * 3)
+    shares = votes(("sad", "NF", "happy"), a0=(1, 0, 0), a1=(0, 0, 1), a2=(0.2, 0.8, 0))
+    found, _ = labelled_by_votes(rows, shares)
+    question = Question({"NF": None}, possible=shares.classes)
+    assert select(found, question, set(), source="--soft-labels").counts["left_out"] == 1
+    never, _ = labelled_by_votes(results(*[("labelled", None)] * 2), shares)
+    assert select(never, question, set(), source="--soft-labels").y.tolist() == [2, 0]
+    with pytest.raises(UsageError, match="--classes-map nf=: no image has that label"):
+        select(found, Question({"nf": None}, possible=shares.classes), set(), source="--soft-labels")
+    with pytest.raises(UsageError, match="NF is no class of the head"):
+        select(found, Question({}, possible=shares.classes), set(), source="--soft-labels")
+
+
+def test_votes_that_decide_nothing_are_refused() -> None:
+    rows = results(("labelled", "happy"), ("labelled", "sad"))
+    with pytest.raises(UsageError, match=r"knows none of the images, whose ids are like 0\.png"):
+        labelled_by_votes(rows, votes(("sad", "happy"), a7=(1, 0)))
+    with pytest.raises(UsageError, match=r"knows none of the images$"):
+        labelled_by_votes(results(), votes(("sad", "happy"), a7=(1, 0)))
+    tied, _ = labelled_by_votes(rows, votes(("sad", "happy"), a0=(0.5, 0.5)))
+    with pytest.raises(UsageError, match="in none of them does one class lead the votes"):
+        select(tied, PLAIN, set(), source="--soft-labels")
 
 
 @given(

@@ -123,6 +123,20 @@ def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_trut
     assert said[0] > 0.9 > 0.3 > said[1]  # the votes name another class than the label everywhere
 
 
+def test_images_whose_votes_a_reject_class_leads_are_not_learned_beside_labels(source: Path, tmp_path: Path) -> None:
+    names = list(runs.faces(60))
+    led = set(names[:12])
+    lines = [f"{name},{'1,1,1,5' if name in led else '5,1,1,1'}" for name in names[:50]]
+    (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
+    votes = ("--soft-labels", str(tmp_path / "votes.csv"), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
+    ended = head(source, tmp_path / "head", *votes, "--set", "head.soft_share=0.5").done()
+    assert "12 images not learned, as NF leads" in ended.err
+    assert "10 images without votes learn their label alone" in ended.err
+    about = json.loads((ended.output / "head.json").read_text())
+    assert about["split"]["train"] + about["split"]["held_out"] == 48
+    assert about["classes"] == list(runs.CLASSES) and "reject" not in about
+
+
 def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
     shares = {"a": [0.2, 0.3, 0.5, 0.0], "b": [0.0, 0.0, 0.0, 1.0], "c": [0.25, 0.25, 0.0, 0.5]}
     votes = SoftLabels(("joy", "glee", "calm", "NF"), {name: np.array(row, np.float32) for name, row in shares.items()})
@@ -167,7 +181,14 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
     "more, said",
     [
         (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
-        (("--soft-labels", "V", "--reject", "NF", "--set", "head.soft_share=0.5"), "--reject goes with votes alone"),
+        (
+            ("--soft-labels", "V", *MAPPED, "--reject", "nf", "--set", "head.soft_share=0.5"),
+            "--reject nf: --soft-labels",
+        ),
+        (
+            ("--soft-labels", "V", *MAPPED, "--reject", *OTHERS, "--set", "head.soft_share=0.5"),
+            "leads the votes of every",
+        ),
         (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
         (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
         (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),

@@ -128,6 +128,8 @@ def _opening(content: PageContent) -> Iterator[str]:
     yield _table([(name, value) for name, value in content.facts], kind="facts")
     yield _table(list(_other_figures(content)), kind="facts")
     yield "</div>"
+    seed = content.figures["bootstrap"]["seed"]
+    yield f"<p class=note>Intervals: {DRAWS:,} bootstrap draws, seed {seed}, percentiles.</p>"
 
 
 def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
@@ -198,10 +200,6 @@ def _label_errors(content: PageContent) -> Iterator[str]:
         yield _figure(content, "label_errors.png", "True label → what it looks like, and the margin between them.")
     rows = [(s.id, s.stated, s.suggested, minus(f"{s.margin:.4f}")) for s in content.suspects[:SUSPECTS_LISTED]]
     yield f"<div class=wide>{_table(rows, ('image', 'label', 'looks like', 'margin'), texts=3)}</div>"
-    yield (
-        f"<p class=note>Intervals: {DRAWS:,} bootstrap draws, seed {content.figures['bootstrap']['seed']}, percentiles."
-        "</p>"
-    )
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
