@@ -175,7 +175,12 @@ def _add_train_head(parser: argparse.ArgumentParser) -> None:
     _list_of(
         parser, "--classes-map", "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
     )
-    _list_of(parser, "--reject", "CLASS", "classes of --soft-labels that say that there is no label")
+    _list_of(
+        parser,
+        "--reject",
+        "CLASS",
+        "classes of --soft-labels that say that there is no label; beside labels, images that one leads are left out",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
     parser.add_argument(
         "--compare",
@@ -201,7 +206,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=_path,
         help="truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says",
     )
-    _list_of(parser, "--classes-map", "OTHER=CLASS", "labels of the input by other names; OTHER= leaves its images out")
+    _list_of(
+        parser,
+        "--classes-map",
+        "OTHER=CLASS",
+        "labels of the input or the votes by other names; OTHER= leaves its images out",
+    )
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")

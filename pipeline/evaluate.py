@@ -17,12 +17,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import numpy as np
 
 from models.heads import Head, HeadMismatch, check
 from pipeline import graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
-from pipeline.evaluated_rows import Question, Rows, check_question, labelled_by_votes, question_of, select
+from pipeline.evaluated_rows import (
+    Question,
+    Rows,
+    check_question,
+    check_votes,
+    labelled_by_votes,
+    question_of,
+    select,
+)
 from pipeline.evaluation_files import Evaluated, closing_words, write_evaluation
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
@@ -62,7 +71,9 @@ def run(command: Command) -> int:
     _require_matplotlib()
     options = command.options
     question = question_of(options)
-    votes = read_source(options["soft_labels"]) if options["soft_labels"] else None
+    votes = _votes(options["soft_labels"]) if options["soft_labels"] else None
+    if votes is not None:
+        check_votes(question, votes.classes)
     output = os.path.abspath(options["output"])
     if options["predictions"]:
         folder, record = _finished_run(options["predictions"])
@@ -109,6 +120,16 @@ def _check_head(head: Head, identity: Identity) -> None:
         raise UsageError(str(error)) from error
 
 
+def _votes(path: str) -> SoftLabels:
+    """Returns votes; of a finished run the probabilities of the face that is judged here, zeros where it has none."""
+    if path.endswith(".csv") or not os.path.isdir(path):
+        return read_source(path)
+    folder, record = _finished_run(path, flag="--soft-labels")
+    results = _read(folder.path, record["head"]["classes"])
+    rows = results.probabilities.astype(np.float32)
+    return SoftLabels(results.classes, dict(zip(results.ids.to_pylist(), rows, strict=True)))
+
+
 def _evaluate(command: Command, question: Question, votes: SoftLabels | None, output: str, labelled: _Labelled) -> int:
     options = command.options
     work = os.path.join(output, "work")
@@ -119,7 +140,7 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
     results, truth = labelled.results, {}
     if votes is not None:
         source, question = "--soft-labels", replace(question, possible=votes.classes)
-        results, told = labelled_by_votes(results, votes)
+        results, told = labelled_by_votes(results, votes, question)
         truth = {"truth": {"soft_labels": options["soft_labels"], **told}}
     rows = select(results, question, excluded, source=source)
     about = {
@@ -174,7 +195,7 @@ def _picture_lines(command: Command, labelled: _Labelled, work: str) -> Iterator
 # --- of a finished run ------------------------------------------------------------------------------------------------
 
 
-def _finished_run(path: str) -> tuple[OutputFolder, dict[str, Any]]:
+def _finished_run(path: str, *, flag: str = "--predictions") -> tuple[OutputFolder, dict[str, Any]]:
     """Returns the folder of a finished run and its `run.json`.
 
     Raises:
@@ -182,15 +203,15 @@ def _finished_run(path: str) -> tuple[OutputFolder, dict[str, Any]]:
     """
     folder = OutputFolder(path)
     if not os.path.isdir(folder.path):
-        raise UsageError(f"--predictions {path}: there is no such folder")
+        raise UsageError(f"{flag} {path}: there is no such folder")
     record = folder.record()
     if record is None:
-        raise UsageError(f"--predictions {path} holds no run.json: give the output folder of a finished run")
+        raise UsageError(f"{flag} {path} holds no run.json: give the output folder of a finished run")
     classes = record.get("head", {}).get("classes")
     if not isinstance(classes, list) or "parts" not in record:
-        raise UsageError(f"--predictions {path}: its run.json is not that of a label run; label again")
+        raise UsageError(f"{flag} {path}: its run.json is not that of a label run; label again")
     if not folder.is_whole(record) or not all(_is_unchanged(folder, part) for part in record["parts"]):
-        raise UsageError(f"--predictions {path}: files that its run.json lists are missing or changed; label again")
+        raise UsageError(f"{flag} {path}: files that its run.json lists are missing or changed; label again")
     return folder, record
 
 

@@ -23,6 +23,7 @@ from transforms.formats.soft_labels import SoftLabels
 
 LEFT_OUT, UNKNOWN = -1, -2  # in place of a class
 SHOWN = 8  # names in an error
+SAME_SHARE = 1e-6  # shares that differ by less are equally many votes: they are float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Rows:
 
     Attributes:
         classes: names of the columns of `probabilities`.
-        ids, digests, stated: (n,) text: image id, SHA-256 in hex, and the label as the input states it.
+        ids, digests, stated: (n,) text: image id, SHA-256 in hex, and the label as the input or the votes state it.
         box: (n, 4) int32 of the face, in pixels of the upright image.
         probabilities: (n, k). y: (n,) true class.
         counts: images in all, and of these duplicate, excluded, without_label, left_out, no_face, rejected, evaluated.
@@ -93,26 +94,53 @@ def check_question(question: Question, classes: Sequence[str]) -> None:
         raise UsageError("--positive names every class of the head, which leaves nothing to tell them from")
 
 
-def labelled_by_votes(results: Results, votes: SoftLabels) -> tuple[Results, dict[str, int]]:
+def check_votes(question: Question, classes: Sequence[str]) -> None:
+    """Raises UsageError if the question names classes that the votes do not have; needs no image."""
+    positive = () if question.classes_map else question.positive_labels  # mapped, these are classes of the head
+    for flag, names in (("--classes-map", question.classes_map), ("--positive-labels", positive)):
+        if unknown := [name for name in names if name not in classes]:
+            raise UsageError(f"{flag}: {unknown[0]} is no class of --soft-labels; they know {_listed(classes)}")
+
+
+def labelled_by_votes(results: Results, votes: SoftLabels, question: Question) -> tuple[Results, dict[str, int]]:
     """Returns the images with the class of most votes as label, and how many have votes, and how many no single leader.
 
-    Where classes share the lead, nothing says which of them is true: such an image has no label, as one without votes.
+    Classes that mean the same to the question are counted together; the label is then the one of them with most votes.
+    Where two meanings share the lead, nothing says which is true: such an image has no label, as one without votes.
 
     Raises:
         UsageError: no image has votes.
     """
+    means = [_meaning(name, question) for name in votes.classes]
+    different = list(dict.fromkeys(means))
+    adding = np.array([[mean == one for one in different] for mean in means], np.float64)
     labels: list[str | None] = []
     known = 0
     for image_id in results.ids.to_pylist():
         shares = votes.of(image_id)
-        leaders = np.flatnonzero(shares == shares.max()) if shares is not None else ()
-        known += shares is not None
-        labels.append(votes.classes[int(leaders[0])] if len(leaders) == 1 else None)
+        label = None
+        if shares is not None and shares.any():
+            known += 1
+            sums = shares @ adding
+            leaders = np.flatnonzero(sums > sums.max() - SAME_SHARE)
+            if len(leaders) == 1:
+                label = votes.classes[int((shares * adding[:, leaders[0]]).argmax())]
+        labels.append(label)
     if not known:
         like = f", whose ids are like {results.ids[0].as_py()}" if len(results) else ""
         raise UsageError(f"--soft-labels knows none of the images{like}")
     told = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
     return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), told
+
+
+def _meaning(name: str, question: Question) -> object:
+    """Returns what a class of the votes stands for; what is left out stands for itself, and so does not lead unseen."""
+    if question.positive_labels and not question.classes_map:
+        return name in question.positive_labels
+    meant = question.classes_map.get(name, name)
+    if meant is None:
+        return (name,)
+    return meant in question.positive_labels if question.positive else meant
 
 
 def select(results: Results, question: Question, excluded: Set[bytes], *, source: str) -> Rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -64,11 +64,18 @@ class Shares:
 
     Attributes:
         learned: shares of the classes that count.
-        silenced: images that are not learned from, though they have a label: a class of --reject leads their votes.
+        given: all shares as they stand in the table.
+        reject: classes of these; what one of them leads is not learned, though it has a label.
     """
 
     learned: SoftLabels
-    silenced: SoftLabels
+    given: SoftLabels
+    reject: tuple[str, ...] = ()
+
+    def silences(self, image_id: str) -> bool:
+        """True if a class of `reject` leads an image's votes, of equals the first, as for a backbone."""
+        row = self.given.of(image_id)
+        return row is not None and self.given.classes[int(row.argmax())] in self.reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +130,19 @@ def read_shares(command: Command) -> Shares | None:
             raise UsageError("head.soft_share is about --soft-labels; give those, or drop it")
         return None
     source, names = read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy")
-    silenced, reject = SoftLabels(source.classes, {}), options["reject"] or ()
+    reject = options["reject"] or ()
     if blended:
-        silenced, names, reject = _led_by(source, reject), {**dict.fromkeys(reject), **names}, ()
+        _check_silencing(source, names, reject)
+        names |= dict.fromkeys(reject)
     votes = renamed(source, names)
     for flag in () if blended else ("names", "reject"):  # blended, --names are those of the labels
         if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
             raise UsageError(
                 f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
             )
+    silencing = tuple(reject) if blended else ()
     if not options["names"]:
-        return Shares(votes, silenced)
+        return Shares(votes, source, silencing)
     kept = {*options["names"], *reject}
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
     if not columns:
@@ -141,21 +150,19 @@ def read_shares(command: Command) -> Shares | None:
     shares = {image: row[columns] for image, row in votes.shares.items()}
     sums = {image: float(row.sum()) for image, row in shares.items()}
     cut = {image: row / sums[image] for image, row in shares.items() if sums[image] > 0}
-    return Shares(SoftLabels(tuple(votes.classes[place] for place in columns), cut), silenced)
+    return Shares(SoftLabels(tuple(votes.classes[place] for place in columns), cut), source, silencing)
 
 
-def _led_by(source: SoftLabels, reject: Sequence[str]) -> SoftLabels:
-    """Returns those of the images in whose votes one of these classes leads, of equals the first, as in a backbone's.
-
-    Raises:
-        UsageError: a class is none of theirs.
-    """
+def _check_silencing(source: SoftLabels, names: Mapping[str, str | None], reject: Sequence[str]) -> None:
+    """Raises UsageError if classes to reject are none of the votes', stand for a class, or leave fewer than two."""
     if unknown := sorted(set(reject) - set(source.classes)):
         raise UsageError(
             f"--reject {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(source.classes)}"
         )
-    led = {image: row for image, row in source.shares.items() if source.classes[int(row.argmax())] in reject}
-    return SoftLabels(source.classes, led)
+    if both := [name for name in reject if names.get(name)]:
+        raise UsageError(f"--reject {both[0]}: --classes-map says that it is {names[both[0]]}; drop one of the two")
+    if len(set(source.classes) - set(reject)) < 2:
+        raise UsageError("--reject leaves fewer than two classes of --soft-labels; reject less")
 
 
 def is_blended(command: Command) -> bool:
@@ -267,7 +274,7 @@ def _answered(found: TrainingRows, rows: np.ndarray, *, command: Command, shares
     else:
         rows = _of_classes(found, rows, options["names"])
         if shares is not None:
-            rows = _not_silenced(found, rows, shares.silenced, options["reject"] or ())
+            rows = _not_silenced(found, rows, shares)
         labels = found.labels[rows].tolist()
         if shares is not None:
             share = command.settings.head.soft_share
@@ -297,13 +304,16 @@ def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share
     return Blend(labels, shares, votes.classes, share)
 
 
-def _not_silenced(found: TrainingRows, rows: np.ndarray, silenced: SoftLabels, reject: Sequence[str]) -> np.ndarray:
+def _not_silenced(found: TrainingRows, rows: np.ndarray, shares: Shares) -> np.ndarray:
     """Returns the rows that may be learned from; says how many may not."""
-    kept = np.asarray([silenced.of(image_id) is None for image_id in found.ids[rows].tolist()], bool)
+    if not shares.reject or not len(rows):
+        return rows
+    kept = np.asarray([not shares.silences(image_id) for image_id in found.ids[rows].tolist()], bool)
+    leading = " or ".join(shares.reject)
     if not kept.any():
-        raise UsageError(f"--reject {' '.join(reject)}: such a class leads the votes of every image; give others")
+        raise UsageError(f"--reject {' '.join(shares.reject)}: {leading} leads the votes of every image; reject less")
     if not kept.all():
-        print(f"{int((~kept).sum()):,} images not learned, as {', '.join(reject)} leads", file=sys.stderr)
+        print(f"{int((~kept).sum()):,} images not learned, as {leading} leads their votes", file=sys.stderr)
     return rows[kept]
 
 
@@ -361,7 +371,7 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
         raise StoppedError(str(error)) from error
     if not is_blended(command):
         return fitted
-    return replace(fitted, recipe={**fitted.recipe, "soft_share": head.soft_share})
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": command.settings.head.soft_share})
 
 
 def _report(row: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def test_every_command_is_documented(name):
         "--input", "--output", "--cache", "--head", "--sample-submission", "--dry-run", "--overwrite",
         "--max-rejected", "--config", "--set", "--print-config", "--validation", "--holdout", "--names",
         "--exclude", "--epochs", "--seed", "--predictions", "--images", "--classes-map", "--positive",
-        "--positive-labels",
+        "--positive-labels", "--soft-labels", "--reject",
     ],
 )  # fmt: skip
 def test_every_flag_is_documented(flag):

@@ -17,10 +17,12 @@ from sklearn import metrics as sk
 
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
+import pipeline.evaluate
 from models.heads import load_head
 from pipeline.cli import Command, parse
 from pipeline.errors import UsageError
 from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.results import read_results
 
 FILES = {
     "confusion.svg", "coverage.svg", "hardest.png", "label_errors.csv", "label_errors.png", "metrics.json",
@@ -243,6 +245,29 @@ def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, lab
 
     itself = evaluate(bench, "agreed", "--predictions", str(labelled.output), "--soft-labels", str(labelled.output))
     assert metrics_of(itself.done())["metrics"]["accuracy"]["value"] == 1  # a run agrees with itself
+
+
+def test_a_run_votes_with_the_face_that_is_judged_and_knows_images_without_one(labelled: runs.Ended) -> None:
+    results = read_results(str(labelled.output), runs.CLASSES)
+    found = pipeline.evaluate._votes(str(labelled.output))
+    assert sorted(found.shares) == sorted(results.ids.to_pylist())  # or another image's end of the name would do
+    silent = [name for name, row in found.shares.items() if not row.any()]
+    assert len(silent) == 2
+    assert np.allclose(np.stack([found.shares[name] for name in results.ids.to_pylist()]), results.probabilities)
+
+
+def test_votes_that_cannot_be_meant_are_refused_before_any_image_is_read(bench: runs.Bench, source: Path) -> None:
+    (bench.path / "v.csv").write_text("id,happy,sad,NF\nx.png,1,0,0\n", encoding="utf-8")
+    votes = ("--soft-labels", str(bench.path / "v.csv"))
+    for flags, said in (
+        (("--classes-map", "nf="), "nf is no class of --soft-labels; they know NF, happy, sad"),
+        ((), "--soft-labels knows none of the images, whose ids are like"),
+    ):
+        ended = of_input(bench, source, "unmeant", *votes, *flags)
+        assert (ended.status, said in ended.line) == (2, True)
+        assert (bench.path / "unmeant").exists() == (not flags)
+    nowhere = evaluate(bench, "unmeant", "--input", str(source), "--soft-labels", str(bench.path / "absent"))
+    assert (nowhere.status, "neither a CSV file nor the folder" in nowhere.line) == (2, True)
 
 
 def test_what_is_cached_needs_no_network_engine(bench: runs.Bench, source: Path, judged: runs.Ended) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.evaluated_rows import Question, check_question, labelled_by_votes, question_of, select
+from pipeline.evaluated_rows import Question, check_question, check_votes, labelled_by_votes, question_of, select
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
 
@@ -74,7 +74,7 @@ def votes(classes: tuple[str, ...], **rows: tuple[float, ...]) -> SoftLabels:
 def test_the_class_of_most_votes_is_the_truth_whatever_the_label() -> None:
     rows = results(*[("labelled", "happy")] * 4, ("no_face", None))
     shares = votes(("sad", "NF", "happy"), a0=(0.6, 0.4, 0), a1=(0.5, 0, 0.5), a2=(0.2, 0.5, 0.3), a4=(0, 0, 1))
-    found, told = labelled_by_votes(rows, shares)
+    found, told = labelled_by_votes(rows, shares, PLAIN)
     assert found.labels.to_pylist() == ["sad", None, "NF", None, "happy"]  # a tie has none, nor what nobody voted on
     assert told == {"images": 4, "without_a_leader": 1}
     assert rows.labels.to_pylist()[0] == "happy"  # what was handed in stays
@@ -83,24 +83,53 @@ def test_the_class_of_most_votes_is_the_truth_whatever_the_label() -> None:
 def test_a_class_of_the_votes_may_be_left_out_though_it_never_leads() -> None:
     rows = results(*[("labelled", None)] * 3)
     shares = votes(("sad", "NF", "happy"), a0=(1, 0, 0), a1=(0, 0, 1), a2=(0.2, 0.8, 0))
-    found, _ = labelled_by_votes(rows, shares)
     question = Question({"NF": None}, possible=shares.classes)
+    found, _ = labelled_by_votes(rows, shares, question)
     assert select(found, question, set(), source="--soft-labels").counts["left_out"] == 1
-    never, _ = labelled_by_votes(results(*[("labelled", None)] * 2), shares)
+    never, _ = labelled_by_votes(results(*[("labelled", None)] * 2), shares, question)
     assert select(never, question, set(), source="--soft-labels").y.tolist() == [2, 0]
-    with pytest.raises(UsageError, match="--classes-map nf=: no image has that label"):
-        select(found, Question({"nf": None}, possible=shares.classes), set(), source="--soft-labels")
     with pytest.raises(UsageError, match="NF is no class of the head"):
         select(found, Question({}, possible=shares.classes), set(), source="--soft-labels")
+
+
+def test_votes_for_classes_that_mean_the_same_are_added_before_one_leads() -> None:
+    rows = results(*[("labelled", None)] * 3)
+    shares = votes(
+        ("sad", "grin", "smile", "odd"), a0=(0.4, 0.3, 0.3, 0), a1=(0.3, 0.1, 0.2, 0.4), a2=(0.5, 0.1, 0.4, 0)
+    )
+    happy = question_of(options(classes_map=("grin=happy", "smile=happy", "odd=")))
+    found, told = labelled_by_votes(rows, shares, happy)
+    assert found.labels.to_pylist() == ["grin", "odd", None]  # 0.6 of 1; what is left out may lead; a tie of sums
+    assert told["without_a_leader"] == 1
+
+    smiles = question_of(options(positive=("happy",), positive_labels=("grin", "smile")))
+    found, _ = labelled_by_votes(rows, shares, smiles)
+    assert found.labels.to_pylist() == ["grin", "odd", None]  # odd and sad, 0.7, are both negative
+    mapped = question_of(options(positive=("happy",), classes_map=("grin=happy", "smile=happy", "odd=")))
+    found, _ = labelled_by_votes(rows, shares, mapped)
+    assert found.labels.to_pylist() == ["grin", "odd", None]
+
+
+def test_votes_that_do_not_know_what_is_asked_are_refused_at_once() -> None:
+    classes = ("happy", "sad", "NF")
+    check_votes(question_of(options(classes_map=("NF=",), positive=("happy",))), classes)
+    check_votes(question_of(options(positive=("happy",))), classes)
+    for question, said in (
+        (options(classes_map=("nf=",)), "--classes-map: nf is no class of --soft-labels; they know NF, happy, sad"),
+        (options(positive=("happy",), positive_labels=("hapy",)), "--positive-labels: hapy is no class of"),
+        (options(positive=("glad",)), "--positive-labels: glad is no class of"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            check_votes(question_of(question), classes)
 
 
 def test_votes_that_decide_nothing_are_refused() -> None:
     rows = results(("labelled", "happy"), ("labelled", "sad"))
     with pytest.raises(UsageError, match=r"knows none of the images, whose ids are like 0\.png"):
-        labelled_by_votes(rows, votes(("sad", "happy"), a7=(1, 0)))
+        labelled_by_votes(rows, votes(("sad", "happy"), a7=(1, 0)), PLAIN)
     with pytest.raises(UsageError, match=r"knows none of the images$"):
-        labelled_by_votes(results(), votes(("sad", "happy"), a7=(1, 0)))
-    tied, _ = labelled_by_votes(rows, votes(("sad", "happy"), a0=(0.5, 0.5)))
+        labelled_by_votes(results(), votes(("sad", "happy"), a7=(1, 0)), PLAIN)
+    tied, _ = labelled_by_votes(rows, votes(("sad", "happy"), a0=(0.5, 0.5)), PLAIN)
     with pytest.raises(UsageError, match="in none of them does one class lead the votes"):
         select(tied, PLAIN, set(), source="--soft-labels")
 

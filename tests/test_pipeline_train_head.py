@@ -107,6 +107,9 @@ def votes_file(folder: Path, count: int) -> Path:
 MAPPED = ("--classes-map", "joy=happy", "calm=neutral", "grief=sad", "NF=")
 
 
+SILENCED = ("--soft-labels", "V", "--set", "head.soft_share=0.5", "--reject")
+
+
 def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_truth(source: Path, tmp_path: Path) -> None:
     votes = ("--soft-labels", str(votes_file(tmp_path, 50)), *MAPPED)
     found = {}
@@ -130,11 +133,27 @@ def test_images_whose_votes_a_reject_class_leads_are_not_learned_beside_labels(s
     (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
     votes = ("--soft-labels", str(tmp_path / "votes.csv"), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
     ended = head(source, tmp_path / "head", *votes, "--set", "head.soft_share=0.5").done()
-    assert "12 images not learned, as NF leads" in ended.err
+    assert "12 images not learned, as NF leads their votes" in ended.err
     assert "10 images without votes learn their label alone" in ended.err
     about = json.loads((ended.output / "head.json").read_text())
     assert about["split"]["train"] + about["split"]["held_out"] == 48
     assert about["classes"] == list(runs.CLASSES) and "reject" not in about
+
+    judging = runs.faces(20, first=60)
+    lines += [f"{name},1,1,1,5" for name in judging]
+    (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
+    given = ("--validation", str(pictures.write_tar(tmp_path / "judging.tar", judging)), *votes)
+    ended = head(source, tmp_path / "other", *given, "--set", "head.soft_share=0.5").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["split"]["train"], about["split"]["held_out"]) == (48, 20)
+
+
+def test_only_what_its_own_votes_say_silences_an_image() -> None:
+    rows = {"happy/1.png": [5, 0, 0], "1.png": [0, 0, 5], "2.png": [2, 1, 2], "3.png": [1, 2, 2]}
+    given = SoftLabels(("joy", "NF", "odd"), {name: np.asarray(row, np.float32) for name, row in rows.items()})
+    shares = train_head.Shares(given, given, ("odd", "NF"))
+    said = {name: shares.silences(name) for name in ("a/happy/1.png", "sad/1.png", "2.png", "3.png", "4.png")}
+    assert said == {"a/happy/1.png": False, "sad/1.png": True, "2.png": False, "3.png": True, "4.png": False}
 
 
 def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
@@ -181,14 +200,9 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
     "more, said",
     [
         (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
-        (
-            ("--soft-labels", "V", *MAPPED, "--reject", "nf", "--set", "head.soft_share=0.5"),
-            "--reject nf: --soft-labels",
-        ),
-        (
-            ("--soft-labels", "V", *MAPPED, "--reject", *OTHERS, "--set", "head.soft_share=0.5"),
-            "leads the votes of every",
-        ),
+        ((*SILENCED, "nf"), "--reject nf: --soft-labels have no such class"),
+        ((*SILENCED, *OTHERS[1:]), "--reject leaves fewer than two classes of --soft-labels"),
+        ((*SILENCED, "calm", "NF", "--classes-map", "calm=sad"), "--reject calm: --classes-map says that it is sad"),
         (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
         (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
         (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),

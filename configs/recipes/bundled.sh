@@ -33,7 +33,7 @@ stage face_vgg_robust face_vgg "$@" --set "train.start=$out/fine/face_vgg.npz"
 network="features.weights=$out/face_vgg/face_vgg.npz"
 train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detector=none "$network" \
     head.imbalance=inverse_sqrt head.strength=1e-4 head.soft_share=0.15 --soft-labels "$data/ferplus.csv" \
-    --classes-map anger=angry happiness=happy sadness=sad contempt= unknown= --reject NF
+    --classes-map anger=angry happiness=happy sadness=sad contempt= unknown= NF=
 train train-head --cache "$out/cache" --output "$out/ferplus" --set faces.detector=none "$network" \
     head.strength=1e-3 \
     --soft-labels "$data/ferplus.csv" --reject unknown NF

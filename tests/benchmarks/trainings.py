@@ -1,12 +1,14 @@
 """Whole trainings of a small network beside each other: what is done for rare classes, votes beside labels, teachers.
 
-Every line is a network of its own, trained by `configs/recipes/small.yaml` on FER2013's training part with one thing
-changed, and a logistic head on its features. Two questions: whether what is done for rare classes must be done to the
-network, or to its head alone; and what a network learns from annotators' votes, and from the answers of larger ones,
-that labels alone do not say. The teachers are the bundled network with both of its heads.
+Six networks, trained by `configs/recipes/small.yaml` on FER2013's training part with one setting or one source of soft
+labels changed (the last has three sources, each with the weight of the labels), and logistic heads on their features.
+Two questions: whether what is done for rare classes must be done to the network, or to its head alone; and what a
+network learns from annotators' votes and from the answers of a larger one. The teacher is the bundled network with both
+of its heads; it learned those votes itself, so what it passes on is partly theirs.
 
-All figures are of FER2013's validation part, which chose nothing here: epochs and rates are those of the recipe, all
-heads have one strength. One seed: differences below a standard error (about 0.008 of accuracy) say nothing.
+All figures are of FER2013's validation part, which chose nothing of these networks: epochs and rates are those of the
+recipe, all heads have one strength. (It did choose the teacher's heads.) One seed: differences below a standard error
+(about 0.008 of accuracy) say nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: its weights, the accuracy of its own classifier, and what the training cost."""
+    """A trained network: its folder, the accuracy of its own classifier, and what the training cost."""
 
     folder: Path
     accuracy: float
