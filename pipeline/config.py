@@ -300,7 +300,10 @@ class TrainSettings(_Section):
     )
     keep: Literal["last", "best"] = _training(_RECIPE.keep, "the epoch whose weights remain; best is on validation")
     label_smoothing: float = _training(
-        _RECIPE.label_smoothing, "share of a hard label spread over all classes", ge=0, le=1
+        _RECIPE.label_smoothing,
+        "share of a hard label spread over all classes: evenly, or by frequency with logit_adjustment",
+        ge=0,
+        le=1,
     )
     imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _training(
         _RECIPE.imbalance, "what is done for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits"
@@ -362,7 +365,9 @@ class MlpSettings(_Section):
     clip_norm: float = _training(0.0, "largest norm of a gradient; 0 leaves gradients alone", ge=0)
     stop_patience: int = _training(0, "epochs without gain after which training ends; 0 never ends early", ge=0)
     keep: Literal["last", "best"] = _training("best", "the epoch whose weights remain; best is on validation")
-    label_smoothing: float = _training(0.0, "share of a label spread over all classes; votes stay", ge=0, le=1)
+    label_smoothing: float = _training(
+        0.0, "share of a label spread over all classes, as train.label_smoothing; votes stay", ge=0, le=1
+    )
     mixup: float = _training(0.0, "alpha of mixup; 0 mixes nothing", ge=0)
     seed: int = _training(0, "of first weights, order and dropout", ge=0, le=2**31 - 1)
 

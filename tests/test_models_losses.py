@@ -37,6 +37,17 @@ def test_the_loss(
     assert loss(targets, logits, **options) == pytest.approx(expected, abs=1e-6)
 
 
+def test_what_is_smoothed_does_not_raise_a_rare_class_when_logits_are_adjusted() -> None:
+    """The least loss is that of logits by which the wrong classes are all as unlikely, however rare they are."""
+    share, smoothing = np.asarray([0.7, 0.25, 0.05]), 0.1
+    learned = (1 - smoothing) * np.eye(3)[0] + smoothing * share
+    logits = np.log(learned / share)
+    assert logits[1] == pytest.approx(logits[2])
+    least = float(-(learned * np.log(learned)).sum())
+    options = {"label_smoothing": smoothing, "offset": np.log(share)}
+    assert loss([[1, 0, 0]], [logits.tolist()], **options) == pytest.approx(least, abs=1e-6)
+
+
 def test_frequencies_count_weights_and_are_never_nothing() -> None:
     targets = np.asarray([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]], np.float32)
     assert frequencies(targets, np.asarray([1.0, 1, 1, 0])) == pytest.approx([1 / 3, 2 / 3, 1e-6])

@@ -18,7 +18,8 @@ class SoftCrossentropy(keras.losses.Loss):
     """Cross-entropy of (n, classes) logits against (n, classes) shares that sum to 1.
 
     Args:
-        label_smoothing: share of each row spread evenly over the classes.
+        label_smoothing: share of each row spread over the classes: evenly, or with an offset as that weighs them. An
+            even share can be as much as a rare class has in all: its logit would be high for every image.
         offset: (classes,) numbers added to the logits, in training alone: the log frequencies of Menon et al. 2021
             make the network say the class that is likelier than its frequency, which raises rare classes.
     """
@@ -32,8 +33,10 @@ class SoftCrossentropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         logits = ops.cast(y_pred, "float32")
+        spread = 1 / logits.shape[-1]
         if self.offset is not None:
-            logits = logits + ops.convert_to_tensor(self.offset)
+            offset = ops.convert_to_tensor(self.offset)
+            logits, spread = logits + offset, ops.softmax(offset)
         shares = ops.cast(y_true, "float32")
-        shares = shares * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[-1]
+        shares = shares * (1 - self.label_smoothing) + self.label_smoothing * spread
         return -ops.sum(shares * ops.log_softmax(logits, axis=-1), axis=-1)
