@@ -188,4 +188,5 @@ def test_the_page_says_what_was_found() -> None:
 def test_without_suspects_and_unlabelled_images_the_page_says_so() -> None:
     text = page(content(suspects=[], suspected=0, accuracy_of_all=None)).decode()
     assert "None: no image is confidently of another class" in text
+    assert text.count("bootstrap draws") == 1  # what the intervals are is said on every page
     assert "unlabelled as wrong" not in text
