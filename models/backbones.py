@@ -167,10 +167,12 @@ def trainable_face_vgg(
         tasks: classes of each output by its name.
         dropout: rate after each block; `top_dropout` the rate before the classifiers.
         statistics_momentum: of the normalisation's running mean and variance.
-        augment: Keras layers applied to the pixels, active in training alone; one of them may crop.
+        augment: Keras layers applied to the pixels, active in training alone; the last ones may crop and reduce.
         dtype: a Keras policy, `mixed_bfloat16` halves the time on processors that have it.
     """
     import keras
+
+    from models.training.normalisation import FusedBatchNormalization
 
     shape = shape or FaceVggShape()
     image = keras.Input((size, size, 1), dtype="uint8", name="image")
@@ -183,7 +185,7 @@ def trainable_face_vgg(
             x = keras.layers.Conv2D(
                 filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", dtype=dtype, name=name
             )(x)
-            x = keras.layers.BatchNormalization(
+            x = FusedBatchNormalization(
                 momentum=statistics_momentum, epsilon=BATCHNORM_EPSILON, dtype=dtype, name=f"{name}_bn"
             )(x)
             x = keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)

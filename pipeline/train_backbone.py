@@ -116,6 +116,7 @@ def recipe_of(settings: TrainSettings) -> Recipe:
     """Returns the recipe that the settings describe."""
     values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
     values["frozen"] = tuple(settings.frozen)
+    values["sides"] = tuple(settings.sides)
     values["rates"] = {name: float(factor) for name, _, factor in (text.partition("=") for text in settings.rates)}
     return Recipe(**values)
 

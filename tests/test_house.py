@@ -22,7 +22,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "apache_beam": ("pipeline", "transforms"),
     "keras": ("models", "transforms", "pipeline"),
     "jax": ("models.device",),
-    "tensorflow": ("models.device",),
+    "tensorflow": ("models.device", "models.training.normalisation"),
     "matplotlib": ("models.evaluation", "models.training.curves"),
     "cv2": ("transforms.formats.decode", "transforms.crop_faces", "models.detectors"),
 }

@@ -28,6 +28,7 @@ from models.training.engine import (
     save_checkpoint,
     write_history,
 )
+from models.training.normalisation import FusedBatchNormalization
 from models.training.optimisers import optimiser, schedule
 from models.training.recipe import Recipe
 
@@ -48,7 +49,7 @@ PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 1
 }
 RECIPE = Recipe(
     epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, averaged=0.9, mixup=0.2, reduce=0.5,
-    compress=0.5,
+    compress=0.5, sides=(6, 8),
 )  # fmt: skip
 CLASSES = ("a", "b", "c")
 TASKS = (Task("labels", CLASSES), Task("votes", ("x", "y"), weight=0.5, soft=True))
@@ -115,7 +116,7 @@ def network(recipe: Recipe = RECIPE, *, filters: int = 4, seed: int = 1) -> Any:
     for layer in augmentation(recipe):
         x = layer(x)
     x = keras.layers.Conv2D(filters, 3, use_bias=False, name="first")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name="first_bn")(x)
+    x = FusedBatchNormalization(momentum=0.9, name="first_bn")(x)
     x = keras.layers.Dropout(0.2, seed=5)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, {task.name: keras.layers.Dense(len(task.classes), name=task.name)(x) for task in TASKS})

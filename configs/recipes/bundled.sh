@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what models/weights holds again: the network in three stages, then both heads on its features.
+# Makes what models/weights holds again: the network, then both heads on its features.
 #
 #   sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]
 #
@@ -18,16 +18,8 @@ train() {
         --input "$data/train.tar.gz" --validation "$data/val.tar.gz" --exclude "$data/test.tar"
 }
 
-stage() {
-    recipe=$1 folder=$2
-    shift 2
-    train train-backbone --config "$recipes/$recipe.yaml" --soft-labels "ferplus=$data/ferplus.csv" \
-        --output "$out/$folder" "$@"
-}
-
-stage face_vgg first "$@"
-stage face_vgg_fine fine "$@" --set "train.start=$out/first/face_vgg.npz"
-stage face_vgg_robust face_vgg "$@" --set "train.start=$out/fine/face_vgg.npz"
+train train-backbone --config "$recipes/face_vgg.yaml" --soft-labels "ferplus=$data/ferplus.csv" \
+    --output "$out/face_vgg" "$@"
 # FER2013's labels are noisy: votes are blended in, the largest share within one standard error, in accuracy and macro F1
 # on validation, of the best head without votes. C is the smallest by the same rule, for pictures that are not like FER2013's.
 network="features.weights=$out/face_vgg/face_vgg.npz"

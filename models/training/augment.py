@@ -258,6 +258,30 @@ class MiddleCrop(keras.layers.Layer):
         return (input_shape[0], None, None, input_shape[3])
 
 
+@keras.saving.register_keras_serializable("pipeline")
+class TrainingSide(keras.layers.Layer):
+    """Reduces images by area to a square of `side` pixels in training; otherwise, or with None, they pass as they are.
+
+    `side` may be set between epochs, by who makes the training function anew. For networks that end in a mean over
+    the map: they take any size.
+    """
+
+    def __init__(self, side: int | None = None, **options: Any) -> None:
+        super().__init__(dtype="float32", **options)
+        self.side = side
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        height, width = images.shape[1:3]
+        if not training or self.side is None or self.side == height == width:
+            return images
+        down, across = (resized(np.eye(n, dtype=np.float32), (self.side, n)) for n in (height, width))
+        made = ops.matmul(ops.matmul(down, ops.transpose(images, (0, 3, 1, 2))), across.T)
+        return ops.transpose(made, (0, 2, 3, 1))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], None, None, input_shape[3])
+
+
 def _per_image(values: Any) -> Any:
     return values[:, None, None, None]
 
@@ -291,4 +315,6 @@ def augmentation(recipe: Recipe) -> list[Any]:
         layers.append(RandomErasing(share=recipe.erase, seed=recipe.seed + 104, name="erase"))
     if recipe.crop:
         layers.append(MiddleCrop(recipe.crop, name="crop"))
+    if recipe.sides:
+        layers.append(TrainingSide(recipe.side_in(0), name="side"))
     return layers

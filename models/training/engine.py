@@ -196,6 +196,7 @@ class _Compiled:
         rate = schedule(self.recipe, self.steps, history)
         if isinstance(rate, float):
             self.optimiser.learning_rate = rate
+        self._reduce_to(self.recipe.side_in(epoch))
         callbacks = (
             [] if step_done is None else [keras.callbacks.LambdaCallback(on_train_batch_end=_ignoring(step_done))]
         )
@@ -218,6 +219,15 @@ class _Compiled:
             "accuracy": float(accuracy[-1]),
             **scores,
         }
+
+    def _reduce_to(self, side: int | None) -> None:
+        """Sets the side of the images in training; a compiled function knows one, so another one is made."""
+        from models.training.augment import TrainingSide
+
+        for layer in self.model.layers:
+            if isinstance(layer, TrainingSide) and layer.side != side:
+                layer.side = side
+                self.model.train_function = None
 
     def averaged(self) -> _Averaged:
         """Returns a context in which the model has its averaged weights, if the recipe averages."""

@@ -46,6 +46,9 @@ class Recipe:
         dropout, top_dropout: rates after each block and before the classifiers.
         crop: side of the square cut from the middle after the warp, in pixels; 0 keeps the whole image. A smaller
             crop trains faster; the network is then applied to whole images.
+        sides: of the images as the network sees them in training, in pixels, each for an equal share of the epochs:
+            small ones first are cheaper (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images
+            are reduced by area behind all other changes. Empty: as they are.
         flip: mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
         rotation: largest turn in degrees, either way.
@@ -83,6 +86,7 @@ class Recipe:
     dropout: float = 0.0
     top_dropout: float = 0.3
     crop: int = 40
+    sides: tuple[int, ...] = ()
     flip: bool = True
     shift: float = 0.08
     rotation: float = 15.0
@@ -98,3 +102,7 @@ class Recipe:
     rates: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     precision: str = "mixed_bfloat16"
+
+    def side_in(self, epoch: int) -> int | None:
+        """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None: they are not."""
+        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)] if self.sides else None
