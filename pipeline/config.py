@@ -409,6 +409,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.head.strength and settings.head.kind == "mlp":
         yield "head.strength is for logistic and ridge, but head.kind is mlp: drop one of them"
+    crop, largest = settings.train.crop, max(settings.train.sides, default=0)
+    if 0 < crop < largest:
+        yield f"train.sides has {largest}, but train.crop leaves {crop} pixels: set train.crop=0"
     if write.id_column == write.label_column:
         yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
 

@@ -12,7 +12,8 @@ from transforms.formats.shards import FORMATS
 from transforms.merge_parts import IMAGE_SCHEMA, face_schema
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+CARD = ROOT / "models" / "weights" / "README.md"
+PAGES = sorted([ROOT / "README.md", CARD, *(ROOT / "docs").glob("*.md")])
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
@@ -61,8 +62,21 @@ def test_every_format_is_documented():
 
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page.name}: {target}"
+            assert not place or place in places(found), f"{page.name}: {target}#{place}"
+
+
+def places(page: Path) -> set[str]:
+    """Returns what a link may name behind `#`: a page's headings in lower case, blanks as hyphens, no punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_benchmark_is_documented():
+    scripts = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py") if "verdict(" in path.read_text()}
+    assert not {name for name in scripts if name not in TEXT and name != "measuring.py"}
 
 
 def test_no_page_names_a_place_of_one_machine():

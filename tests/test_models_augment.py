@@ -18,6 +18,7 @@ from models.training.augment import (
     RandomReduction,
     RandomTone,
     RandomWarp,
+    TrainingSide,
     augmentation,
 )
 from models.training.recipe import Recipe
@@ -152,8 +153,27 @@ def test_the_crop_is_for_training_alone() -> None:
     assert np.array_equal(np.asarray(layer(images(), training=False)), images())
 
 
+def test_a_side_reduces_by_area_as_the_program_does() -> None:
+    colour = np.concatenate([images(), images()[::-1]], axis=-1)
+    wide = change(TrainingSide(8), colour[:, :10])
+    assert np.allclose(wide[0], cv2.resize(colour[0, :10], (8, 8), interpolation=cv2.INTER_AREA), atol=1e-6)
+    made = change(TrainingSide(9), colour)
+    assert made.shape == (8, 9, 9, 2)
+    expected = np.stack([cv2.resize(image, (9, 9), interpolation=cv2.INTER_AREA) for image in colour])
+    assert np.allclose(made, expected, atol=1e-6)
+    assert np.array_equal(change(TrainingSide(12), colour), colour)
+    assert np.array_equal(change(TrainingSide(None), colour), colour)
+
+
+def test_sides_share_the_epochs_equally_and_the_last_one_ends() -> None:
+    assert [Recipe(epochs=8, sides=(24, 32, 48)).side_in(epoch) for epoch in range(8)] == [24] * 2 + [32] * 3 + [48] * 3
+    assert [Recipe(epochs=88, sides=(24, 32)).side_in(epoch) for epoch in (0, 43, 44, 87)] == [24, 24, 32, 32]
+    assert all(Recipe(epochs=n, sides=(24, 32, 40, 48)).side_in(n - 1) == 48 for n in range(1, 100))
+    assert Recipe(epochs=2).side_in(1) is None
+
+
 def test_without_training_nothing_changes() -> None:
-    for layer in augmentation(Recipe(crop=8, reduce=1.0, compress=1.0)):
+    for layer in augmentation(Recipe(crop=8, reduce=1.0, compress=1.0, sides=(6, 8))):
         assert np.array_equal(np.asarray(layer(images(), training=False)), images())
 
 

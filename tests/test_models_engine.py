@@ -168,6 +168,40 @@ def test_two_epochs_are_one_and_a_resume_and_one_bit_for_bit(tmp_path: Path, bac
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1.0", "2.0"]
 
 
+def test_each_epoch_trains_on_the_side_that_is_its_turn(tmp_path: Path) -> None:
+    import keras
+
+    seen: list[int] = []
+
+    class Noting(keras.layers.Layer):
+        """Notes the side of what passes, whenever a function is made of it."""
+
+        def call(self, images: Any, training: bool = False) -> Any:
+            if training and images.shape[1] is not None:
+                seen.append(images.shape[1])
+            return images
+
+    recipe = replace(RECIPE, epochs=4, crop=0, sides=(6, 12))
+
+    def made() -> Any:
+        image = keras.Input((12, 12, 1), dtype="uint8")
+        x = keras.layers.Rescaling(1 / 255)(image)
+        for layer in [*augmentation(recipe), Noting()]:
+            x = layer(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(image, {t.name: keras.layers.Dense(len(t.classes), name=t.name)(x) for t in TASKS})
+
+    sides = []
+    for epochs in (1, 1, 1, 1):  # each resumed by a network that begins with the first side
+        seen.clear()
+        train(tmp_path, recipe, model=made(), stop_after=epochs)
+        sides.append(set(seen))
+    assert sides == [{6}, {6}, {12}, {12}]
+    seen.clear()
+    train(tmp_path / "at once", recipe, model=made())
+    assert sorted(set(seen)) == [6, 12] and seen == sorted(seen)
+
+
 def test_training_learns_reports_and_stops_where_the_recipe_ends(tmp_path: Path) -> None:
     recipe = Recipe(epochs=3, learning_rate=0.5, averaged=0.0, **PLAIN)
     rows: list[dict[str, float]] = []

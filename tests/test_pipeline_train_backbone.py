@@ -24,6 +24,8 @@ from pipeline.resume import OutputFolder
 from pipeline.train_backbone import LabelledImages, read_labelled
 from transforms.formats.records import Limits
 
+RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
+
 
 def crop(number: int) -> bytes:
     """A 48 by 48 grey picture of its own."""
@@ -202,7 +204,24 @@ def test_settings_make_the_recipe() -> None:
     settings = load_settings((), ("train.rates=[block1=0, block2=0.5]", "train.frozen=[block1]", "train.epochs=3"))
     recipe = train_backbone.recipe_of(settings.train)
     assert (recipe.rates, recipe.frozen, recipe.epochs) == ({"block1": 0.0, "block2": 0.5}, ("block1",), 3)
+    assert train_backbone.recipe_of(load_settings((), ("train.sides=[24, 40]",)).train).sides == (24, 40)
     assert train_backbone.recipe_of(load_settings((), ()).train) == Recipe()
+
+
+def test_the_bundled_recipe_ends_on_what_the_network_is_applied_to() -> None:
+    recipe = train_backbone.recipe_of(load_settings([RECIPES / "face_vgg.yaml"], ()).train)
+    assert (recipe.side_in(recipe.epochs - 1), recipe.crop) == (train_backbone.SIDE, 0)
+
+
+@pytest.mark.parametrize("sides", ["[12]", "[49]", "24", "[24.5]"])
+def test_a_side_that_collapses_or_enlarges_is_refused(sides: str) -> None:
+    with pytest.raises(UsageError, match=r"train\.sides"):
+        load_settings((), (f"train.sides={sides}",))
+
+
+def test_sides_larger_than_the_crop_are_a_contradiction() -> None:
+    with pytest.raises(UsageError, match=r"train\.sides has 48, but train\.crop leaves 40 pixels: set train\.crop=0"):
+        load_settings((), ("train.sides=[24, 48]",))
 
 
 def command(tmp_path: Path, *settings: str, **other: Any) -> Command:
@@ -394,7 +413,7 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
             f"{member},{n % 3},{n % 4},1,{n % 5},{n % 2},1,2,1,{n % 7},{n % 2}" for n, member in enumerate(members)
         ]
     (data / "ferplus.csv").write_text("\n".join(rows))
-    script = Path(__file__).parents[1] / "configs" / "recipes" / "bundled.sh"
+    script = RECIPES / "bundled.sh"
     small = ["train.widths=[4, 8]", "train.epochs=1", "train.batch_size=8", "train.precision=float32"]
     for _ in range(2):  # a second time finds everything done
         done = subprocess.run(
@@ -407,6 +426,9 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
-    assert (card["recipe"]["reduce"], card["recipe"]["compress"], card["network"]["widths"]) == (0.3, 0.4, [4, 8])
-    assert card["start"] == hashlib.sha256((tmp_path / "out" / "fine" / "face_vgg.npz").read_bytes()).hexdigest()
+    assert (card["recipe"]["sides"], card["recipe"]["mixup"], card["network"]["widths"]) == (
+        [24, 32, 40, 48],
+        0.2,
+        [4, 8],
+    )
     assert json.loads((tmp_path / "out" / "fer2013" / "head.json").read_text())["recipe"]["soft_share"] == 0.15

@@ -222,6 +222,8 @@ class _Compiled:
 
     def _reduce_to(self, side: int | None) -> None:
         """Sets the side of the images in training; a compiled function knows one, so another one is made."""
+        if side is None:
+            return
         from models.training.augment import TrainingSide
 
         for layer in self.model.layers:

@@ -158,8 +158,8 @@ def _digest(part: Part) -> str:
 def recipe_of_features(recipe: Recipe) -> Recipe:
     """Returns the recipe without what it says of pixels and of convolutions, which rows of features do not have."""
     still: dict[str, Any] = {
-        "top_dropout": 0.0, "crop": 0, "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0, "shrink": 0.0,
-        "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "reduce": 0.0, "compress": 0.0, "erase": 0.0,
+        "top_dropout": 0.0, "crop": 0, "sides": (), "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0,
+        "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "reduce": 0.0, "compress": 0.0, "erase": 0.0,
         "frozen": (), "rates": {}, "precision": "float32",
     }  # fmt: skip
     return replace(recipe, **still)

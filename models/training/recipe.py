@@ -48,7 +48,8 @@ class Recipe:
             crop trains faster; the network is then applied to whole images.
         sides: of the images as the network sees them in training, in pixels, each for an equal share of the epochs:
             small ones first are cheaper (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images
-            are reduced by area behind all other changes. Empty: as they are.
+            are reduced by area behind all other changes. Empty: as they are. Validation sees whole images throughout,
+            so what looks at it (`keep=best`, a plateau, early stopping) sees an epoch of a small side as a bad one.
         flip: mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
         rotation: largest turn in degrees, either way.
@@ -105,4 +106,8 @@ class Recipe:
 
     def side_in(self, epoch: int) -> int | None:
         """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None: they are not."""
-        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)] if self.sides else None
+        if not self.sides:
+            return None
+        return self.sides[
+            -(-(epoch + 1) * len(self.sides) // self.epochs) - 1
+        ]  # rounded up: the last epoch's is the last
