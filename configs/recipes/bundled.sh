@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what models/weights holds again: the network, then both heads on its features.
+# Makes a network of the bundled one's shape from nothing, then both heads on its features.
 #
 #   sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]
 #
