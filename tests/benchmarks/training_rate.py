@@ -143,7 +143,7 @@ def run(options: Namespace) -> int:
     measuring.progress("the same steps in two processes")
     again = [measuring.start(HERE, "--inside", "digest", "0", str(steps)).wait().done().out.split()[-1] for _ in "ab"]
     shares = ", ".join(f"{side}: {measuring.median(1 / one for one in of):.2f}" for side, of in by_side.items())
-    print(f"CPU time of each side, of the whole image's: {shares}.\n")
+    print(f"\nCPU time of each side, of the whole image's: {shares}.")
     return measuring.verdict(
         [
             (
