@@ -412,6 +412,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     crop, largest = settings.train.crop, max(settings.train.sides, default=0)
     if 0 < crop < largest:
         yield f"train.sides has {largest}, but train.crop leaves {crop} pixels: set train.crop=0"
+    if settings.train.sides and (settings.train.stop_patience or settings.train.schedule == "plateau"):
+        yield (
+            "train.sides makes early epochs look bad on validation, which train.stop_patience and "
+            "train.schedule plateau go by: set train.sides=[], or neither of them"
+        )
     if write.id_column == write.label_column:
         yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
 

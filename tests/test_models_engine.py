@@ -153,7 +153,7 @@ assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), two.get_weigh
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_epochs_are_one_and_a_resume_and_one_bit_for_bit(tmp_path: Path, backend: str) -> None:
     pytest.importorskip(backend)
-    # One thread: with several, TensorFlow's gradients differ in the last bits between any two runs.
+    # One thread: with several, TensorFlow's gradients may differ in the last bits between any two runs.
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     threads |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
     environment = {**os.environ, **threads, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}

@@ -224,6 +224,13 @@ def test_sides_larger_than_the_crop_are_a_contradiction() -> None:
         load_settings((), ("train.sides=[24, 48]",))
 
 
+@pytest.mark.parametrize("other", ["train.stop_patience=5", "train.schedule=plateau"])
+def test_what_goes_by_validation_contradicts_sides(other: str) -> None:
+    load_settings((), (other,))
+    with pytest.raises(UsageError, match=r"train\.sides makes early epochs look bad[^\n]*$"):
+        load_settings((), ("train.sides=[24, 40]", other))
+
+
 def command(tmp_path: Path, *settings: str, **other: Any) -> Command:
     return Command("train-backbone", options(tmp_path, **other), load_settings((), settings), [])
 

@@ -22,6 +22,7 @@ train train-backbone --config "$recipes/face_vgg.yaml" --soft-labels "ferplus=$d
     --output "$out/face_vgg" "$@"
 # FER2013's labels are noisy: votes are blended in, the largest share within one standard error, in accuracy and macro F1
 # on validation, of the best head without votes. C is the smallest by the same rule, for pictures that are not like FER2013's.
+# Both were chosen on the features of the network that ships, not anew on those that are made here.
 network="features.weights=$out/face_vgg/face_vgg.npz"
 train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detector=none "$network" \
     head.imbalance=inverse_sqrt head.strength=1e-4 head.soft_share=0.15 --soft-labels "$data/ferplus.csv" \

@@ -6,6 +6,7 @@ Plain data, so that settings and `--help` need neither Keras nor numpy. What the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -49,7 +50,7 @@ class Recipe:
         sides: of the images as the network sees them in training, in pixels, each for an equal share of the epochs:
             small ones first are cheaper (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images
             are reduced by area behind all other changes. Empty: as they are. Validation sees whole images throughout,
-            so what looks at it (`keep=best`, a plateau, early stopping) sees an epoch of a small side as a bad one.
+            so an epoch of a small side looks bad there: the settings refuse plateaus and early stopping beside sides.
         flip: mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
         rotation: largest turn in degrees, either way.
@@ -108,6 +109,5 @@ class Recipe:
         """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None: they are not."""
         if not self.sides:
             return None
-        return self.sides[
-            -(-(epoch + 1) * len(self.sides) // self.epochs) - 1
-        ]  # rounded up: the last epoch's is the last
+        rank = math.ceil((epoch + 1) * len(self.sides) / self.epochs)  # from 1; the last epoch has the last side
+        return self.sides[rank - 1]
