@@ -23,6 +23,7 @@ from models.evaluation.metrics import balanced_accuracy
 from models.training.imbalance import WAYS
 from pipeline.config import HeadSettings, MlpSettings, Settings, load_settings
 from pipeline.errors import UsageError
+from pipeline.resume import OutputFolder
 from pipeline.train_head import Gathered, fit, gathered, read_shares
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def compare(command: Command) -> int:
     candidates = candidates_of(command.options["compare"], command.settings)
     shares = read_shares(command)
     rows: list[dict[str, Any]] = []
-    for name, features in FEATURES.items():
-        chosen = command.settings.features.model_copy(update=features)
-        with gathered(with_features(command, chosen), shares) as data:
-            rows += [row_of(command, data, name, candidate) for candidate in candidates]
     output = Path(command.options["output"])
-    _write(output / TABLE, rows)
+    with OutputFolder(str(output)).locked():
+        for name, features in FEATURES.items():
+            chosen = command.settings.features.model_copy(update=features)
+            with gathered(with_features(command, chosen), shares) as data:
+                rows += [row_of(command, data, name, candidate) for candidate in candidates]
+        _write(output / TABLE, rows)
     print(as_markdown(rows))
     best = max(rows, key=lambda row: row["accuracy"])
     words = f"{best['head']} ({best['imbalance']}) on {best['features']}"

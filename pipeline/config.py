@@ -161,7 +161,13 @@ class FeaturesSettings(_Section):
     precision: Literal["float32", "bfloat16"] = _setting(
         "float32", "number format inside the network", enters=Enters.FEATURES
     )
-    seed: int = _setting(0, "seed of random weights", enters=Enters.FEATURES, ge=0, le=2**31 - 1)
+    seed: int = _setting(
+        0,
+        "seed of random weights, and of the images that train-head holds out",
+        enters=Enters.FEATURES,
+        ge=0,
+        le=2**31 - 1,
+    )
     mirrored: bool = _setting(
         True,
         "features are the mean of those of the face and of its mirror image, at twice the cost; "

@@ -6,18 +6,16 @@ of any other run is. Not here: which rows count (`evaluated_rows.py`), and what 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-import numpy as np
 
 from models.heads import Head, HeadMismatch, check
 from pipeline import graph
@@ -33,6 +31,7 @@ from pipeline.evaluated_rows import (
     select,
 )
 from pipeline.evaluation_files import Evaluated, closing_words, write_evaluation
+from pipeline.finished_run import finished_run, results_of
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
 from pipeline.prepare import Identity, chosen_head, identity_of, make_job
@@ -41,7 +40,7 @@ from pipeline.running import heartbeat_folder, run_graph
 from pipeline.soft_labels import read_source
 from transforms.finish_run import MergeRequest
 from transforms.formats.records import Limits
-from transforms.formats.results import Results, ResultsError, read_results
+from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
 from transforms.storage import InputFault
 
@@ -71,12 +70,12 @@ def run(command: Command) -> int:
     _require_matplotlib()
     options = command.options
     question = question_of(options)
-    votes = _votes(options["soft_labels"]) if options["soft_labels"] else None
+    votes = read_source(options["soft_labels"]) if options["soft_labels"] else None
     if votes is not None:
         check_votes(question, votes.classes)
     output = os.path.abspath(options["output"])
     if options["predictions"]:
-        folder, record = _finished_run(options["predictions"])
+        folder, record = finished_run(options["predictions"], flag="--predictions")
         check_question(question, record["head"]["classes"])
         with _working_folder(output, keep=False):
             return _evaluate(command, question, votes, output, _of_run(folder, record, options["images"]))
@@ -120,16 +119,6 @@ def _check_head(head: Head, identity: Identity) -> None:
         raise UsageError(str(error)) from error
 
 
-def _votes(path: str) -> SoftLabels:
-    """Returns votes; of a finished run the probabilities of the face that is judged here, zeros where it has none."""
-    if path.endswith(".csv") or not os.path.isdir(path):
-        return read_source(path)
-    folder, record = _finished_run(path, flag="--soft-labels")
-    results = _read(folder.path, record["head"]["classes"])
-    rows = results.probabilities.astype(np.float32)
-    return SoftLabels(results.classes, dict(zip(results.ids.to_pylist(), rows, strict=True)))
-
-
 def _evaluate(command: Command, question: Question, votes: SoftLabels | None, output: str, labelled: _Labelled) -> int:
     options = command.options
     work = os.path.join(output, "work")
@@ -152,10 +141,14 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
         "counts": rows.counts,
     }
     evaluated = Evaluated(rows, about, options["seed"] or 0)
+    lines = _picture_lines(command, labelled, work)
     try:
-        written = write_evaluation(output, evaluated, _picture_lines(command, labelled, work), _limits(command))
+        written = write_evaluation(output, evaluated, lines, _limits(command))
     except InputFault as error:
-        raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
+        if _without_pictures(command):
+            written = write_evaluation(output, evaluated, None, _limits(command))
+        else:
+            raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
     if not options["quiet"]:
         print(closing_words(written, output))
     return 0
@@ -174,51 +167,31 @@ def _limits(command: Command) -> Limits:
     return Limits(command.settings.read.max_image_bytes, command.settings.read.max_pixels)
 
 
+def _without_pictures(command: Command) -> bool:
+    """Returns whether figures do without pictures: a run may have been made elsewhere, unless --images are named."""
+    return bool(command.options["predictions"]) and not command.options["images"]
+
+
 def _picture_lines(command: Command, labelled: _Labelled, work: str) -> Iterator[bytes] | None:
     """Returns the lines of a plan of the pictures, or None where they do not lie where they lay.
 
     Raises:
         UsageError: --images names what is not there.
+        InputFault: it cannot be read.
     """
     read = command.settings.read
     layout = Layout(read.block_images, read.block_bytes)
     try:
         folder = os.path.join(work, "pictures")
         plan = make_plan(labelled.patterns, folder, layout, _limits(command), flag="--images")
-    except UsageError:
-        if command.options["images"]:
+    except (UsageError, InputFault):
+        if not _without_pictures(command):
             raise
-        return None  # the run was made elsewhere; figures need no pictures
+        return None
     return (line for _, line in plan.lines())
 
 
 # --- of a finished run ------------------------------------------------------------------------------------------------
-
-
-def _finished_run(path: str, *, flag: str = "--predictions") -> tuple[OutputFolder, dict[str, Any]]:
-    """Returns the folder of a finished run and its `run.json`.
-
-    Raises:
-        UsageError: it is none.
-    """
-    folder = OutputFolder(path)
-    if not os.path.isdir(folder.path):
-        raise UsageError(f"{flag} {path}: there is no such folder")
-    record = folder.record()
-    if record is None:
-        raise UsageError(f"{flag} {path} holds no run.json: give the output folder of a finished run")
-    classes = record.get("head", {}).get("classes")
-    if not isinstance(classes, list) or "parts" not in record:
-        raise UsageError(f"{flag} {path}: its run.json is not that of a label run; label again")
-    if not folder.is_whole(record) or not all(_is_unchanged(folder, part) for part in record["parts"]):
-        raise UsageError(f"{flag} {path}: files that its run.json lists are missing or changed; label again")
-    return folder, record
-
-
-def _is_unchanged(folder: OutputFolder, part: Mapping[str, Any]) -> bool:
-    """True if a file has the digest that `run.json` states: Parquet itself does not notice every flipped bit."""
-    with open(os.path.join(folder.path, part["path"]), "rb") as file:
-        return bool(hashlib.file_digest(file, "sha256").hexdigest() == part["sha256"])
 
 
 def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...] | None) -> _Labelled:
@@ -230,14 +203,7 @@ def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...
         "features_fingerprint": record.get("features_fingerprint"),
         "run_fingerprint": record.get("run_fingerprint"),
     }
-    return _Labelled(_read(folder.path, head["classes"]), about, images or inputs)
-
-
-def _read(folder: str, classes: list[str]) -> Results:
-    try:
-        return read_results(folder, classes)
-    except ResultsError as error:
-        raise UsageError(str(error)) from error
+    return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs)
 
 
 # --- of labelled images -----------------------------------------------------------------------------------------------
@@ -254,7 +220,7 @@ def _of_input(command: Command, path: str, head: Head, identity: Identity) -> _L
         "head": {"path": command.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
         "features_fingerprint": fingerprint(identity.features),
     }
-    return _Labelled(_read(folder.path, list(head.classes)), about, inputs)
+    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs)
 
 
 def _label(command: Command, folder: OutputFolder, path: str, head: Head, identity: Identity) -> None:

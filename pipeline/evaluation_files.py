@@ -205,6 +205,8 @@ def _facts(given: Evaluated) -> list[tuple[str, str]]:
         told = about["question"]
         facts.append(("question", f"{' + '.join(told['positive'])} against all other classes"))
         facts.append(("positive labels", ", ".join(told["positive_labels"])))
+        summed = " + ".join(f"p_{name}" for name in told["positive"])
+        facts.append(("confidence", f"{summed}, or 1 less that, whichever is larger; not the column confidence"))
     if "classes_map" in about["question"]:
         pairs = about["question"]["classes_map"].items()
         facts.append(("classes map", ", ".join(f"{other} → {name or 'left out'}" for other, name in pairs)))

@@ -202,6 +202,8 @@ def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
     print(f"{len(read.labels):,} labelled images; left out: {_counted(left_out)}", file=sys.stderr)
     if validation is None:
         train, validation = _split(train)
+        if only := sorted(set(validation.labels) - set(train.labels)):
+            raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
     return Data(train, validation, _classes(train, validation), soft, left_out)
 
 
@@ -230,7 +232,7 @@ def read_labelled(
         UsageError: nothing there, or nothing with a label.
     """
     images, ids, labels, digests, passed_over = [], [], [], [], 0
-    for image_id, label, digest, image in _decoded(patterns, size, limits):
+    for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
         if image is None or label is None:
             passed_over += 1
             continue
@@ -244,7 +246,7 @@ def read_labelled(
 
 
 def _decoded(
-    patterns: Sequence[str], size: tuple[int, int], limits: Limits
+    patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str
 ) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
     """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
     from models.detectors.cropping import resized
@@ -253,7 +255,7 @@ def _decoded(
     from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(patterns, folder, Layout(256, 64 * 2**20), limits)
+        plan = make_plan(patterns, folder, Layout(256, 64 * 2**20), limits, flag=flag)
         for _, line in plan.lines():
             planned = PlannedBlock.from_json(line)
             blocks = (

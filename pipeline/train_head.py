@@ -96,10 +96,11 @@ def run(command: Command) -> int:
     settings, output = command.settings, os.path.abspath(command.options["output"])
     _check_tensorboard(command)
     shares = read_shares(command)
-    with gathered(command, shares) as data:
-        fitted = fit(command, data, settings.head, settings.mlp)
-    _publish_curves(command, fitted, Path(output))
-    save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
+    with OutputFolder(output).locked():
+        with gathered(command, shares) as data:
+            fitted = fit(command, data, settings.head, settings.mlp)
+        _publish_curves(command, fitted, Path(output))
+        save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
     print(_words(fitted, output))
     return 0
 
@@ -147,10 +148,8 @@ def read_shares(command: Command) -> Shares | None:
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
     if not columns:
         raise UsageError(f"--names {' '.join(options['names'])}: --soft-labels have none of these classes")
-    shares = {image: row[columns] for image, row in votes.shares.items()}
-    sums = {image: float(row.sum()) for image, row in shares.items()}
-    cut = {image: row / sums[image] for image, row in shares.items() if sums[image] > 0}
-    return Shares(SoftLabels(tuple(votes.classes[place] for place in columns), cut), source, silencing)
+    adding = np.eye(len(votes.classes), dtype=np.float32)[:, columns]
+    return Shares(votes.added(tuple(votes.classes[place] for place in columns), adding), source, silencing)
 
 
 def _check_silencing(source: SoftLabels, names: Mapping[str, str | None], reject: Sequence[str]) -> None:
@@ -172,7 +171,10 @@ def is_blended(command: Command) -> bool:
 
 @contextmanager
 def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
-    """Gives features and answers of training and validation, copies left out; removes their files behind it."""
+    """Gives features and answers of training and validation, copies left out; removes their files behind it.
+
+    The caller holds the output folder: another training in it would change features under this one.
+    """
     options = command.options
     blended = is_blended(command)
     unlabelled = shares is not None and not blended
@@ -190,7 +192,7 @@ def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
             shutil.rmtree(excluded)
         of_training = partial(_answered, command=command, shares=shares)
         chosen = of_training(train, _without_copies(train, held_out))
-        of_validation = partial(of_training, shares=shares if unlabelled else None)
+        of_validation = partial(of_training, shares=shares if unlabelled else None, learned=False)
         held = None if validation is None else of_validation(validation, np.arange(len(validation)))
         yield Gathered(identity, chosen, held)
     finally:
@@ -215,12 +217,16 @@ def features_of(
     work = os.path.join(os.path.abspath(options["output"]), WORK)
     folder = OutputFolder(os.path.join(work, name))
     cache = options.get("cache") or os.path.join(options["output"], "cache")
+    flag = f"--{'input' if name == 'training' else name}"
     with folder.locked():
-        folder.prepare({**identity.parts, "purpose": name})
+        wanted = {**identity.parts, "purpose": name}
+        if folder.identity() not in (None, wanted):
+            folder.clear()  # left by a killed training on other features; the cache holds what was dear
+        folder.prepare(wanted)
         heartbeat = heartbeat_folder(command.beam_options, folder.path)
         job = make_job(settings, identity, output=folder.path, cache=cache, head="", heartbeat=heartbeat)
         plan = make_plan(
-            patterns, folder.plan, Layout(settings.read.block_images, settings.read.block_bytes), job.limits
+            patterns, folder.plan, Layout(settings.read.block_images, settings.read.block_bytes), job.limits, flag=flag
         )
         refs = [ref for ref, _ in plan.lines()]
 
@@ -241,7 +247,7 @@ def features_of(
         rows = read_rows(_in_plan_order(folder.parts, plan), os.path.join(work, f"{name}.npy"))
     if not len(rows):
         wanted = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
-        raise UsageError(f"{' '.join(patterns)}: no image {wanted}")
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image {wanted}")
     print(f"{name}: {len(rows):,} {'faces' if unlabelled else 'labelled faces'}", file=sys.stderr)
     shutil.rmtree(folder.path)
     return rows
@@ -266,13 +272,19 @@ def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
     return np.flatnonzero(kept)
 
 
-def _answered(found: TrainingRows, rows: np.ndarray, *, command: Command, shares: Shares | None) -> Labelled:
-    """Returns those of the rows that have a label that counts, or votes where they alone are learned."""
+def _answered(
+    found: TrainingRows, rows: np.ndarray, *, command: Command, shares: Shares | None, learned: bool = True
+) -> Labelled:
+    """Returns those of the rows that have a label that counts, or votes where they alone are learned.
+
+    Args:
+        learned: False for the rows of --validation, which may lack classes.
+    """
     options, labels = command.options, None
     if shares is not None and not is_blended(command):
         rows, labels = _voted(found, rows, shares.learned, options)
     else:
-        rows = _of_classes(found, rows, options["names"])
+        rows = _of_classes(found, rows, options["names"], learned=learned)
         if shares is not None:
             rows = _not_silenced(found, rows, shares)
         labels = found.labels[rows].tolist()
@@ -317,14 +329,20 @@ def _not_silenced(found: TrainingRows, rows: np.ndarray, shares: Shares) -> np.n
     return rows[kept]
 
 
-def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
-    """Returns the rows whose label is one of these names; all of them where no names are given."""
+def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None, *, learned: bool) -> np.ndarray:
+    """Returns the rows whose label is one of these names; all of them where no names are given.
+
+    Raises:
+        UsageError: a name is no label of what is learned, or none is one of what is validated on.
+    """
     if not names:
         return rows
-    known = set(found.labels.tolist())
-    if unknown := sorted(set(names) - known):
+    known = set(found.labels[rows].tolist())
+    unknown = sorted(set(names) - known)
+    if unknown and (learned or len(unknown) == len(set(names))):
+        where = "of --input" if learned else "of --validation"
         shown = ", ".join(sorted(known)[:20])
-        raise UsageError(f"--names {' '.join(unknown)}: no image has that label; known: {shown}")
+        raise UsageError(f"--names {' '.join(unknown)}: no image {where} has that label; known: {shown}")
     return rows[np.isin(found.labels[rows], list(names))]
 
 

@@ -52,6 +52,7 @@ RECIPE = Recipe(
     compress=0.5, sides=(6, 8),
 )  # fmt: skip
 CLASSES = ("a", "b", "c")
+SWAPS = 3  # a seed that mixes each of two with the other
 TASKS = (Task("labels", CLASSES), Task("votes", ("x", "y"), weight=0.5, soft=True))
 
 # --- what needs no network --------------------------------------------------------------------------------------------
@@ -79,6 +80,7 @@ def test_epochs_and_seeds_differ_in_order() -> None:
 def test_curves_are_a_table(tmp_path: Path, history: list[dict[str, float]], lines: list[str]) -> None:
     write_history(tmp_path / "history.csv", history)
     assert (tmp_path / "history.csv").read_text().splitlines() == lines
+    assert os.listdir(tmp_path) == ["history.csv"]
 
 
 def test_labels_become_rows() -> None:
@@ -88,19 +90,19 @@ def test_labels_become_rows() -> None:
 
 
 def test_mixing_mixes_pixels_targets_and_weights_alike() -> None:
-    images = np.asarray([[0], [100]], np.uint8)
-    draw = np.random.default_rng(1)
-    order = np.random.default_rng(1).permutation(2)
-    inputs, targets, weights = mixed(
-        images, {"t": np.eye(2, dtype=np.float32)}, {"t": np.asarray([1.0, 0.0])}, share=0.75, draw=draw
-    )
-    assert inputs.dtype == np.uint8
-    assert inputs.ravel().tolist() == [round(0.75 * a + 0.25 * b) for a, b in zip((0, 100), (order * 100), strict=True)]
-    assert np.allclose(weights["t"], 0.75 * np.asarray([1.0, 0.0]) + 0.25 * np.asarray([1.0, 0.0])[order])
-    known = np.eye(2)[[0, 0]]  # the second one's answer weighs nothing, so it teaches nothing
-    assert np.allclose(targets["t"], known * (weights["t"] > 0)[:, None])
-    _, alike, _ = mixed(images, {"t": np.eye(2, dtype=np.float32)}, {"t": np.ones(2)}, share=0.75, draw=draw)
-    assert sorted(alike["t"].ravel().tolist()) in ([0.25, 0.25, 0.75, 0.75], [0, 0, 1, 1])
+    images, whole = np.asarray([[0], [100]], np.uint8), {"t": np.eye(2, dtype=np.float32)}
+
+    def each_with_the_other(weights: list[float]) -> tuple[list[int], list[list[float]], list[float]]:
+        draw = np.random.default_rng(SWAPS)
+        inputs, targets, weigh = mixed(images, whole, {"t": np.asarray(weights)}, share=0.75, draw=draw)
+        assert inputs.dtype == np.uint8
+        return inputs.ravel().tolist(), targets["t"].tolist(), weigh["t"].tolist()
+
+    assert np.random.default_rng(SWAPS).permutation(2).tolist() == [1, 0]
+    assert each_with_the_other([1, 1]) == ([25, 75], [[0.75, 0.25], [0.25, 0.75]], [1, 1])
+    # the second one's answer weighs nothing, so it teaches nothing
+    assert each_with_the_other([1, 0]) == ([25, 75], [[1, 0], [1, 0]], [0.75, 0.25])
+    assert each_with_the_other([0, 0]) == ([25, 75], [[0, 0], [0, 0]], [0, 0])
 
 
 # --- a small network --------------------------------------------------------------------------------------------------
@@ -145,6 +147,8 @@ whole, parts = Path(sys.argv[1]), Path(sys.argv[2])
 one, two = network(), network(seed=99)
 train(whole, model=one)
 train(parts, stop_after=1)
+train(parts, model=two)
+(parts / "history.csv").write_text("epoch\\n1.0\\n")  # as if killed before the last curves were written
 train(parts, model=two)
 assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), two.get_weights(), strict=True)), "weights"
 """

@@ -17,10 +17,10 @@ from sklearn import metrics as sk
 
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
-import pipeline.evaluate
 from models.heads import load_head
 from pipeline.cli import Command, parse
 from pipeline.errors import UsageError
+from pipeline.soft_labels import read_source
 from transforms.formats.feature_cache import FeatureCache
 from transforms.formats.results import read_results
 
@@ -155,6 +155,16 @@ def test_pictures_are_found_where_they_lie_now_or_are_left_out(
         refused = evaluate(bench, "refused", *predictions, "--images", str(bench.path / "nowhere"))
         assert refused.status == 2
         assert refused.line.startswith("--images ")
+
+        copy = bench.path / "far_away"  # on storage that this machine cannot read
+        shutil.copytree(labelled.output, copy, ignore=shutil.ignore_patterns("cache"))
+        record = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+        (copy / "run.json").write_text(json.dumps({**record, "inputs": ["strange://bucket/photos"]}), encoding="utf-8")
+        far = evaluate(bench, "far", "--predictions", str(copy)).done()
+        assert metrics_of(far)["metrics"] == metrics_of(without)["metrics"]
+        refused = evaluate(bench, "refused", "--predictions", str(copy), "--images", "strange://bucket/photos")
+        assert refused.status == 3
+        assert "strange://bucket/photos/* cannot be listed: no storage of the kind strange:// is known" in refused.line
     finally:
         place.rename(source)
 
@@ -207,6 +217,8 @@ def test_a_binary_question(bench: runs.Bench, source: Path) -> None:
         "classes": ["not happy", "happy"], "positive": ["happy"], "positive_labels": ["positive"],
     }  # fmt: skip
     assert found["metrics"]["by_class"]["happy"]["support"] == 14
+    page = (bench.path / "smiles" / "report.html").read_text(encoding="utf-8")
+    assert "p_happy, or 1 less that, whichever is larger" in page
 
     run = bench.label(other, "smiles_run").done()
     p = np.asarray([row["p_happy"] for row in runs.predictions(run.output)])
@@ -249,7 +261,7 @@ def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, lab
 
 def test_a_run_votes_with_the_face_that_is_judged_and_knows_images_without_one(labelled: runs.Ended) -> None:
     results = read_results(str(labelled.output), runs.CLASSES)
-    found = pipeline.evaluate._votes(str(labelled.output))
+    found = read_source(str(labelled.output))
     assert sorted(found.shares) == sorted(results.ids.to_pylist())  # or another image's end of the name would do
     silent = [name for name, row in found.shares.items() if not row.any()]
     assert len(silent) == 2

@@ -20,6 +20,7 @@ from pipeline import train_head
 from pipeline.cli import parse
 from pipeline.compare_heads import candidates_of, row_of
 from pipeline.errors import StoppedError, UsageError
+from pipeline.resume import OutputFolder
 from pipeline.soft_labels import renamed
 from transforms.formats.feature_cache import FeatureCache
 from transforms.formats.soft_labels import SoftLabels
@@ -161,7 +162,7 @@ def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
     votes = SoftLabels(("joy", "glee", "calm", "NF"), {name: np.array(row, np.float32) for name, row in shares.items()})
     found = renamed(votes, {"joy": "happy", "glee": "happy", "NF": None})
     assert found.classes == ("happy", "calm")
-    assert sorted(found.shares) == ["a", "c"]  # of b nothing is left
+    assert found.of("b") is None  # nothing is left of it
     assert np.allclose(found.shares["a"], [0.5, 0.5]) and np.allclose(found.shares["c"], [1, 0])
     assert renamed(votes, {}) is votes
 
@@ -313,3 +314,43 @@ def test_a_strength_of_dense_layers_is_refused(source: Path, tmp_path: Path) -> 
     ended = head(source, tmp_path / "head", "--kind", "mlp", "--set", "head.strength=0.25")
     assert ended.status == 2
     assert "head.strength is for logistic and ridge, but head.kind is mlp" in ended.line
+
+
+def test_a_killed_comparison_goes_on_though_other_features_were_the_last(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "head"
+    left = OutputFolder(str(output / "work" / "training"))
+    left.prepare({"purpose": "training", "features": {"space": {"pooling": "multi"}}})
+    Path(left.parts, "0.npz").write_bytes(b"of other features")
+    assert head(source, output, "--quiet").done().status == 0
+    assert not (output / "work").exists()
+
+
+def test_one_training_an_output_folder(source: Path, tmp_path: Path) -> None:
+    with OutputFolder(str(tmp_path / "head")).locked():
+        for more in ((), ("--compare",)):
+            refused = head(source, tmp_path / "head", *more)
+            assert refused.status == 3
+            assert "another run works in this folder; wait for it" in refused.line
+    assert not (tmp_path / "head" / "work").exists()
+
+
+def test_validation_may_lack_a_class_that_is_named(source: Path, tmp_path: Path) -> None:
+    judging = {name: data for name, data in runs.faces(20, first=60).items() if not name.startswith("sad/")}
+    given = ("--validation", str(pictures.write_tar(tmp_path / "judging.tar", judging)))
+    ended = head(source, tmp_path / "head", *given, "--names", "happy", "sad").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert about["classes"] == ["happy", "sad"]
+    assert about["split"]["held_out"] == sum(name.startswith("happy/") for name in judging)
+
+    refused = head(source, tmp_path / "other", *given, "--names", "sad", "bored")
+    assert "--names bored: no image of --input has that label; known: happy, neutral, sad" in refused.err
+    only = {name: data for name, data in judging.items() if name.startswith("neutral/")}
+    given = ("--validation", str(pictures.write_tar(tmp_path / "only.tar", only)))
+    refused = head(source, tmp_path / "other", *given, "--names", "happy", "sad")
+    assert (refused.status, "no image of --validation has that label; known: neutral" in refused.err) == (2, True)
+
+
+def test_what_is_not_there_is_named_with_its_flag(source: Path, tmp_path: Path) -> None:
+    refused = head(source, tmp_path / "head", "--validation", str(tmp_path / "nowhere"))
+    assert refused.status == 2
+    assert f"--validation {tmp_path / 'nowhere'}: nothing is there" in refused.err

@@ -278,3 +278,29 @@ def test_names_that_are_no_text_are_listed_and_read(tmp_path: Path) -> None:
     (found,) = list_folder(str(tmp_path))
     assert os.fsencode(found.path).endswith(b"/\xff.jpg")
     assert read_file(found.path, 10) == b"x"
+
+
+@pytest.mark.parametrize(
+    "ask", [exists, is_folder, open_file, lambda path: read_file(path, 9), lambda path: list(list_files(path))]
+)
+def test_storage_of_a_kind_that_nobody_knows_is_one_line_at_once(ask: Callable[[str], object]) -> None:
+    with pytest.raises(InputFault, match=r"^strange://b/x.* cannot be .*: no storage of the kind strange:// is known$"):
+        ask("strange://b/x")
+
+
+def test_storage_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(*_: object) -> None:
+        raise ValueError("Unable to get filesystem from specified path, please use the correct path or ...")
+
+    monkeypatch.setattr(FileSystems, "exists", not_installed)
+    with pytest.raises(
+        InputFault, match=r"^gs://b/x cannot be looked for: gs:// needs pip install 'apache-beam\[gcp\]'"
+    ):
+        exists("gs://b/x")
+
+    def another_fault(*_: object) -> None:
+        raise ValueError("no such port")
+
+    monkeypatch.setattr(FileSystems, "exists", another_fault)
+    with pytest.raises(ValueError, match="no such port"):
+        exists("gs://b/x")

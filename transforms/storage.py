@@ -41,6 +41,15 @@ class FileChanged(InputFault):
     heals = False  # as `retrying.may_heal` asks
 
 
+class NoSuchStorage(InputFault):
+    """A path is of a kind of storage that is not installed, or that nobody knows."""
+
+    heals = False
+
+
+EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure"}  # of apache-beam, by the scheme of a path
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file as listed: `path`, `size` in bytes, `modified` seconds since the epoch (0 where unknown)."""
@@ -250,6 +259,17 @@ def _named(path: str, action: str) -> Iterator[None]:
     except OSError as error:
         text = _first_line(error) if isinstance(error, BeamIOError) else error.strerror or _first_line(error)
         raise InputFault(_number(error), f"{path} cannot be {action}: {text}") from error
+    except ValueError as error:
+        if not str(error).startswith("Unable to get filesystem"):  # of Beam; it has no class of its own
+            raise
+        raise NoSuchStorage(None, f"{path} cannot be {action}: {_missing(path)}") from error
+
+
+def _missing(path: str) -> str:
+    scheme = path.partition("://")[0]
+    if scheme in EXTRAS:
+        return f"{scheme}:// needs pip install 'apache-beam[{EXTRAS[scheme]}]'"
+    return f"no storage of the kind {scheme}:// is known"
 
 
 def _number(error: OSError) -> int | None:

@@ -134,6 +134,7 @@ def fit(
     done, history = 0, []
     if (folder / CHECKPOINT).exists():
         done, history = load_checkpoint(folder / CHECKPOINT, model)
+        write_history(folder / HISTORY, history)  # a kill may have come between the checkpoint and the curves
     last = recipe.epochs if stop_after is None else min(recipe.epochs, done + stop_after)
     for epoch in range(done, last):
         waited = epochs_without_gain([row["val_accuracy"] for row in history])
@@ -432,8 +433,10 @@ def read_history(path: Path) -> History:
 
 
 def write_history(path: Path, history: History) -> None:
-    """Writes the curves as CSV, one row an epoch."""
-    with open(path, "w", newline="") as out:
+    """Writes the curves as CSV, one row an epoch, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", newline="") as out:
         writer = csv.DictWriter(out, fieldnames=list(history[0]) if history else ["epoch"])
         writer.writeheader()
         writer.writerows(history)
+    os.replace(temporary, path)

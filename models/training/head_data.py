@@ -347,8 +347,8 @@ def standardisation(features: Rows) -> tuple[np.ndarray, np.ndarray]:
     mean = sum(step.astype(np.float64).sum(axis=0) for step in features.steps()) / len(features)
     squares = sum(((step.astype(np.float64) - mean) ** 2).sum(axis=0) for step in features.steps())
     scale = np.sqrt(squares / len(features))
-    # below float16's own resolution it is rounding, not information
-    return mean, np.where(scale > 1e-6 * np.maximum(1e-6, np.abs(mean)), scale, 1.0)
+    # below float16's own resolution it is rounding, not information; Keras divides by 1e-7 at least
+    return mean, np.where(scale > 1e-6 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
 
 
 def standardised(features: Rows, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
