@@ -378,7 +378,7 @@ def export_face_vgg(trained: keras.Model, shape: FaceVggShape, path: Path) -> No
             arrays[f"{convolution}/kernel"] = trained.get_layer(convolution).get_weights()[0]
             for part, value in zip(("gamma", "beta", "mean", "variance"), layer.get_weights(), strict=True):
                 arrays[f"{convolution}/{part}"] = value
-    stored = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
+    stored: dict[str, Any] = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
     stored["shape"] = np.frombuffer(json.dumps(asdict(shape), sort_keys=True).encode(), np.uint8)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:

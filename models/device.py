@@ -165,7 +165,7 @@ def weights_digest(settings: FeatureSettings) -> str:
 def _half(features: np.ndarray) -> np.ndarray:
     """Returns float16; what is beyond its range becomes its largest number, so that no head meets an infinity."""
     largest = np.finfo(np.float16).max
-    return np.clip(features, -largest, largest).astype(np.float16)
+    return np.asarray(np.clip(features, -largest, largest), np.float16)
 
 
 def start_engine() -> None:
@@ -219,11 +219,12 @@ def _compile(settings: FeatureSettings, shape: tuple[int, ...]) -> Callable[[np.
 def _compile_tensorflow(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False, jit_compile=False)
-    def extract(crops: Any) -> Any:
+    def forward(crops: Any) -> Any:
         return model(crops, training=False)
 
-    function: Any = extract
+    crops_like = [tf.TensorSpec(shape, tf.uint8)]
+    extract: Any = tf.function(forward, input_signature=crops_like, autograph=False, jit_compile=False)
+    function = extract
     if model.count_params() <= FROZEN_PARAMETERS:
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -246,8 +246,8 @@ def features_of(
         )
         rows = read_rows(_in_plan_order(folder.parts, plan), os.path.join(work, f"{name}.npy"))
     if not len(rows):
-        wanted = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
-        raise UsageError(f"{flag} {' '.join(patterns)}: no image {wanted}")
+        lacked = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image {lacked}")
     print(f"{name}: {len(rows):,} {'faces' if unlabelled else 'labelled faces'}", file=sys.stderr)
     shutil.rmtree(folder.path)
     return rows
@@ -280,17 +280,18 @@ def _answered(
     Args:
         learned: False for the rows of --validation, which may lack classes.
     """
-    options, labels = command.options, None
+    options = command.options
+    labels: Labels
     if shares is not None and not is_blended(command):
         rows, labels = _voted(found, rows, shares.learned, options)
     else:
         rows = _of_classes(found, rows, options["names"], learned=learned)
         if shares is not None:
             rows = _not_silenced(found, rows, shares)
-        labels = found.labels[rows].tolist()
+        labels = named = found.labels[rows].tolist()
         if shares is not None:
             share = command.settings.head.soft_share
-            labels = _blended(found.ids[rows].tolist(), labels, shares.learned, share)
+            labels = _blended(found.ids[rows].tolist(), named, shares.learned, share)
     groups = [digest.tobytes() for digest in found.digests[rows]]
     return Labelled(Rows(found.features, rows), labels, groups)
 
@@ -326,7 +327,7 @@ def _not_silenced(found: TrainingRows, rows: np.ndarray, shares: Shares) -> np.n
         raise UsageError(f"--reject {' '.join(shares.reject)}: {leading} leads the votes of every image; reject less")
     if not kept.all():
         print(f"{int((~kept).sum()):,} images not learned, as {leading} leads their votes", file=sys.stderr)
-    return rows[kept]
+    return np.asarray(rows[kept])
 
 
 def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | None, *, learned: bool) -> np.ndarray:
@@ -374,7 +375,7 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
     validation = data.validation
     try:
-        fitted = fits[head.kind](
+        fitted: Fitted = fits[head.kind](
             data.train.features,
             data.train.labels,
             imbalance=head.imbalance,

@@ -60,7 +60,7 @@ def apply_contents(block: Block, rows: np.ndarray, contents: Contents) -> Block:
 def _undecided(block: Block) -> np.ndarray:
     """(n,) bool: first of its bytes in the block, and not rejected while reading."""
     firsts = block.same_as == np.arange(len(block))
-    return firsts & np.asarray([s is None for s in block.status], bool)
+    return np.asarray(firsts & np.asarray([s is None for s in block.status], bool))
 
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder

@@ -103,8 +103,8 @@ def read_rows(paths: list[str], features: str) -> TrainingRows:
             all_features[start : start + count] = stored["features"]
         start += count
     all_features.flush()
-    rest = (np.concatenate([getattr(rows, name) for rows in known if len(rows)]) for name in FIELDS)
-    return TrainingRows(*rest, np.load(features, mmap_mode="r"))
+    ids, labels, digests = (np.concatenate([getattr(rows, name) for rows in known if len(rows)]) for name in FIELDS)
+    return TrainingRows(ids, labels, digests, np.load(features, mmap_mode="r"))
 
 
 def _about(path: str) -> TrainingRows:

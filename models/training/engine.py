@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from models.training.imbalance import balanced_weights, frequencies
 from models.training.recipe import Recipe
@@ -131,7 +132,7 @@ def fit(
         raise TrainingError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
     folder.mkdir(parents=True, exist_ok=True)
     compiled = _Compiled(model, train, tasks, recipe, steps)
-    done, history = 0, []
+    done, history = 0, History()
     if (folder / CHECKPOINT).exists():
         done, history = load_checkpoint(folder / CHECKPOINT, model)
         write_history(folder / HISTORY, history)  # a kill may have come between the checkpoint and the curves
@@ -372,8 +373,9 @@ def _all_variables(model: keras.Model) -> list[Any]:
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays under a temporary name, flushed, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
+    named: dict[str, Any] = dict(arrays)  # any: what is named like a parameter of `savez` is none of ours
     with open(temporary, "wb") as out:
-        np.savez(out, **dict(arrays))
+        np.savez(out, **named)
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, path)
@@ -389,7 +391,7 @@ def save_checkpoint(path: Path, model: keras.Model, epoch: int, history: History
 
 
 @contextmanager
-def _stored(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+def _stored(path: Path) -> Iterator[NpzFile]:
     """Gives the arrays of a file of ours; a damaged one is a TrainingError that says what to do."""
     try:
         with np.load(path) as stored:

@@ -125,7 +125,7 @@ class Answers:
         """(n, k + r) float32 shares; a one at the label where there is nothing else."""
         if self.shares is not None:
             return self.shares
-        return np.eye(len(self.classes) + len(self.reject), dtype=np.float32)[self.y]
+        return np.asarray(np.eye(len(self.classes) + len(self.reject), dtype=np.float32)[self.y])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ WAYS = ("natural", "inverse_sqrt", "logit_adjustment")
 def frequencies(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns the (classes,) share of each class in (n, classes) targets, rows weighed; never 0."""
     sums = (targets * weights[:, None]).sum(0, dtype=np.float64)
-    return np.maximum(sums / max(sums.sum(), 1e-12), 1e-6)
+    return np.asarray(np.maximum(sums / max(sums.sum(), 1e-12), 1e-6))
 
 
 def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -24,4 +24,4 @@ def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
     balanced = weights * factors
-    return (balanced * (weights.sum() / max(balanced.sum(), 1e-12))).astype(np.float32)
+    return np.asarray(balanced * (weights.sum() / max(balanced.sum(), 1e-12)), np.float32)
