@@ -433,9 +433,9 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
-    assert (card["recipe"]["sides"], card["recipe"]["mixup"], card["network"]["widths"]) == (
-        [24, 32, 40, 48],
-        0.2,
-        [4, 8],
-    )
+    first = tmp_path / "out" / "first"
+    assert (card["recipe"]["sides"], card["recipe"]["mixup"], card["network"]["widths"]) == ([40, 48], 0, [4, 8])
+    assert card["start"] == hashlib.sha256((first / "face_vgg.npz").read_bytes()).hexdigest()
+    before = json.loads((first / "face_vgg.json").read_text())
+    assert (before["recipe"]["sides"], before["recipe"]["mixup"], before["start"]) == ([24, 32, 40, 48], 0.2, None)
     assert json.loads((tmp_path / "out" / "fer2013" / "head.json").read_text())["recipe"]["soft_share"] == 0.15

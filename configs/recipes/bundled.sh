@@ -19,7 +19,9 @@ train() {
 }
 
 train train-backbone --config "$recipes/face_vgg.yaml" --soft-labels "ferplus=$data/ferplus.csv" \
-    --output "$out/face_vgg" "$@"
+    --output "$out/first" "$@"
+train train-backbone --config "$recipes/face_vgg_restart.yaml" --soft-labels "ferplus=$data/ferplus.csv" \
+    --output "$out/face_vgg" --set "train.start=$out/first/face_vgg.npz" "$@"
 # FER2013's labels are noisy: votes are blended in, the largest share within one standard error, in accuracy and macro F1
 # on validation, of the best head without votes. C is the smallest by the same rule, for pictures that are not like FER2013's.
 # Both were chosen on the features of the network that ships, not anew on those that are made here.

@@ -11,6 +11,8 @@ frame, so FER2013's frame is a margin of 0 %, and a margin of 20 % is 48 × 1.4 
 known: the border is repeated, as the program repeats it where a square leaves the photo. Photos have hair and
 background there. The program brings all of them to its own size again.
 
+`--validation` takes FER2013's validation part: the test part is read for networks that are to ship alone.
+
 `--sheet FILE.png` draws some images, a row a damage, for people to look at. It shows people who were not asked: keep
 it, and never commit it.
 """
@@ -234,7 +236,8 @@ def line(damage: Damage, before: Result, after: Result) -> list[Any]:
 
 def run(options: Namespace, place: Path) -> int:
     """Measures, prints, and returns the exit status."""
-    source = options.data / "fer2013" / "test.tar"
+    part, name = ("validation", "val.tar.gz") if options.validation else ("test", "test.tar")
+    source = options.data / "fer2013" / name
     measuring.needed(source)
     found = list(measuring.members(source))[:: 20 if options.small else 1]
     archives = {}
@@ -253,7 +256,7 @@ def run(options: Namespace, place: Path) -> int:
     before = by_damage[DAMAGES[0].name]
     head = ["damage", "accuracy", "95 % interval", "drop, points", "95 % interval", "labels changed", "mean confidence"]
     measuring.show(
-        f"FER2013 test, {len(found):,} images",
+        f"FER2013 {part}, {len(found):,} images",
         head,
         [line(damage, before, by_damage[damage.name]) for damage in DAMAGES],
     )
@@ -311,6 +314,7 @@ def _pixels(archive: Path) -> str:
 def main(words: Sequence[str]) -> int:
     made = measuring.parser(__doc__ or "")
     made.add_argument("--sheet", type=Path, help="a PNG with some of the images, a row a damage; none is drawn without")
+    made.add_argument("--validation", action="store_true", help="the validation part, for networks that are not to ship")
     made.add_argument("--weights", type=Path, help="another network than the bundled one; needs a head of its own")
     made.add_argument("--head", type=Path, help="another head than the bundled one")
     options = made.parse_args(words)
