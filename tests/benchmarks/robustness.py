@@ -314,7 +314,7 @@ def _pixels(archive: Path) -> str:
 def main(words: Sequence[str]) -> int:
     made = measuring.parser(__doc__ or "")
     made.add_argument("--sheet", type=Path, help="a PNG with some of the images, a row a damage; none is drawn without")
-    made.add_argument("--validation", action="store_true", help="the validation part, for networks that are not to ship")
+    made.add_argument("--validation", action="store_true", help="the validation part, for what is not to ship")
     made.add_argument("--weights", type=Path, help="another network than the bundled one; needs a head of its own")
     made.add_argument("--head", type=Path, help="another head than the bundled one")
     options = made.parse_args(words)
