@@ -30,7 +30,7 @@ from pipeline.evaluated_rows import (
     question_of,
     select,
 )
-from pipeline.evaluation_files import Evaluated, closing_words, write_evaluation
+from pipeline.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.finished_run import finished_run, results_of
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, make_plan
@@ -141,14 +141,10 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
         "counts": rows.counts,
     }
     evaluated = Evaluated(rows, about, options["seed"] or 0)
-    lines = _picture_lines(command, labelled, work)
     try:
-        written = write_evaluation(output, evaluated, lines, _limits(command))
+        written = write_evaluation(output, evaluated, _pictures(command, labelled, work), _limits(command))
     except InputFault as error:
-        if _without_pictures(command):
-            written = write_evaluation(output, evaluated, None, _limits(command))
-        else:
-            raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
+        raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
     if not options["quiet"]:
         print(closing_words(written, output))
     return 0
@@ -167,28 +163,24 @@ def _limits(command: Command) -> Limits:
     return Limits(command.settings.read.max_image_bytes, command.settings.read.max_pixels)
 
 
-def _without_pictures(command: Command) -> bool:
-    """Returns whether figures do without pictures: a run may have been made elsewhere, unless --images are named."""
-    return bool(command.options["predictions"]) and not command.options["images"]
-
-
-def _picture_lines(command: Command, labelled: _Labelled, work: str) -> Iterator[bytes] | None:
-    """Returns the lines of a plan of the pictures, or None where they do not lie where they lay.
+def _pictures(command: Command, labelled: _Labelled, work: str) -> Pictures:
+    """Returns where the pictures are. Figures do without those of a run, which may have been made elsewhere.
 
     Raises:
         UsageError: --images names what is not there.
-        InputFault: it cannot be read.
+        InputFault: what --images or --input names cannot be read.
     """
+    needed = bool(command.options["images"]) or not command.options["predictions"]
     read = command.settings.read
     layout = Layout(read.block_images, read.block_bytes)
     try:
         folder = os.path.join(work, "pictures")
         plan = make_plan(labelled.patterns, folder, layout, _limits(command), flag="--images")
-    except (UsageError, InputFault):
-        if not _without_pictures(command):
+    except (UsageError, InputFault) as error:
+        if needed:
             raise
-        return None
-    return (line for _, line in plan.lines())
+        return Pictures(None, needed, str(error) if isinstance(error, InputFault) else "")
+    return Pictures((line for _, line in plan.lines()), needed)
 
 
 # --- of a finished run ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from pipeline.evaluated_rows import Rows
 from transforms.formats.publish import publish
 from transforms.formats.records import Limits
 from transforms.read_again import face_tile, read_pictures
+from transforms.storage import InputFault
 
 PAGE = "report.html"
 SHEETS = ("mistakes.png", "hardest.png", "label_errors.png")
@@ -61,15 +62,27 @@ class Written:
     suspected: int
 
 
-def write_evaluation(output: str, given: Evaluated, lines: Iterable[bytes] | None, limits: Limits) -> Written:
-    """Writes all files into `output`, the page last; those of an earlier time are replaced.
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Where the pictures of the sheets come from.
 
-    Args:
-        lines: of a plan of the pictures; None if they are not at hand.
+    Attributes:
+        lines: of a plan of them; None if they are not at hand.
+        needed: False if figures do without those that cannot be read.
+        fault: why they are not at hand, where more is known than that they are not where they were.
+    """
+
+    lines: Iterable[bytes] | None
+    needed: bool = True
+    fault: str = ""
+
+
+def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: Limits) -> Written:
+    """Writes all files into `output`, the page last; those of an earlier time are replaced.
 
     Raises:
         UsageError: the probabilities are none.
-        InputFault: a picture cannot be read. StorageError: a file cannot be written.
+        InputFault: a picture that is needed cannot be read. StorageError: a file cannot be written.
     """
     rows = given.rows
     try:
@@ -77,13 +90,13 @@ def write_evaluation(output: str, given: Evaluated, lines: Iterable[bytes] | Non
     except ValueError as error:
         raise UsageError(f"the labels cannot be judged: {error}") from error
     suspects = find_label_errors(rows.probabilities, rows.y)
-    pictures, notes = _sheets(rows, suspects, lines, limits)
+    sheets, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]
     written = Written(evaluation.figures, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects))
     files = {
         "metrics.json": _metrics_json(given, written, suspects),
         **all_plots(evaluation),
-        **pictures,
+        **sheets,
         "label_errors.csv": _suspects_csv(rows, suspects),
     }
     content = PageContent(
@@ -237,7 +250,7 @@ def _number(value: float | None) -> str:
 
 
 def _sheets(
-    rows: Rows, suspects: LabelErrors, lines: Iterable[bytes] | None, limits: Limits
+    rows: Rows, suspects: LabelErrors, pictures: Pictures, limits: Limits
 ) -> tuple[dict[str, bytes], list[str]]:
     """Returns the sheets by file name, and notes on pictures that are missing."""
     said, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
@@ -246,9 +259,10 @@ def _sheets(
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")][:TILES]
     hardest = np.argsort(own, kind="stable")[:TILES]
     suspected = suspects.row[:TILES]
-    tiles = _tiles(rows, np.unique(np.concatenate([mistakes, hardest, suspected])), lines, limits)
+    tiles, fault = _tiles(rows, np.unique(np.concatenate([mistakes, hardest, suspected])), pictures, limits)
     if not any(image is not None for image in tiles.values()):
-        return {}, ["The pictures are not where they were, so there are no sheets; --images says where they are."]
+        why = fault or "The pictures are not where they were"
+        return {}, [f"{why}, so there are no sheets; --images says where they are."]
     chosen = {
         "mistakes.png": [(row, said[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
         "hardest.png": [(row, said[row], f"true label {own[row]:.4f}") for row in hardest],
@@ -262,7 +276,8 @@ def _sheets(
         if some
     }
     missing = sum(image is None for image in tiles.values())
-    return sheets, [f"{_images(missing)} of the sheets could not be read again as they were."] if missing else []
+    why = f": {fault}" if fault else ""
+    return sheets, [f"{_images(missing)} of the sheets could not be read again as they were{why}."] if missing else []
 
 
 def _tile(rows: Rows, tiles: Mapping[int, np.ndarray | None], row: int, other: int, note: str) -> Tile:
@@ -271,13 +286,18 @@ def _tile(rows: Rows, tiles: Mapping[int, np.ndarray | None], row: int, other: i
 
 
 def _tiles(
-    rows: Rows, wanted: Sequence[int] | np.ndarray, lines: Iterable[bytes] | None, limits: Limits
-) -> dict[int, np.ndarray | None]:
-    """Returns pictures of these rows, None for one that is not at hand."""
+    rows: Rows, wanted: Sequence[int] | np.ndarray, pictures: Pictures, limits: Limits
+) -> tuple[dict[int, np.ndarray | None], str]:
+    """Returns pictures of these rows, None for one that is not at hand, and the fault that ended their reading."""
     ids, digests = _texts(rows.ids, np.asarray(wanted)), _texts(rows.digests, np.asarray(wanted))
     row_of = dict(zip(ids, (int(row) for row in wanted), strict=True))
     tiles: dict[int, np.ndarray | None] = dict.fromkeys(row_of.values())
     asked = dict(zip(ids, digests, strict=True))
-    for name, data in read_pictures(lines or (), asked, limits):
-        tiles[row_of[name]] = face_tile(data, rows.box[row_of[name]], TILE_PX, limits)
-    return tiles
+    try:
+        for name, data in read_pictures(pictures.lines or (), asked, limits):
+            tiles[row_of[name]] = face_tile(data, rows.box[row_of[name]], TILE_PX, limits)
+    except InputFault as error:
+        if pictures.needed:
+            raise
+        return tiles, str(error)
+    return tiles, pictures.fault

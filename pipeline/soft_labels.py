@@ -8,8 +8,9 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.finished_run import finished_run, results_of
+from transforms.formats.records import Status
 from transforms.formats.soft_labels import SoftLabels, read_votes
-from transforms.storage import exists, is_folder, open_file
+from transforms.storage import exists, is_folder, is_local, open_file
 
 FLAG = "--soft-labels"
 
@@ -28,13 +29,17 @@ def read_source(path: str) -> SoftLabels:
             raise UsageError(f"{FLAG} {path}: there is no such file")
         with open_file(path) as file:
             return read_votes(file, path)
+    if not is_local(path):
+        raise UsageError(f"{FLAG} {path}: a finished run must lie on this machine's file systems; copy it there")
     if not is_folder(path):
         raise UsageError(f"{FLAG} {path} is neither a CSV file nor the folder of a finished run")
     folder, record = finished_run(path, flag=FLAG)
     results = results_of(folder.path, record["head"]["classes"])
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
-    return SoftLabels(results.classes, dict(zip(results.ids.to_pylist(), rows, strict=True)))
+    said = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
+    shares = {image: row for image, status, row in said if status != Status.DUPLICATE}  # those were not labelled
+    return SoftLabels(results.classes, shares)
 
 
 def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:

@@ -340,6 +340,8 @@ def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | No
         return rows
     known = set(found.labels[rows].tolist())
     unknown = sorted(set(names) - known)
+    if learned and (copies := sorted(set(unknown) & set(found.labels.tolist()))):
+        raise UsageError(f"--names {' '.join(copies)}: every such image stands in --validation or --exclude too")
     if unknown and (learned or len(unknown) == len(set(names))):
         where = "of --input" if learned else "of --validation"
         shown = ", ".join(sorted(known)[:20])

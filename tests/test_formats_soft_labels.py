@@ -52,7 +52,7 @@ def test_an_image_is_found_by_its_id_or_the_end_of_it(image_id: str, known: bool
         ("id,joy,fear\na,1,2\nb,1,many\n", "line 3: could not convert"),
         ("id,joy,fear\na,1,-2\n", "line 2"),
         ("id,joy,fear\na,1,nan\n", "line 2"),
-        ("id,joy,fear\na,1,0\nb,1,0\na,0,1\n", "line 4: a stands there twice"),
+        ("id,joy,fear\na,1,0\nb,1,0\na,0,1\n", "line 4: 'a' stands there twice"),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_line(text: str, words: str) -> None:

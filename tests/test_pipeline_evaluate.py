@@ -7,10 +7,12 @@ import importlib.util
 import json
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pictures
+import pyarrow as pa
 import pytest
 import runs
 from sklearn import metrics as sk
@@ -18,11 +20,16 @@ from sklearn import metrics as sk
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
 from models.heads import load_head
+from pipeline import evaluation_files
 from pipeline.cli import Command, parse
 from pipeline.errors import UsageError
+from pipeline.evaluated_rows import Rows
+from pipeline.evaluation_files import Pictures
 from pipeline.soft_labels import read_source
 from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.records import Limits
 from transforms.formats.results import read_results
+from transforms.storage import InputFault
 
 FILES = {
     "confusion.svg", "coverage.svg", "hardest.png", "label_errors.csv", "label_errors.png", "metrics.json",
@@ -162,6 +169,7 @@ def test_pictures_are_found_where_they_lie_now_or_are_left_out(
         (copy / "run.json").write_text(json.dumps({**record, "inputs": ["strange://bucket/photos"]}), encoding="utf-8")
         far = evaluate(bench, "far", "--predictions", str(copy)).done()
         assert metrics_of(far)["metrics"] == metrics_of(without)["metrics"]
+        assert "no storage of the kind strange:// is known, so there are no sheets" in far.out
         refused = evaluate(bench, "refused", "--predictions", str(copy), "--images", "strange://bucket/photos")
         assert refused.status == 3
         assert "strange://bucket/photos/* cannot be listed: no storage of the kind strange:// is known" in refused.line
@@ -202,6 +210,21 @@ def test_labels_of_other_names(bench: runs.Bench, source: Path, judged: runs.End
     assert {row["class"] for row in rows if row["stated_label"] == "smile"} <= {"happy"}
     assert [float(row["margin"]) for row in rows] == sorted(float(row["margin"]) for row in rows)
     assert len(rows) == metrics_of(ended)["label_errors"]["suspected"]
+
+
+def test_a_picture_that_fails_midway_leaves_those_before_it_and_is_named() -> None:
+    texts = [pa.chunked_array([pa.array(values)]) for values in (["a.png", "b.png"], ["0" * 64, "1" * 64], ["x", "y"])]
+    rows = Rows(("x", "y"), *texts, np.zeros((2, 4), np.int32), np.full((2, 2), 0.5), np.zeros(2, int), {})
+
+    def lines() -> Iterator[bytes]:
+        raise InputFault(None, "a.png cannot be read: Input/output error")
+        yield b""
+
+    limits = Limits(10**6, 10**6)
+    found = evaluation_files._tiles(rows, [0, 1], Pictures(lines(), needed=False), limits)
+    assert found == ({0: None, 1: None}, "a.png cannot be read: Input/output error")
+    with pytest.raises(InputFault, match=r"a\.png cannot be read"):
+        evaluation_files._tiles(rows, [0, 1], Pictures(lines(), needed=True), limits)
 
 
 def test_a_binary_question(bench: runs.Bench, source: Path) -> None:

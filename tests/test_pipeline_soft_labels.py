@@ -25,16 +25,16 @@ FACES = [
 
 
 def a_run(folder: Path) -> Path:
-    """Writes what is read of a run over three images: two faces in `a.png` and `b.png`, none in `c.png`."""
+    """Writes what is read of a run: two faces in `a.png` and `b.png`, which is there twice, none in `c.png`."""
     names, sides, joy, sad = zip(*FACES, strict=True)
     zeros = [0] * len(FACES)
     tables: dict[str, dict[str, Any]] = {
         "images": {
-            "image_id": ["a.png", "b.png", "c.png"],
-            "digest": ["0" * 64] * 3,
-            "status": ["labelled", "labelled", "no_face"],
-            "faces": [2, 2, 0],
-            "true_label": [None, None, "sad"],
+            "image_id": ["a.png", "b.png", "b.png", "c.png"],
+            "digest": ["0" * 64] * 4,
+            "status": ["labelled", "labelled", "duplicate", "no_face"],
+            "faces": [2, 2, 0, 0],
+            "true_label": [None, None, None, "sad"],
         },
         "predictions": {
             "image_id": names, "x": zeros, "y": zeros, "width": sides, "height": sides, "p_joy": joy, "p_sad": sad,
@@ -81,3 +81,8 @@ def test_a_run_that_is_unfinished_or_changed_is_no_teacher(tmp_path: Path) -> No
 def test_what_is_not_there_is_named_with_its_flag(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(UsageError, match=rf"--soft-labels .*{name}:? {words}"):
         read_source(str(tmp_path / name))
+
+
+def test_a_run_elsewhere_is_to_be_copied() -> None:
+    with pytest.raises(UsageError, match=r"--soft-labels gs://b/run: a finished run must lie on this machine"):
+        read_source("gs://b/run")

@@ -298,6 +298,15 @@ def test_storage_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
     ):
         exists("gs://b/x")
 
+    def lacks_a_package(*_: object) -> None:
+        raise BeamIOError("Unable to get the Filesystem", {"hdfs://b/x": ImportError("No module named 'hdfs'")})
+
+    monkeypatch.setattr(FileSystems, "exists", lacks_a_package)
+    with pytest.raises(
+        InputFault, match=r"^hdfs://b/x cannot be .*: hdfs:// needs pip install 'apache-beam\[hadoop\]'"
+    ):
+        exists("hdfs://b/x")
+
     def another_fault(*_: object) -> None:
         raise ValueError("no such port")
 

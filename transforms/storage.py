@@ -47,7 +47,7 @@ class NoSuchStorage(InputFault):
     heals = False
 
 
-EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure"}  # of apache-beam, by the scheme of a path
+EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}  # of apache-beam, by the scheme of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +257,8 @@ def _named(path: str, action: str) -> Iterator[None]:
     except InputFault:
         raise
     except OSError as error:
+        if any(isinstance(inner, ImportError) for inner in _inner(error)):
+            raise NoSuchStorage(None, f"{path} cannot be {action}: {_missing(path)}") from error
         text = _first_line(error) if isinstance(error, BeamIOError) else error.strerror or _first_line(error)
         raise InputFault(_number(error), f"{path} cannot be {action}: {text}") from error
     except ValueError as error:
@@ -274,10 +276,15 @@ def _missing(path: str) -> str:
 
 def _number(error: OSError) -> int | None:
     """Returns the number of an error; Beam keeps it in the errors that its own one stands for."""
-    for inner in (getattr(error, "exception_details", None) or {}).values():
+    for inner in _inner(error):
         if isinstance(inner, OSError) and inner.errno is not None:
             return inner.errno
     return error.errno
+
+
+def _inner(error: OSError) -> list[object]:
+    """Returns the errors that one of Beam's stands for."""
+    return list((getattr(error, "exception_details", None) or {}).values())
 
 
 def _first_line(error: BaseException) -> str:

@@ -56,7 +56,7 @@ def read_votes(file: BinaryIO, name: str) -> SoftLabels:
                 votes = _votes(row, len(classes), where)
                 if row[0] in shares:
                     raise FormatError(
-                        f"{where}: {row[0]} stands there twice; give ids that tell them apart, as a/1.png"
+                        f"{where}: {row[0]!r} stands there twice; remove a line, or give each image an id"
                     )
                 shares[row[0]] = votes / (votes.sum() or 1)
     except (csv.Error, UnicodeDecodeError) as error:
