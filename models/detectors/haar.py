@@ -40,7 +40,7 @@ class HaarDetector:
     def __init__(self, settings: DetectorSettings) -> None:
         if not hasattr(cv2, "CascadeClassifier"):
             raise DetectorError(
-                f"detector haar: OpenCV {cv2.__version__} has no Haar cascades; install opencv-python-headless<5"
+                f"detector haar: OpenCV {cv2.__version__} has no Haar cascades; install opencv-python<5"
             )
         self.settings = settings
         self._path = settings.model or cv2.data.haarcascades + CASCADE

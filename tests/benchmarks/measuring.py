@@ -34,7 +34,8 @@ WHOLE = ("faces.detector=none", "features.pooling=multi")  # an image is a face;
 FOUND = ("faces.detector=haar", "features.pooling=multi")
 RESULTS = ("predictions", "images", "submission.csv")  # what depends on input and settings alone
 VERSIONED = (
-    "apache-beam", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pyarrow", "h5py", "opencv-python-headless",
+    "apache-beam", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pyarrow", "h5py", "opencv-python",
+    "opencv-python-headless",
 )  # fmt: skip
 MARK = "\N{CHECK MARK}"
 
