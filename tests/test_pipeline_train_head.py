@@ -251,7 +251,7 @@ def test_the_table_of_all_kinds_has_one_split_and_keeps_no_head(source: Path, tm
     assert {(row["train"], row["held_out"]) for row in rows} == {("48", "12")}
     assert {row["parameters"] for row in rows if row["head"] == "tiny"} == {str(n * 4 + 4 + 15) for n in (last, every)}
     assert ended.out.count("\n| ") == len(rows)
-    assert sorted(path.name for path in ended.output.iterdir()) == ["cache", "compare.csv"]
+    assert sorted(path.name for path in ended.output.iterdir()) == [".lock", "cache", "compare.csv"]
     assert len(list((ended.output / "cache").iterdir())) == 3
 
 
