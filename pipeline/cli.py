@@ -222,7 +222,9 @@ def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: s
 
 
 def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
-    _patterns(parser, "--input", "labelled images: a folder a class, archives or tables")
+    _patterns(
+        parser, "--input", "images with labels: a folder a class, archives or tables; others learn --soft-labels alone"
+    )
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of weights, curves and state")
     _patterns(parser, "--validation", "labelled images to choose by")
     _patterns(parser, "--exclude", "images that must not be trained on")

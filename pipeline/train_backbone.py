@@ -1,4 +1,4 @@
-"""`train-backbone`: trains face_vgg on labelled face crops and exports what the pipeline loads.
+"""`train-backbone`: trains face_vgg on face crops with labels, soft labels or both; exports what the pipeline loads.
 
 Reads any input that `label` reads; every image is one face, as `faces.detector=none` takes it. Training
 itself is `models/training/engine.py`.
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +41,14 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Decoded crops with labels: `images` (n, h, w, 1) uint8, `ids`, `labels`, `digests` of the encoded bytes."""
+    """Decoded crops: `images` (n, h, w, 1) uint8, `ids`, `labels`, `digests` of the encoded bytes.
+
+    A label is None where soft labels alone know the image.
+    """
 
     images: np.ndarray
     ids: list[str]
-    labels: list[str]
+    labels: list[str | None]
     digests: list[bytes]
 
     def of(self, rows: Sequence[int]) -> LabelledImages:
@@ -93,7 +97,7 @@ def run(command: Command) -> int:
             f"{len(train)} training images are fewer than one batch of {recipe.batch_size}; "
             "--input or --set train.batch_size decide that"
         )
-    if silenced := int((train.weights[LABELS] == 0).sum()):
+    if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
         print(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}", file=sys.stderr)
     made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
     weights = output / WEIGHTS
@@ -180,7 +184,7 @@ def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
     """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
     soft = read_soft_labels(options.get("soft_labels") or ())
-    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits)
+    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft)
     held_out: set[bytes] = set()
     validation = None
     if options.get("validation"):
@@ -194,15 +198,17 @@ def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
         raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
     shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
     left_out = {
-        "without a label or rejected": passed_over,
+        "without labels or rejected": passed_over,
         "copies of validation or excluded images": len(read.labels) - len(train.labels),
         "pictures of one value": len(train.labels) - len(shown),
     }
     train = train.of(shown)
-    print(f"{len(read.labels):,} labelled images; left out: {_counted(left_out)}", file=sys.stderr)
+    taught = train.labels.count(None)
+    also = f", {taught:,} of them by soft labels alone" if taught else ""
+    print(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}", file=sys.stderr)
     if validation is None:
         train, validation = _split(train)
-        if only := sorted(set(validation.labels) - set(train.labels)):
+        if only := sorted(_named(validation) - _named(train)):
             raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
     return Data(train, validation, _classes(train, validation), soft, left_out)
 
@@ -211,9 +217,13 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 
 
+def _named(images: LabelledImages) -> set[str]:
+    return {label for label in images.labels if label is not None}
+
+
 def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ...]:
-    classes = tuple(sorted(set(train.labels)))
-    unknown = sorted(set(validation.labels) - set(classes))
+    classes = tuple(sorted(_named(train)))
+    unknown = sorted(_named(validation) - set(classes))
     if unknown:
         raise UsageError(f"--validation has classes that --input lacks: {', '.join(unknown)}")
     if len(classes) < 2:
@@ -224,23 +234,29 @@ def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ..
 
 
 def read_labelled(
-    patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str = "--input"
+    patterns: Sequence[str],
+    size: tuple[int, int],
+    limits: Limits,
+    flag: str = "--input",
+    *,
+    soft: Mapping[str, SoftLabels] = MappingProxyType({}),
 ) -> tuple[LabelledImages, int]:
-    """Returns the labelled images of the inputs in plan order, and how many were passed over.
+    """Returns the images of the inputs that have labels or `soft` labels in plan order, and how many were passed over.
 
     Raises:
         UsageError: nothing there, or nothing with a label.
     """
     images, ids, labels, digests, passed_over = [], [], [], [], 0
     for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
-        if image is None or label is None:
+        known = label is not None or any(shares.of(image_id) is not None for shares in soft.values())
+        if image is None or not known:
             passed_over += 1
             continue
         images.append(image)
         ids.append(image_id)
         labels.append(label)
         digests.append(digest)
-    if not images:
+    if all(label is None for label in labels):
         raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
     return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
 
@@ -275,8 +291,10 @@ def _decoded(
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     """Returns (training, validation), decided by the digest alone, so that copies stay on one side."""
-    held_out = {d for d in images.digests if int.from_bytes(d[:8], "big") / 2**64 < HOLDOUT}
-    rows = [row for row, digest in enumerate(images.digests) if digest in held_out]
+    labelled = {d for d, label in zip(images.digests, images.labels, strict=True) if label is not None}
+    held_out = {d for d in labelled if int.from_bytes(d[:8], "big") / 2**64 < HOLDOUT}
+    judged = enumerate(zip(images.digests, images.labels, strict=True))
+    rows = [row for row, (digest, label) in judged if digest in held_out and label is not None]
     if not rows or len(rows) == len(images.labels):
         raise StoppedError(f"{len(images.labels)} images are too few to hold some out: give --validation")
     return images.without(held_out), images.of(rows)
@@ -314,8 +332,10 @@ def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Ex
     """
     from models.training.engine import Examples, one_hot
 
-    targets = {LABELS: one_hot(images.labels, data.classes)}
-    weights = {LABELS: np.ones(len(images.ids), np.float32)}
+    labelled = np.array([label is not None for label in images.labels], bool)
+    targets = {LABELS: np.zeros((len(labelled), len(data.classes)), np.float32)}
+    targets[LABELS][labelled] = one_hot([label for label in images.labels if label is not None], data.classes)
+    weights = {LABELS: labelled.astype(np.float32)}
     for name, labels in data.soft.items():
         rows = [labels.of(image_id) for image_id in images.ids]
         nothing = np.zeros(len(labels.classes), np.float32)
@@ -474,7 +494,11 @@ def _write_card(
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "classes": list(data.classes),
         "soft_labels": {name: list(labels.classes) for name, labels in data.soft.items()},
-        "images": {"training": len(data.train.ids), "validation": len(data.validation.ids)},
+        "images": {
+            "training": len(data.train.ids),
+            "by_soft_labels_alone": data.train.labels.count(None),
+            "validation": len(data.validation.ids),
+        },
         "left_out": dict(data.left_out),
         "labels_not_learned": labels_not_learned,
         **{name: value for name, value in made_of.items() if name != "tasks"},

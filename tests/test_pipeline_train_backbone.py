@@ -176,6 +176,31 @@ def test_soft_labels_are_a_task_of_their_own_and_no_face_silences_the_hard_label
     assert examples.weights["labels"][order].tolist() == [1, 0, 1]
 
 
+def test_an_image_without_a_label_learns_soft_labels_alone(tmp_path: Path, capsys: Any) -> None:
+    folder_of(tmp_path / "in", 4)
+    write_folder(tmp_path / "in", {"else.png": crop(70), "other.png": crop(71)})
+    folder_of(tmp_path / "validation", 2, first=50)
+    found = read(tmp_path, validation=[str(tmp_path / "validation")], soft_labels=(f"votes={votes_file(tmp_path)}",))
+    assert "5 images to learn from, 1 of them by soft labels alone; left out: 1 without" in capsys.readouterr().err
+    row = found.train.ids.index("else.png")
+    assert found.train.labels[row] is None and found.classes == ("happy", "sad")
+    examples = train_backbone.examples_of(found.train, found, ())
+    assert examples.targets["labels"][row].tolist() == [0, 0] and examples.weights["labels"][row] == 0
+    assert examples.targets["votes"][row].tolist() == [1, 0] and examples.weights["votes"][row] == 1
+    assert examples.weights["labels"].sum() == 4
+
+
+def test_images_without_a_label_are_not_held_out(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 40)
+    loose = {f"loose{n:02d}.png": crop(100 + n) for n in range(40)}
+    write_folder(tmp_path / "in", loose)
+    votes = tmp_path / "votes.csv"
+    votes.write_text("member,joy,NF\n" + "".join(f"{name},3,1\n" for name in loose))
+    found = read(tmp_path, soft_labels=(f"votes={votes}",))
+    assert None not in found.validation.labels and found.validation.labels
+    assert found.train.labels.count(None) == 40
+
+
 @pytest.mark.parametrize(
     "source, words",
     [
