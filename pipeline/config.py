@@ -81,7 +81,7 @@ class ReadSettings(_Section):
         64 * 2**20, "encoded bytes in a block, past which it is closed early", enters=Enters.NOTHING, ge=1
     )
     max_image_bytes: int = _setting(
-        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.FEATURES, ge=1
+        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.FEATURES, ge=1, le=2**40
     )
     max_pixels: int = _setting(
         100_000_000, "width x height past which an image is rejected", enters=Enters.FEATURES, ge=1

@@ -45,7 +45,7 @@ def show(patterns: Sequence[str], folder: OutputFolder, settings: Settings, job:
     """Prints what would be read and done, and what it may cost; returns exit status 0."""
     with tempfile.TemporaryDirectory() as scratch:
         layout = Layout(settings.read.block_images, settings.read.block_bytes)
-        plan = make_plan(patterns, scratch, layout, job.limits)
+        plan = make_plan(patterns, scratch, layout, job.limits, own=(folder.path, job.cache))
         sampled = _sample(plan, job)
         print("\n".join(_words(plan, sampled, folder, job)))
     return 0

@@ -33,6 +33,7 @@ from pipeline.evaluated_rows import (
 from pipeline.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.finished_run import finished_run, results_of
 from pipeline.held_out import digests_of
+from pipeline.own_files import remove_own
 from pipeline.plan import Layout, make_plan
 from pipeline.prepare import Identity, chosen_head, identity_of, make_job
 from pipeline.resume import OutputFolder
@@ -268,4 +269,4 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
     )
     if folder.record() is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    shutil.rmtree(os.path.join(folder.path, "heartbeats"), ignore_errors=True)
+    remove_own(folder.path, ("heartbeats",), ())

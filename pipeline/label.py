@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from models.heads import Head, HeadMismatch, check
 from pipeline import dry_run, graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
+from pipeline.own_files import remove_own, without_own
 from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_plan
 from pipeline.prepare import Identity, chosen_head, identity_of, make_job
 from pipeline.resume import OutputFolder, Progress
-from pipeline.running import heartbeat_folder, run_graph
+from pipeline.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.summary import closing_words
 from transforms.finish_run import MergeRequest
 from transforms.formats.submission import (
@@ -32,11 +33,12 @@ from transforms.formats.submission import (
     refuse_stranger,
 )
 from transforms.job import Job
-from transforms.storage import InputFault, open_file
+from transforms.storage import InputFault, is_local, open_file
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
 
+NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
 VERSIONED = ("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy")
 
 
@@ -69,11 +71,15 @@ def run(command: Command) -> int:
     identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
     _check_head(head, identity, command)
     folder = OutputFolder(command.options["output"])
-    cache = os.path.abspath(command.options["cache"] or os.path.join(folder.path, "cache"))
+    cache = command.options["cache"] or os.path.join(folder.path, "cache")
+    cache = os.path.abspath(cache) if is_local(cache) else cache  # `make_job` refuses what is not
     this = _Run(command, folder, cache, head_path, head, identity, started)
     if command.options["dry_run"]:
         job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
-        return dry_run.show(command.options["input"], folder, command.settings, job)
+        try:
+            return dry_run.show(command.options["input"], folder, command.settings, job)
+        except Exception as error:
+            raise in_one_line(error, "nothing was written") from error
     with folder.locked():
         return _label(this)
 
@@ -103,9 +109,12 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
     if options["overwrite"]:
-        find_inputs(options["input"])  # a mistyped path must not cost the results that stand here
+        # a mistyped path must not cost the results that stand here
+        without_own(find_inputs(options["input"]), folder.path, this.cache)
         folder.clear()
     record = folder.record()
+    if record is not None and not record.keys() >= NEEDED:
+        raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
     read = this.command.settings.read
@@ -121,7 +130,7 @@ def _label(this: _Run) -> int:
         head=this.head_path,
         layout=(layout.block_images, layout.block_bytes),
     )
-    plan = make_plan(options["input"], folder.plan, layout, job.limits)
+    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, this.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         _tidy(this)
         this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
@@ -204,7 +213,8 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
 
 def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
-    shutil.rmtree(os.path.join(this.folder.path, "heartbeats"), ignore_errors=True)
+    with suppress(OSError):  # results stand, and the next run tidies again
+        remove_own(this.folder.path, ("heartbeats",), ())
     if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
         this.folder.tidy()
 

@@ -11,10 +11,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.own_files import without_own
 from transforms.block import BlockRef
 from transforms.formats.loose_files import (
     NAMES_SHOWN,
@@ -26,13 +28,23 @@ from transforms.formats.loose_files import (
     text_of,
 )
 from transforms.formats.publish import storage_error
-from transforms.formats.records import Entry, Limits, ShardFormat
+from transforms.formats.records import Entry, FormatError, Limits, ShardFormat
 from transforms.formats.shards import FIRST_BYTES, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
 from transforms.retrying import patiently
-from transforms.storage import FoundFile, InputFault, exists, is_folder, is_local, list_files, list_folder, open_file
+from transforms.storage import (
+    FoundFile,
+    InputFault,
+    escape,
+    exists,
+    is_folder,
+    is_local,
+    list_files,
+    list_folder,
+    open_file,
+)
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
 WILDCARDS = "*?["
 NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that are named by number alone
@@ -205,14 +217,14 @@ def _stat(path: str) -> FoundFile:
     if is_local(path):
         stat = os.stat(path)
         return FoundFile(path, stat.st_size, stat.st_mtime)
-    return next(iter(list_files(path)))
+    return next(iter(list_files(escape(path))))
 
 
-def digest_of_inputs(files: Iterable[InputFile], layout: Layout) -> str:
-    """Returns a digest of all names, sizes and stamps, and of how they are cut."""
-    digest = hashlib.sha256(json.dumps([PLAN_VERSION, asdict(layout)]).encode())
+def digest_of_inputs(files: Iterable[InputFile], layout: Layout, limits: Limits) -> str:
+    """Returns a digest of all that a plan follows from: names, sizes, stamps, how files are cut, what is too large."""
+    digest = hashlib.sha256(json.dumps([PLAN_VERSION, asdict(layout), asdict(limits)]).encode())
     for f in files:
-        digest.update(json.dumps([f.prefix, f.path, f.size, f.modified]).encode())
+        digest.update(json.dumps([f.root, f.prefix, f.name, f.size, f.modified, f.asked_for]).encode())
     return digest.hexdigest()
 
 
@@ -235,19 +247,23 @@ def make_plan(
     *,
     progress: Callable[[int], None] | None = None,
     flag: str = "--input",
+    own: tuple[str, str] | None = None,
 ) -> Plan:
     """Returns the plan of these inputs in `folder`; writes it unless one of exactly these inputs stands there.
 
     Args:
         progress: called with the number of images planned so far, now and then.
         flag: that the patterns came by, for errors.
+        own: folders of results and of the cache, whose files are no input.
 
     Raises:
-        UsageError: nothing to read, or ids that collide.
+        UsageError: nothing to read, ids that collide, or images where results are written.
         InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
     files = find_inputs(patterns, flag)
-    digest = digest_of_inputs(files, layout)
+    if own is not None:
+        files = without_own(files, *own, flag=flag)
+    digest = digest_of_inputs(files, layout, limits)
     standing = stored_plan(folder)
     if standing is not None and standing.inputs_digest == digest:
         return standing
@@ -362,7 +378,7 @@ def _shard_blocks(
         yield PlannedBlock(_key([stamp, layout]), kind.name, file.path, prefix, position, streamed=True)
         return
     skipped = Skipped()
-    with open_file(file.path) as opened:
+    with open_file(file.path) as opened, _naming(file.path):
         entries = told_what_it_skips(kind, skipped).list(opened, limits)
         start = 0
         for group in _runs(entries, plan.layout):
@@ -372,6 +388,15 @@ def _shard_blocks(
     for name in skipped.names:
         _skip(plan, prefix + name)
     plan.skipped += skipped.count - len(skipped.names)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Puts the file in front of what is wrong with its format."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:

@@ -24,6 +24,7 @@ from transforms import crop_faces
 from transforms.formats import decode
 from transforms.formats.records import Limits
 from transforms.job import Job
+from transforms.storage import is_local
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
 
@@ -155,6 +156,8 @@ def make_job(
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
+    if not is_local(cache):
+        raise UsageError(f"--cache {cache}: a feature cache needs a file system; give a local folder")
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),

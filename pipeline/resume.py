@@ -7,32 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import differences
 from pipeline.errors import StoppedError, UsageError
+from pipeline.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.plan import Plan, head_of
 from transforms.block import BlockRef
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
 from transforms.read_blocks import STREAM_MARK
 from transforms.retrying import patiently
+from transforms.storage import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
-
-OWN_NAMES = (
-    "predictions",
-    "images",
-    "parts",
-    "plan",
-    "heartbeats",
-    "submission.csv",
-    "run.json",
-)  # what --overwrite removes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +47,15 @@ class OutputFolder:
     """One run's folder: knows its paths and what an earlier run left there."""
 
     def __init__(self, path: str) -> None:
+        if not is_local(path):
+            raise UsageError(
+                f"--output {path}: results are written to this machine's file systems; give a local folder"
+            )
         self.path = os.path.abspath(path)
         self.plan = os.path.join(self.path, "plan")
         self.parts = os.path.join(self.path, "parts")
-        self.identity_file = os.path.join(self.plan, "identity.json")
-        self.record_file = os.path.join(self.path, "run.json")
+        self.identity_file = os.path.join(self.path, IDENTITY)
+        self.record_file = os.path.join(self.path, RECORD)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -74,14 +69,18 @@ class OutputFolder:
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, ".lock"), "w")  # noqa: SIM115 - held below, behind its own errors
+            lock = open(os.path.join(self.path, LOCK), "w")  # noqa: SIM115 - held below, behind its own errors
         except OSError as error:
             raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise StoppedError(f"--output {self.path}: another run works in this folder; wait for it") from error
+            except OSError as error:
+                raise UsageError(
+                    f"--output {self.path} cannot be locked: {error.strerror}; give another one"
+                ) from error
             yield
 
     def record(self) -> dict[str, Any] | None:
@@ -94,9 +93,7 @@ class OutputFolder:
 
     def clear(self) -> None:
         """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
-        for name in OWN_NAMES:
-            path = os.path.join(self.path, name)
-            shutil.rmtree(path) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
+        remove_own(self.path)
 
     def prepare(self, identity: dict[str, Any]) -> None:
         """Makes the working folders and notes whose they are; from now on the run counts as unfinished.
@@ -136,7 +133,8 @@ class OutputFolder:
 
     def progress(self, plan: Plan) -> Progress:
         """Returns which blocks of the plan are finished; removes parts that no longer belong or are damaged."""
-        standing = {name.removesuffix(".parquet") for name in os.listdir(self.parts) if name.endswith(".parquet")}
+        ours = [name for name in os.listdir(self.parts) if is_own("parts", name)]
+        standing = {name.removesuffix(".parquet") for name in ours if name.endswith(".parquet")}
         missing: list[BlockRef] = []
         reused = redone = images_done = 0
         streams: dict[str, BlockRef] = {}
@@ -196,8 +194,8 @@ class OutputFolder:
 
     def tidy(self) -> None:
         """Removes the working files of a finished run."""
-        for folder in (self.plan, self.parts):
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # results stand, and the next run tidies again
+            remove_own(self.path, ("plan", "parts"), ())
 
 
 def _read_json(path: str) -> dict[str, Any] | None:

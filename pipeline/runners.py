@@ -8,17 +8,20 @@ times the memory). Every other `--runner` goes to Beam unchanged.
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
+from pipeline.errors import UsageError
 from pipeline.worker import LOUD, QUIET
 
 if TYPE_CHECKING:
@@ -28,8 +31,19 @@ DIRECT = "DirectRunner"
 
 
 def options_of(beam_options: Sequence[str]) -> PipelineOptions:
-    """Returns Beam's options as typed on the command line; DirectRunner if none is named."""
-    options = PipelineOptions(list(beam_options))
+    """Returns Beam's options as typed on the command line; DirectRunner if none is named.
+
+    Raises:
+        UsageError: one of them is not as Beam wants it.
+    """
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):  # Beam leaves through its parser, with all of its flags as usage
+            options = PipelineOptions(list(beam_options))
+            options.get_all_options()
+    except SystemExit as error:
+        last = told.getvalue().strip().rpartition("error: ")[2]
+        raise UsageError(f"Beam refuses its options: {last}; see its documentation, or leave them out") from error
     standard = options.view_as(StandardOptions)
     standard.runner = standard.runner or DIRECT
     return options

@@ -7,7 +7,6 @@ import logging
 import os
 import queue
 import re
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from models.device import DeviceOutOfMemory
 from models.heads import HeadError
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.interrupt import interruptible
+from pipeline.own_files import remove_own
 from pipeline.progress import bar, totals_from
 from pipeline.runners import options_of, runner_of, uses_processes
 from pipeline.worker import last_words, tell_to_stop
@@ -43,8 +43,8 @@ def heartbeat_folder(beam_options: Sequence[str], folder: str) -> str:
     if not uses_processes(options_of(beam_options)):
         return ""
     path = os.path.join(folder, "heartbeats")
-    shutil.rmtree(path, ignore_errors=True)
-    os.makedirs(path)
+    remove_own(folder, ("heartbeats",), ())
+    os.makedirs(path, exist_ok=True)
     return path
 
 
@@ -74,7 +74,10 @@ def run_graph(
     options = options_of(beam_options)
     totals = totals_from(heartbeat)
     TALLY.reset()
-    pipeline = beam.Pipeline(runner=runner_of(options, folder=heartbeat, verbose=verbose), options=options)
+    try:
+        pipeline = beam.Pipeline(runner=runner_of(options, folder=heartbeat, verbose=verbose), options=options)
+    except ValueError as error:  # no such runner, or one that lacks options
+        raise UsageError(f"Beam refuses its options: {error}") from error
     build(pipeline)
     with (
         interruptible(lambda: f"pipeline: interrupted; {go_on}", partial(_stop_workers, heartbeat)),
@@ -84,7 +87,7 @@ def run_graph(
         try:
             pipeline.run().wait_until_finish()
         except BaseException as error:
-            told = _in_one_line(error, go_on)
+            told = in_one_line(error, go_on)
             if told is error and heartbeat:
                 told = _told_by_its_death(error, deaths, heartbeat, go_on)
             if told is error:
@@ -182,7 +185,7 @@ WHERE = " [while running"  # Beam's addition to a message
 NAMED_ERROR = re.compile(r"^(?:RuntimeError: )?(?P<name>[\w.]+): (?P<text>.+)$", re.MULTILINE)
 
 
-def _in_one_line(error: BaseException, go_on: str) -> BaseException:
+def in_one_line(error: BaseException, go_on: str) -> BaseException:
     """Returns what the command should end with: the first error of ours under what the engine made of it."""
     kind, text = _first_of_ours(error) or _told_by_a_worker(str(error)) or (type(error), "")
     if issubclass(kind, Stopped | KeyboardInterrupt | Interrupted):

@@ -53,7 +53,7 @@ def _work(record: Mapping[str, Any]) -> str:
 
 def _listed(counts: Mapping[str, int]) -> str:
     """Returns `: happy 3, sad 1`, the most frequent first."""
-    if not counts:
+    if not any(counts.values()):
         return ""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ": " + ", ".join(f"{name} {_number(count)}" for name, count in ordered if count)

@@ -73,7 +73,7 @@ def undisturbed(bench: runs.Bench, source: Path) -> runs.Ended:
 def leftovers(output: Path) -> Iterator[Path]:
     """Yields what a killed run may have left behind under names that are not final."""
     for path in output.rglob("*"):
-        if is_temporary(path.name) or path.name.endswith((".tmp", ".unfinished")) or path.name == "merging":
+        if is_temporary(path.name) or path.name.endswith((".tmp", ".unfinished")) or path.name == ".merging":
             yield path
 
 

@@ -231,6 +231,27 @@ def test_no_tar_file(damage: bytes) -> None:
     assert _tar(damage) == [DAMAGED]
 
 
+def test_a_zip_directory_that_lists_other_members_than_it_states_is_damage() -> None:
+    data = bytearray(_zip_bytes(FILES))
+    end = data.rfind(b"PK\5\6")
+    data[end + 12 : end + 16] = bytes(4)  # bytes of the directory: none
+    assert _zip(bytes(data)) == [*MEMBERS, DAMAGED]
+    data = bytearray(_zip_bytes(FILES))
+    data[end + 10 : end + 12] = (len(FILES) + 7).to_bytes(2, "little")
+    assert _zip(bytes(data)) == [*MEMBERS, DAMAGED]
+
+
+def test_a_damaged_zip_directory_in_another_order_loses_no_member() -> None:
+    """Of a directory that begins with the last member and is cut behind it, the others are found by their headers."""
+    data = bytearray(_zip_bytes({"a.jpg": b"one", "b.jpg": b"two", "c.jpg": b"three"}))
+    first = data.find(b"PK\1\2")
+    last, end = data.rfind(b"PK\1\2"), data.rfind(b"PK\5\6")
+    data[first:end] = data[last:end] + data[first:last]
+    data[first + end - last : first + end - last + 4] = b"ruin"
+    names = {member.name for member in _zip(bytes(data)) if member.reason is None}
+    assert names == {"a.jpg", "b.jpg", "c.jpg"}
+
+
 def test_an_archive_of_nothing_is_whole() -> None:
     assert _tar(pictures.tar_bytes({})) == []
     assert _zip(_zip_bytes({})) == []

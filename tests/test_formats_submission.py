@@ -405,6 +405,15 @@ def test_two_images_for_one_id_of_the_sample_are_named(tmp_path: Path, between: 
         write(tmp_path / "submission.csv", images, sample=sample_of("id,label\n1.jpg,0\n"))
 
 
+@pytest.mark.parametrize("between", [0, 20_000])
+def test_one_id_twice_is_one_image_and_no_collision(between: int) -> None:
+    ids = ["a/1.jpg", *(f"x/n{row}" for row in range(between)), "a/1.jpg", "a/2.jpg"]
+    report = match_sample(sample_of("id,label\n1,0\n2,0\n"), lambda: iter(ids))
+    assert (report.missing, report.unexpected) == (0, between)
+    with pytest.raises(CollidingIds, match=r"'a/2\.jpg' and 'b/2\.jpg' would both"):
+        match_sample(sample_of("id,label\n1,0\n2,0\n"), lambda: iter([*ids, "b/2.jpg"]))
+
+
 def test_collisions_that_the_sample_does_not_ask_for_do_no_harm(tmp_path: Path) -> None:
     write(tmp_path / "submission.csv", [("a/1", 2), ("b/1", 1), ("b/2", 0)], sample=sample_of("id,label\n2,0\n"))
     assert (tmp_path / "submission.csv").read_text() == "id,label\n2,0\n"

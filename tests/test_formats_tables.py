@@ -225,6 +225,15 @@ def test_other_columns_quotes_and_line_ends() -> None:
     assert _fer(f"emotion,pixels\n9,{GREY}\n") == [Member("00000000", PICTURE, None)]
 
 
+def test_a_number_that_is_none_of_a_class_stops_nothing() -> None:
+    endless = "9" * 5000
+    assert [member.label for member in _fer(f"emotion,pixels\n{endless},{GREY}\n3,{GREY}\n")] == [None, "happy"]
+    metadata = {"huggingface": '{"info": {"features": {"label": {"names": ["no", "yes"]}}}}'}
+    labels = ["1", "--5", "²", endless, "-1"]
+    rows = _rows(_parquet({"image": [b"x"] * 5, "label": labels}, metadata=metadata))
+    assert [label for _, _, label in rows] == ["yes", "--5", "²", endless, None]
+
+
 @pytest.mark.parametrize(
     "row",
     [

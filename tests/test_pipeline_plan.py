@@ -15,7 +15,7 @@ from pictures import gradient, png, write_folder, write_parquet, write_tar, writ
 from pipeline.errors import UsageError
 from pipeline.plan import SHARD_STRIDE, Layout, Plan, find_inputs, head_of, make_plan, root_of, split_name, stored_plan
 from transforms.formats.loose_files import cut_blocks
-from transforms.formats.records import Entry, Limits, Reason
+from transforms.formats.records import Entry, FormatError, Limits, Reason
 from transforms.read_blocks import PlannedBlock, planned_block, read_block
 from transforms.storage import InputFault
 
@@ -408,3 +408,37 @@ def test_planning_tells_how_far_it_is(tmp_path: Path) -> None:
     seen: list[int] = []
     make_plan([str(tmp_path / "a.tar")], str(tmp_path / "plan"), LAYOUT, Limits(), progress=seen.append)
     assert seen == [4, 8, 10]
+
+
+# --- when a plan that stands may be used ------------------------------------------------------------------------------
+
+
+def test_a_plan_made_under_other_limits_is_made_anew(tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", {"1.png": IMAGE})
+    plan = [str(tmp_path / "a.zip")], str(tmp_path / "plan"), LAYOUT
+    small, large = (make_plan(*plan, Limits(max_image_bytes=size)) for size in (3, 2**20))
+    assert small.inputs_digest != large.inputs_digest
+    assert [entry.reason for entry in blocks_of(large)[0].entries] == [None]
+
+
+def test_the_same_files_below_another_root_are_another_input(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in" / "2020", {"1.png": IMAGE})
+    outer, inner = plan_of(tmp_path, tmp_path / "in"), plan_of(tmp_path, tmp_path / "in" / "2020")
+    assert outer.inputs_digest != inner.inputs_digest
+    assert list(inner.ids()) == ["1.png"]
+
+
+def test_a_file_that_is_asked_for_is_another_input_than_one_passed_over(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {"1.png": IMAGE, "z.dat": IMAGE})
+    found = plan_of(tmp_path, tmp_path / "in")
+    asked = plan_of(tmp_path, tmp_path / "in", tmp_path / "in" / "z.dat")
+    assert (found.images, asked.images) == (1, 2)
+
+
+def test_a_table_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "odd.parquet")
+    with pytest.raises(FormatError, match=r"odd\.parquet: a Parquet file has no column of images"):
+        plan_of(tmp_path, tmp_path / "odd.parquet")

@@ -137,8 +137,9 @@ def test_preparing_removes_what_a_killed_run_was_writing(folder: OutputFolder) -
 
 
 def test_clearing_removes_what_is_ours_and_nothing_else(folder: OutputFolder) -> None:
-    ours = {"run.json": b"{}", "submission.csv": b"", "predictions/part.parquet": b"", "images/part.parquet": b""}
-    kept = {"cache/0123/segment.h5": b"", "notes.txt": b"", "models/mine.npz": b""}
+    ours = {"run.json": b"{}", "submission.csv": b"", "predictions/part-00000-of-00001.parquet": b""}
+    ours |= {"plan/plan.json": b"{}", "parts/0123456789abcdef0123456789abcdef-00000003.parquet": b""}
+    kept = {"cache/0123/segment.h5": b"", "notes.txt": b"", "models/mine.npz": b"", "images/holiday.jpg": b"mine"}
     write_folder(Path(folder.path), {**ours, **kept})
     folder.clear()
     left = [path for path in Path(folder.path).rglob("*") if path.is_file()]

@@ -61,6 +61,21 @@ def test_a_local_run_is_always_the_same_engine(typed: list[str]) -> None:
     assert type(runner_of(options)) is FnApiRunner
 
 
+@pytest.mark.parametrize("typed, words", [("--direct_num_workers=abc", "invalid int value: 'abc'")])
+def test_options_that_beam_refuses_are_one_line(typed: str, words: str, capsys: Any) -> None:
+    with pytest.raises(UsageError, match=rf"Beam refuses its options: .*{words}"):
+        options_of([typed])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name, words", [("Foo", "Unexpected pipeline runner: Foo"), ("DataflowRunner", "project")])
+def test_an_engine_that_beam_cannot_make_is_one_line(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=rf"(?s)Beam refuses its options: .*{words}"):
+        run_graph(
+            lambda root: None, [f"--runner={name}"], heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on=""
+        )
+
+
 @pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])
 def test_any_other_engine_goes_to_beam_as_it_was_typed(name: str) -> None:
     options = options_of([f"--runner={name}", "--direct_running_mode=multi_processing"])

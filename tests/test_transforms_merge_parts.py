@@ -428,8 +428,8 @@ def test_a_second_merge_gives_the_same_bytes_and_removes_what_is_stale(tmp_path:
     assert not (tmp_path / "submission.csv").exists()
     left = tmp_path / "images" / "part-00009.unfinished"
     left.write_text("of a killed merge")
-    (tmp_path / "merging").mkdir()
-    (tmp_path / "merging" / "000000.parquet").write_text("of a killed merge")
+    (tmp_path / ".merging").mkdir()
+    (tmp_path / ".merging" / "000000.parquet").write_text("of a killed merge")
     standing: list[bool] = []
     again = merge(tmp_path, [rows], submission=SubmissionRules(), progress=lambda _: standing.append(left.exists()))
     assert again == first
@@ -532,7 +532,7 @@ def test_a_request_to_stop_is_heard(tmp_path: Path, blocks: int) -> None:
     finally:
         stopping.forget()
     assert bytes_of(tmp_path) == {}
-    assert not (tmp_path / "merging").exists()
+    assert not (tmp_path / ".merging").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"max_open": 3}, {"rows_per_file": 0}, {"row_group": 0}])

@@ -55,7 +55,7 @@ ROW_GROUP = 8_192  # rows of a final file that are held until they are written: 
 OUTPUTS_OPEN = 2  # files being written while parts are read: of faces and of images
 NOT_WANTED = -2  # in place of a label: the row of a duplicate, which no submission lists
 
-_SCRATCH = "merging"  # folder of the rounds' files
+_SCRATCH = ".merging"  # folder of the rounds' files
 _UNFINISHED = re.compile(r"part-[0-9]{5,}\.unfinished", re.ASCII)
 _FINAL = re.compile(r"part-[0-9]{5,}-of-[0-9]{5,}\.parquet", re.ASCII)
 

@@ -13,6 +13,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -499,6 +500,7 @@ _LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _END64_MARK, _END64_LOCATOR_MARK, _DESCRIPTOR_MARK = b"PK\6\6", b"PK\6\7", b"PK\7\x08"
 _END_BYTES, _END64_BYTES, _END64_LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT = 0xFFFF
+_STATED = 1 << 16  # the end record has 16 bits for the number of members
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _STORED, _DEFLATED = 0, 8
@@ -538,15 +540,14 @@ class Zip:
         self.skipped = skipped if skipped is not None else Skipped()
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
-        """Yields the members in the order of the directory; memory does not grow with their number."""
-        seen = -1
+        """Yields the members in the order of the directory; memory does not grow with their number if it is sound."""
         try:
             for item in _walk_directory(file):
-                seen = max(seen, item.offset)
                 yield from _zip_entries(item, limits, self.skipped)
         except DamagedFileError:
+            listed = _listed_offsets(file)
             for item in _walk_local_headers(file):
-                if item.offset > seen:
+                if item.offset not in listed:
                     yield from _zip_entries(item, limits, self.skipped)
             yield damaged_entry()
 
@@ -602,8 +603,17 @@ def _zip_name(item: _ZipItem) -> str:
     return text_of(item.name)
 
 
+def _listed_offsets(file: BinaryIO) -> set[int]:
+    """Returns where the members begin that a damaged directory lists: it need not be in their order."""
+    offsets: set[int] = set()
+    with suppress(DamagedFileError):
+        offsets.update(item.offset for item in _walk_directory(file))
+    return offsets
+
+
 def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
-    start, size, shift = _find_directory(file)
+    start, size, shift, stated = _find_directory(file)
+    walked = 0
     stream = Forward(file, seekable=file, start=start)
     while stream.position < start + size:
         fixed = stream.take(_CENTRAL.size)
@@ -617,27 +627,30 @@ def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
         full, packed, offset = _zip64(extra, [full, packed, offset])
         mode = attributes >> 16 if made_by >> 8 == 3 else 0  # 3: made on Unix
         outside = offset + shift + packed > start
+        walked += 1
         yield _ZipItem(name, offset + shift, packed, full, method, crc, flags, mode, outside)
+    if walked % _STATED != stated % _STATED:  # of more than 65,535 old tools state the rest
+        raise DamagedFileError("the directory of the zip file lists other members than it has")
 
 
-def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
-    """Returns offset and bytes of the directory, and what must be added to every offset stated in it."""
+def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Returns offset and bytes of the directory, what must be added to every offset in it, and how many it lists."""
     file_bytes = file.seek(0, io.SEEK_END)
     tail_start = max(0, file_bytes - _END_BYTES - _MAX_COMMENT - _END64_LOCATOR_BYTES - _END64_BYTES)
     tail = read_at(file, tail_start, file_bytes - tail_start)
     at = tail.rfind(_END_MARK)
     if at < 0 or at + _END_BYTES > len(tail):
         raise DamagedFileError("the zip file has no directory")
-    size, offset = struct.unpack_from("<2I", tail, at + 12)
+    stated, size, offset = struct.unpack_from("<H2I", tail, at + 10)
     at64 = at - _END64_LOCATOR_BYTES - _END64_BYTES
     marks = (tail[at64 : at64 + 4], tail[at64 + _END64_BYTES :][:4]) if at64 >= 0 else ()
     if marks == (_END64_MARK, _END64_LOCATOR_MARK):
-        size, offset = struct.unpack_from("<2Q", tail, at64 + 40)
+        stated, size, offset = struct.unpack_from("<3Q", tail, at64 + 32)
         at = at64
     start = tail_start + at - size
     if start < offset:  # a file put in front of a zip file shifts everything, but never to the left
         raise DamagedFileError("the directory of the zip file is not where it should be")
-    return start, size, start - offset
+    return start, size, start - offset, stated
 
 
 def _zip64(extra: bytes, values: list[int]) -> list[int]:

@@ -472,6 +472,7 @@ def _match(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Mat
 
 def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], matched: _Matched) -> None:
     whole = matched.found.copy()
+    filled_twice: set[int] = set()
     for batch in batches():
         left = _rows_of(sample, batch.ids) < 0
         row = np.full(len(left), -1)
@@ -479,19 +480,22 @@ def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], ma
         hit = (row >= 0) & ~whole[row]  # row -1 looks at the last one, to no effect
         matched.unexpected.add(batch.ids.filter(pa.array(left & ~hit)))
         rows, counts = np.unique(row[hit], return_counts=True)
-        twice = rows[(counts > 1) | matched.found[rows]]
-        if len(twice):
-            raise _collision_in(sample, batches, int(twice[0]))
+        filled_twice.update(rows[(counts > 1) | matched.found[rows]].tolist())
         matched.label[row[hit]], matched.found[row[hit]] = batch.labels[hit], True
+    _refuse_two_images_in(filled_twice, sample, batches)
 
 
-def _collision_in(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], row: int) -> CollidingIds:
-    key = next(itertools.islice(sample.rows, row, None))
-    names: list[str] = []
+def _refuse_two_images_in(rows: set[int], sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> None:
+    """Raises CollidingIds if images of two ids fill one of the rows; one id twice is one image, its first."""
+    if not rows:
+        return
+    first: dict[int, str] = {}
     for batch in batches():
-        same = pc.equal(image_keys(batch.ids, sample.rules), key)
-        names.extend(batch.ids.filter(same).unique().to_pylist())
-    return _collision(names[0], names[1], key)
+        names = batch.ids.filter(pa.array(_rows_of(sample, batch.ids) < 0))
+        of = _rows_of(sample, image_keys(names, sample.rules)).tolist()
+        for row, name in zip(of, names.to_pylist(), strict=True):
+            if row in rows and first.setdefault(row, name) != name:
+                raise _collision(first[row], name, next(itertools.islice(sample.rows, row, None)))
 
 
 def _rows_of(sample: Sample, ids: pa.Array) -> np.ndarray:

@@ -6,6 +6,7 @@ Not here: the Parquet files this product writes.
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from transforms.formats.records import Entry, FormatError, Limits, Member, Reaso
 _IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "data", "content", "jpg", "jpeg", "png", "webp", "picture")
 _NAME_COLUMNS = ("path", "filename", "file_name", "image_id", "id", "name")
 _LABEL_COLUMNS = ("label", "class", "emotion")
+_NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)  # of a class; what is longer is a name
 _ROWS_AT_ONCE = 32  # bounds memory where a row group is large
 _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)  # what Arrow raises for bytes that make no sense
 _BUFFER_BYTES = 2**20  # of a column while it is read page by page
@@ -319,7 +321,7 @@ def _class(scalar: Any, names: tuple[str, ...]) -> str | None:
     text = _text(scalar)
     if text is None or text == "":
         return None
-    if names and text.lstrip("-").isdigit():
+    if names and _NUMBER.fullmatch(text):
         number = int(text)
         if number < 0:
             return None  # Hugging Face's "not known"
@@ -417,7 +419,7 @@ def _fer_entry(line: bytes, where: tuple[int, int, int], columns: _FerColumns) -
     if len(fields) <= max(columns.emotion, columns.pixels) or len(line) > _MAX_LINE_BYTES:
         return Entry(name, where, _FER_BYTES, reason=Reason.DAMAGED_MEMBER)
     code = _bare(fields[columns.emotion])
-    if code.isdigit() and int(code) < len(_FER_LABELS):
+    if _NUMBER.fullmatch(text_of(code)) and 0 <= int(code) < len(_FER_LABELS):
         label = _FER_LABELS[int(code)]
     if 0 <= columns.usage < len(fields) and (usage := _bare(fields[columns.usage])):
         name = f"{record_name(text_of(usage))}/{name}"
