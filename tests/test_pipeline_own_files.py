@@ -30,7 +30,7 @@ def test_an_input_where_results_are_written_is_refused(tmp_path: Path, folder: s
 
 
 def test_shards_of_the_users_with_our_names_are_refused_and_never_dropped(tmp_path: Path) -> None:
-    write_folder(tmp_path / "images", {PART: b"", f"{KEY}.parquet": b""})
+    write_folder(tmp_path / "images", {PART: b""})
     with pytest.raises(UsageError, match="lies where results are written"):
         names([tmp_path], tmp_path)  # no run has been here
     write_folder(tmp_path, {"run.json": b"{}"})

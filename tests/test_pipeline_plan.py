@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,8 @@ def test_the_same_files_below_another_root_are_another_input(tmp_path: Path) -> 
     outer, inner = plan_of(tmp_path, tmp_path / "in"), plan_of(tmp_path, tmp_path / "in" / "2020")
     assert outer.inputs_digest != inner.inputs_digest
     assert list(inner.ids()) == ["1.png"]
+    shutil.copytree(tmp_path / "in", tmp_path / "copy")  # with the times
+    assert plan_of(tmp_path, tmp_path / "copy").inputs_digest != outer.inputs_digest
 
 
 def test_a_file_that_is_asked_for_is_another_input_than_one_passed_over(tmp_path: Path) -> None:
