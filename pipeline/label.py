@@ -79,7 +79,10 @@ def run(command: Command) -> int:
         try:
             return dry_run.show(command.options["input"], folder, command.settings, job)
         except Exception as error:
-            raise in_one_line(error, "nothing was written") from error
+            told = in_one_line(error, "nothing was written")
+            if told is error:
+                raise
+            raise told from error
     with folder.locked():
         return _label(this)
 
