@@ -29,6 +29,7 @@ from pipeline.errors import Interrupted, StoppedError, UsageError
 from pipeline.progress import bar, totals_from
 from pipeline.runners import is_direct, options_of, runner_of, uses_processes
 from pipeline.running import heartbeat_folder, run_graph
+from pipeline.worker import tell_to_stop
 from transforms import stopping
 from transforms.finish_run import RunStopped
 from transforms.formats.parts import DamagedPart
@@ -98,6 +99,7 @@ def test_worker_processes_tell_of_themselves_through_a_folder(tmp_path: Path) ->
     assert heartbeat_folder([], str(tmp_path)) == ""
     (tmp_path / "heartbeats").mkdir()
     (tmp_path / "heartbeats" / "worker-1.json").write_text(json.dumps({"images": 5}))
+    tell_to_stop(str(tmp_path / "heartbeats"))  # an interrupted run must not stop the one that goes on
     folder = heartbeat_folder(PROCESSES, str(tmp_path))
     assert (folder, os.listdir(folder)) == (str(tmp_path / "heartbeats"), [])
 
