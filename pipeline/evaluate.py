@@ -231,7 +231,8 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
         head=path,
         all_labels=True,
     )
-    plan = make_plan(options["input"], folder.plan, Layout(read.block_images, read.block_bytes), job.limits)
+    layout = Layout(read.block_images, read.block_bytes)
+    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, job.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         return
     folder.prepare(wanted)

@@ -19,8 +19,9 @@ from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
 from pipeline.own_files import remove_own, without_own
 from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_plan
-from pipeline.prepare import Identity, chosen_head, identity_of, make_job
+from pipeline.prepare import Identity, chosen_head, identity_of, local_cache, make_job
 from pipeline.resume import OutputFolder, Progress
+from pipeline.runners import options_of
 from pipeline.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.summary import closing_words
 from transforms.finish_run import MergeRequest
@@ -33,7 +34,7 @@ from transforms.formats.submission import (
     refuse_stranger,
 )
 from transforms.job import Job
-from transforms.storage import InputFault, is_local, open_file
+from transforms.storage import InputFault, open_file
 
 if TYPE_CHECKING:
     from pipeline.cli import Command
@@ -71,8 +72,7 @@ def run(command: Command) -> int:
     identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
     _check_head(head, identity, command)
     folder = OutputFolder(command.options["output"])
-    cache = command.options["cache"] or os.path.join(folder.path, "cache")
-    cache = os.path.abspath(cache) if is_local(cache) else cache  # `make_job` refuses what is not
+    cache = local_cache(command.options["cache"] or os.path.join(folder.path, "cache"))
     this = _Run(command, folder, cache, head_path, head, identity, started)
     if command.options["dry_run"]:
         job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
@@ -111,8 +111,9 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
+    options_of(this.command.beam_options)
     if options["overwrite"]:
-        # a mistyped path must not cost the results that stand here
+        # what is mistyped must not cost the results that stand here
         without_own(find_inputs(options["input"]), folder.path, this.cache)
         folder.clear()
     record = folder.record()

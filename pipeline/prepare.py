@@ -139,6 +139,17 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
         raise UsageError(str(error)) from error
 
 
+def local_cache(path: str) -> str:
+    """Returns the whole path of a cache's folder.
+
+    Raises:
+        UsageError: it is on an object store.
+    """
+    if not is_local(path):
+        raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
+    return os.path.abspath(path)
+
+
 def make_job(
     settings: Settings,
     identity: Identity,
@@ -156,12 +167,10 @@ def make_job(
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
-    if not is_local(cache):
-        raise UsageError(f"--cache {cache}: a feature cache needs a file system; give a local folder")
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=os.path.abspath(cache),
+        cache=local_cache(cache),
         fingerprint_json=canonical_json(identity.features),
         run_fingerprint=fingerprint(identity.parts),
         detector=detector_settings(settings),

@@ -71,6 +71,16 @@ def test_results_and_cache_on_an_object_store_are_refused(tmp_path: Path, flag: 
     assert ended.status == 2 and f"{flag} gs://bucket/place" in ended.err and "give a local folder" in ended.err
 
 
+def test_a_refused_flag_costs_no_results_beside_overwrite(tmp_path: Path) -> None:
+    bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
+    inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
+    done = bench.label(inputs, "out").done()
+    before = runs.tree(done.output)
+    assert bench.label(inputs, "out", "--overwrite", "--cache", "gs://bucket/place").status == 2
+    assert bench.label(inputs, "out", "--overwrite", "--direct_num_workers=many").status == 2
+    assert runs.tree(done.output) == before
+
+
 def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
