@@ -28,25 +28,28 @@ from transforms.formats.loose_files import (
     text_of,
 )
 from transforms.formats.publish import storage_error
-from transforms.formats.records import Entry, FormatError, Limits, ShardFormat
+from transforms.formats.records import Entry, FormatError, Limits, Reason, ShardFormat
 from transforms.formats.shards import FIRST_BYTES, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
 from transforms.retrying import patiently
 from transforms.storage import (
+    WILDCARDS,
     FoundFile,
     InputFault,
+    Kind,
     escape,
     exists,
+    found_file,
     is_folder,
     is_local,
     list_files,
     list_folder,
     open_file,
+    root_of,
 )
 
 PLAN_VERSION = 2
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
-WILDCARDS = "*?["
 NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that are named by number alone
 
 
@@ -60,6 +63,7 @@ class InputFile:
         name: path below the root.
         size: bytes. `modified`: seconds since the epoch, 0 where unknown.
         asked_for: True if the pattern was this very path.
+        kind: what it is, where that is no file.
     """
 
     root: str
@@ -68,6 +72,7 @@ class InputFile:
     size: int
     modified: float
     asked_for: bool = False
+    kind: Kind = Kind.FILE
 
     @property
     def id(self) -> str:
@@ -192,12 +197,6 @@ def split_name(pattern: str) -> tuple[str, str]:
     return ("", pattern) if is_local(pattern) and os.path.exists(pattern) else (name + "/", rest)
 
 
-def root_of(pattern: str) -> str:
-    """Returns the longest folder of a pattern without a wildcard, with a final `/` ("" for the current one)."""
-    wild = min((pattern.index(c) for c in WILDCARDS if c in pattern), default=len(pattern))
-    return pattern[: pattern[:wild].rfind("/") + 1]
-
-
 def _find(pattern: str) -> Iterator[InputFile]:
     prefix, path = split_name(pattern)
     path = os.path.expanduser(path) if is_local(path) else path
@@ -210,13 +209,12 @@ def _find(pattern: str) -> Iterator[InputFile]:
     for file in files:
         below = file.path.startswith(root) and not file.path.startswith("./")
         name = file.path[len(root) :] if below else os.path.relpath(file.path, root or ".")
-        yield InputFile(root, prefix, name, file.size, file.modified, asked_for=file.path == path)
+        yield InputFile(root, prefix, name, file.size, file.modified, file.path == path, file.kind)
 
 
 def _stat(path: str) -> FoundFile:
     if is_local(path):
-        stat = os.stat(path)
-        return FoundFile(path, stat.st_size, stat.st_mtime)
+        return found_file(path)
     return next(iter(list_files(escape(path))))
 
 
@@ -224,7 +222,8 @@ def digest_of_inputs(files: Iterable[InputFile], layout: Layout, limits: Limits)
     """Returns a digest of all that a plan follows from: names, sizes, stamps, how files are cut, what is too large."""
     digest = hashlib.sha256(json.dumps([PLAN_VERSION, asdict(layout), asdict(limits)]).encode())
     for f in files:
-        digest.update(json.dumps([f.root, f.prefix, f.name, f.size, f.modified, f.asked_for]).encode())
+        kind = [] if f.kind is Kind.FILE else [f.kind.value]
+        digest.update(json.dumps([f.root, f.prefix, f.name, f.size, f.modified, f.asked_for, *kind]).encode())
     return digest.hexdigest()
 
 
@@ -319,6 +318,9 @@ def _blocks(files: Sequence[InputFile], plan: Plan, limits: Limits) -> Iterator[
     loose: list[InputFile] = []
     shards: list[tuple[InputFile, ShardFormat]] = []
     for file in files:
+        if file.kind is Kind.LINKED_FOLDER:
+            _skip(plan, f"{file.id}/ (a linked folder)")
+            continue
         kind = _format(file)
         if kind is not None:
             shards.append((file, kind))
@@ -343,7 +345,15 @@ def _skip(plan: Plan, name: str) -> None:
 
 
 def _format(file: InputFile) -> ShardFormat | None:
-    """Returns the format of an archive or table; some names need a look at the first bytes."""
+    """Returns the format of an archive or table; some names need a look at the first bytes.
+
+    Raises:
+        InputFault: an archive by its name that is no file: nobody knows how many images are missing.
+    """
+    if file.kind is Kind.NOT_A_FILE:
+        if format_of(file.name, b"") is None:
+            return None
+        raise InputFault(None, f"{file.path} cannot be read: a link that leads nowhere, or no file; mend or remove it")
     head = b""
     if file.name.lower().endswith(".csv") or NUMBERED.search(file.name):
         with open_file(file.path) as opened:
@@ -361,10 +371,14 @@ def _loose_blocks(files: list[InputFile], position: int, plan: Plan) -> Iterator
         max_bytes=plan.layout.block_bytes,
     ):
         group = files[run.start : run.stop]
-        entries = tuple(Entry(f.name, (), f.size, label_of(f.name)) for f in group)
+        entries = tuple(Entry(f.name, (), f.size, label_of(f.name), _fault(f)) for f in group)
         stamps = [[f.name, f.size, f.modified] for f in group]
         key = _key([LOOSE, first.root, first.prefix, stamps])
         yield PlannedBlock(key, LOOSE, first.root, first.prefix, position + run.start, entries)
+
+
+def _fault(file: InputFile) -> Reason | None:
+    return None if file.kind is Kind.FILE else Reason.NOT_A_FILE
 
 
 def _shard_blocks(

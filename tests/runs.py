@@ -100,9 +100,9 @@ class Bench:
     head: Path
     settings: tuple[str, ...] = SMALL
 
-    def arguments(self, source: Path | Sequence[Path], output: str, *more: str) -> list[str]:
+    def arguments(self, source: Path | str | Sequence[Path], output: str, *more: str) -> list[str]:
         """Returns the arguments of `label`; `more`, settings and flags in any order, come last, so that they win."""
-        sources = [source] if isinstance(source, Path) else source
+        sources = [source] if isinstance(source, Path | str) else source
         settings = [given for given in more if re.match(r"[a-z]+\.[a-z_]+=", given)]
         flags = [given for given in more if given not in settings]
         return [
@@ -110,7 +110,7 @@ class Bench:
             *("--head", str(self.head), "--set", *self.settings, *settings, *flags),
         ]
 
-    def label(self, source: Path | Sequence[Path], output: str = "out", *more: str) -> Ended:
+    def label(self, source: Path | str | Sequence[Path], output: str = "out", *more: str) -> Ended:
         """Runs `label` in this process."""
         return run(*self.arguments(source, output, *more), output=self.path / output)
 

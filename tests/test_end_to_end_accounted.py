@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -233,6 +234,28 @@ def test_what_is_passed_over_by_name_is_told(name: str, bench: runs.Bench) -> No
     assert f"passed over 2 files that are no images: {', '.join(told)}" in ended.out
     assert ended.record["skipped_files"] == {"count": 2, "names": told}
     check_account(ended, 2)
+
+
+def test_links_and_pipes_among_images_are_accounted_for(bench: runs.Bench) -> None:
+    source = pictures.write_folder(bench.path / "photos", runs.faces(3))
+    pictures.write_folder(bench.path / "elsewhere", runs.faces(2, first=3))
+    (source / "gone.png").symlink_to(bench.path / "nothing.png")
+    (source / "good.png").symlink_to(next((bench.path / "elsewhere").rglob("*.png")))
+    (source / "older").symlink_to(bench.path / "elsewhere")
+    os.mkfifo(source / "pipe.jpg")
+
+    ended = bench.label(source, "out", STATED).done()
+
+    found = {image_id: outcome(row) for image_id, row in runs.images(ended.output).items()}
+    not_a_file = rejected(Reason.NOT_A_FILE)
+    good = dict.fromkeys([*runs.faces(3), "good.png"], LABELLED)
+    assert found == {**good, "gone.png": not_a_file, "pipe.jpg": not_a_file}
+    check_account(ended, 6)
+    assert "passed over 1 files that are no images: older/ (a linked folder)" in ended.out
+
+    pictures.write_folder(bench.path, {"nothing.png": runs.faces(1, first=9).popitem()[1]})
+    mended = bench.label(source, "out", STATED).done()
+    assert outcome(runs.images(mended.output)["gone.png"]) == LABELLED
 
 
 # --- the check itself, and the limit ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pictures
 import pytest
 import runs
+from nearby import Nearby
 
 from pipeline import label
 from transforms import finish_run, storage
@@ -216,3 +217,60 @@ def test_an_archive_that_shrinks_after_planning_does_not_crash(
     gone_on = bench.label(source, "out", *SETTINGS).done()
     assert gone_on.record["counts"]["labelled"] == 40
     assert runs.results(gone_on.output) == fresh(bench, source)
+
+
+# --- storage of another kind ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is `nearby://bucket`: files of every kind that is opened in a way of its own."""
+    monkeypatch.setattr(Nearby, "base", tmp_path, raising=False)
+    made = runs.faces(120)
+    names = sorted(made)
+    parts = [{name: made[name] for name in names[start::4]} for start in range(4)]
+    place = tmp_path / "bucket"
+    pictures.write_folder(place / "loose", parts[0])
+    pictures.write_tar(place / "a.tar", parts[1])
+    pictures.write_tar(place / "b.tar.gz", parts[2])
+    pictures.write_zip(place / "c.zip", parts[3])
+    return place
+
+
+def without_sources(output: Path) -> list[dict[str, Any]]:
+    return [{**row, "source": None} for row in runs.rows(output / "images")]
+
+
+def test_images_in_a_bucket_are_labelled_as_those_in_a_folder(bench: runs.Bench, bucket: Path) -> None:
+    local = bench.label(bucket, "local", *SETTINGS).done()
+    far = bench.label("nearby://bucket", "far", *SETTINGS).done()
+    assert far.record["counts"] == local.record["counts"]
+    assert far.record["counts"]["images"] == 120
+    assert runs.predictions(far.output) == runs.predictions(local.output)
+    assert without_sources(far.output) == without_sources(local.output)
+    assert runs.submission(far.output) == runs.submission(local.output)
+    assert {row["source"].partition("/bucket")[0] for row in runs.rows(far.output / "images")} == {"nearby:/"}
+    again = bench.label("nearby://bucket", "far", *SETTINGS).done()
+    assert "nothing has changed" in again.out
+
+
+def test_a_run_over_a_bucket_that_was_stopped_goes_on(
+    bench: runs.Bench, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = sorted((bucket / "loose" / "sad").iterdir())[-1]
+    data = victim.read_bytes()
+    real = label.run_graph
+
+    def without_victim(*given: Any, **named: Any) -> Any:
+        victim.unlink()
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label, "run_graph", without_victim)
+        stopped = bench.label("nearby://bucket", "out", *SETTINGS)
+    assert stopped.status == 3
+    assert f"nearby://bucket/loose/sad/{victim.name} cannot be opened" in stopped.line
+    victim.write_bytes(data)
+    gone_on = bench.label("nearby://bucket", "out", *SETTINGS).done()
+    fresh_run = bench.label("nearby://bucket", "fresh", *SETTINGS).done()
+    assert runs.results(gone_on.output) == runs.results(fresh_run.output)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pictures import gradient, png, write_folder, write_parquet, write_tar, write_tfrecord, write_zip
 
 from pipeline.errors import UsageError
-from pipeline.plan import SHARD_STRIDE, Layout, Plan, find_inputs, head_of, make_plan, root_of, split_name, stored_plan
+from pipeline.plan import SHARD_STRIDE, Layout, Plan, find_inputs, head_of, make_plan, split_name, stored_plan
 from transforms.formats.loose_files import cut_blocks
 from transforms.formats.records import Entry, FormatError, Limits, Reason
 from transforms.read_blocks import PlannedBlock, planned_block, read_block
-from transforms.storage import InputFault
+from transforms.storage import InputFault, root_of
 
 LAYOUT = Layout(block_images=4, block_bytes=2**20)
 IMAGE = png(gradient(8, 8))
@@ -196,21 +196,54 @@ def test_a_folder_that_may_not_be_read_stops_planning(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_permission_stops_planning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given, met", [("in", True), ("in/**", True), ("in/*/*.png", True), ("in/*.png", False)])
+def test_a_folder_without_permission_stops_planning(tmp_path: Path, given: str, met: bool) -> None:
     write_folder(tmp_path / "in", {"a.png": IMAGE, "closed/b.png": IMAGE})
     (tmp_path / "in" / "closed").chmod(0)
     try:
-        with pytest.raises(InputFault, match="in/closed cannot be read"):
-            plan_of(tmp_path, tmp_path / "in")
+        if met:
+            with pytest.raises(InputFault, match="in/closed cannot be read"):
+                plan_of(tmp_path, tmp_path / given)
+        else:
+            assert plan_of(tmp_path, tmp_path / given).images == 1
     finally:
         (tmp_path / "in" / "closed").chmod(0o700)
 
 
-def test_a_link_that_leads_nowhere_stops_planning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["in", "in/**", "in/*.png"])
+def test_a_link_that_leads_nowhere_and_a_pipe_are_images_that_are_rejected(tmp_path: Path, given: str) -> None:
     write_folder(tmp_path / "in", {"a.png": IMAGE})
     (tmp_path / "in" / "b.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputFault, match=r"in/b\.png cannot be read"):
+    (tmp_path / "in" / "c.png").symlink_to("c.png")
+    os.mkfifo(tmp_path / "in" / "d.png")
+    plan = plan_of(tmp_path, tmp_path / given)
+    found = {}
+    for block in blocks_of(plan):
+        read = read_block(block, Limits())  # a pipe that was opened would be waited for without an end
+        found.update(zip(read.ids, read.reason, strict=True))
+    assert found == {"a.png": None, **dict.fromkeys(["b.png", "c.png", "d.png"], Reason.NOT_A_FILE)}
+    before = keys_of(plan)
+    write_folder(tmp_path, {"gone.png": IMAGE})
+    mended = plan_of(tmp_path, tmp_path / given)
+    assert mended.inputs_digest != plan.inputs_digest
+    assert keys_of(mended) != before
+
+
+@pytest.mark.parametrize("name", ["b.tar", "b.parquet", "b.tfrecord"])
+def test_an_archive_that_is_a_link_to_nowhere_stops_planning(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path / "in", {"a.png": IMAGE})
+    (tmp_path / "in" / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(InputFault, match=rf"in/{name} cannot be read: a link that leads nowhere, or no file; mend or"):
         plan_of(tmp_path, tmp_path / "in")
+
+
+@pytest.mark.parametrize("given, told", [("in", True), ("in/**", True), ("in/**.png", True), ("in/*.png", False)])
+def test_a_linked_folder_is_passed_over_and_told(tmp_path: Path, given: str, told: bool) -> None:
+    write_folder(tmp_path, {"in/a.png": IMAGE, "elsewhere/b.png": IMAGE})
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
+    plan = plan_of(tmp_path, tmp_path / given)
+    assert plan.images == 1
+    assert (plan.skipped, plan.skipped_names) == ((1, ["more/ (a linked folder)"]) if told else (0, []))
 
 
 def test_one_more_file_in_two_thousand_changes_few_blocks(tmp_path: Path) -> None:

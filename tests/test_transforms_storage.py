@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
+from nearby import Nearby
 from pictures import write_folder
 
 from transforms import retrying
 from transforms.storage import (
     FoundFile,
     InputFault,
+    Kind,
     escape,
     exists,
     is_folder,
@@ -26,6 +28,7 @@ from transforms.storage import (
     list_folder,
     open_file,
     read_file,
+    root_of,
 )
 
 CONTENT = bytes(range(250)) * 800
@@ -101,6 +104,69 @@ def test_a_folder_is_listed_to_its_bottom(tmp_path: Path) -> None:
     write_folder(tmp_path, dict.fromkeys(["a.jpg", ".b.jpg", "c/d.jpg", "c/e/f"], b"x"))
     found = sorted(os.path.relpath(file.path, tmp_path) for file in list_folder(str(tmp_path)))
     assert found == [".b.jpg", "a.jpg", "c/d.jpg", "c/e/f"]
+
+
+@pytest.mark.parametrize("given, depth", [("*", 0), ("*/*", 1), ("**", None), ("c/*", 0), ("[a-c]/e/*", 2)])
+def test_patterns_walk_no_deeper_than_they_can_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, depth: int | None
+) -> None:
+    write_folder(tmp_path, dict.fromkeys(["a.jpg", "c/d.jpg", "c/e/f.jpg", "c/e/g/h.jpg"], b"x"))
+    walked, real = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: walked.append(str(path)) or real(path))
+    names(tmp_path, given)
+    top = tmp_path / root_of(given)
+    levels = [len(Path(path).relative_to(top).parts) for path in walked]
+    assert max(levels) == (3 if depth is None else depth)
+
+
+def test_what_is_no_file_says_so(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a/b.jpg": b"12345"})
+    (tmp_path / "folder").symlink_to(tmp_path / "a")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path / "a" / "b.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    found = {os.path.basename(file.path): (file.kind, file.size) for file in list_folder(str(tmp_path))}
+    assert found == {
+        "b.jpg": (Kind.FILE, 5),
+        "linked.jpg": (Kind.FILE, 5),
+        "gone.jpg": (Kind.NOT_A_FILE, 0),
+        "pipe": (Kind.NOT_A_FILE, 0),
+        "folder": (Kind.LINKED_FOLDER, 0),
+    }
+
+
+# --- storage of another kind ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is `nearby://bucket`."""
+    monkeypatch.setattr(Nearby, "base", tmp_path, raising=False)
+    return tmp_path / "bucket"
+
+
+@pytest.mark.parametrize("name", [*ODD, "é.jpg"])
+def test_odd_names_mean_themselves_in_a_bucket(bucket: Path, name: str) -> None:
+    write_folder(bucket, dict.fromkeys([name, "a1.jpg", "bb.jpg", "cc.jpg"], b"12345"))
+    path = f"nearby://bucket/{name}"
+    assert exists(path) and not exists(path + "x") and not is_folder(path)
+    assert [(file.path, file.size) for file in list_files(escape(path))] == [(path, 5)]
+    assert read_file(path, 10) == b"12345"
+
+
+def test_a_bucket_is_listed_to_its_bottom(bucket: Path) -> None:
+    write_folder(bucket, dict.fromkeys(["a.jpg", "c/d.jpg", "c/e/f", "cc/g.jpg"], b"x"))
+    assert is_folder("nearby://bucket") and is_folder("nearby://bucket/c/") and not is_folder("nearby://bucket/a")
+    found = sorted(file.path.removeprefix("nearby://bucket/") for file in list_folder("nearby://bucket/"))
+    assert found == ["a.jpg", "c/d.jpg", "c/e/f", "cc/g.jpg"]
+    assert [file.path for file in list_folder("nearby://bucket/cc")] == ["nearby://bucket/cc/g.jpg"]
+
+
+def test_what_vanished_from_a_bucket_is_named(bucket: Path) -> None:
+    write_folder(bucket, {"a.jpg": b"x"})
+    with pytest.raises(InputFault, match=r"^nearby://bucket/b\.jpg cannot be opened: .*") as fault:
+        open_file("nearby://bucket/b.jpg")
+    assert fault.value.errno == errno.ENOENT and "\n" not in str(fault.value)
 
 
 def test_a_vanished_file_is_named(tmp_path: Path) -> None:
@@ -210,11 +276,12 @@ def test_a_file_that_was_changed_meanwhile_is_not_read_on(tmp_path: Path, monkey
 def test_opening_and_listing_are_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, passes: bool
 ) -> None:
+    monkeypatch.setattr(Nearby, "base", tmp_path, raising=False)
     write_folder(tmp_path, {"a/b.jpg": b"x"})
     for name, use in (
         ("os.scandir", lambda: list(list_folder(str(tmp_path)))),
         ("os.stat", lambda: list(list_folder(str(tmp_path)))),
-        ("transforms.storage.FileSystems.match", lambda: list(list_files(f"{tmp_path}/**"))),
+        ("transforms.storage.FileSystems.match", lambda: list(list_files("nearby://a/**"))),
         ("transforms.storage.FileSystems.open", lambda: read_file(f"{tmp_path}/a/b.jpg", 9)),
     ):
         with monkeypatch.context() as patch:
@@ -250,8 +317,8 @@ def test_what_beam_says_of_a_fault_keeps_its_number(monkeypatch: pytest.MonkeyPa
 
     asked = []
     monkeypatch.setattr("transforms.storage.FileSystems.match", lambda p: asked.append(p) or match(p))
-    with pytest.raises(InputFault, match=r"^a\* cannot be listed: Match operation failed") as fault:
-        list(list_files("a*"))
+    with pytest.raises(InputFault, match=r"^nearby://a\* cannot be listed: Match operation failed") as fault:
+        list(list_files("nearby://a*"))
     assert (fault.value.errno, len(asked)) == (errno.ENOENT, 1)
 
 

@@ -161,6 +161,8 @@ def _cut_stream(members: Iterable[Member], images: int, size: int) -> Iterator[t
 
 def _read_loose(planned: PlannedBlock, entry: Entry, limits: Limits) -> Member:
     name = text_of(os.fsencode(entry.name))  # file names need not be text, ids are
+    if entry.reason is not None:
+        return Member(name, None, entry.label, entry.reason)
     data = read_file(planned.path + entry.name, limits.max_image_bytes)
     if len(data) > limits.max_image_bytes:
         return Member(name, None, entry.label, Reason.TOO_MANY_BYTES)

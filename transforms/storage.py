@@ -7,16 +7,19 @@ Not here: publishing of output (`formats/publish.py`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.retrying import patiently
@@ -47,7 +50,16 @@ class NoSuchStorage(InputFault):
     heals = False
 
 
+WILDCARDS = "*?["
 EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}  # of apache-beam, by the scheme of a path
+
+
+class Kind(Enum):
+    """What a listed name stands for."""
+
+    FILE = "file"
+    NOT_A_FILE = "not_a_file"  # a link that leads nowhere, a pipe, a socket, a device: nothing to open
+    LINKED_FOLDER = "linked_folder"  # not followed: it may lead back here, or give an image two ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class FoundFile:
     path: str
     size: int
     modified: float
+    kind: Kind = Kind.FILE
 
 
 def is_local(path: str) -> bool:
@@ -82,9 +95,14 @@ def exists(path: str) -> bool:
 def list_files(pattern: str) -> Iterator[FoundFile]:
     """Yields the files a pattern matches, in no particular order; `**` crosses folders.
 
+    Local folders are walked here and not by Beam (see `list_folder`).
+
     Raises:
         InputFault: the file system refuses.
     """
+    if is_local(pattern):
+        yield from _list_local(pattern if "/" in pattern else "./" + pattern)
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
         matches = patiently(lambda: _match(pattern))
@@ -94,14 +112,38 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
 
 
 def _match(pattern: str) -> list[Any]:
-    with _named(pattern, "listed"):  # without a folder Beam would look nowhere
-        return list(FileSystems.match([pattern if "/" in pattern else "./" + pattern]))
+    with _named(pattern, "listed"):
+        return list(FileSystems.match([pattern]))
 
 
-def list_folder(folder: str) -> Iterator[FoundFile]:
-    """Yields all files below a folder, in no particular order.
+def _list_local(pattern: str) -> Iterator[FoundFile]:
+    if pattern.endswith("/"):
+        pattern += "*"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        matches = re.compile(FileSystem.translate_pattern(pattern)).match
+    root = root_of(pattern)
+    depth = None if "**" in pattern else pattern.count("/", len(root))
+    if os.path.isdir(root):
+        for found in list_folder(root, depth):
+            if found.kind is Kind.LINKED_FOLDER or matches(found.path):
+                yield found
 
-    Local folders are walked here and not by Beam, which passes over folders it may not read without a word.
+
+def root_of(pattern: str) -> str:
+    """Returns the longest folder of a pattern without a wildcard, with a final `/` ("" for the current one)."""
+    wild = min((pattern.index(c) for c in WILDCARDS if c in pattern), default=len(pattern))
+    return pattern[: pattern[:wild].rfind("/") + 1]
+
+
+def list_folder(folder: str, depth: int | None = None) -> Iterator[FoundFile]:
+    """Yields all files below a folder, and what else has a name there but is no folder, in no particular order.
+
+    Local folders are walked here and not by Beam, which passes over folders that it may not read and links that lead
+    nowhere without a word.
+
+    Args:
+        depth: how many folders deep to go, of a local one; linked folders that deep are told, and not followed.
 
     Raises:
         InputFault: a folder below cannot be read.
@@ -109,31 +151,51 @@ def list_folder(folder: str) -> Iterator[FoundFile]:
     if not is_local(folder):
         yield from list_files(escape(folder.rstrip("/")) + "/**")
         return
-    waiting = [folder]
+    waiting = [(folder, 0)]
     while waiting:
-        parent = waiting.pop()
+        parent, level = waiting.pop()
+        deeper = depth is None or level < depth
         below, names = patiently(partial(_scan, parent))
-        waiting += below
+        if deeper:
+            waiting += [(path, level + 1) for path in below]
         for name in names:
-            yield patiently(partial(_found, os.path.join(parent, name)))
+            found = found_file(os.path.join(parent, name))
+            if deeper or found.kind is not Kind.LINKED_FOLDER:
+                yield found
 
 
 def _scan(folder: str) -> tuple[list[str], list[str]]:
-    """Returns the folders in a local folder and the names of its files; a link to a folder is neither."""
+    """Returns the folders in a local folder, and the names of all else in it."""
     below, names = [], []
     with _named(folder, "read"), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)
-            elif not entry.is_dir():
+            else:
                 names.append(entry.name)
     return below, names
 
 
+def found_file(path: str) -> FoundFile:
+    """Returns what is known of a local file, or of what lies in its place.
+
+    Raises:
+        InputFault: it is gone, or its folder may not be searched.
+    """
+    return patiently(partial(_found, path))
+
+
 def _found(path: str) -> FoundFile:
     with _named(path, "read"):
-        stat = os.stat(path)
-    return FoundFile(path, stat.st_size, stat.st_mtime)
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.islink(path):
+                raise
+            return FoundFile(path, 0, os.lstat(path).st_mtime, Kind.NOT_A_FILE)
+    if stat.S_ISREG(found.st_mode):
+        return FoundFile(path, found.st_size, found.st_mtime)
+    return FoundFile(path, 0, found.st_mtime, Kind.LINKED_FOLDER if stat.S_ISDIR(found.st_mode) else Kind.NOT_A_FILE)
 
 
 def is_folder(path: str) -> bool:
@@ -237,10 +299,10 @@ class _Reopening(io.RawIOBase):
 def _stamp(stream: Any) -> tuple[int, int] | None:
     """Returns bytes and time of change of an opened local file; None for others, which nobody changes in place."""
     try:
-        stat = os.fstat(stream.fileno())
+        found = os.fstat(stream.fileno())
     except OSError:  # not a file of this machine
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def _opened(path: str) -> Any:
