@@ -133,6 +133,36 @@ def test_without_a_pair_there_is_no_curve(positive: list[bool]) -> None:
     assert metrics.area(None) is None
 
 
+def test_the_interval_of_an_area_is_delongs() -> None:
+    draw = np.random.default_rng(3)
+    positive = draw.random(60) < 0.4
+    scores = np.round(draw.normal(positive * 1.0, 1), 1)  # with ties
+    yes, no = scores[positive], scores[~positive]
+    wins = (yes[:, None] > no) + 0.5 * (yes[:, None] == no)
+    variance = wins.mean(1).var(ddof=1) / len(yes) + wins.mean(0).var(ddof=1) / len(no)
+    middle, value = np.log(wins.mean() / (1 - wins.mean())), wins.mean()
+    reach = 1.959964 * np.sqrt(variance) / (value * (1 - value))
+    found = metrics.area_interval(scores, positive)
+    assert found == pytest.approx([1 / (1 + np.exp(-(middle + side * reach))) for side in (-1, 1)])
+    assert metrics.area(metrics.roc_curve(scores, positive)) == pytest.approx(value)
+
+
+def test_the_interval_of_an_area_holds_the_true_one_about_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(4)
+    true = 0.9213504  # of two normal distributions that lie two standard deviations apart: Phi(2 / sqrt(2))
+    held = 0
+    for _ in range(1000):
+        positive = np.arange(300) < 100
+        low, high = metrics.area_interval(draw.normal(2.0 * positive, 1), positive) or (1.0, 0.0)
+        held += low <= true <= high
+    assert 930 <= held <= 970
+
+
+@pytest.mark.parametrize("scores, positive", [([0.1, 0.9, 0.8], [0, 1, 1]), ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])])
+def test_an_area_of_too_few_or_of_no_variance_has_no_interval(scores: list[float], positive: list[int]) -> None:
+    assert metrics.area_interval(np.asarray(scores), np.asarray(positive, bool)) is None
+
+
 def test_average_precision_by_hand() -> None:
     found = metrics.average_precision(np.asarray([0.9, 0.8, 0.7, 0.6]), np.asarray([True, False, True, False]))
     assert found == pytest.approx((1 / 1 + 2 / 3) / 2)
@@ -263,7 +293,8 @@ def test_a_class_that_does_not_occur_has_no_figures_and_spoils_none() -> None:
     p, y = made(0)
     found = metrics.evaluate(np.insert(p, 1, 0.0, axis=1), y + (y > 0), ("a", "b", "c", "d")).figures
     assert found["by_class"]["b"] == {
-        "support": 0, "said": 0, "precision": None, "recall": None, "f1": None, "auc": None, "average_precision": None,
+        "support": 0, "said": 0, "precision": None, "recall": None, "f1": None, "auc": None, "auc_interval": None,
+        "average_precision": None,
     }  # fmt: skip
     assert found["macro_f1"] == metrics.evaluate(p, y, CLASSES).figures["macro_f1"]
     assert found["auc_macro"] == pytest.approx(metrics.evaluate(p, y, CLASSES).figures["auc_macro"])

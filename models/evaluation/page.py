@@ -147,13 +147,17 @@ def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
 def _classes(content: PageContent) -> Iterator[str]:
     yield "<h2>Class by class</h2>"
     head = ("class", "images", "given", "precision", "recall", "F1", "AUC", "average precision")
-    keys = ("precision", "recall", "f1", "auc", "average_precision")
     rows = [
-        (name, f"{row['support']:,}", f"{row['said']:,}", *(_number(row[key], 3) for key in keys))
+        (
+            *(name, f"{row['support']:,}", f"{row['said']:,}"),
+            *(_number(row[key], 3) for key in ("precision", "recall", "f1")),
+            _number(row["auc"], 3) + _ends(row["auc_interval"]),
+            _number(row["average_precision"], 3),
+        )
         for name, row in content.figures["by_class"].items()
     ]
     yield f"<div class=wide>{_table(rows, head)}</div>"
-    yield "<p class=note>Images: how many are of the class. Given: how many got its label. A dash: not defined.</p>"
+    yield "<p class=note>Images: how many are of the class. Given: how many got its label. A dash: not defined. Behind AUC: 95 % (DeLong).</p>"
     yield _figure(content, "confusion.svg", "Rows are true labels; colour and percent are shares of the row.")
 
 
@@ -200,6 +204,10 @@ def _label_errors(content: PageContent) -> Iterator[str]:
         yield _figure(content, "label_errors.png", "True label → what it looks like, and the margin between them.")
     rows = [(s.id, s.stated, s.suggested, minus(f"{s.margin:.4f}")) for s in content.suspects[:SUSPECTS_LISTED]]
     yield f"<div class=wide>{_table(rows, ('image', 'label', 'looks like', 'margin'), texts=3)}</div>"
+
+
+def _ends(interval: Mapping[str, float] | None) -> str:
+    return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
