@@ -18,10 +18,10 @@ from pipeline import dry_run, graph
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
 from pipeline.own_files import remove_own, without_own
-from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_plan
+from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.prepare import Identity, chosen_head, identity_of, local_cache, make_job
 from pipeline.resume import OutputFolder, Progress
-from pipeline.runners import options_of
+from pipeline.runners import options_of, refuse_unknown_runner
 from pipeline.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.summary import closing_words
 from transforms.finish_run import MergeRequest
@@ -111,7 +111,7 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
-    options_of(this.command.beam_options)
+    refuse_unknown_runner(options_of(this.command.beam_options))
     if options["overwrite"]:
         # what is mistyped must not cost the results that stand here
         without_own(find_inputs(options["input"]), folder.path, this.cache)
@@ -122,8 +122,8 @@ def _label(this: _Run) -> int:
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
     read = this.command.settings.read
-    standing = stored_plan(folder.plan) if folder.identity() else None
-    layout = standing.layout if standing else Layout(read.block_images, read.block_bytes)
+    standing = stored_layout(folder.plan) if folder.identity() else None
+    layout = standing or Layout(read.block_images, read.block_bytes)
     if standing is None and record is not None and "layout" in record:
         layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
     job = make_job(

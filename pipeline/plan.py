@@ -106,11 +106,13 @@ class Plan:
         streamed: how many of those there are; `images` is then "at least".
         input_bytes: of the files that will be read.
         skipped: files and members that are no images by their name; `skipped_names` the first few.
+        blocks_digest: of the bytes of `blocks.jsonl`.
     """
 
     folder: str
     layout: Layout
     inputs_digest: str = ""
+    blocks_digest: str = ""
     shards: dict[str, int] = field(default_factory=dict)
     blocks: int = 0
     images: int = 0
@@ -228,10 +230,28 @@ def digest_of_inputs(files: Iterable[InputFile], layout: Layout, limits: Limits)
 
 
 def stored_plan(folder: str) -> Plan | None:
-    """Returns the plan that stands in a folder, or None if there is none that can be read."""
+    """Returns the plan that stands in a folder, or None if there is none that can be read, or its lines are damaged."""
+    plan = _read_plan(folder)
+    if plan is None:
+        return None
+    try:
+        with open(plan.blocks_file, "rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == plan.blocks_digest
+    except OSError:
+        return None
+    return plan if whole else None
+
+
+def stored_layout(folder: str) -> Layout | None:
+    """Returns how the plan that stands in a folder is cut, also where its lines are damaged; None without one."""
+    plan = _read_plan(folder)
+    return None if plan is None else plan.layout
+
+
+def _read_plan(folder: str) -> Plan | None:
     try:
         stored = json.loads(Path(folder, "plan.json").read_text())
-        if stored.pop("version") != PLAN_VERSION or not os.path.exists(os.path.join(folder, "blocks.jsonl")):
+        if stored.pop("version") != PLAN_VERSION:
             return None
         return Plan(**{**stored, "folder": folder, "layout": Layout(**stored["layout"])})
     except (OSError, ValueError, KeyError, TypeError):
@@ -277,9 +297,12 @@ def _written(plan: Plan, files: Sequence[InputFile], limits: Limits, progress: C
     temporary = plan.blocks_file + ".tmp"
     try:
         os.makedirs(plan.folder, exist_ok=True)
-        with open(temporary, "w", encoding="ascii") as out:
+        digest = hashlib.sha256()
+        with open(temporary, "wb") as out:
             for block in _blocks(files, plan, limits):
-                out.write(block.to_json() + "\n")
+                line = block.to_json().encode("ascii") + b"\n"
+                digest.update(line)
+                out.write(line)
                 plan.blocks += 1
                 plan.images += len(block.entries)
                 plan.streamed += block.streamed
@@ -287,6 +310,7 @@ def _written(plan: Plan, files: Sequence[InputFile], limits: Limits, progress: C
                     progress(plan.images)
             out.flush()
             os.fsync(out.fileno())
+        plan.blocks_digest = digest.hexdigest()
         if plan.blocks == 0:
             os.unlink(temporary)
             return plan

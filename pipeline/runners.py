@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipeline.errors import UsageError
 from pipeline.worker import LOUD, QUIET
@@ -47,6 +47,16 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     standard = options.view_as(StandardOptions)
     standard.runner = standard.runner or DIRECT
     return options
+
+
+def refuse_unknown_runner(options: PipelineOptions) -> None:
+    """Raises UsageError if Beam does not know the runner, or lacks what it needs."""
+    if is_direct(options):
+        return
+    try:
+        create_runner(str(options.view_as(StandardOptions).runner))
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner: Beam refuses it: {error}") from error
 
 
 def is_direct(options: PipelineOptions) -> bool:

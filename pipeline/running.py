@@ -76,7 +76,7 @@ def run_graph(
     TALLY.reset()
     try:
         pipeline = beam.Pipeline(runner=runner_of(options, folder=heartbeat, verbose=verbose), options=options)
-    except ValueError as error:  # no such runner, or one that lacks options
+    except ValueError as error:  # a runner that lacks options
         raise UsageError(f"Beam refuses its options: {error}") from error
     build(pipeline)
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 from pictures import gradient, png, write_folder, write_parquet, write_tar, write_tfrecord, write_zip
 
 from pipeline.errors import UsageError
-from pipeline.plan import SHARD_STRIDE, Layout, Plan, find_inputs, head_of, make_plan, split_name, stored_plan
+from pipeline.plan import (
+    SHARD_STRIDE,
+    Layout,
+    Plan,
+    find_inputs,
+    head_of,
+    make_plan,
+    split_name,
+    stored_layout,
+    stored_plan,
+)
 from transforms.formats.loose_files import cut_blocks
 from transforms.formats.records import Entry, FormatError, Limits, Reason
 from transforms.read_blocks import PlannedBlock, planned_block, read_block
@@ -273,6 +284,21 @@ def test_inputs_that_did_not_change_keep_their_plan_file(tmp_path: Path) -> None
     again = plan_of(tmp_path, tmp_path / "in")
     assert again == first == stored_plan(str(tmp_path / "plan"))
     assert os.stat(first.blocks_file).st_ino == stamp.st_ino
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data.replace(b"b.png", b"c.png"), None])
+def test_damaged_lines_of_a_plan_are_written_again(tmp_path: Path, damage: Callable[[bytes], bytes] | None) -> None:
+    write_folder(tmp_path / "in", {"a.png": IMAGE, "b.png": IMAGE})
+    first = plan_of(tmp_path, tmp_path / "in")
+    lines = Path(first.blocks_file).read_bytes()
+    if damage is None:
+        os.unlink(first.blocks_file)
+    else:
+        Path(first.blocks_file).write_bytes(damage(lines))
+    assert stored_plan(first.folder) is None
+    assert stored_layout(first.folder) == LAYOUT  # the parts of the run that stands there were cut so
+    assert plan_of(tmp_path, tmp_path / "in") == first
+    assert Path(first.blocks_file).read_bytes() == lines
 
 
 @pytest.mark.parametrize("how", ["size", "time", "more"])

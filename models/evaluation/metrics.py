@@ -132,7 +132,7 @@ def area_interval(scores: np.ndarray, positive: np.ndarray) -> tuple[float, floa
         scores: (n,). positive: (n,) bool.
     """
     yes, no = np.sort(scores[positive]), np.sort(scores[~positive])
-    if min(len(yes), len(no)) < 2:  # noqa: PLR2004 - a variance needs two
+    if min(len(yes), len(no)) < 2:
         return None
     of_yes = (np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")) / (2 * len(no))
     of_no = 1 - (np.searchsorted(yes, no, "left") + np.searchsorted(yes, no, "right")) / (2 * len(yes))

@@ -157,7 +157,10 @@ def _classes(content: PageContent) -> Iterator[str]:
         for name, row in content.figures["by_class"].items()
     ]
     yield f"<div class=wide>{_table(rows, head)}</div>"
-    yield "<p class=note>Images: how many are of the class. Given: how many got its label. A dash: not defined. Behind AUC: 95 % (DeLong).</p>"
+    yield (
+        "<p class=note>Images: how many are of the class. Given: how many got its label. A dash: not defined. "
+        "Behind AUC: 95 % (DeLong).</p>"
+    )
     yield _figure(content, "confusion.svg", "Rows are true labels; colour and percent are shares of the row.")
 
 
