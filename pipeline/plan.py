@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,7 +28,7 @@ from transforms.formats.loose_files import (
 )
 from transforms.formats.publish import storage_error
 from transforms.formats.records import Entry, FormatError, Limits, Reason, ShardFormat
-from transforms.formats.shards import FIRST_BYTES, format_of
+from transforms.formats.shards import FIRST_BYTES, NUMBERED, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
 from transforms.retrying import patiently
 from transforms.storage import (
@@ -50,7 +49,6 @@ from transforms.storage import (
 
 PLAN_VERSION = 2
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
-NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that are named by number alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.backbones import BackboneError
 from models.device import DeviceOutOfMemory
@@ -23,7 +24,7 @@ from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.interrupt import interruptible
 from pipeline.own_files import remove_own
 from pipeline.progress import bar, totals_from
-from pipeline.runners import options_of, runner_of, uses_processes
+from pipeline.runners import is_direct, options_of, runner_of, uses_processes
 from pipeline.worker import last_words, tell_to_stop
 from transforms import stopping
 from transforms.finish_run import RunStopped
@@ -85,7 +86,7 @@ def run_graph(
         _deaths_of_workers(verbose) as deaths,
     ):
         try:
-            pipeline.run().wait_until_finish()
+            _started(pipeline, options).wait_until_finish()
         except BaseException as error:
             told = in_one_line(error, go_on)
             if told is error and heartbeat:
@@ -96,6 +97,19 @@ def run_graph(
                 raise
             raise told from error
     return totals()
+
+
+def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
+    """Returns the job as Beam knows it; an engine elsewhere that cannot be had is told in one line."""
+    try:
+        return pipeline.run()
+    except Exception as error:
+        of_its_start = isinstance(error, RuntimeError | OSError) or type(error).__module__.startswith("grpc")
+        if not of_its_start or is_direct(options) or in_one_line(error, "") is not error:
+            raise
+        name = options.view_as(StandardOptions).runner
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise StoppedError(f"--runner={name}: Beam cannot start the job there: {text}") from error
 
 
 def _stop_workers(folder: str) -> None:

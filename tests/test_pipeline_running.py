@@ -20,6 +20,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
 
 from models.backbones import BackboneError
 from models.device import DeviceOutOfMemory
@@ -75,6 +76,23 @@ def test_an_engine_that_beam_cannot_make_is_one_line(name: str, words: str) -> N
         run_graph(
             lambda root: None, [f"--runner={name}"], heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on=""
         )
+
+
+class NoJobServer(PipelineRunner):
+    """An engine whose job server cannot be had."""
+
+    def run_pipeline(self, pipeline: Any, options: Any) -> Any:
+        raise RuntimeError("Unable to fetch remote job server jar\nat some address")
+
+
+def test_an_engine_elsewhere_that_cannot_be_had_is_one_line() -> None:
+    name = f"{__name__}.NoJobServer"
+    words = (
+        r"NoJobServer: Beam cannot start the job there: Unable to fetch remote job server jar at some address; again"
+    )
+    with pytest.raises(StoppedError, match=words):
+        engine = [f"--runner={name}"]
+        run_graph(lambda root: None, engine, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
 
 
 @pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])

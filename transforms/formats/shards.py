@@ -13,7 +13,7 @@ FORMATS: tuple[ShardFormat, ...] = (Tar(), TarGz(), Zip(), TFRecord(), TFRecordG
 
 FIRST_BYTES = 2**10  # what `format_of` wants to see of a file whose name does not decide
 
-_NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")
+NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that may be named by number alone
 
 
 def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None:
@@ -27,7 +27,7 @@ def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None
         first_bytes: of the file, `FIRST_BYTES` of them or all.
     """
     name = path.replace("\\", "/").rpartition("/")[2].lower()
-    stem = _NUMBERED.sub("", name)
+    stem = NUMBERED.sub("", name)
     fits = [(len(suffix), form) for form in FORMATS for suffix in form.suffixes if stem.endswith(suffix)]
     found = max(fits, key=lambda fit: fit[0])[1] if fits else None
     if isinstance(found, Fer2013Csv) and not looks_like_fer2013(first_bytes or b""):
