@@ -27,8 +27,8 @@ from transforms.formats.loose_files import (
     text_of,
 )
 from transforms.formats.publish import storage_error
-from transforms.formats.records import Entry, FormatError, Limits, Reason, ShardFormat
-from transforms.formats.shards import FIRST_BYTES, NUMBERED, format_of
+from transforms.formats.records import Entry, FormatError, Limits, NoImagesHere, Reason, ShardFormat
+from transforms.formats.shards import FIRST_BYTES, decided_by_bytes, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
 from transforms.retrying import patiently
 from transforms.storage import (
@@ -47,7 +47,7 @@ from transforms.storage import (
     root_of,
 )
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
 
 
@@ -274,7 +274,8 @@ def make_plan(
         own: folders of results and of the cache, whose files are no input.
 
     Raises:
-        UsageError: nothing to read, ids that collide, or images where results are written.
+        UsageError: nothing to read, ids that collide, a table whose images cannot be told, or images where results are
+            written.
         InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
     files = find_inputs(patterns, flag)
@@ -352,12 +353,11 @@ def _blocks(files: Sequence[InputFile], plan: Plan, limits: Limits) -> Iterator[
             _skip(plan, file.id)
             continue
         plan.input_bytes += file.size
-    ordinal = itertools.count()
     loose.sort(key=lambda f: (f.root, f.prefix))  # stable: ids stay in order within a root
     for _, group in itertools.groupby(loose, key=lambda f: (f.root, f.prefix)):
-        yield from _loose_blocks(list(group), next(ordinal) * SHARD_STRIDE, plan)
+        yield from _loose_blocks(list(group), plan)
     for file, kind in shards:
-        yield from _shard_blocks(file, kind, next(ordinal) * SHARD_STRIDE, plan, limits)
+        yield from _shard_blocks(file, kind, plan, limits)
 
 
 def _skip(plan: Plan, name: str) -> None:
@@ -367,7 +367,7 @@ def _skip(plan: Plan, name: str) -> None:
 
 
 def _format(file: InputFile) -> ShardFormat | None:
-    """Returns the format of an archive or table; some names need a look at the first bytes.
+    """Returns the format of an archive or table; most names need a look at the first bytes.
 
     Raises:
         InputFault: an archive by its name that is no file: nobody knows how many images are missing.
@@ -377,13 +377,13 @@ def _format(file: InputFile) -> ShardFormat | None:
             return None
         raise InputFault(None, f"{file.path} cannot be read: a link that leads nowhere, or no file; mend or remove it")
     head = b""
-    if file.name.lower().endswith(".csv") or NUMBERED.search(file.name):
+    if decided_by_bytes(file.name):
         with open_file(file.path) as opened:
             head = opened.read(FIRST_BYTES)
     return format_of(file.name, head)
 
 
-def _loose_blocks(files: list[InputFile], position: int, plan: Plan) -> Iterator[PlannedBlock]:
+def _loose_blocks(files: list[InputFile], plan: Plan) -> Iterator[PlannedBlock]:
     plan.shards[LOOSE] = plan.shards.get(LOOSE, 0) + 1
     first = files[0]
     for run in cut_blocks(
@@ -396,28 +396,36 @@ def _loose_blocks(files: list[InputFile], position: int, plan: Plan) -> Iterator
         entries = tuple(Entry(f.name, (), f.size, label_of(f.name), _fault(f)) for f in group)
         stamps = [[f.name, f.size, f.modified] for f in group]
         key = _key([LOOSE, first.root, first.prefix, stamps])
-        yield PlannedBlock(key, LOOSE, first.root, first.prefix, position + run.start, entries)
+        yield PlannedBlock(key, LOOSE, first.root, first.prefix, run.start, entries)
 
 
 def _fault(file: InputFile) -> Reason | None:
     return None if file.kind is Kind.FILE else Reason.NOT_A_FILE
 
 
-def _shard_blocks(
-    file: InputFile, kind: ShardFormat, position: int, plan: Plan, limits: Limits
-) -> Iterator[PlannedBlock]:
-    plan.shards[kind.name] = plan.shards.get(kind.name, 0) + 1
+def _shard_blocks(file: InputFile, kind: ShardFormat, plan: Plan, limits: Limits) -> Iterator[PlannedBlock]:
     prefix = file.id + "/"
-    stamp = [kind.name, file.path, prefix, file.size, file.modified]
+    position = _first_position(file)
+    stamp = [PLAN_VERSION, kind.name, file.path, prefix, file.size, file.modified]
     if not kind.sought:
+        plan.shards[kind.name] = plan.shards.get(kind.name, 0) + 1
         layout = asdict(plan.layout)
         yield PlannedBlock(_key([stamp, layout]), kind.name, file.path, prefix, position, streamed=True)
         return
     skipped = Skipped()
     with open_file(file.path) as opened, _naming(file.path):
         entries = told_what_it_skips(kind, skipped).list(opened, limits)
+        try:
+            first = list(itertools.islice(entries, 1))
+        except NoImagesHere as fault:
+            if file.asked_for:
+                raise
+            _skip(plan, f"{file.id} ({fault})")
+            plan.input_bytes -= file.size
+            return
+        plan.shards[kind.name] = plan.shards.get(kind.name, 0) + 1
         start = 0
-        for group in _runs(entries, plan.layout):
+        for group in _runs(itertools.chain(first, entries), plan.layout):
             key = _key([stamp, start, [[e.name, e.where, e.size] for e in group]])
             yield PlannedBlock(key, kind.name, file.path, prefix, position + start, tuple(group))
             start += len(group)
@@ -428,11 +436,11 @@ def _shard_blocks(
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Puts the file in front of what is wrong with its format."""
+    """Puts the file in front of what is wrong with its format, and says how to go on without it."""
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}; or leave the file out, by a pattern such as 'photos/**.jpg'") from error
 
 
 def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
@@ -447,6 +455,15 @@ def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
     for run in cut_runs(sizes(), max_images=layout.block_images, max_bytes=layout.block_bytes):
         yield waiting[: len(run)]
         del waiting[: len(run)]
+
+
+def _first_position(file: InputFile) -> int:
+    """Returns where a shard's positions start: behind loose files, and nowhere else when other inputs come or go.
+
+    Of two images of one id the lower position wins, and parts that are kept hold the positions they were made with.
+    """
+    digest = hashlib.sha256(json.dumps([file.prefix, file.path]).encode()).digest()
+    return (1 + int.from_bytes(digest[:4], "little") % (2**22 - 1)) * SHARD_STRIDE
 
 
 def _key(content: object) -> str:

@@ -17,7 +17,7 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         f"{_number(counts['faces'])} faces" + _listed(record["labels"]),
     ]
     if record["reasons"]:
-        lines.append("rejected for" + _listed(record["reasons"]).removeprefix(":"))
+        lines.append("reasons" + _listed(record["reasons"]))
     if record.get("accuracy") is not None:
         known = record["accuracy"]
         lines.append(f"{known['correct'] / known['known']:.4f} of {_number(known['known'])} stated labels agree")
@@ -47,7 +47,7 @@ def _work(record: Mapping[str, Any]) -> str:
     if resume["blocks_reused"]:
         words.append(f"{_number(resume['blocks_reused'])} blocks of an earlier run kept")
     if resume["blocks_redone"]:
-        words.append(f"{_number(resume['blocks_redone'])} done again because their input changed")
+        words.append(f"{_number(resume['blocks_redone'])} done again, as an input changed or their part was damaged")
     return ", ".join(words)
 
 

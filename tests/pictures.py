@@ -361,12 +361,13 @@ def tfrecord(example: bytes) -> bytes:
 def example(features: Mapping[str, bytes]) -> bytes:
     """Returns a tf.Example of byte strings, as a protocol buffer made by hand."""
     entries = b"".join(
-        _field(1, _field(1, key.encode()) + _field(2, _field(1, _field(1, value)))) for key, value in features.items()
+        field(1, field(1, key.encode()) + field(2, field(1, field(1, value)))) for key, value in features.items()
     )
-    return _field(1, entries)
+    return field(1, entries)
 
 
-def _field(number: int, content: bytes) -> bytes:
+def field(number: int, content: bytes) -> bytes:
+    """Returns a length-delimited field of a protocol buffer."""
     size, digits = len(content), b""
     while size > 0x7F:
         digits, size = digits + bytes([size & 0x7F | 0x80]), size >> 7

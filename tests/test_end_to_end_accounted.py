@@ -19,7 +19,6 @@ from transforms import write_parts
 from transforms.formats.records import Reason, Stage
 
 BELOW_12_PX = {"cmyk.jpg", "moving.gif", "cut.gif", "one_pixel.png", "rgba.png"}  # too small to show a face
-OTHER_SUFFIX = {"grey.pgm", "rgb.ppm", "cut.pgm"}  # images, but not by their names: files of a folder are passed over
 STATED = "write.no_face_label=neutral"
 
 Write = Callable[[Path, Mapping[str, bytes]], Path]
@@ -71,8 +70,7 @@ def check_account(ended: runs.Ended, put_in: int) -> None:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_image_has_its_row_and_the_good_ones_are_what_they_are_alone(name: str, bench: runs.Bench) -> None:
-    suffixes_count = name in ("photos", "photos.tar", "photos.tar.gz", "photos.zip")  # a record's name does not
-    nasty = {n: data for n, (data, _) in pictures.nasty_files().items() if not (suffixes_count and n in OTHER_SUFFIX)}
+    nasty = {n: data for n, (data, _) in pictures.nasty_files().items()}
     good = runs.faces(6)
     names = [*nasty, *good]
     mixed = CONTAINERS[name](bench.path / "mixed" / name, {**dict(list(nasty.items())[:20]), **good, **nasty})

@@ -241,6 +241,78 @@ def test_a_zip_directory_that_lists_other_members_than_it_states_is_damage() -> 
     assert _zip(bytes(data)) == [*MEMBERS, DAMAGED]
 
 
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_archives_one_behind_the_other_are_read_to_the_last(form: int) -> None:
+    names = list(FILES)
+    one = pictures.tar_bytes({name: FILES[name] for name in names[:2]}, form)
+    two = pictures.tar_bytes({name: FILES[name] for name in names[2:]}, form)
+    assert _tar(one + two) == MEMBERS
+    assert (
+        _tar(one.rstrip(b"\0") + bytes(-len(one.rstrip(b"\0")) % 512) + bytes(512) + two) == MEMBERS
+    )  # one zero block
+    assert _tar(one + b"padding that is no header".ljust(1024, b"!") + two) == MEMBERS[:2]
+    spoiled = bytearray(two)
+    spoiled[600] ^= 1
+    assert len(_tar(one + bytes(spoiled))) == len(MEMBERS)
+
+
+def _mac_zip(gap: int) -> dict[int, bytes]:
+    """Returns the pieces of a zip file above 4 GB as Archive Utility writes it, by their places; zeros lie between."""
+    pieces, directory, at = {}, b"", 0
+    for number, (name, data) in enumerate(FILES.items()):
+        crc, sizes = zlib.crc32(data), (len(data), len(data))
+        fixed = (zlib.crc32(data), *sizes, len(name), 0)
+        pieces[at] = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, *fixed) + name.encode() + data
+        directory += struct.pack(
+            "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, crc, *sizes, len(name), 0, 0, 0, 0, 0, at % 2**32
+        )
+        directory += name.encode()
+        at += len(pieces[at]) + gap * (number < 3)
+    pieces[at] = directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 4, 4, len(directory), at % 2**32, 0)
+    return pieces
+
+
+@pytest.mark.parametrize("gap", [0, 2**30, 3 * 2**30])
+def test_a_zip_above_4_gb_without_zip64_is_read_whole(tmp_path: Path, gap: int) -> None:
+    path = tmp_path / "mac.zip"
+    with path.open("wb") as file:  # a file with holes: little of it takes space
+        for at, piece in _mac_zip(gap).items():
+            file.seek(at)
+            file.write(piece)
+    with path.open("rb") as file:
+        entries = list(Zip().list(file, LIMITS))
+        assert list(Zip().read(file, entries, LIMITS)) == MEMBERS
+
+
+def test_the_unicode_name_of_a_zip_member_counts_where_it_belongs_to_the_name() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for raw, belongs in (("x.jpg", b"x.jpg"), ("y.jpg", b"other")):
+            info = zipfile.ZipInfo(raw)
+            name = f"фото_{raw}".encode()
+            info.extra = struct.pack("<2HBI", 0x7075, 5 + len(name), 1, zlib.crc32(belongs)) + name
+            archive.writestr(info, b"data")
+    assert [member.name for member in _zip(packed.getvalue())] == ["фото_x.jpg", "y.jpg"]
+
+
+def test_a_folder_of_a_zip_file_without_a_slash_is_no_image() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in (("folder", b""), ("full", b"data")):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 0, 0x10
+            archive.writestr(info, data)
+    assert [member.name for member in _zip(packed.getvalue())] == ["full"]
+
+
+@pytest.mark.parametrize("comment", [b"PK\5\6", b"PK\5\6" + bytes(30), b"see PK\5\6 in the manual of PK\5\6"])
+def test_a_comment_may_hold_the_mark_of_the_end(comment: bytes) -> None:
+    packed = io.BytesIO(_zip_bytes(FILES))
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.comment = comment
+    assert _zip(packed.getvalue()) == MEMBERS
+
+
 def test_a_damaged_zip_directory_in_another_order_loses_no_member() -> None:
     """Of a directory that begins with the last member and is cut behind it, the others are found by their headers."""
     data = bytearray(_zip_bytes({"a.jpg": b"one", "b.jpg": b"two", "c.jpg": b"three"}))

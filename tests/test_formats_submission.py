@@ -7,8 +7,10 @@ import io
 import os
 import pickle
 import tracemalloc
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -342,6 +344,92 @@ def test_classes_that_look_like_numbers_are_names() -> None:
 def test_samples_that_cannot_be_followed(text: str, message: str) -> None:
     with pytest.raises(SampleError, match=message):
         sample_of(text)
+
+
+@pytest.mark.parametrize("header", ["1.jpg,0", "a/1.PNG,happy", "0,test/1.webp"])
+def test_a_sample_without_a_header_is_refused_by_its_looks(header: str) -> None:
+    with pytest.raises(SampleError, match=r"sample\.csv has no header, or an image in it: .*into a first line"):
+        sample_of(f"{header}\n2.jpg,0\n")
+
+
+@pytest.mark.parametrize("first", ["7", "007"])
+def test_a_sample_without_a_header_is_refused_by_the_images(first: str) -> None:
+    sample = sample_of(f"{first},0\n8,0\n")
+    with pytest.raises(SampleError, match=rf"has no header, or an image in it: {first}, 0"):
+        match_sample(sample, lambda: [f"test/{first}.jpg", "test/8.jpg"])
+
+
+def test_names_in_a_sample_are_not_made_indices() -> None:
+    text = "id,label\n1,happy\n2,sad\n"
+    with pytest.raises(SampleError, match=r"names of classes as labels, and write\.label_values=index .* to follow"):
+        sample_of(text, SubmissionRules(values="index"))
+    assert sample_of(text, SubmissionRules(values="name")).rules.values == "name"
+    assert sample_of("id,label\n1,0\n", SubmissionRules(values="name")).rules.values == "name"  # a placeholder
+
+
+@pytest.mark.parametrize("labels", [["0", "0"], ["-1", "-1"], ["", ""], ["0", "1"]])
+def test_classes_that_are_numbers_beside_labels_that_are_none_of_them_ask(labels: list[str]) -> None:
+    text = "id,label\n" + "".join(f"{at},{label}\n" for at, label in enumerate(labels)).replace(",\n", ',""\n')
+    given = {"classes": ("1", "2", "3"), "name": "sample.csv"}
+    with pytest.raises(SampleError, match=r"whose names are numbers \(1, 2, 3\), or their indices from 0; say it"):
+        read_sample(io.BytesIO(text.encode()), rules=PLAIN, **given)
+    for values in ("name", "index"):
+        rules = SubmissionRules(values=values)
+        assert read_sample(io.BytesIO(text.encode()), rules=rules, **given).rules.values == values
+
+
+def test_a_label_may_stand_before_the_id(tmp_path: Path) -> None:
+    sample = sample_of("label,image_id\n0,b.jpg\n0,a.jpg\n")
+    path = tmp_path / "submission.csv"
+    write_submission(str(path), labelled([("a.jpg", 1), ("b.jpg", 2)]), classes=CLASSES, rules=PLAIN, sample=sample)
+    assert path.read_text() == "label,image_id\n2,b.jpg\n1,a.jpg\n"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("rules", [PLAIN, BOTH])
+def test_names_that_a_mac_has_decomposed_match(tmp_path: Path, form: Any, rules: SubmissionRules) -> None:
+    other = "NFD" if form == "NFC" else "NFC"
+    ids = [unicodedata.normalize(form, name) for name in ("café.jpg", "é.jpg")]
+    sample = sample_of(
+        "id,label\n" + "".join(f"{name.removesuffix('.jpg') if rules is BOTH else name},0\n" for name in ids), rules
+    )
+    images = [
+        (unicodedata.normalize(other, f"a/{name}" if rules is BOTH else name), at + 1) for at, name in enumerate(ids)
+    ]
+    path = tmp_path / "submission.csv"
+    report = write_submission(str(path), labelled(images), classes=CLASSES, rules=rules, sample=sample)
+    assert report.sample is not None and (report.sample.missing, report.sample.unexpected) == (0, 0)
+    assert [line.split(",")[1] for line in path.read_text().splitlines()] == ["label", "1", "2"]
+    assert match_sample(sample, lambda: [name for name, _ in images]).missing == 0
+
+
+def test_composed_and_decomposed_images_keep_their_own_rows_or_are_named(tmp_path: Path) -> None:
+    composed, decomposed = "é.jpg", unicodedata.normalize("NFD", "é.jpg")
+    images = labelled([(composed, 1), (decomposed, 2)])
+    both = sample_of(f"id,label\n{composed},0\n{decomposed},0\n")
+    write_submission(str(tmp_path / "s.csv"), images, classes=CLASSES, rules=PLAIN, sample=both)
+    assert (tmp_path / "s.csv").read_text() == f"id,label\n{composed},1\n{decomposed},2\n"
+    one = sample_of(f"id,label\n{composed},0\n")
+    report = write_submission(str(tmp_path / "s.csv"), images, classes=CLASSES, rules=PLAIN, sample=one)
+    assert (tmp_path / "s.csv").read_text() == f"id,label\n{composed},1\n"  # the very id comes first
+    assert report.sample is not None and report.sample.unexpected_names == (decomposed,)
+    two = labelled([(f"a/{decomposed}", 1), (f"b/{decomposed}", 2)])
+    with pytest.raises(CollidingIds, match="would both get the id"):
+        write_submission(str(tmp_path / "s.csv"), two, classes=CLASSES, rules=FOLDER, sample=one)
+
+
+@pytest.mark.parametrize(
+    "rules, wanted",
+    [
+        (SubmissionRules(drop_extension=False), "write.drop_extension=true"),
+        (SubmissionRules(drop_folder=False), "write.drop_folder=true"),
+        (SubmissionRules(drop_folder=False, drop_extension=False), "write.drop_folder=true write.drop_extension=true"),
+    ],
+)
+def test_a_setting_that_keeps_the_sample_from_matching_is_named(rules: SubmissionRules, wanted: str) -> None:
+    report = match_sample(sample_of("id,label\n1,0\n2,0\n", rules), lambda: ["a/1.jpg", "a/2.jpg"])
+    with pytest.raises(SampleError, match=f"they would match by --set {wanted}; without these settings"):
+        submission.refuse_stranger(report)
 
 
 def test_a_sample_in_another_encoding() -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
+from transforms.formats.records import Entry, FormatError, Limits, Member, NoImagesHere, Reason
 from transforms.formats.tables import Fer2013Csv, ParquetImages, looks_like_fer2013
 
 LIMITS = Limits()
@@ -72,6 +72,29 @@ def test_the_image_column_is_found(column: str) -> None:
 @pytest.mark.parametrize("column", ["path", "filename", "file_name", "image_id", "id", "name"])
 def test_the_name_column_is_found(column: str) -> None:
     assert _rows(_parquet({"image": [b"x"], column: ["/data/a.jpg"]}))[0][0] == "data/a.jpg"
+
+
+@pytest.mark.parametrize("image, name, label", [("Image", "ID", "Label"), ("BYTES", "File_Name", "CLASS")])
+def test_columns_are_found_in_any_case(image: str, name: str, label: str) -> None:
+    data = _parquet({"other": [b"no"], image: [b"x"], name: ["a.jpg"], label: ["sad"]})
+    assert _rows(data) == [("a.jpg", b"x", "sad")]
+
+
+def test_two_columns_that_differ_by_case_alone_are_neither() -> None:
+    assert _rows(_parquet({"image": [b"x"], "label": ["sad"], "Label": ["happy"]})) == [("00000000", b"x", None)]
+
+
+def test_views_of_texts_and_truth_values_serve_as_names_and_labels() -> None:
+    names = pa.array(["a.jpg", "b.jpg"], pa.string_view())
+    assert _rows(_parquet({"image": [b"x", b"y"], "name": names, "label": [True, False]})) == [
+        ("a.jpg", b"x", "True"),
+        ("b.jpg", b"y", "False"),
+    ]
+
+
+def test_a_table_about_images_holds_none() -> None:
+    with pytest.raises(NoImagesHere, match=r"a table without images: file_name, text"):
+        list(ParquetImages().list(io.BytesIO(_parquet({"file_name": ["a"], "text": ["b"]})), LIMITS))
 
 
 def test_categories_serve_as_names_and_labels() -> None:

@@ -415,5 +415,10 @@ def test_configs_that_ship_load_and_open_with_their_command(path: Path) -> None:
     assert f"--config configs/{path.relative_to(CONFIGS)}" in opening
 
 
+def test_the_competitions_config_leaves_to_the_sample_what_the_sample_tells() -> None:
+    write = load_settings([CONFIGS / "kaggle.yaml"]).write
+    assert (write.label_values, write.drop_folder, write.drop_extension) == (None, None, None)
+
+
 def test_there_are_configs() -> None:
     assert {"local.yaml", "kaggle.yaml"} <= {path.name for path in CONFIGS.iterdir()}

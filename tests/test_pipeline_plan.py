@@ -27,7 +27,7 @@ from pipeline.plan import (
     stored_plan,
 )
 from transforms.formats.loose_files import cut_blocks
-from transforms.formats.records import Entry, FormatError, Limits, Reason
+from transforms.formats.records import Entry, Limits, Reason
 from transforms.read_blocks import PlannedBlock, planned_block, read_block
 from transforms.storage import InputFault, root_of
 
@@ -286,6 +286,35 @@ def test_inputs_that_did_not_change_keep_their_plan_file(tmp_path: Path) -> None
     assert os.stat(first.blocks_file).st_ino == stamp.st_ino
 
 
+def test_positions_of_an_archive_stay_when_other_inputs_come_and_go(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in" / "b.tar", {f"{number}.png": IMAGE for number in range(6)})
+    alone = {b.key: b.position for b in blocks_of(plan_of(tmp_path, tmp_path / "in"))}
+    write_tar(tmp_path / "in" / "a.tar", {"x.png": IMAGE})
+    write_folder(tmp_path / "in", {"loose.png": IMAGE})
+    beside = {b.key: b.position for b in blocks_of(plan_of(tmp_path, tmp_path / "in"))}
+    assert alone.items() <= beside.items()
+
+
+@pytest.mark.parametrize("called, is_gzipped", [("a.tar", True), ("a.tar.gz", False), ("a.tgz", False)])
+def test_a_tar_file_under_the_other_suffix_is_read_as_what_it_is(tmp_path: Path, called: str, is_gzipped: bool) -> None:
+    made = write_tar(tmp_path / ("made.tar.gz" if is_gzipped else "made.tar"), {"x.png": IMAGE})
+    (tmp_path / "in").mkdir()
+    made.rename(tmp_path / "in" / called)
+    plan = plan_of(tmp_path, tmp_path / "in")
+    assert plan.shards == {"tar.gz" if is_gzipped else "tar": 1}
+    assert (plan.images, plan.streamed) == ((0, 1) if is_gzipped else (1, 0))
+
+
+@pytest.mark.parametrize("called, is_gzipped", [("a.tfrecord", True), ("a.tfrecord.gz", False)])
+def test_a_tfrecord_file_under_the_other_suffix_is_read_as_what_it_is(
+    tmp_path: Path, called: str, is_gzipped: bool
+) -> None:
+    made = write_tfrecord(tmp_path / ("made.tfrecord.gz" if is_gzipped else "made.tfrecord"), {"x.png": IMAGE})
+    (tmp_path / "in").mkdir()
+    made.rename(tmp_path / "in" / called)
+    assert plan_of(tmp_path, tmp_path / "in").shards == {"tfrecord.gz" if is_gzipped else "tfrecord": 1}
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data.replace(b"b.png", b"c.png"), None])
 def test_damaged_lines_of_a_plan_are_written_again(tmp_path: Path, damage: Callable[[bytes], bytes] | None) -> None:
     write_folder(tmp_path / "in", {"a.png": IMAGE, "b.png": IMAGE})
@@ -371,13 +400,15 @@ def test_archives_are_cut_into_runs_of_at_most_the_layout(tmp_path: Path) -> Non
     write_folder(tmp_path / "in", {"loose.png": IMAGE})
     plan = plan_of(tmp_path, tmp_path / "in")
     blocks = blocks_of(plan)
-    assert [(b.kind, b.prefix, len(b.entries), b.position) for b in blocks] == [
+    assert [(b.kind, b.prefix, len(b.entries), b.position % SHARD_STRIDE) for b in blocks] == [
         ("loose", "", 1, 0),
-        ("tar", "a.tar/", 4, SHARD_STRIDE),
-        ("tar", "a.tar/", 4, SHARD_STRIDE + 4),
-        ("tar", "a.tar/", 2, SHARD_STRIDE + 8),
-        ("zip", "b.zip/", 1, 2 * SHARD_STRIDE),
+        ("tar", "a.tar/", 4, 0),
+        ("tar", "a.tar/", 4, 4),
+        ("tar", "a.tar/", 2, 8),
+        ("zip", "b.zip/", 1, 0),
     ]
+    loose, tar, *tars, packed = (b.position // SHARD_STRIDE for b in blocks)
+    assert loose == 0 < min(tar, packed) and tars == [tar, tar] and tar != packed
     assert len({block.key for block in blocks}) == 5
     assert (plan.blocks, plan.images, plan.streamed) == (5, 12, 0)
     assert plan.shards == {"loose": 1, "tar": 1, "zip": 1}
@@ -501,6 +532,24 @@ def test_a_table_that_does_not_fit_is_named(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "odd.parquet")
-    with pytest.raises(FormatError, match=r"odd\.parquet: a Parquet file has no column of images"):
+    pq.write_table(pa.table({"a": [b"x"], "b": [b"y"]}), tmp_path / "odd.parquet")
+    with pytest.raises(UsageError, match=r"odd\.parquet: a Parquet file has no column of images .* leave the file out"):
         plan_of(tmp_path, tmp_path / "odd.parquet")
+
+
+def test_a_table_without_images_beside_images_is_passed_over_and_told(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_folder(tmp_path / "in", {"a.png": IMAGE})
+    pq.write_table(pa.table({"file_name": ["a.png"], "text": ["x"]}), tmp_path / "in" / "metadata.parquet")
+    plan = plan_of(tmp_path, tmp_path / "in")
+    assert (plan.images, plan.skipped, plan.input_bytes) == (1, 1, len(IMAGE))
+    assert plan.skipped_names == ["metadata.parquet (a table without images: file_name, text)"]
+    assert plan.shards == {"loose": 1}
+    for alone in (["in/metadata.parquet"], ["in", "in/metadata.parquet"]):
+        with pytest.raises(UsageError, match=r"metadata\.parquet: a table without images: file_name, text"):
+            plan_of(tmp_path, *(tmp_path / one for one in alone))
+    (tmp_path / "in" / "a.png").unlink()
+    with pytest.raises(UsageError, match=r"no image and no archive .* passed over 1: metadata\.parquet \(a table"):
+        plan_of(tmp_path, tmp_path / "in")

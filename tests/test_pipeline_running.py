@@ -90,8 +90,8 @@ def test_an_engine_elsewhere_that_cannot_be_had_is_one_line() -> None:
     words = (
         r"NoJobServer: Beam cannot start the job there: Unable to fetch remote job server jar at some address; again"
     )
+    engine = [f"--runner={name}"]
     with pytest.raises(StoppedError, match=words):
-        engine = [f"--runner={name}"]
         run_graph(lambda root: None, engine, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
 
 

@@ -39,7 +39,7 @@ def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other, line",
     [
-        ({"reasons": {"empty": 2, "truncated": 8}}, "rejected for truncated 8, empty 2"),
+        ({"reasons": {"empty": 2, "truncated": 8}}, "reasons: truncated 8, empty 2"),
         ({"accuracy": {"known": 2000, "correct": 1500}}, "0.7500 of 2,000 stated labels agree"),
         (
             {"skipped_files": {"count": 1200, "names": ["a.txt", "b.txt"]}},
@@ -59,7 +59,10 @@ def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other
     [
         ({"cache": {"hits": 0, "misses": 3, "damaged": 2}}, "2 damaged cache files set aside and computed again"),
         ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks of an earlier run kept"),
-        ({"resume": {"blocks_reused": 0, "blocks_redone": 3}}, "3 done again because their input changed"),
+        (
+            {"resume": {"blocks_reused": 0, "blocks_redone": 3}},
+            "3 done again, as an input changed or their part was damaged",
+        ),
     ],
 )
 def test_clauses_on_the_work(tmp_path: Path, other: dict[str, Any], clause: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ from transforms import block_coder  # noqa: F401 - tells Beam how to take the si
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
 from transforms.formats.loose_files import Skipped, text_of
-from transforms.formats.records import Entry, Limits, Member, Reason, ShardFormat, Status
+from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards import format_named
 from transforms.job import Job
 from transforms.retrying import patiently
@@ -122,7 +123,7 @@ def stream_blocks(
     """
     skipped = Skipped()
     images = blocks = 0
-    with open_file(planned.path) as file:
+    with open_file(planned.path) as file, naming(planned.path):
         members = told_what_it_skips(format_named(planned.kind), skipped).stream(file, limits)
         for start, group in _cut_stream(members, block_images, block_bytes):
             key = stream_key(planned.key, blocks)
@@ -130,6 +131,15 @@ def stream_blocks(
                 yield make_block(planned, group, planned.position + start, key=key)
             images, blocks = start + len(group), blocks + 1
     return StreamMark(images, blocks, skipped.count, tuple(image_id(planned.prefix, name) for name in skipped.names))
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Puts the file in front of what is wrong with its format."""
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def told_what_it_skips(shard_format: ShardFormat, skipped: Skipped) -> ShardFormat:

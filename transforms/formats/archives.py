@@ -267,15 +267,34 @@ class _TarItem:
     sparse: bool
 
 
+def looks_like_tar(first_bytes: bytes) -> bool:
+    """True if a file starts with a tar header whose check sum is right."""
+    try:
+        _check_header(first_bytes[:_BLOCK])
+    except DamagedFileError:
+        return False
+    return True
+
+
 def _walk_tar(stream: Forward) -> Iterator[_TarItem]:
     """Yields members; whoever takes no data, or less than there are, need not skip the rest.
+
+    Behind the end of an archive another one may stand, as `cat a.tar b.tar` makes it; what else is there is padding.
 
     Raises:
         DamagedFileError: a header is wrong, a member is cut off, or the mark of the end is missing.
     """
+    ended = False
     named: dict[bytes, bytes] = {}
     everywhere: dict[bytes, bytes] = {}
-    while (block := stream.take(_BLOCK)) != _END:
+    while True:
+        block = stream.take(_BLOCK)
+        if block == _END:
+            ended = True
+            continue
+        if ended and not looks_like_tar(block):
+            return
+        ended = False
         kind, size = _check_header(block), _number(block[124:136])
         if kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_SUN, _PAX_GLOBAL):
             text = _take_padded(stream, size)
@@ -504,6 +523,8 @@ _STATED = 1 << 16  # the end record has 16 bits for the number of members
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _STORED, _DEFLATED = 0, 8
+_DOS_FOLDER = 0x10
+_UNICODE_PATH = 0x7075
 _EXTRA_SLACK = 256  # what a local header may hold beyond its name, commonly
 
 
@@ -613,7 +634,10 @@ def _listed_offsets(file: BinaryIO) -> set[int]:
 
 def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
     start, size, shift, stated = _find_directory(file)
-    walked = 0
+    # Archive Utility of macOS writes offsets above 4 GB without their upper half, members in their order
+    wraps = shift > 0 and shift % 2**32 == 0 and read_at(file, 0, 4) == _LOCAL_MARK
+    shift = 0 if wraps else shift
+    walked = turns = before = 0
     stream = Forward(file, seekable=file, start=start)
     while stream.position < start + size:
         fixed = stream.take(_CENTRAL.size)
@@ -625,6 +649,13 @@ def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
         if len(name) + len(extra) < name_len + extra_len or not stream.skip(comment_len):
             raise DamagedFileError("the directory of the zip file is cut off")
         full, packed, offset = _zip64(extra, [full, packed, offset])
+        if wraps:
+            turns += offset < before
+            before, offset = offset, offset + turns * 2**32
+        if attributes & _DOS_FOLDER and not full and not name.endswith(b"/"):
+            name += b"/"
+        if unicode := _unicode_path(name, extra):
+            name, flags = unicode, flags | _UTF8
         mode = attributes >> 16 if made_by >> 8 == 3 else 0  # 3: made on Unix
         outside = offset + shift + packed > start
         walked += 1
@@ -638,7 +669,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
     file_bytes = file.seek(0, io.SEEK_END)
     tail_start = max(0, file_bytes - _END_BYTES - _MAX_COMMENT - _END64_LOCATOR_BYTES - _END64_BYTES)
     tail = read_at(file, tail_start, file_bytes - tail_start)
-    at = tail.rfind(_END_MARK)
+    at = _end_record(tail)
     if at < 0 or at + _END_BYTES > len(tail):
         raise DamagedFileError("the zip file has no directory")
     stated, size, offset = struct.unpack_from("<H2I", tail, at + 10)
@@ -651,6 +682,28 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
     if start < offset:  # a file put in front of a zip file shifts everything, but never to the left
         raise DamagedFileError("the directory of the zip file is not where it should be")
     return start, size, start - offset, stated
+
+
+def _end_record(tail: bytes) -> int:
+    """Returns where the end record stands: the last whose comment ends with the file, else the last; -1 without any."""
+    last = at = tail.rfind(_END_MARK)
+    while at >= 0:
+        if tail[at + 20 : at + 22] == struct.pack("<H", max(0, len(tail) - at - _END_BYTES)):
+            return at
+        at = tail.rfind(_END_MARK, 0, at)
+    return last
+
+
+def _unicode_path(name: bytes, extra: bytes) -> bytes | None:
+    """Returns the name in UTF-8 that Info-ZIP's extra field states for this very name, or None."""
+    at = 0
+    while at + 4 <= len(extra):
+        tag, size = struct.unpack_from("<2H", extra, at)
+        if tag == _UNICODE_PATH and 5 <= size <= len(extra) - at - 4:
+            version, crc = struct.unpack_from("<BI", extra, at + 4)
+            return extra[at + 9 : at + 4 + size] if version == 1 and crc == zlib.crc32(name) else None
+        at += 4 + size
+    return None
 
 
 def _zip64(extra: bytes, values: list[int]) -> list[int]:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif"})
+IMAGE_SUFFIXES = frozenset(
+    {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif", "pgm", "ppm", "pnm", "pbm"}
+)
 MAX_BLOCK_IMAGES = 256
 MAX_BLOCK_BYTES = 64 * 2**20
 NAMES_SHOWN = 5  # enough to recognise what was skipped

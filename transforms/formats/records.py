@@ -69,6 +69,10 @@ class FormatError(Exception):
     """A file cannot be used as the format it claims to be; the message names file, fault and cure."""
 
 
+class NoImagesHere(FormatError):
+    """A sound file of a format that may hold images, and holds none: a table about images beside them, say."""
+
+
 class RejectedContent(Exception):
     """The bytes of one image cannot be used. Contained: it costs the image its label and nothing else.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-from transforms.formats.archives import Tar, TarGz, Zip
+from transforms.formats.archives import Tar, TarGz, Zip, looks_like_tar
 from transforms.formats.records import ShardFormat
 from transforms.formats.tables import Fer2013Csv, ParquetImages, looks_like_fer2013
 from transforms.formats.tfrecords import TFRecord, TFRecordGz, looks_like_tfrecord
 
-FORMATS: tuple[ShardFormat, ...] = (Tar(), TarGz(), Zip(), TFRecord(), TFRecordGz(), ParquetImages(), Fer2013Csv())
+_PLAIN: tuple[ShardFormat, ...] = (Tar(), TFRecord())
+_GZIPPED: tuple[ShardFormat, ...] = (TarGz(), TFRecordGz())
+FORMATS: tuple[ShardFormat, ...] = (*_PLAIN, *_GZIPPED, Zip(), ParquetImages(), Fer2013Csv())
 
 FIRST_BYTES = 2**10  # what `format_of` wants to see of a file whose name does not decide
 
@@ -20,7 +22,9 @@ def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None
     """Returns the format of a file by the end of its name, or None if it is no shard.
 
     `-00000-of-00010` behind the suffix is passed over. Two kinds of names do not decide, and are no shards unless the
-    first bytes show it: a CSV file may be FER2013 or anything, `train-00000-of-00010` may be a TFRecord file.
+    first bytes show it: a CSV file may be FER2013 or anything, `train-00000-of-00010` may be a TFRecord file. Whether a
+    tar or TFRecord file is gzipped is seen by its bytes, where they are given: what is called `.tar.gz` may have been
+    unpacked on its way, and the other way round.
 
     Args:
         path: or the file's name alone; case does not matter.
@@ -34,6 +38,24 @@ def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None
         return None
     if found is None and stem != name and looks_like_tfrecord(first_bytes or b""):
         return next(form for form in FORMATS if isinstance(form, TFRecord))
+    return found if found is None or not first_bytes else _as_its_bytes_say(found, first_bytes)
+
+
+def decided_by_bytes(path: str) -> bool:
+    """True if `format_of` wants to see the first bytes of a file of this name."""
+    stem = NUMBERED.sub("", path.lower())
+    return stem != path.lower() or stem.endswith(
+        (".csv", *(end for form in (*_PLAIN, *_GZIPPED) for end in form.suffixes))
+    )
+
+
+def _as_its_bytes_say(found: ShardFormat, first_bytes: bytes) -> ShardFormat:
+    gzipped = first_bytes.startswith(b"\x1f\x8b")
+    for plain, packed, looks_plain in zip(_PLAIN, _GZIPPED, (looks_like_tar, looks_like_tfrecord), strict=True):
+        if found is plain and gzipped:
+            return packed
+        if found is packed and looks_plain(first_bytes):
+            return plain
     return found
 
 

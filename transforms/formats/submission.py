@@ -12,15 +12,17 @@ import io
 import itertools
 import os
 import re
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.formats.loose_files import IMAGE_SUFFIXES
 from transforms.formats.parts import text_array
 from transforms.formats.publish import publish_file, storage_error
 from transforms.formats.records import FormatError
@@ -34,6 +36,7 @@ BATCH = 16_384  # ids handled at once: a few MB
 _FOLDER = r"^(?s:.*)/"
 _EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{0,4}"  # a letter first: `IMG_1.5` has no extension
 _EXTENSION_AT_END = re.compile(_EXTENSION + r"\Z")
+_IMAGE_AT_END = re.compile(rf"[^.]\.({'|'.join(sorted(IMAGE_SUFFIXES))})\Z", re.IGNORECASE)
 _TO_QUOTE = r"""[",\r\n]|^\s|\s$"""
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
@@ -111,6 +114,8 @@ class Sample:
         rows: row of each id, in the order of the file.
         others: what stands in further columns, a tuple a row; empty if there are none.
         rules: the rules with what the sample tells filled in.
+        composed: row of each id that is not ASCII by its composed form (NFC): a Mac stores names decomposed. Ids that
+            share one are left out.
     """
 
     columns: tuple[str, ...]
@@ -119,6 +124,7 @@ class Sample:
     rows: dict[str, int]
     others: list[tuple[str, ...]]
     rules: SubmissionRules
+    composed: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,6 +139,7 @@ class SampleReport:
         missing: ids of the sample without an image; `missing_names` the first few.
         unexpected: images without an id in the sample; `unexpected_names` the first few.
         drop_folder, drop_extension: how image ids were shortened to match.
+        cure: settings by which images would match where none does, if any would.
     """
 
     rows: int
@@ -142,6 +149,7 @@ class SampleReport:
     unexpected_names: tuple[str, ...]
     drop_folder: bool
     drop_extension: bool
+    cure: str = ""
 
     def notes(self) -> list[str]:
         """Returns a sentence for each way in which images and sample differ."""
@@ -309,6 +317,8 @@ def read_sample(
         header = next((line for line in lines if line), None)
         if header is None:
             raise SampleError(f"{name} is empty; give the competition's sample submission")
+        if any(_IMAGE_AT_END.search(cell) for cell in header):
+            raise SampleError(_no_header(name, tuple(header)))
         return _sample(lines, tuple(header), classes=classes, rules=rules, name=name)
     except UnicodeDecodeError as error:
         raise SampleError(f"{name} is not UTF-8 at byte {error.start}; save it as CSV in UTF-8") from error
@@ -365,16 +375,33 @@ def _sample(
         seen.label(line[label_at].strip(), known)
     if not rows:
         raise SampleError(f"{name} has a header and no ids; give the competition's sample submission")
-    return Sample(header, id_at, label_at, rows, others, _implied(rules, seen, classes, name))
+    return Sample(header, id_at, label_at, rows, others, _implied(rules, seen, classes, name), _composed(rows))
+
+
+def _composed(rows: dict[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    shared = set()
+    for key, row in rows.items():
+        if not key.isascii():
+            composed = unicodedata.normalize("NFC", key)
+            if found.setdefault(composed, row) != row:
+                shared.add(composed)
+    return {key: row for key, row in found.items() if key not in shared}
+
+
+def _no_header(name: str, header: tuple[str, ...]) -> str:
+    return (
+        f"{name} has no header, or an image in it: {', '.join(header)}; put the names of the columns into a first line"
+    )
 
 
 def _columns_of(header: tuple[str, ...], rules: SubmissionRules, name: str) -> tuple[int, int]:
-    """Returns which columns are id and label: by their names, else the first and the only other one."""
+    """Returns which columns are id and label: by their names, else the first that is left and the only other one."""
     if len(header) < 2:
         raise SampleError(f"{name} has one column, {header[0]!r}; it needs an id and a label, with a comma between")
     if len(set(header)) != len(header):
         raise SampleError(f"{name} has two columns of one name in {', '.join(header)}; rename one")
-    id_at = header.index(rules.id_column) if rules.id_column in header else 0
+    id_at = header.index(rules.id_column) if rules.id_column in header else int(header[0] == rules.label_column)
     left = [at for at in range(len(header)) if at != id_at]
     if rules.label_column in header and header.index(rules.label_column) in left:
         return id_at, header.index(rules.label_column)
@@ -389,7 +416,17 @@ def _columns_of(header: tuple[str, ...], rules: SubmissionRules, name: str) -> t
 def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: str) -> SubmissionRules:
     """Returns the rules with what the sample tells in place of what is not set."""
     values = rules.values
+    if values == "index" and seen.labels and seen.all_names and not seen.all_integers:
+        raise SampleError(
+            f"{name} has names of classes as labels, and write.label_values=index asks for their indices; leave that "
+            "setting out to follow the sample, or set it to name"
+        )
     if values is None:
+        if seen.all_integers and not (seen.labels and seen.all_names) and all(map(_INTEGER.fullmatch, classes)):
+            raise SampleError(
+                f"{name} does not tell whether labels are classes, whose names are numbers ({', '.join(classes)}), or "
+                "their indices from 0; say it: --set write.label_values=name, or index"
+            )
         if seen.labels and seen.all_names:
             values = "name"
         elif not seen.labels or seen.all_integers:
@@ -439,7 +476,11 @@ def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleRepo
 
     Raises:
         CollidingIds: two images would fill one row.
+        SampleError: it has no header, but an image in its place.
     """
+    first = sample.columns[sample.id_at]
+    if any(first in (name, image_key(name, sample.rules)) for name in ids()):
+        raise SampleError(_no_header("the sample submission", sample.columns))
 
     def batches() -> Iterator[LabelledIds]:
         return (LabelledIds(group, np.full(len(group), -1)) for group in _arrays(ids()))
@@ -452,7 +493,8 @@ def refuse_stranger(report: SampleReport) -> None:
     if report.missing == report.rows:
         raise SampleError(
             f"no id of the sample submission is an image: it has {_listed(report.missing_names)}, "
-            f"images are {_listed(report.unexpected_names) or 'none'}; give the sample that belongs to these images"
+            f"images are {_listed(report.unexpected_names) or 'none'}; "
+            + (report.cure or "give the sample that belongs to these images")
         )
 
 
@@ -463,9 +505,9 @@ def _match(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Mat
         row = _rows_of(sample, batch.ids)
         hit = row >= 0
         matched.label[row[hit]], matched.found[row[hit]] = batch.labels[hit], True
-        if not sample.rules.drops:
+        if not (sample.rules.drops or sample.composed):
             matched.unexpected.add(batch.ids.filter(pa.array(~hit)))
-    if sample.rules.drops:
+    if sample.rules.drops or sample.composed:
         _match_keys(sample, batches, matched)
     return matched
 
@@ -476,7 +518,7 @@ def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], ma
     for batch in batches():
         left = _rows_of(sample, batch.ids) < 0
         row = np.full(len(left), -1)
-        row[left] = _rows_of(sample, image_keys(batch.ids.filter(pa.array(left)), sample.rules))
+        row[left] = _rows_of_keys(sample, batch.ids.filter(pa.array(left)))
         hit = (row >= 0) & ~whole[row]  # row -1 looks at the last one, to no effect
         matched.unexpected.add(batch.ids.filter(pa.array(left & ~hit)))
         rows, counts = np.unique(row[hit], return_counts=True)
@@ -492,7 +534,7 @@ def _refuse_two_images_in(rows: set[int], sample: Sample, batches: Callable[[], 
     first: dict[int, str] = {}
     for batch in batches():
         names = batch.ids.filter(pa.array(_rows_of(sample, batch.ids) < 0))
-        of = _rows_of(sample, image_keys(names, sample.rules)).tolist()
+        of = _rows_of_keys(sample, names).tolist()
         for row, name in zip(of, names.to_pylist(), strict=True):
             if row in rows and first.setdefault(row, name) != name:
                 raise _collision(first[row], name, next(itertools.islice(sample.rows, row, None)))
@@ -502,6 +544,31 @@ def _rows_of(sample: Sample, ids: pa.Array) -> np.ndarray:
     """Returns (n,) rows of the sample, -1 for an id that is not there."""
     rows = sample.rows
     return np.fromiter((rows.get(name, -1) for name in ids.to_pylist()), np.int64, len(ids))
+
+
+def _rows_of_keys(sample: Sample, ids: pa.Array) -> np.ndarray:
+    """Returns (n,) rows by what ids are shortened to, as it is or composed; -1 for one that is not there."""
+    keys = image_keys(ids, sample.rules)
+    found = _rows_of(sample, keys)
+    if sample.composed:
+        for at in np.flatnonzero(found < 0):
+            found[at] = sample.composed.get(unicodedata.normalize("NFC", keys[at].as_py()), -1)
+    return found
+
+
+def _cure(sample: Sample, images: Sequence[str]) -> str:
+    """Returns the settings by which one of these images would have a row of the sample, or nothing."""
+    rules = sample.rules
+    for folder, extension in itertools.product((False, True), repeat=2):
+        other = replace(rules, drop_folder=folder, drop_extension=extension)
+        if any(image_key(name, other) in sample.rows for name in images):
+            names = {
+                "write.drop_folder": (folder, rules.drop_folder),
+                "write.drop_extension": (extension, rules.drop_extension),
+            }
+            wanted = [f"{name}={str(now).lower()}" for name, (now, before) in names.items() if now != before]
+            return f"they would match by --set {' '.join(wanted)}; without these settings the sample is followed"
+    return ""
 
 
 def _sample_report(sample: Sample, matched: _Matched) -> SampleReport:
@@ -514,6 +581,7 @@ def _sample_report(sample: Sample, matched: _Matched) -> SampleReport:
         unexpected_names=tuple(matched.unexpected.names),
         drop_folder=bool(sample.rules.drop_folder),
         drop_extension=bool(sample.rules.drop_extension),
+        cure=_cure(sample, matched.unexpected.names) if len(missing) == len(sample) else "",
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from transforms.formats.archives import damaged_entry, from_start, read_at, read_members
 from transforms.formats.loose_files import record_name, text_of
-from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
+from transforms.formats.records import Entry, FormatError, Limits, Member, NoImagesHere, Reason
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,8 @@ class ParquetImages:
         """Yields a nameless entry a row, from the file's footer alone.
 
         Raises:
-            FormatError: the file is sound, but no column holds images.
+            NoImagesHere: the file is sound, but no column could hold images.
+            FormatError: several could, and none has a usual name.
         """
         try:
             table = _open(file)
@@ -182,19 +183,29 @@ def _row_groups(metadata: Any) -> Iterator[_RowGroup]:
 
 def _find_columns(schema: pa.Schema) -> _Columns:
     image = _image_column(schema)
-    known = {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
-    name = next((n for n in _NAME_COLUMNS if n in known and _names_rows(known[n])), None)
-    label = next((n for n in _LABEL_COLUMNS if n in known and _names_rows(known[n])), None)
+    name, label = (_column_called(usual, schema) for usual in (_NAME_COLUMNS, _LABEL_COLUMNS))
     nested = pa.types.is_struct(schema.field(image).type)
     return _Columns(image, nested, name, label, _class_names(schema, label))
+
+
+def _column_called(usual: Sequence[str], schema: pa.Schema) -> str | None:
+    """Returns the column with the first of these names, in any case; one of two of one name is nobody's."""
+    folded = [name.casefold() for name in schema.names]
+    for name in usual:
+        if folded.count(name) == 1 and _names_rows(schema.field(folded.index(name)).type):
+            return str(schema.names[folded.index(name)])
+    return None
 
 
 def _image_column(schema: pa.Schema) -> str:
     alike = [field.name for field in schema if _holds_bytes(field.type) or _is_image_struct(field.type)]
     fit = [name for name in alike if schema.names.count(name) == 1]
+    if not alike:
+        raise NoImagesHere(f"a table without images: {', '.join(schema.names) or 'no columns'}")
+    folded = [name.casefold() for name in fit]
     for column in _IMAGE_COLUMNS:
-        if column in fit:
-            return column
+        if folded.count(column) == 1:
+            return str(fit[folded.index(column)])
     structs = [column for column in fit if _is_image_struct(schema.field(column).type)]
     if len(structs) == 1 or len(fit) == 1:
         return str((structs or fit)[0])
@@ -215,7 +226,8 @@ def _is_image_struct(kind: pa.DataType) -> bool:
 def _names_rows(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_one(kind) for is_one in (*texts, pa.types.is_integer, pa.types.is_boolean))
 
 
 def _class_names(schema: pa.Schema, label: str | None) -> tuple[str, ...]:

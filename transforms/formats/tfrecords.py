@@ -1,7 +1,8 @@
 """TFRecord files of `tf.Example` as shards, read without TensorFlow.
 
-A record: its length (8 bytes) and a check sum of that, the data and a check sum of those. An Example here holds
-`image/encoded`, and as it pleases `image/filename` and `image/class/text`.
+A record: its length (8 bytes) and a check sum of that, the data and a check sum of those. An Example here holds the
+encoded image, and as it pleases a name and a class, under one of the keys that are usual for each: TensorFlow's own
+(`image/encoded`), those of TensorFlow Datasets (`image`, `file_name`, `label`), and the bare words.
 
 Not here: writing of TFRecord files.
 """
@@ -29,6 +30,21 @@ _HEADER = struct.Struct("<QI")
 _SUM_BYTES = 4
 _SLACK_BYTES = 2**20  # what an Example may hold beside the image
 _CASTAGNOLI = 0x82F63B78
+# of each kind the first that a record has counts
+_IMAGE_KEYS = (b"image/encoded", b"image", b"encoded", b"image_bytes", b"img", b"jpeg", b"jpg", b"png", b"picture")
+_NAME_KEYS = (
+    b"image/filename",
+    b"file_name",
+    b"filename",
+    b"image_name",
+    b"image/id",
+    b"image_id",
+    b"id",
+    b"path",
+    b"name",
+)
+_LABEL_KEYS = (b"image/class/text", b"class_name", b"image/class/label", b"label", b"class", b"emotion")
+_KNOWN_KEYS = frozenset((*_IMAGE_KEYS, *_NAME_KEYS, *_LABEL_KEYS))
 
 
 def _crc32c_table() -> list[int]:
@@ -81,7 +97,8 @@ class TFRecord:
     """An uncompressed TFRecord file.
 
     `where` is (offset of the data, bytes of the record, number of the record in the file). The size of an entry is the
-    record's: a little more than the image's. Names come from `image/filename`, else are the record's number.
+    record's: a little more than the image's. Names come from `image/filename` or the like, else are the record's
+    number.
     """
 
     name = "tfrecord"
@@ -89,13 +106,20 @@ class TFRecord:
     sought = True
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
-        """Yields the records in the file's order, from their lengths alone."""
+        """Yields the records in the file's order, from their lengths alone.
+
+        Raises:
+            FormatError: the first record is sound, and holds no image under a known key.
+        """
         stream = from_start(file)
         try:
             for number, length in enumerate(_walk(stream)):
                 reason = Reason.TOO_MANY_BYTES if length > limits.max_image_bytes + _SLACK_BYTES else None
                 name = f"{number:08d}" if reason else ""
-                yield Entry(name, (stream.position, length, number), length, reason=reason)
+                entry = Entry(name, (stream.position, length, number), length, reason=reason)
+                if number == 0 and reason is None:
+                    _refuse_other_examples(stream.take(length + _SUM_BYTES), length)
+                yield entry
         except DamagedFileError:
             yield damaged_entry()
 
@@ -157,6 +181,8 @@ def _stream(stream: Forward, limits: Limits) -> Iterator[Member]:
             raw = stream.take(length + _SUM_BYTES)
             if len(raw) < length + _SUM_BYTES:
                 raise DamagedFileError("the last record is cut off")
+            if number == 0:
+                _refuse_other_examples(raw, length)
             yield _member(raw, length, number, limits=limits)
     except DamagedFileError:
         yield damaged_member()
@@ -170,14 +196,14 @@ def _span(entry: Entry) -> tuple[int, int]:
 def _member(raw: bytes, length: int, number: int, *, limits: Limits) -> Member:
     """Returns the image of one record; `raw` is its data and their check sum."""
     name, data = f"{number:08d}", raw[:length]
-    if len(raw) < length + _SUM_BYTES or masked_crc32c(data) != struct.unpack_from("<I", raw, length)[0]:
+    if not _is_sound(raw, length):
         return Member(name, None, reason=Reason.DAMAGED_MEMBER)
     try:
         example = _parse_example(data)
     except _MalformedError:
         return Member(name, None, reason=Reason.DAMAGED_MEMBER)
-    name = record_name(text_of(example.filename)) if example.filename else name
-    label = text_of(example.label) if example.label else None
+    name = record_name(example.filename) if example.filename else name
+    label = example.label
     if example.encoded is None:
         return Member(name, None, label, Reason.DAMAGED_MEMBER)
     if len(example.encoded) > limits.max_image_bytes:
@@ -185,7 +211,25 @@ def _member(raw: bytes, length: int, number: int, *, limits: Limits) -> Member:
     return Member(name, example.encoded, label)
 
 
-# --- protocol buffers: Example{1: Features{1: entry{1: key, 2: Feature{1: BytesList{1: bytes}}}}} ---------------------
+def _is_sound(raw: bytes, length: int) -> bool:
+    return len(raw) == length + _SUM_BYTES and masked_crc32c(raw[:length]) == struct.unpack_from("<I", raw, length)[0]
+
+
+def _refuse_other_examples(raw: bytes, length: int) -> None:
+    """Raises FormatError if a sound record has no image under a known key: else each would be told to be damaged."""
+    if not _is_sound(raw, length):
+        return
+    try:
+        keys = [raw[key] for key, _ in _entries(raw[:length])]
+    except _MalformedError:
+        return
+    if keys and not any(key in _IMAGE_KEYS for key in keys):
+        known = ", ".join(text_of(key) for key in _IMAGE_KEYS)
+        found = ", ".join(sorted(text_of(key) for key in keys))
+        raise FormatError(f"its first tf.Example has no image under a known key: it has {found}; known are {known}")
+
+
+# --- protocol buffers: Example{1: Features{1: entry{1: key, 2: Feature{1: BytesList{1: bytes}, 3: Int64List{1: int}}}}}
 
 
 class _MalformedError(Exception):
@@ -195,31 +239,61 @@ class _MalformedError(Exception):
 @dataclass(frozen=True, slots=True)
 class _Example:
     encoded: bytes | None
-    filename: bytes | None
-    label: bytes | None
+    filename: str | None
+    label: str | None
 
 
 def _parse_example(data: bytes) -> _Example:
-    values: dict[bytes, bytes] = {}
+    values: dict[bytes, bytes | int] = {}
+    for key, feature in _entries(data):
+        name = data[key]
+        if name in _KNOWN_KEYS:
+            value = _value(data, feature)
+            if value is not None:
+                values[name] = value
+    encoded = next((values[key] for key in _IMAGE_KEYS if isinstance(values.get(key), bytes)), None)
+    return _Example(
+        encoded if isinstance(encoded, bytes) else None,
+        _first_text(values, _NAME_KEYS),
+        _first_text(values, _LABEL_KEYS),
+    )
+
+
+def _first_text(values: dict[bytes, bytes | int], keys: Sequence[bytes]) -> str | None:
+    """Returns the first value that says something; a number below 0 says "not known"."""
+    for key in keys:
+        value = values.get(key)
+        if isinstance(value, bytes) and value:
+            return text_of(value)
+        if isinstance(value, int) and value >= 0:
+            return str(value)
+    return None
+
+
+def _entries(data: bytes) -> Iterator[tuple[slice, slice]]:
+    """Yields where key and feature of each entry lie."""
     for features in _fields(data, slice(0, len(data)), number=1):
         for entry in _fields(data, features, number=1):
             key = _last(data, entry, number=1)
             feature = _last(data, entry, number=2)
             if key is not None and feature is not None:
-                _keep(values, data, key, feature)
-    return _Example(values.get(b"image/encoded"), values.get(b"image/filename"), values.get(b"image/class/text"))
+                yield key, feature
 
 
-def _keep(values: dict[bytes, bytes], data: bytes, key: slice, feature: slice) -> None:
-    name = data[key]
-    if name not in (b"image/encoded", b"image/filename", b"image/class/text"):
-        return
+def _value(data: bytes, feature: slice) -> bytes | int | None:
+    """Returns the first value of a list of bytes or of integers, or None if there is none."""
     bytes_list = _last(data, feature, number=1)
-    if bytes_list is None:
-        return
-    first = next(_fields(data, bytes_list, number=1), None)
-    if first is not None:
-        values[name] = data[first]
+    if bytes_list is not None:
+        first = next(_fields(data, bytes_list, number=1), None)
+        return None if first is None else data[first]
+    integers = _last(data, feature, number=3)
+    if integers is None:
+        return None
+    first = next(_fields(data, integers, number=1, kinds=(0, 2)), None)  # 2: packed, one behind the other
+    if first is None or first.start == first.stop:
+        return None
+    value = _varint(data, first.start, first.stop)[0] & (2**64 - 1)
+    return value - 2**64 if value >= 2**63 else value
 
 
 def _last(data: bytes, within: slice, *, number: int) -> slice | None:
@@ -230,8 +304,12 @@ def _last(data: bytes, within: slice, *, number: int) -> slice | None:
     return found
 
 
-def _fields(data: bytes, within: slice, *, number: int) -> Iterator[slice]:
-    """Yields where each length-delimited field of this number lies; others are passed over, bounds are checked."""
+def _fields(data: bytes, within: slice, *, number: int, kinds: tuple[int, ...] = (2,)) -> Iterator[slice]:
+    """Yields where the content of each field of this number lies; others are passed over, bounds are checked.
+
+    Args:
+        kinds: wire types to yield: 2 is length-delimited, 0 a number.
+    """
     at, end = within.start, within.stop
     while at < end:
         tag, at = _varint(data, at, end)
@@ -239,15 +317,14 @@ def _fields(data: bytes, within: slice, *, number: int) -> Iterator[slice]:
         if kind == 2:
             size, at = _varint(data, at, end)
         elif kind == 0:
-            _, at = _varint(data, at, end)
-            size = 0
+            size = _varint(data, at, end)[1] - at
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
             raise _MalformedError(f"wire type {kind}")
         if at + size > end:
             raise _MalformedError("a field is longer than what holds it")
-        if kind == 2 and tag >> 3 == number:
+        if kind in kinds and tag >> 3 == number:
             yield slice(at, at + size)
         at += size
 
