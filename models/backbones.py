@@ -149,6 +149,20 @@ def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> 
     return keras.Model(image, blocks, name="face_vgg")
 
 
+@contextmanager
+def _channels_last() -> Iterator[None]:
+    """Networks are built for (height, width, channels), whatever the user's keras.json says."""
+    import keras
+
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@_channels_last()
 def trainable_face_vgg(
     tasks: Mapping[str, int],
     shape: FaceVggShape | None = None,
@@ -221,6 +235,7 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+@_channels_last()
 def build_features(
     name: str,
     weights: str,

@@ -29,6 +29,7 @@ from models.backbones import BACKBONES, BackboneError, build_features
 logger = logging.getLogger("pipeline.device")
 
 REVISION = 1  # part of the features fingerprint: raise it when the same weights would give other features
+BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")  # of Keras 3
 SMALLEST_BATCH = 8  # below it oneDNN picks other kernels, and features would depend on the batch
 FROZEN_PARAMETERS = 10_000_000  # larger networks gain nothing from frozen weights and take seconds to freeze
 
@@ -106,21 +107,29 @@ class Device:
         return device_names()
 
 
-_devices: dict[FeatureSettings, Device] = {}
+_devices: dict[tuple[FeatureSettings, str], Device] = {}  # by the digest of the weights too
 _devices_lock = threading.Lock()
 
 
 def get_device(settings: FeatureSettings) -> Device:
-    """Returns the process's one device for these settings, built and warmed up by the first caller."""
+    """Returns the process's one device for these settings and weights, built and warmed up by the first caller.
+
+    Raises:
+        BackboneError: the weights file was replaced while it was loaded.
+    """
     with _devices_lock:
-        if settings not in _devices:
-            _devices[settings] = Device(settings)
-        return _devices[settings]
+        digest = weights_digest(settings)
+        if (settings, digest) not in _devices:
+            made = Device(settings)
+            if weights_digest(settings) != digest:
+                raise BackboneError(f"features.weights={settings.weights} was replaced while it was read; start again")
+            _devices[settings, digest] = made
+        return _devices[settings, digest]
 
 
 def backend() -> str:
     """Returns the name of Keras's backend without importing Keras: it decides the features fingerprint."""
-    if "KERAS_BACKEND" in os.environ:
+    if os.environ.get("KERAS_BACKEND"):  # an empty one is none to Keras
         return os.environ["KERAS_BACKEND"]
     import json
 
@@ -187,8 +196,13 @@ def start_engine() -> None:
 def _silent_stderr() -> Iterator[None]:
     """TensorFlow writes to the descriptor itself while it is loaded, whatever its log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none: `2>&-`
+        yield
+        return
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield

@@ -23,34 +23,49 @@ def run(command: Command) -> int:
 
     Raises:
         UsageError: there is no cache in the folder, or no such fingerprint to keep.
-        StoppedError: `verify` found damage.
+        StoppedError: `verify` found damage, or a folder does not say what it stands for; the others were done.
     """
     options = command.options
     actions = {"info": _info, "verify": _verify, "prune": _prune}
-    actions[options["action"]](_folders(options["cache"]), options)
+    if faults := actions[options["action"]](_folders(options["cache"]), options):
+        raise StoppedError("; ".join(faults))
     return 0
 
 
 def _folders(root: str) -> list[str]:
     """Returns the folders of the fingerprints in `root`, or `root` itself if it is one of them."""
-    from transforms.formats.feature_cache import FINGERPRINT_FILE, fingerprint_folders
+    from transforms.formats.feature_cache import FINGERPRINT_FILE, fingerprint_folders, has_lost_its_fingerprint
 
-    if os.path.isfile(os.path.join(root, FINGERPRINT_FILE)):
+    if os.path.isfile(os.path.join(root, FINGERPRINT_FILE)) or has_lost_its_fingerprint(root):
         return [root]
-    if found := [os.path.join(root, name) for name in fingerprint_folders(root)]:
+    if found := [os.path.join(root, name) for name in fingerprint_folders(root, lost=True)]:
         return found
     raise UsageError(f"{root} holds no feature cache; name the folder that a run was given as --cache")
 
 
-def _open(folder: str) -> FeatureCache:
+def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -> Iterator[FeatureCache]:
+    """Yields the cache in each folder; one that does not say what it stands for is a line, and in the end a fault."""
     from transforms.formats.feature_cache import FeatureCache
+    from transforms.formats.records import FormatError
 
-    return FeatureCache.open(folder)
-
-
-def _info(folders: list[str], _options: Mapping[str, Any]) -> None:
+    unknown = 0
     for folder in folders:
-        print("\n".join(_described(_open(folder).info())))
+        try:
+            cache = FeatureCache.open(folder, read_only=read_only)
+        except FormatError as error:
+            print(error)
+            unknown += 1
+        else:
+            yield cache
+    if unknown:
+        faults.append(f"{unknown} of {len(folders)} folders could not be opened")
+
+
+def _info(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
+    faults: list[str] = []
+    for cache in _opened(folders, faults, read_only=True):
+        print("\n".join(_described(cache.info())))
+    return faults
 
 
 def _described(info: Mapping[str, Any]) -> Iterator[str]:
@@ -73,35 +88,42 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _verify(folders: list[str], _options: Mapping[str, Any]) -> None:
-    damaged = 0
-    for folder in folders:
-        cache = _open(folder)  # building the index may already meet damage
+def _verify(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
+    faults: list[str] = []
+    damaged = in_place = 0
+    for cache in _opened(folders, faults):  # building the index may already meet damage
         report = cache.verify()
         print(
-            f"{folder}: {report.segments:,} segments are whole, {report.images:,} images "
+            f"{cache.folder}: {report.segments:,} segments are whole, {report.images:,} rows "
             f"({report.labelled:,} with faces, {report.no_face:,} without, {report.rejected:,} rejected), "
             f"{report.faces:,} faces"
         )
         for name, why in cache.damaged:
             print(f"  damaged: {name}: {why}")
         damaged += len(cache.damaged)
+        in_place += len(report.in_place)
     if damaged:
-        raise StoppedError(f"{damaged} damaged segments were moved aside; the next run computes their images anew")
+        moved = f"{damaged} damaged segments were moved aside"
+        if in_place:
+            moved = f"{damaged} damaged segments, of which {in_place} could not be moved aside"
+        faults.append(f"{moved}; the next run computes their images anew")
+    return faults
 
 
-def _prune(folders: list[str], options: Mapping[str, Any]) -> None:
+def _prune(folders: list[str], options: Mapping[str, Any]) -> list[str]:
     if options["keep"] and folders == [options["cache"]]:
         raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep wants the folder that holds them all")
     keep = [_kept(folders, wanted) for wanted in options["keep"] or ()]
+    others = [os.path.basename(os.path.abspath(kept)) for kept in keep] if keep else None
+    faults: list[str] = []
     removed, size = 0, 0
-    for folder in keep or folders:
-        others = [os.path.basename(os.path.abspath(kept)) for kept in keep] if keep else None
-        pruned = _open(folder).prune(others)
+    for cache in _opened(keep or folders, faults):
+        pruned = cache.prune(others)
         for path in pruned.paths:
             print(f"removed {path}")
         removed, size = removed + len(pruned.paths), size + pruned.size
     print(f"removed {removed:,} files, {size_in_words(size)}")
+    return faults
 
 
 def _kept(folders: list[str], wanted: str) -> str:

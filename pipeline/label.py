@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from pipeline.cli import Command
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
-VERSIONED = ("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy")
+VERSIONED = (
+    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
+    *("opencv-python", "opencv-python-headless"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from transforms import crop_faces
 from transforms.formats import decode
 from transforms.formats.records import Limits
 from transforms.job import Job
+from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of
 from transforms.storage import is_local
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
@@ -103,6 +104,9 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     Raises:
         UsageError: weights or a detector's model are missing or wrong, or the crops are too small.
     """
+    if device.backend() not in device.BACKENDS:
+        known = ", ".join(device.BACKENDS)
+        raise UsageError(f"Keras's backend {device.backend()!r} (KERAS_BACKEND or keras.json) is none of {known}")
     try:
         chosen = feature_settings(settings)
         backbone(chosen.backbone).check_size(chosen.height, chosen.width)
@@ -185,4 +189,13 @@ def make_job(
         block_bytes=block_bytes,
         heartbeat=heartbeat,
         all_labels=all_labels,
+        made_of=made_of(
+            {
+                WEIGHTS: identity.space["weights"],
+                BACKEND: device.backend(),
+                REVISION: device.REVISION,
+                DETECTOR: {name: value for name, value in identity.features["faces"].items() if name != "margin"},
+                HEAD: identity.parts["head"],
+            }
+        ),
     )

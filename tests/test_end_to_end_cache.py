@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pictures
 import pytest
 import runs
 
+from models.backbones import BUNDLED_WEIGHTS
+from pipeline import label
+from transforms.formats import feature_cache
 from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.publish import StorageError
 
 STATED = "write.no_face_label=neutral"
 COUNT = 60
@@ -201,6 +207,26 @@ def test_a_lost_cache_is_filled_again(bench: runs.Bench, cached: runs.Ended) -> 
     assert runs.results(ended.output) == runs.results(cached.output)
 
 
+def test_a_cache_that_may_only_be_read_serves_a_run_with_new_images(
+    bench: runs.Bench, cached: runs.Ended, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures.write_folder(bench.path / "in", runs.faces(5, first=COUNT))
+
+    def forbidden(path: str, *_: object, **__: object) -> None:
+        raise StorageError(errno.EROFS, f"cannot write {path}: Read-only file system")
+
+    before = runs.tree(cached.output / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "publish", forbidden)
+        ended = again(bench, bench.path / "in", "reading").done()
+    assert ended.record["cache"] == {"hits": COUNT + 2, "misses": 5, "damaged": 0}
+    assert runs.tree(cached.output / "cache") == before
+    told = [record.getMessage() for record in caplog.records if "not kept" in record.getMessage()]
+    assert len(told) == 1
+    assert str(cached.output / "cache") in told[0]
+    assert runs.results(ended.output) == runs.results(again(bench, bench.path / "in", "writing").done().output)
+
+
 # --- for people, and without the engine -------------------------------------------------------------------------------
 
 
@@ -242,3 +268,31 @@ def test_two_runs_at_once_share_a_cache(bench: runs.Bench) -> None:
     third = bench.label(source, "three", *more).done()
     assert third.record["cache"] == {"hits": 300, "misses": 0, "damaged": 0}
     assert runs.results(third.output) == runs.results(one.output)
+
+
+def test_weights_that_are_replaced_behind_the_start_are_not_kept_under_the_old_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "w.npz"
+    shutil.copy(BUNDLED_WEIGHTS, weights)
+    settings = (*runs.SMALL, f"features.weights={weights}")
+    place = runs.Bench(tmp_path, runs.make_head(tmp_path / "head", settings=settings), settings)
+    source = pictures.write_folder(tmp_path / "in", runs.faces(20))
+    arrays = dict(np.load(weights))
+    arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"][::-1].copy()
+    real = label.run_graph
+
+    def with_other_weights(*given: Any, **named: Any) -> Any:
+        np.savez(weights, **arrays)
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label, "run_graph", with_other_weights)
+        stopped = place.label(source)
+    assert stopped.status == 3
+    assert f"weights {weights} changed since the run was begun: put the file back" in stopped.line
+    assert runs.segments(stopped.output / "cache") == []
+
+    shutil.copy(BUNDLED_WEIGHTS, weights)
+    gone_on = place.label(source).done()
+    assert runs.results(gone_on.output) == runs.results(place.label(source, "fresh").done().output)

@@ -29,6 +29,7 @@ from transforms.formats.feature_cache import (
     canonical_json,
     fingerprint_folders,
     fingerprint_of,
+    has_lost_its_fingerprint,
 )
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError, Status
@@ -466,6 +467,7 @@ def test_verify_finds_what_no_lookup_touched(filled: FeatureCache) -> None:
     assert (report.segments, report.images, report.faces) == (1, 5, 6)
     assert (report.labelled, report.no_face, report.rejected) == (3, 1, 1)
     assert [name for name, _ in report.damaged] == [other.name]
+    assert report.in_place == ()
     assert filled.verify().damaged == ()
     assert filled.info()["damaged"] == 1
 
@@ -485,6 +487,7 @@ def test_damage_that_cannot_be_moved_is_still_a_miss(filled: FeatureCache, monke
         assert not filled.lookup(digests_of(*MIXED))[0].any()
         assert len(filled.damaged) == 1
         assert len(filled.verify().damaged) == 1
+        assert filled.verify().in_place == (path.name,)
     filled.add(make(MIXED))  # takes its place: it is known to be worthless
     assert path.read_bytes() == whole
     filled.refresh()
@@ -802,6 +805,26 @@ def test_a_killed_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
     assert not list(folder.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO])
+def test_a_leftover_that_cannot_be_removed_is_no_reason_not_to_read(
+    filled: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    left = Path(filled.folder) / f"x.{publishing._place()}-{2**22 + 1}-0.tmp"
+    left.write_bytes(b"12345")
+
+    def forbidden(path: str) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "unlink", forbidden)
+    if number == errno.EIO:
+        with pytest.raises(StorageError, match="cannot clean up"):
+            FeatureCache.create(tmp_path / "cache", SETTINGS)
+    else:
+        cache = FeatureCache.create(tmp_path / "cache", SETTINGS)
+        assert cache.lookup(digests_of(*MIXED))[0].all()
+    assert left.exists()
+
+
 # --- opening
 
 
@@ -836,6 +859,20 @@ def test_a_lost_description_is_written_anew_by_a_run(filled: FeatureCache, tmp_p
         FeatureCache.open(filled.folder)
     assert len(FeatureCache.create(tmp_path / "cache", SETTINGS)) == 5
     assert path.read_bytes() == whole
+
+
+def test_a_folder_without_its_description_is_told_by_its_segments(filled: FeatureCache, tmp_path: Path) -> None:
+    root, folder = tmp_path / "cache", Path(filled.folder)
+    assert not has_lost_its_fingerprint(folder)
+    (folder / "fingerprint.json").unlink()
+    (root / ("0" * 16)).mkdir()  # made by a run at this moment: no segment yet
+    (root / "photos").mkdir()
+    (root / "photos" / segments_of(filled)[0].name).write_bytes(b"")
+    assert has_lost_its_fingerprint(folder)
+    assert fingerprint_folders(root) == []
+    assert fingerprint_folders(root, lost=True) == [folder.name]
+    with pytest.raises(FormatError, match=r"has lost its fingerprint\.json; a run with its settings writes it anew"):
+        FeatureCache.open(folder)
 
 
 def test_a_description_of_another_folder_does_not_damage_segments(filled: FeatureCache, tmp_path: Path) -> None:
@@ -945,6 +982,27 @@ def test_batches_of_what_has_a_label(cache: FeatureCache) -> None:
         next(cache.batches(0))
 
 
+def test_batches_count_what_waits_once(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces without a label leave nothing to wait, and each piece is counted when it comes, not again at each other."""
+    counted = 0
+
+    class Rows(np.ndarray):
+        def __len__(self) -> int:
+            nonlocal counted
+            counted += 1
+            return super().__len__()
+
+    def pieces(_seed: int | None) -> Any:
+        for number in range(600):
+            labels = np.array(["sad" if number % 3 == 0 else None], object)
+            yield np.full((1, 4), number, np.float16), labels.view(Rows)
+
+    monkeypatch.setattr(cache, "_pools", pieces)
+    got = list(cache.batches(500, labelled=True))
+    assert [features[:, 0].tolist() for features, _ in got] == [list(range(0, 600, 3))]
+    assert counted < 5 * 600
+
+
 def test_batches_hold_only_some_segments_at_once(large: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     original = FeatureCache._read_segment
@@ -974,11 +1032,14 @@ def test_prune_removes_damage_and_leftovers_only(filled: FeatureCache, tmp_path:
     unwanted = [folder / ("0" * 32 + ".h5.damaged"), folder / f"x.{publishing._place()}-{2**22 + 1}-0.tmp"]
     for path in unwanted:
         path.write_bytes(b"12345")
-    (folder / "notes.txt").write_bytes(b"mine")
+    mine = ["notes.txt", "notes.damaged", "holiday.jpg.damaged", "0" * 31 + "g.h5.damaged", "x.h5.damaged"]
+    for name in mine:
+        (folder / name).write_bytes(b"mine")
+    assert filled.info()["damaged"] == 1
     pruned = filled.prune()
     assert pruned.paths == tuple(sorted(map(str, unwanted)))
     assert pruned.size == 10
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*kept, "notes.txt"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*kept, *mine])
     assert Path(other.folder).exists()
 
 
@@ -988,12 +1049,14 @@ def test_prune_removes_other_fingerprints_on_request(filled: FeatureCache, tmp_p
     for other in others:
         other.add(make(MIXED))
         other.refresh()
-    (Path(others[1].folder) / "notes.txt").write_bytes(b"mine")
+    for name in ("notes.txt", "notes.damaged"):
+        (Path(others[1].folder) / name).write_bytes(b"mine")
+    (Path(others[2].folder) / "fingerprint.json").unlink()
     (root / "not a fingerprint").mkdir()
     filled.prune(keep=[others[0].fingerprint])
     assert Path(others[0].folder).exists()
     assert not Path(others[2].folder).exists()
-    assert os.listdir(others[1].folder) == ["notes.txt"]
+    assert sorted(os.listdir(others[1].folder)) == ["notes.damaged", "notes.txt"]
     assert (root / "not a fingerprint").exists()
     filled.prune(keep=())
     assert fingerprint_folders(root) == [os.path.basename(filled.folder)]

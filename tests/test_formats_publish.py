@@ -272,6 +272,17 @@ def test_other_machines_leftovers_go_after_a_day(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [young.name]
 
 
+def test_machines_of_one_name_are_told_apart_by_their_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = set()
+    for boot in ("one", "two", "two", "missing"):
+        if boot != "missing":
+            (tmp_path / boot).write_text(boot + "\n")
+        monkeypatch.setattr(module, "_BOOT_ID", str(tmp_path / boot))
+        places.add(module._place.__wrapped__())
+    assert len(places) == 3
+    assert all(is_temporary(f"a.{place}-1-0.tmp") for place in places)
+
+
 def test_files_of_others_stay(tmp_path: Path) -> None:
     names = ["notes.tmp", "out.bin", "x.123.tmp", "y.0000-1-0.tmp", ".tmp"]
     for name in names:

@@ -270,3 +270,18 @@ def test_face_vgg_weights_are_refused_by_vgg16(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "w.npz")
     with pytest.raises(BackboneError, match="does not hold weights of vgg16"):
         build_features("vgg16", str(path), pooling="avg", size=(32, 32))
+
+
+def test_keras_may_be_set_to_channels_first() -> None:
+    import keras
+
+    images = crops(2, 16, 16, 1)
+    how = {"pooling": "multi", "size": (16, 16), "mirrored": True}
+    before = of(build_features("face_vgg", "random", **how), images)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        after = of(build_features("face_vgg", "random", **how), images)
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(before, after)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,29 @@ def test_eight_threads_build_one_device(monkeypatch: pytest.MonkeyPatch) -> None
     assert get_device(SMALL) is devices[0]
 
 
+def test_other_weights_under_one_name_are_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_devices", {})
+    monkeypatch.setattr(module, "Device", lambda settings: object())
+    settings = replace(SMALL, weights=str(tmp_path / "w.npz"))
+    (tmp_path / "w.npz").write_bytes(b"one")
+    first = get_device(settings)
+    assert get_device(settings) is first
+    (tmp_path / "w.npz").write_bytes(b"two")
+    assert get_device(settings) is not first
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.npz"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(module, "_devices", {})
+    monkeypatch.setattr(module, "Device", lambda settings: path.write_bytes(b"two"))
+    with pytest.raises(BackboneError, match=r"w\.npz was replaced while it was read"):
+        get_device(replace(SMALL, weights=str(path)))
+    assert module._devices == {}
+
+
 def test_threads_take_turns_and_get_their_own_features() -> None:
     images = crops(8)
     expected = device().features(images)
@@ -211,6 +235,8 @@ def test_threads_take_turns_and_get_their_own_features() -> None:
     "variable, file, name",
     [
         (None, None, "tensorflow"),
+        ("", None, "tensorflow"),
+        ("", '{"backend": "jax"}', "jax"),
         ("jax", None, "jax"),
         ("jax", '{"backend": "torch"}', "jax"),
         (None, '{"backend": "jax"}', "jax"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_info_of_one_fingerprint(root: Path, capsys: pytest.CaptureFixture[str])
 def test_verify_of_a_whole_cache(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "verify", str(root)]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.endswith("1 segments are whole, 2 images (1 with faces, 1 without, 0 rejected), 1 faces")
+    assert line.endswith("1 segments are whole, 2 rows (1 with faces, 1 without, 0 rejected), 1 faces")
 
 
 def test_verify_finds_damage_and_prune_removes_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +81,72 @@ def test_verify_finds_damage_and_prune_removes_it(root: Path, capsys: pytest.Cap
     assert f"removed {segment}.damaged" in capsys.readouterr().out
     assert len(folders(root)) == 2
     assert main(["cache", "verify", str(root)]) == 0
+
+
+def test_verify_does_not_say_moved_of_what_stays(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for folder in folders(root):
+        [segment] = list(Path(folder).glob("*.h5"))
+        FeatureCache.open(folder)  # its index knows the segment
+        segment.write_bytes(segment.read_bytes()[:-20])
+    monkeypatch.setattr(os, "replace", forbidden)
+    assert main(["cache", "verify", str(root)]) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "pipeline: error: 2 damaged segments, of which 2 could not be moved aside; "
+        "the next run computes their images anew"
+    )
+
+
+@pytest.mark.parametrize("damage", ["stale", "broken"])
+def test_info_changes_nothing(root: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    segments = [path for folder in folders(root) for path in Path(folder).glob("*.h5")]
+    if damage == "broken":
+        segments[0].write_bytes(b"x")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert main(["cache", "info", str(root)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+@pytest.mark.parametrize("fault", ["damaged", "lost"])
+@pytest.mark.parametrize("action", ["info", "verify", "prune"])
+def test_a_folder_that_does_not_say_what_it_is_does_not_hide_the_others(
+    root: Path, action: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, other = (Path(folder) for folder in folders(root))
+    description = broken / "fingerprint.json"
+    description.unlink() if fault == "lost" else description.write_bytes(b"")
+    unwanted = other / ("0" * 32 + ".h5.damaged")
+    if action == "prune":
+        unwanted.write_bytes(b"x")
+    assert main(["cache", action, str(root)]) == 3
+    shown = capsys.readouterr()
+    [line] = [line for line in shown.out.splitlines() if str(broken) in line]
+    assert (
+        line
+        == {
+            "damaged": f"{description} is damaged; a run with this cache writes it anew",
+            "lost": f"{broken} has lost its fingerprint.json; a run with its settings writes it anew",
+        }[fault]
+    )
+    assert str(other) in shown.out
+    assert shown.err == "pipeline: error: 1 of 2 folders could not be opened\n"
+    assert not unwanted.exists()
+    assert len(list(broken.glob("*.h5"))) == 1
+    assert main(["cache", "info", str(broken)]) == 3  # by its own name too
+    assert main(["cache", "prune", str(root), "--keep", other.name]) == 0
+    assert not broken.exists()
+    assert other.exists()
+
+
+def test_a_folder_that_does_not_say_what_it_is_is_kept_by_its_name(root: Path) -> None:
+    before = folders(root)
+    (Path(before[0]) / "fingerprint.json").unlink()
+    assert main(["cache", "prune", str(root), "--keep", *map(os.path.basename, before)]) == 3
+    assert all(len(list(Path(folder).glob("*.h5"))) == 1 for folder in before)
 
 
 def test_prune_leaves_other_fingerprints_alone_unless_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,15 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
     assert identity().space == before.space
 
 
+@pytest.mark.parametrize("name", ["foo", "TensorFlow"])
+def test_a_backend_that_keras_does_not_know_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(UsageError, match=f"Keras's backend '{name}' .* is none of tensorflow, jax, torch"):
+        identity()
+
+
 def test_weights_are_known_by_their_bytes_not_by_their_place(tmp_path: Path) -> None:
     for name, filters in (("a", 8), ("c", 9)):
         parts = {part: np.zeros(filters) for part in ("gamma", "beta", "mean", "variance")}

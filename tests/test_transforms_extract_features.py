@@ -1,5 +1,7 @@
 """Batches across blocks, joining with what was cached, and what is kept: on plain arrays, without a network."""
 
+import errno
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +26,7 @@ from transforms.extract_features import (
     in_order,
     with_features,
 )
+from transforms.formats.publish import StorageError
 
 
 def block_of(faces_by_image, *, key="k", first_value=0):
@@ -265,3 +268,38 @@ def test_a_block_whose_segment_cannot_be_written_does_not_leave(tmp_path, monkey
     monkeypatch.setattr(module.FeatureCache, "add", fail)
     with pytest.raises(ValueError, match="no segment"):
         through(stage, [block_of([1])])
+
+
+def refuse(monkeypatch, number):
+    """Lets no segment be written; returns the list of attempts."""
+    attempts = []
+
+    def fail(self, contents):
+        attempts.append(contents)
+        raise StorageError(number, f"cannot write x.h5: {os.strerror(number)}; choose another folder")
+
+    monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
+    monkeypatch.setattr(module.FeatureCache, "add", fail)
+    return attempts
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_cache_that_may_only_be_read_is_told_of_once_and_stops_nothing(tmp_path, monkeypatch, caplog, number):
+    attempts = refuse(monkeypatch, number)
+    given = job(tmp_path)
+    left = through(ExtractFeatures(given), [block_of([1, 2], key=f"b{n}", first_value=n) for n in range(3)])
+    assert keys(left) == ["b0", "b1", "b2"]
+    assert [block.faces.features[:, 0].tolist() for block in left] == [[n, n + 1, n + 2] for n in range(3)]
+    assert len({id(contents) for contents in attempts}) == 1  # tried patiently, then no more
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line == (
+        f"cache {given.cache} cannot be written ({os.strerror(number)}): "
+        "new features are not kept; another --cache would keep them"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT])
+def test_other_faults_of_the_cache_stop_a_run(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, number)
+    with pytest.raises(StorageError, match=os.strerror(number)):
+        through(ExtractFeatures(job(tmp_path)), [block_of([1])])

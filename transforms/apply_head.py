@@ -11,6 +11,7 @@ import numpy as np
 from models.heads import Head, Scores, load_head
 from transforms.block import Block
 from transforms.job import Job
+from transforms.made_of import HEAD, refuse_another
 from transforms.tally import TALLY
 
 
@@ -35,6 +36,7 @@ class ApplyHead(beam.DoFn):
 
     def setup(self) -> None:
         self._head = load_head(self._job.head)
+        refuse_another(self._job, {HEAD: self._head.digest})
 
     def process(self, block: Block) -> Iterator[Block]:
         with TALLY.clock("head"):

@@ -22,6 +22,7 @@ from transforms.block import Block, Faces, no_faces
 from transforms.formats.decode import decode
 from transforms.formats.records import Reason, RejectedContent, Status
 from transforms.job import Job
+from transforms.made_of import DETECTOR, refuse_another
 from transforms.stopping import check
 from transforms.tally import TALLY
 
@@ -242,6 +243,7 @@ class CropFaces(beam.DoFn):
     def setup(self) -> None:
         leave_threads_to_the_pool()
         self._detector = make_detector(self._job.detector)
+        refuse_another(self._job, {DETECTOR: self._detector.describe()})
         self._ahead: Ahead[Block, Block] = Ahead(self._tasks, with_seen, threads=self._job.threads, depth=BLOCKS_AHEAD)
 
     def teardown(self) -> None:

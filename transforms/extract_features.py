@@ -6,6 +6,8 @@ faces do not send half-empty batches. Features do not depend on which batch a fa
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,14 +20,19 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.boxes import order_faces
-from models.device import Device, get_device
+from models.device import REVISION as DEVICE_REVISION
+from models.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
 from transforms.block import Block, Faces, Stage, no_faces
 from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
+from transforms.made_of import BACKEND, REVISION, WEIGHTS, refuse_another
 from transforms.retrying import patiently
 from transforms.stopping import check
 from transforms.tally import TALLY
+
+logger = logging.getLogger("pipeline.cache")
 
 BLOCKS_WAITING = 16  # for a batch to fill; then it is sent as it is, so that memory stays bounded
 SEGMENTS_BEHIND = 1  # groups of blocks whose cache segment is being written while the device works
@@ -243,7 +250,10 @@ def copy_to_same(block: Block) -> Block:
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ExtractFeatures(beam.DoFn):
-    """Feeds the process's device; writes cache segments behind it. A block leaves when its results are kept."""
+    """Feeds the process's device; writes cache segments behind it.
+
+    A block leaves when its results are kept, or when the cache turned out to be one that may only be read.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -251,6 +261,7 @@ class ExtractFeatures(beam.DoFn):
     def setup(self) -> None:
         self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.fingerprint_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
+        self._keeps = True
         self._device: Device | None = None
         self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
         self._groups = Groups()
@@ -280,7 +291,10 @@ class ExtractFeatures(beam.DoFn):
         check()
         if self._device is None:  # built by the first crop: a fully cached run loads no engine
             with TALLY.engine_start():
-                self._device = get_device(self._job.features)
+                made = get_device(self._job.features)
+            digest = weights_digest(self._job.features)
+            refuse_another(self._job, {WEIGHTS: digest, BACKEND: backend(), REVISION: DEVICE_REVISION})
+            self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):
             return self._device.features(crops)
@@ -288,7 +302,22 @@ class ExtractFeatures(beam.DoFn):
     def _keep(self, group: list[Block]) -> list[Block]:
         with TALLY.clock("cache"):
             kept = [contents for contents in map(contents_to_keep, group) if contents is not None]
-            if kept:
-                contents = Contents.concatenate(kept)
-                patiently(lambda: self._cache.add(contents))
+            if kept and self._keeps:
+                self._keeps = self._added(Contents.concatenate(kept))
             return [copy_to_same(block) for block in group]
+
+    def _added(self, contents: Contents) -> bool:
+        """Adds to the cache; False, with a warning, if its folder may only be read: the run can do without."""
+        try:
+            patiently(lambda: self._cache.add(contents))
+        except StorageError as error:
+            if error.errno not in REFUSED:
+                raise
+            why = os.strerror(error.errno)
+            logger.warning(
+                "cache %s cannot be written (%s): new features are not kept; another --cache would keep them",
+                self._job.cache,
+                why,
+            )
+            return False
+        return True

@@ -27,6 +27,7 @@ class Job:
         block_images, block_bytes: how streamed archives are cut.
         heartbeat: folder for workers' totals, "" when workers share this process.
         all_labels: True to keep labels of the input that are no classes of the head; else they become null.
+        made_of: names and digests of what the stages load themselves (`made_of.py`).
     """
 
     parts: str
@@ -45,3 +46,4 @@ class Job:
     block_bytes: int
     heartbeat: str = ""
     all_labels: bool = False
+    made_of: tuple[tuple[str, str], ...] = ()

@@ -33,6 +33,7 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t
 
 from transforms.formats.publish import (
+    REFUSED,
     StorageError,
     is_remote,
     is_temporary,
@@ -50,6 +51,7 @@ __all__ = [
     "canonical_json",
     "fingerprint_folders",
     "fingerprint_of",
+    "has_lost_its_fingerprint",
 ]
 
 logger = logging.getLogger("pipeline.cache")
@@ -62,6 +64,7 @@ DAMAGED = ".damaged"
 
 _FOLDER = re.compile(r"[0-9a-f]{16}\Z")
 _SEGMENT = re.compile(r"[0-9a-f]{32}\.h5\Z")
+_DAMAGED_SEGMENT = re.compile(r"[0-9a-f]{32}\.h5" + re.escape(DAMAGED) + r"\Z")  # `notes.damaged` is the user's
 _CACHED = (Status.LABELLED, Status.NO_FACE, Status.REJECTED)
 _MAX_CHUNK_BYTES = 16 * 2**20  # HDF5 allows 4 GiB; a reader elsewhere should not need that at once
 _POOL_SEGMENTS = 16  # shuffled together by `batches`: 4,096 images, some MB
@@ -258,8 +261,13 @@ def fingerprint_of(settings: Mapping[str, Any] | str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def fingerprint_folders(root: str | os.PathLike[str]) -> list[str]:
-    """Returns the names of the fingerprint folders in a cache, sorted; none where there is no cache."""
+def fingerprint_folders(root: str | os.PathLike[str], *, lost: bool = False) -> list[str]:
+    """Returns the names of the fingerprint folders in a cache, sorted; none where there is no cache.
+
+    Args:
+        root: the cache.
+        lost: True to count those that have lost their fingerprint.json too.
+    """
     root = _local(root)
     try:
         names = os.listdir(root)
@@ -267,7 +275,25 @@ def fingerprint_folders(root: str | os.PathLike[str]) -> list[str]:
         return []
     except OSError as error:
         raise storage_error("read", root, error) from error
-    return sorted(name for name in names if _FOLDER.match(name) and os.path.isfile(_fingerprint_file(root, name)))
+    folders = sorted(name for name in names if _FOLDER.match(name))
+    return [
+        name
+        for name in folders
+        if os.path.isfile(_fingerprint_file(root, name))
+        or (lost and has_lost_its_fingerprint(os.path.join(root, name)))
+    ]
+
+
+def has_lost_its_fingerprint(folder: str | os.PathLike[str]) -> bool:
+    """Returns True for a folder named as a fingerprint's that holds segments, and no fingerprint.json."""
+    folder = os.path.abspath(_local(folder))
+    if not _FOLDER.match(os.path.basename(folder)) or not os.path.isdir(folder):
+        return False
+    try:
+        names = _file_sizes(folder, sized=False)
+    except StorageError:  # another user's, perhaps: that says nothing
+        return False
+    return FINGERPRINT_FILE not in names and any(map(_SEGMENT.match, names))
 
 
 def _fingerprint_file(*folder: str) -> str:
@@ -309,6 +335,8 @@ def _find_folder(path: str, fingerprint: str | None) -> str:
         found = [name for name in found if name == fingerprint[:16]]
     if len(found) == 1:
         return os.path.join(path, found[0])
+    if not found and has_lost_its_fingerprint(path):
+        raise FormatError(f"{path} has lost its {FINGERPRINT_FILE}; a run with its settings writes it anew")
     if not found:
         wanted = "" if fingerprint is None else f" with fingerprint {fingerprint[:16]}"
         raise FormatError(f"{path} holds no feature cache{wanted}; name the --cache folder of a run")
@@ -658,7 +686,11 @@ def _built_index(found: Mapping[str, tuple[np.ndarray, int]]) -> _Index:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found: counts over the whole segments, and (segment, what is wrong) for the others."""
+    """What `verify` found: counts over the whole segments, and (segment, what is wrong) for the others.
+
+    Rows are counted: an image that stands in two segments twice. `in_place` names the damaged segments that could not
+    be moved aside.
+    """
 
     segments: int
     images: int
@@ -667,6 +699,7 @@ class Report:
     no_face: int
     rejected: int
     damaged: tuple[tuple[str, str], ...]
+    in_place: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -775,7 +808,7 @@ class FeatureCache:
             _write_fingerprint(folder, settings, digest)
         elif held["sha256"] != digest or canonical_json(held["settings"]) != canonical_json(settings):
             raise FormatError(f"{_fingerprint_file(folder)} states other settings; name another --cache DIR")
-        remove_leftovers(folder)
+        _tidy(folder)
         return cls(folder, digest, settings, memory_bytes=memory_bytes)
 
     def __len__(self) -> int:
@@ -895,24 +928,31 @@ class FeatureCache:
         if size < 1:
             raise ValueError(f"a batch has at least 1 row, not {size}")
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        rows = 0  # that wait
         for features, labels in self._pools(shuffle_seed):
             if labelled:
                 known = np.array([label is not None for label in labels.tolist()], bool)
                 features, labels = features[known], labels[known]
+            if not len(labels):
+                continue
             waiting.append((features, labels))
-            if sum(len(rows) for _, rows in waiting) < size:
+            rows += len(labels)
+            if rows < size:
                 continue
             features, labels = _joined_pairs(waiting)
             whole = len(labels) - len(labels) % size
             for at in range(0, whole, size):
                 yield features[at : at + size], labels[at : at + size]
-            waiting = [(features[whole:].copy(), labels[whole:])]
+            waiting, rows = [(features[whole:].copy(), labels[whole:])], len(labels) - whole
         features, labels = _joined_pairs(waiting)
         if len(labels):
             yield features, labels
 
     def info(self) -> dict[str, Any]:
-        """Returns what the cache is and holds, by name; reads no segment. JSON can hold it."""
+        """Returns what the cache is and holds, by name; reads no segment. JSON can hold it.
+
+        An image that stands in two segments is one of the `images`; `faces` are those of all segments.
+        """
         sizes = self._file_sizes()
         segments = [size for name, size in sizes.items() if _SEGMENT.match(name)]
         return {
@@ -923,13 +963,13 @@ class FeatureCache:
             "segments": len(segments),
             "bytes": sum(segments),
             "index_bytes": sizes.get(INDEX_FILE, 0),
-            "damaged": sum(name.endswith(DAMAGED) for name in sizes),
+            "damaged": sum(1 for name in sizes if _DAMAGED_SEGMENT.match(name)),
             "leftovers": sum(map(is_temporary, sizes)),
             "settings": self.settings,
         }
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
-        """Reads every segment whole, moves damaged ones aside, and returns what it found.
+        """Reads every segment whole, moves damaged ones aside where it may, and returns what it found.
 
         Args:
             progress: called with (segments done, segments in all) after each.
@@ -961,6 +1001,7 @@ class FeatureCache:
             no_face=statuses[Status.NO_FACE],
             rejected=statuses[Status.REJECTED],
             damaged=tuple(damaged),
+            in_place=tuple(name for name, _ in damaged if name in self._stuck),
         )
 
     def prune(self, keep: Collection[str] | None = None) -> Pruned:
@@ -973,11 +1014,11 @@ class FeatureCache:
         Raises:
             StorageError: a file cannot be removed.
         """
-        removed = _removed(self.folder, lambda name: name.endswith(DAMAGED))
+        removed = _removed(self.folder, _DAMAGED_SEGMENT.match)
         if keep is not None:
             root = os.path.dirname(os.path.abspath(self.folder))
             kept = {fingerprint[:16] for fingerprint in (*keep, self.fingerprint)}
-            for name in fingerprint_folders(root):
+            for name in fingerprint_folders(root, lost=True):
                 if name not in kept:
                     removed |= _removed_folder(os.path.join(root, name))
         return Pruned(tuple(sorted(removed)), sum(removed.values()))
@@ -1012,7 +1053,7 @@ class FeatureCache:
         try:
             publish(path, lambda file: file.writelines(index.pieces(self.fingerprint)))
         except StorageError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in {*REFUSED, errno.ENOSPC, errno.EDQUOT}:
                 raise
             logger.warning("the index stays in memory: %s", error)
             return index
@@ -1205,6 +1246,16 @@ def _file_sizes(folder: str, *, sized: bool = True) -> dict[str, int]:
     return sizes
 
 
+def _tidy(folder: str) -> None:
+    """Removes leftovers of killed runs, if it may: a folder that can only be read is of use with them, too."""
+    try:
+        remove_leftovers(folder)
+    except StorageError as error:
+        if error.errno not in REFUSED:
+            raise
+        logger.info("leftovers stay: %s", error)
+
+
 def _removed(folder: str, unwanted: Callable[[str], object]) -> dict[str, int]:
     """Removes the files that are `unwanted`, and leftovers; returns the bytes of each path."""
     sizes = _file_sizes(folder)
@@ -1223,7 +1274,7 @@ def _removed(folder: str, unwanted: Callable[[str], object]) -> dict[str, int]:
 
 def _removed_folder(folder: str) -> dict[str, int]:
     """Removes the folder of a fingerprint, all but files that a cache does not write; its description goes last."""
-    removed = _removed(folder, lambda name: _SEGMENT.match(name) or name.endswith(DAMAGED) or name == INDEX_FILE)
+    removed = _removed(folder, lambda name: _SEGMENT.match(name) or _DAMAGED_SEGMENT.match(name) or name == INDEX_FILE)
     removed |= _removed(folder, lambda name: name == FINGERPRINT_FILE)
     try:
         os.rmdir(folder)

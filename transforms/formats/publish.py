@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 __all__ = [
+    "REFUSED",
     "StorageError",
     "Upload",
     "is_remote",
@@ -33,6 +34,7 @@ __all__ = [
 
 Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is whole
 
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})  # by a place that may be read and not written
 FOREIGN_LEFTOVER_S = 86_400  # no single file takes a day to write: after that its writer elsewhere is dead
 MAX_NAME_BYTES = 255  # of one path component, on every file system in common use
 
@@ -47,6 +49,8 @@ _CURES = {
 }
 _OTHER_CURE = "check that storage, then give the same command again"
 _LEFTOVER = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9]+\.tmp\Z", re.ASCII)
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 _serials = itertools.count()
 _in_flight: set[str] = set()  # temporary names this process is writing now, by absolute path
@@ -122,7 +126,8 @@ def remove_leftovers(folder: str) -> list[str]:
     """Removes temporary files that killed writers left in `folder`, and returns their names, sorted.
 
     Removed are files of this module's making only, and of these: those whose process on this machine has
-    ended or was an earlier one with our own number, and those of other machines that are older than a day.
+    ended or was an earlier one with our own number, and those of other machines, or from before this one was
+    started, that are older than a day.
     What a living process writes is left alone, so two runs may share the folder.
 
     Raises:
@@ -163,12 +168,16 @@ def _shortened(name: str, limit: int) -> str:
 
 @functools.cache
 def _place() -> str:
-    """Names what process numbers are unique in: this machine, and the container where there is one."""
-    try:
+    """Names what process numbers are unique in: this machine since its start, and the container where there is one.
+
+    Cloned machines share a host name, and the first namespace has one number on all of them: the boot tells them apart.
+    """
+    namespace = boot = ""
+    with contextlib.suppress(OSError):  # not Linux
         namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
-        namespace = ""
-    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+    with contextlib.suppress(OSError), open(_BOOT_ID, encoding="ascii") as file:
+        boot = file.read().strip()
+    return hashlib.sha256(f"{socket.gethostname()} {namespace} {boot}".encode()).hexdigest()[:8]
 
 
 @contextlib.contextmanager

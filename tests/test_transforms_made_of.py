@@ -1,0 +1,65 @@
+"""What a run was begun with is what its stages compute with, or it stops before anything is kept."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from blocks import job
+
+from models.detectors import DetectorSettings
+from models.training.fit_head import Fitted
+from transforms.apply_head import ApplyHead
+from transforms.crop_faces import CropFaces
+from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
+from transforms.storage import FileChanged
+
+
+def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path: Path) -> None:
+    given = job(tmp_path, made_of=made_of({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}}))
+    refuse_another(given, {WEIGHTS: "a" * 64, DETECTOR: {"size": 3, "name": "haar", "model": "b"}, HEAD: "other"})
+    assert pickle.loads(pickle.dumps(given)) == given
+
+
+@pytest.mark.parametrize(
+    "name, found, words",
+    [
+        (WEIGHTS, "other", "weights random changed since the run was begun: put the file back"),
+        (HEAD, "other", "head heads/mine changed since the run was begun"),
+        (DETECTOR, {"name": "none"}, "detector none changed since the run was begun"),
+        (BACKEND, "jax", "computes with jax where the run was begun with before: set KERAS_BACKEND=before there too"),
+        (REVISION, 7, "another version of this program"),
+    ],
+)
+def test_what_is_another_is_named_with_its_cure(tmp_path: Path, name: str, found: object, words: str) -> None:
+    given = job(tmp_path, head="heads/mine", made_of=made_of({name: "before"}))
+    with pytest.raises(FileChanged, match=words):
+        refuse_another(given, {name: found})
+
+
+def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head: Path) -> None:
+    with pytest.raises(FileChanged, match=r"head .* changed"):
+        ApplyHead(job(tmp_path, head=str(a_head), made_of=made_of({HEAD: "before"}))).setup()
+    cascade = DetectorSettings(name="none")
+    with pytest.raises(FileChanged, match="detector none changed"):
+        CropFaces(job(tmp_path, detector=cascade, made_of=made_of({DETECTOR: json.dumps({"name": "none"})}))).setup()
+
+
+@pytest.fixture
+def a_head(tmp_path: Path) -> Path:
+    import numpy as np
+
+    from models.heads import LinearHead
+    from models.training.fit_head import save_head
+
+    head = LinearHead(
+        classes=("a", "b"),
+        coef=np.zeros((2, 3), np.float32),
+        intercept=np.zeros(2),
+        mean=np.zeros(3),
+        scale=np.ones(3),
+    )
+    save_head(tmp_path / "head", Fitted(head, sweep=(), split={}, metrics={}), "f" * 64, {})
+    return tmp_path / "head"
