@@ -196,13 +196,8 @@ def start_engine() -> None:
 def _silent_stderr() -> Iterator[None]:
     """TensorFlow writes to the descriptor itself while it is loaded, whatever its log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is none: `2>&-`
-        yield
-        return
     sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield

@@ -612,4 +612,16 @@ def _place(name: str) -> Path | None:
 
 def entry_point() -> NoReturn:
     """Ends the process with the exit status of `main`; the console script."""
+    _open_what_is_closed()
     sys.exit(main())
+
+
+def _open_what_is_closed() -> None:
+    """Gives a closed stdin, stdout or stderr (`2>&-`) an end: else the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 - for the life of the process
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115

@@ -26,10 +26,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         tell: asks other processes of the run to stop too; a fault of the storage there is no reason to go on.
     """
     stopping.forget()
-    try:
-        told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
-    except OSError:  # there is none: `2>&-`
-        told = os.open(os.devnull, os.O_WRONLY)
+    told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
 
     def leave() -> None:
         os.write(told, ("\n" + last_words() + "\n").encode())

@@ -21,7 +21,7 @@ from pipeline.own_files import remove_own, without_own
 from pipeline.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.prepare import Identity, chosen_head, identity_of, local_cache, make_job
 from pipeline.resume import OutputFolder, Progress
-from pipeline.runners import options_of, refuse_unknown_runner
+from pipeline.runners import empty_pipeline, options_of
 from pipeline.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.summary import closing_words
 from transforms.finish_run import MergeRequest
@@ -114,9 +114,10 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
-    refuse_unknown_runner(options_of(this.command.beam_options))
+    beam_options = options_of(this.command.beam_options)
     if options["overwrite"]:
         # what is mistyped must not cost the results that stand here
+        empty_pipeline(beam_options)
         without_own(find_inputs(options["input"]), folder.path, this.cache)
         folder.clear()
     record = folder.record()

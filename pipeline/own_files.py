@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from pipeline.errors import UsageError
 from transforms.formats.publish import is_temporary
+from transforms.storage import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
 OWN_FOLDERS = {
@@ -39,6 +40,10 @@ class Found(Protocol):
     @property
     def name(self) -> str:
         """Its path below the root."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
 
 
 Input = TypeVar("Input", bound=Found)
@@ -77,6 +82,9 @@ def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = 
     wholes: dict[str, str | None] = {}  # by root: its path, None where no file below it can lie in these places
     kept = []
     for file in files:
+        if file.kind is Kind.LINKED_FOLDER:  # not followed: nothing in it is an input
+            kept.append(file)
+            continue
         if file.root not in wholes:
             wholes[file.root] = _whole(file.root, (output, cache))
         whole = wholes[file.root]

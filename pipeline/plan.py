@@ -28,7 +28,7 @@ from transforms.formats.loose_files import (
 )
 from transforms.formats.publish import storage_error
 from transforms.formats.records import Entry, FormatError, Limits, NoImagesHere, Reason, ShardFormat
-from transforms.formats.shards import FIRST_BYTES, decided_by_bytes, format_of
+from transforms.formats.shards import FIRST_BYTES, NUMBERED, decided_by_bytes, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
 from transforms.retrying import patiently
 from transforms.storage import (
@@ -166,9 +166,9 @@ def find_inputs(patterns: Sequence[str], flag: str = "--input") -> list[InputFil
     """
     found: list[InputFile] = []
     for pattern in patterns:
-        before = len(found)
-        found.extend(_find(pattern))
-        if len(found) == before:
+        here = list(_find(pattern))
+        found += here
+        if not here or (is_local(pattern) and all(f.kind is Kind.LINKED_FOLDER for f in here) and _is_pattern(pattern)):
             raise UsageError(f"{flag} {pattern}: nothing is there; check the path, and quote wildcards")
     # code points sort as UTF-8 bytes do; of one file under two patterns, the one that was asked for stays
     found.sort(key=lambda f: (f.id, not f.asked_for))
@@ -178,6 +178,9 @@ def find_inputs(patterns: Sequence[str], flag: str = "--input") -> list[InputFil
 def _without_repeats(found: Iterable[InputFile]) -> Iterator[InputFile]:
     last: InputFile | None = None
     for item in found:
+        if item.kind is Kind.LINKED_FOLDER:  # it gives no image, so no id
+            yield item
+            continue
         if last is not None and item.id == last.id:
             if os.path.abspath(item.path) == os.path.abspath(last.path):
                 continue  # one file under two patterns is one image
@@ -192,16 +195,20 @@ def _without_repeats(found: Iterable[InputFile]) -> Iterator[InputFile]:
 def split_name(pattern: str) -> tuple[str, str]:
     """Returns (`NAME/`, pattern) of `NAME=PATTERN`, else ("", pattern); a path that exists is never split."""
     name, sign, rest = pattern.partition("=")
-    if not sign or not name or "/" in name or any(c in name for c in WILDCARDS):
+    if not sign or not name or "/" in name or _is_pattern(name):
         return "", pattern
     return ("", pattern) if is_local(pattern) and os.path.exists(pattern) else (name + "/", rest)
+
+
+def _is_pattern(path: str) -> bool:
+    return any(sign in path for sign in WILDCARDS)
 
 
 def _find(pattern: str) -> Iterator[InputFile]:
     prefix, path = split_name(pattern)
     path = os.path.expanduser(path) if is_local(path) else path
     if is_folder(path):
-        root, files = path.rstrip("/") + "/", list_folder(path)
+        root, files = path.rstrip("/") + "/", list_folder(path.rstrip("/") + "/")
     elif exists(path):
         root, files = path[: path.rfind("/") + 1], iter([_stat(path)])
     else:
@@ -373,11 +380,11 @@ def _format(file: InputFile) -> ShardFormat | None:
         InputFault: an archive by its name that is no file: nobody knows how many images are missing.
     """
     if file.kind is Kind.NOT_A_FILE:
-        if format_of(file.name, b"") is None:
+        if format_of(file.name, b"") is None and not NUMBERED.search(file.name):
             return None
         raise InputFault(None, f"{file.path} cannot be read: a link that leads nowhere, or no file; mend or remove it")
     head = b""
-    if decided_by_bytes(file.name):
+    if decided_by_bytes(file.name, remote=not is_local(file.path)):
         with open_file(file.path) as opened:
             head = opened.read(FIRST_BYTES)
     return format_of(file.name, head)
@@ -440,7 +447,7 @@ def _naming(path: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise UsageError(f"{path}: {error}; or leave the file out, by a pattern such as 'photos/**.jpg'") from error
+        raise UsageError(f"{path}: {error}; to go on without it give a pattern such as 'photos/**.jpg'") from error
 
 
 def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
@@ -462,7 +469,7 @@ def _first_position(file: InputFile) -> int:
 
     Of two images of one id the lower position wins, and parts that are kept hold the positions they were made with.
     """
-    digest = hashlib.sha256(json.dumps([file.prefix, file.path]).encode()).digest()
+    digest = hashlib.sha256(json.dumps(file.id).encode()).digest()
     return (1 + int.from_bytes(digest[:4], "little") % (2**22 - 1)) * SHARD_STRIDE
 
 

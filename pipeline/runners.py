@@ -18,8 +18,9 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.runners.runner import PipelineRunner, create_runner
+from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import UsageError
 from pipeline.worker import LOUD, QUIET
@@ -49,14 +50,19 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def refuse_unknown_runner(options: PipelineOptions) -> None:
-    """Raises UsageError if Beam does not know the runner, or lacks what it needs."""
-    if is_direct(options):
-        return
+def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
+    """Returns a pipeline without stages for this engine.
+
+    Args:
+        folder, verbose: as for `runner_of`.
+
+    Raises:
+        UsageError: Beam does not know the engine, lacks its packages, or wants other options for it.
+    """
     try:
-        create_runner(str(options.view_as(StandardOptions).runner))
+        return beam.Pipeline(runner=runner_of(options, folder=folder, verbose=verbose), options=options)
     except (ValueError, ImportError, AttributeError) as error:
-        raise UsageError(f"--runner: Beam refuses it: {error}") from error
+        raise UsageError(f"Beam refuses --runner or its options: {error}") from error
 
 
 def is_direct(options: PipelineOptions) -> bool:

@@ -24,7 +24,7 @@ from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.interrupt import interruptible
 from pipeline.own_files import remove_own
 from pipeline.progress import bar, totals_from
-from pipeline.runners import is_direct, options_of, runner_of, uses_processes
+from pipeline.runners import empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.worker import last_words, tell_to_stop
 from transforms import stopping
 from transforms.finish_run import RunStopped
@@ -75,10 +75,7 @@ def run_graph(
     options = options_of(beam_options)
     totals = totals_from(heartbeat)
     TALLY.reset()
-    try:
-        pipeline = beam.Pipeline(runner=runner_of(options, folder=heartbeat, verbose=verbose), options=options)
-    except ValueError as error:  # a runner that lacks options
-        raise UsageError(f"Beam refuses its options: {error}") from error
+    pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
     build(pipeline)
     with (
         interruptible(lambda: f"pipeline: interrupted; {go_on}", partial(_stop_workers, heartbeat)),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,12 @@ def test_a_run_over_a_bucket_that_was_stopped_goes_on(
     gone_on = bench.label("nearby://bucket", "out", *SETTINGS).done()
     fresh_run = bench.label("nearby://bucket", "fresh", *SETTINGS).done()
     assert runs.results(gone_on.output) == runs.results(fresh_run.output)
+
+
+def test_a_closed_stderr_stops_nothing(bench: runs.Bench) -> None:
+    source = pictures.write_folder(bench.path / "in", runs.faces(3))
+    words = [sys.executable, "-m", "pipeline", *bench.arguments(source, "out")]
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *words]
+    ended = subprocess.run(closed, cwd=runs.ROOT, capture_output=True, text=True, timeout=runs.PATIENCE_S)
+    assert ended.returncode == 0
+    assert "3 images: 3 labelled" in ended.stdout

@@ -252,8 +252,17 @@ def test_archives_one_behind_the_other_are_read_to_the_last(form: int) -> None:
     )  # one zero block
     assert _tar(one + b"padding that is no header".ljust(1024, b"!") + two) == MEMBERS[:2]
     spoiled = bytearray(two)
-    spoiled[600] ^= 1
-    assert len(_tar(one + bytes(spoiled))) == len(MEMBERS)
+    spoiled[3] ^= 1  # the name in the first header
+    assert _tar(one + bytes(spoiled)) == [*MEMBERS[:2], DAMAGED]
+
+
+def test_a_name_for_all_members_ends_with_its_archive() -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"path": "all.jpg"}) as archive:
+        member = tarfile.TarInfo("a.jpg")
+        archive.addfile(member, io.BytesIO())
+    both = packed.getvalue() + pictures.tar_bytes({"b.jpg": b"x"})
+    assert [member.name for member in _tar(both)][-1] == "b.jpg"
 
 
 def _mac_zip(gap: int) -> dict[int, bytes]:
@@ -311,6 +320,12 @@ def test_a_comment_may_hold_the_mark_of_the_end(comment: bytes) -> None:
     with zipfile.ZipFile(packed, "a") as archive:
         archive.comment = comment
     assert _zip(packed.getvalue()) == MEMBERS
+
+
+@pytest.mark.parametrize("behind", [bytes(70_000), bytes(65_560), b"xxPK\5\6yy" + bytes(30), b"PK\5\6" + bytes(18)])
+def test_what_stands_behind_a_zip_file_costs_a_row_and_no_member(behind: bytes) -> None:
+    found = _zip(_zip_bytes(FILES) + behind)
+    assert found in (MEMBERS, [*MEMBERS, DAMAGED])
 
 
 def test_a_damaged_zip_directory_in_another_order_loses_no_member() -> None:

@@ -81,7 +81,12 @@ def test_columns_are_found_in_any_case(image: str, name: str, label: str) -> Non
 
 
 def test_two_columns_that_differ_by_case_alone_are_neither() -> None:
-    assert _rows(_parquet({"image": [b"x"], "label": ["sad"], "Label": ["happy"]})) == [("00000000", b"x", None)]
+    assert _rows(_parquet({"image": [b"x"], "LABEL": ["sad"], "Label": ["happy"]})) == [("00000000", b"x", None)]
+
+
+def test_the_exact_name_of_a_column_comes_first() -> None:
+    data = _parquet({"Image": [b"no"], "image": [b"x"], "Label": ["no"], "label": ["sad"]})
+    assert _rows(data) == [("00000000", b"x", "sad")]
 
 
 def test_views_of_texts_and_truth_values_serve_as_names_and_labels() -> None:

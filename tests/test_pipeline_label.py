@@ -78,7 +78,8 @@ def test_a_refused_flag_costs_no_results_beside_overwrite(tmp_path: Path) -> Non
     before = {name: of for name, of in runs.tree(done.output).items() if name != ".lock"}  # which is opened anew
     assert bench.label(inputs, "out", "--overwrite", "--cache", "gs://bucket/place").status == 2
     assert bench.label(inputs, "out", "--overwrite", "--", "--direct_num_workers=many").status == 2
-    assert bench.label(inputs, "out", "--overwrite", "--runner=Strange").status == 2
+    for runner in ("Strange", "no.such.Runner", "DataflowRunner"):  # the last wants a project
+        assert bench.label(inputs, "out", "--overwrite", f"--runner={runner}").status == 2
     assert before.items() <= runs.tree(done.output).items()
 
 
@@ -87,7 +88,7 @@ def test_a_runner_that_beam_does_not_know_is_one_line(tmp_path: Path, runner: st
     bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
     ended = bench.label(inputs, "out", f"--runner={runner}")
-    assert ended.status == 2 and "--runner: Beam refuses it: " in ended.line
+    assert ended.status == 2 and "Beam refuses --runner or its options: " in ended.line
 
 
 def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import gradient, png, write_folder, write_parquet, write_tar, write_tfrecord, write_zip
+from pictures import example, gradient, png, tfrecord, write_folder, write_parquet, write_tar, write_tfrecord, write_zip
 
 from pipeline.errors import UsageError
 from pipeline.plan import (
@@ -207,9 +207,11 @@ def test_a_folder_that_may_not_be_read_stops_planning(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("given, met", [("in", True), ("in/**", True), ("in/*/*.png", True), ("in/*.png", False)])
+@pytest.mark.parametrize(
+    "given, met", [("in", True), ("in/**", True), ("in/*/*.png", True), ("in/*.png", False), ("in/o*/*.png", False)]
+)
 def test_a_folder_without_permission_stops_planning(tmp_path: Path, given: str, met: bool) -> None:
-    write_folder(tmp_path / "in", {"a.png": IMAGE, "closed/b.png": IMAGE})
+    write_folder(tmp_path / "in", {"a.png": IMAGE, "open/c.png": IMAGE, "closed/b.png": IMAGE})
     (tmp_path / "in" / "closed").chmod(0)
     try:
         if met:
@@ -240,7 +242,7 @@ def test_a_link_that_leads_nowhere_and_a_pipe_are_images_that_are_rejected(tmp_p
     assert keys_of(mended) != before
 
 
-@pytest.mark.parametrize("name", ["b.tar", "b.parquet", "b.tfrecord"])
+@pytest.mark.parametrize("name", ["b.tar", "b.parquet", "b.tfrecord", "train-00000-of-00010"])
 def test_an_archive_that_is_a_link_to_nowhere_stops_planning(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path / "in", {"a.png": IMAGE})
     (tmp_path / "in" / name).symlink_to(tmp_path / "gone")
@@ -255,6 +257,26 @@ def test_a_linked_folder_is_passed_over_and_told(tmp_path: Path, given: str, tol
     plan = plan_of(tmp_path, tmp_path / given)
     assert plan.images == 1
     assert (plan.skipped, plan.skipped_names) == ((1, ["more/ (a linked folder)"]) if told else (0, []))
+    for nothing in ("in/*/nothing.png", "in/m*/b.png"):
+        with pytest.raises(UsageError, match="nothing is there"):
+            plan_of(tmp_path, tmp_path / nothing)
+
+
+def test_linked_folders_of_one_name_and_among_results_are_no_collision(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"one/a.png": IMAGE, "two/b.png": IMAGE, "elsewhere/c.png": IMAGE})
+    for root in ("one", "two"):
+        (tmp_path / root / "latest").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "one" / "out").mkdir()
+    (tmp_path / "one" / "out" / "predictions").symlink_to(tmp_path / "elsewhere")
+    inputs = [str(tmp_path / root) for root in ("one", "two")]
+    out = str(tmp_path / "one" / "out")
+    plan = make_plan(inputs, str(tmp_path / "plan"), LAYOUT, Limits(), own=(out, f"{out}/cache"))
+    assert (plan.images, plan.skipped) == (2, 3)
+
+
+def test_slashes_behind_a_folder_do_not_reach_the_ids(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {"a.png": IMAGE, "b/c.png": IMAGE})
+    assert list(plan_of(tmp_path, f"{tmp_path}/in//").ids()) == ["a.png", "b/c.png"]
 
 
 def test_one_more_file_in_two_thousand_changes_few_blocks(tmp_path: Path) -> None:
@@ -303,6 +325,14 @@ def test_a_tar_file_under_the_other_suffix_is_read_as_what_it_is(tmp_path: Path,
     plan = plan_of(tmp_path, tmp_path / "in")
     assert plan.shards == {"tar.gz" if is_gzipped else "tar": 1}
     assert (plan.images, plan.streamed) == ((0, 1) if is_gzipped else (1, 0))
+
+
+def test_a_record_whose_length_looks_like_gzip_is_a_record(tmp_path: Path) -> None:
+    lengths = range(0x8B1F - 200, 0x8B1F)
+    made = (tfrecord(example({"image/encoded": IMAGE.ljust(length, b"\0")})) for length in lengths)
+    data = next(record for record in made if record.startswith(b"\x1f\x8b"))
+    write_folder(tmp_path / "in", {"a.tfrecord": data})
+    assert plan_of(tmp_path, tmp_path / "in").shards == {"tfrecord": 1}
 
 
 @pytest.mark.parametrize("called, is_gzipped", [("a.tfrecord", True), ("a.tfrecord.gz", False)])
@@ -533,7 +563,7 @@ def test_a_table_that_does_not_fit_is_named(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"]}), tmp_path / "odd.parquet")
-    with pytest.raises(UsageError, match=r"odd\.parquet: a Parquet file has no column of images .* leave the file out"):
+    with pytest.raises(UsageError, match=r"odd\.parquet: a Parquet file has no column of images .* go on without it"):
         plan_of(tmp_path, tmp_path / "odd.parquet")
 
 

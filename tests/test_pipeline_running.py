@@ -70,9 +70,17 @@ def test_options_that_beam_refuses_are_one_line(typed: str, words: str, capsys: 
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name, words", [("Foo", "Unexpected pipeline runner: Foo"), ("DataflowRunner", "project")])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("Foo", "Unexpected pipeline runner: Foo"),
+        ("no.such.Runner", "No module named 'no'"),
+        ("json.Runner", "Runner"),
+        ("DataflowRunner", "project"),
+    ],
+)
 def test_an_engine_that_beam_cannot_make_is_one_line(name: str, words: str) -> None:
-    with pytest.raises(UsageError, match=rf"(?s)Beam refuses its options: .*{words}"):
+    with pytest.raises(UsageError, match=rf"(?s)Beam refuses --runner or its options: .*{words}"):
         run_graph(
             lambda root: None, [f"--runner={name}"], heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on=""
         )

@@ -28,7 +28,6 @@ from transforms.storage import (
     list_folder,
     open_file,
     read_file,
-    root_of,
 )
 
 CONTENT = bytes(range(250)) * 800
@@ -106,17 +105,61 @@ def test_a_folder_is_listed_to_its_bottom(tmp_path: Path) -> None:
     assert found == [".b.jpg", "a.jpg", "c/d.jpg", "c/e/f"]
 
 
-@pytest.mark.parametrize("given, depth", [("*", 0), ("*/*", 1), ("**", None), ("c/*", 0), ("[a-c]/e/*", 2)])
-def test_patterns_walk_no_deeper_than_they_can_match(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, depth: int | None
+@pytest.mark.parametrize(
+    "given, entered",
+    [
+        ("*", {""}),
+        ("*/*", {"", "c", "x"}),
+        ("c/*", {"c"}),
+        ("**", {"", "c", "c/e", "c/e/g", "x"}),
+        ("c*/**", {"", "c", "c/e", "c/e/g"}),
+        ("c*/e/*", {"", "c", "c/e"}),
+        ("[a-c]/e/*", {"", "c", "c/e"}),
+        ("c/**/h.jpg", {"c", "c/e", "c/e/g"}),
+        ("a.jpg", set()),
+        ("nothing.jpg", set()),
+    ],
+)
+def test_patterns_enter_no_folder_that_cannot_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, entered: set[str]
 ) -> None:
-    write_folder(tmp_path, dict.fromkeys(["a.jpg", "c/d.jpg", "c/e/f.jpg", "c/e/g/h.jpg"], b"x"))
-    walked, real = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: walked.append(str(path)) or real(path))
+    write_folder(tmp_path, dict.fromkeys(["a.jpg", "c/d.jpg", "c/e/f.jpg", "c/e/g/h.jpg", "x/y.jpg"], b"x"))
+    walked, real = set(), os.scandir
+
+    def scandir(path: str) -> Any:
+        walked.add(os.path.relpath(path, tmp_path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
     names(tmp_path, given)
-    top = tmp_path / root_of(given)
-    levels = [len(Path(path).relative_to(top).parts) for path in walked]
-    assert max(levels) == (3 if depth is None else depth)
+    assert walked == {name or "." for name in entered}
+
+
+@pytest.mark.parametrize(
+    "given, found",
+    [
+        ("**/*.jpg", ["c/d.jpg", "c/e/f.jpg"]),
+        ("*/*.jpg", ["c/d.jpg"]),
+        ("c*/d.jpg", ["c/d.jpg"]),
+        ("./*/d.jpg", ["c/d.jpg"]),
+        ("**", ["a.jpg", "c/d.jpg", "c/e/f.jpg"]),
+        ("[!b]/d.jpg", ["c/d.jpg"]),
+    ],
+)
+def test_relative_patterns_may_begin_with_a_wildcard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, found: list[str]
+) -> None:
+    write_folder(tmp_path, dict.fromkeys(["a.jpg", "c/d.jpg", "c/e/f.jpg"], b"x"))
+    monkeypatch.chdir(tmp_path)
+    assert sorted(os.path.normpath(file.path) for file in list_files(given)) == found
+
+
+def test_what_does_not_match_is_not_even_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path, {"a.jpg": b"x", "b.tmp": b"x"})
+    seen, real = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **how: seen.append(os.path.basename(path)) or real(path, **how))
+    assert names(tmp_path, "*.jpg") == ["a.jpg"]
+    assert "b.tmp" not in seen
 
 
 def test_what_is_no_file_says_so(tmp_path: Path) -> None:
@@ -124,12 +167,14 @@ def test_what_is_no_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "folder").symlink_to(tmp_path / "a")
     (tmp_path / "linked.jpg").symlink_to(tmp_path / "a" / "b.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "below.jpg").symlink_to(tmp_path / "a" / "b.jpg" / "x")
     os.mkfifo(tmp_path / "pipe")
     found = {os.path.basename(file.path): (file.kind, file.size) for file in list_folder(str(tmp_path))}
     assert found == {
         "b.jpg": (Kind.FILE, 5),
         "linked.jpg": (Kind.FILE, 5),
         "gone.jpg": (Kind.NOT_A_FILE, 0),
+        "below.jpg": (Kind.NOT_A_FILE, 0),
         "pipe": (Kind.NOT_A_FILE, 0),
         "folder": (Kind.LINKED_FOLDER, 0),
     }

@@ -1,4 +1,4 @@
-"""Users' files wherever they are: every path is opened and listed through Beam's FileSystems, local or remote.
+"""Users' files wherever they are: opened through Beam's FileSystems, which list what is remote; folders are walked.
 
 Faults of the storage that may heal are waited for (`retrying.py`), also in the midst of a file.
 Not here: publishing of output (`formats/publish.py`).
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
@@ -117,17 +118,36 @@ def _match(pattern: str) -> list[Any]:
 
 
 def _list_local(pattern: str) -> Iterator[FoundFile]:
-    if pattern.endswith("/"):
-        pattern += "*"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        matches = re.compile(FileSystem.translate_pattern(pattern)).match
+    if not any(sign in pattern for sign in WILDCARDS):
+        if os.path.lexists(pattern) and not os.path.isdir(pattern):
+            yield found_file(pattern)
+        return
+    if not root_of(pattern):
+        pattern = "./" + pattern
     root = root_of(pattern)
-    depth = None if "**" in pattern else pattern.count("/", len(root))
     if os.path.isdir(root):
-        for found in list_folder(root, depth):
-            if found.kind is Kind.LINKED_FOLDER or matches(found.path):
-                yield found
+        yield from _walk(root, _matcher(pattern), _enterer(root, pattern[len(root) :]))
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
+        return re.compile(FileSystem.translate_pattern(pattern)).match
+
+
+def _enterer(root: str, rest: str) -> Callable[[str], object]:
+    """Returns what tells whether anything below a folder may match: folders that cannot are not even looked into."""
+    if re.search(r"\[[^\]]*/", rest):  # a set with a slash in it: no telling where a name ends
+        return lambda path: True
+    parts = rest.split("/")[:-1]
+    deep = next((level for level, part in enumerate(rest.split("/")) if "**" in part), None)
+    levels = [_matcher(root + "/".join(parts[: level + 1])) for level in range(len(parts) if deep is None else deep)]
+
+    def enters(path: str) -> object:
+        level = path.count("/", len(root))
+        return levels[level](path) if level < len(levels) else deep is not None
+
+    return enters
 
 
 def root_of(pattern: str) -> str:
@@ -136,14 +156,11 @@ def root_of(pattern: str) -> str:
     return pattern[: pattern[:wild].rfind("/") + 1]
 
 
-def list_folder(folder: str, depth: int | None = None) -> Iterator[FoundFile]:
+def list_folder(folder: str) -> Iterator[FoundFile]:
     """Yields all files below a folder, and what else has a name there but is no folder, in no particular order.
 
     Local folders are walked here and not by Beam, which passes over folders that it may not read and links that lead
     nowhere without a word.
-
-    Args:
-        depth: how many folders deep to go, of a local one; linked folders that deep are told, and not followed.
 
     Raises:
         InputFault: a folder below cannot be read.
@@ -151,29 +168,37 @@ def list_folder(folder: str, depth: int | None = None) -> Iterator[FoundFile]:
     if not is_local(folder):
         yield from list_files(escape(folder.rstrip("/")) + "/**")
         return
-    waiting = [(folder, 0)]
+    yield from _walk(folder, lambda path: True, lambda path: True)
+
+
+def _walk(top: str, matches: Callable[[str], object], enters: Callable[[str], object]) -> Iterator[FoundFile]:
+    """Yields the files that match, and the linked folders that would be entered if they were none."""
+    waiting = [top]
     while waiting:
-        parent, level = waiting.pop()
-        deeper = depth is None or level < depth
-        below, names = patiently(partial(_scan, parent))
-        if deeper:
-            waiting += [(path, level + 1) for path in below]
-        for name in names:
-            found = found_file(os.path.join(parent, name))
-            if deeper or found.kind is not Kind.LINKED_FOLDER:
-                yield found
+        below, linked, others = patiently(partial(_scan, waiting.pop()))
+        waiting += filter(enters, below)
+        yield from map(found_file, chain(filter(enters, linked), filter(matches, others)))
 
 
-def _scan(folder: str) -> tuple[list[str], list[str]]:
-    """Returns the folders in a local folder, and the names of all else in it."""
-    below, names = [], []
+def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Returns the paths of what is in a local folder: folders, links to folders, and all else."""
+    below, linked, others = [], [], []
     with _named(folder, "read"), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)
+            elif _is_folder(entry):
+                linked.append(entry.path)
             else:
-                names.append(entry.name)
-    return below, names
+                others.append(entry.path)
+    return below, linked, others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through a file; whoever opens it is told
+        return False
 
 
 def found_file(path: str) -> FoundFile:
@@ -190,7 +215,7 @@ def _found(path: str) -> FoundFile:
         try:
             found = os.stat(path)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP) or not os.path.islink(path):
+            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR) or not os.path.islink(path):
                 raise
             return FoundFile(path, 0, os.lstat(path).st_mtime, Kind.NOT_A_FILE)
     if stat.S_ISREG(found.st_mode):

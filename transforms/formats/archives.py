@@ -284,17 +284,15 @@ def _walk_tar(stream: Forward) -> Iterator[_TarItem]:
     Raises:
         DamagedFileError: a header is wrong, a member is cut off, or the mark of the end is missing.
     """
-    ended = False
     named: dict[bytes, bytes] = {}
     everywhere: dict[bytes, bytes] = {}
     while True:
         block = stream.take(_BLOCK)
         if block == _END:
-            ended = True
-            continue
-        if ended and not looks_like_tar(block):
-            return
-        ended = False
+            block = _header_behind(stream)
+            if not block:
+                return
+            named, everywhere = {}, {}
         kind, size = _check_header(block), _number(block[124:136])
         if kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_SUN, _PAX_GLOBAL):
             text = _take_padded(stream, size)
@@ -313,6 +311,17 @@ def _walk_tar(stream: Forward) -> Iterator[_TarItem]:
         yield item
         if not stream.skip(end - stream.position):
             raise DamagedFileError("the last member is cut off")
+
+
+def _header_behind(stream: Forward) -> bytes:
+    """Returns the header behind the mark of the end, if another archive follows; b"" where padding does, or nothing."""
+    while (block := stream.take(_BLOCK)) == _END:
+        pass
+    if looks_like_tar(block):
+        return block
+    if block[257:262] == b"ustar":
+        raise DamagedFileError("the header of a tar file behind another is damaged")
+    return b""
 
 
 def _item(block: bytes, kind: bytes, size: int, pax: dict[bytes, bytes]) -> _TarItem:
@@ -669,9 +678,15 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
     file_bytes = file.seek(0, io.SEEK_END)
     tail_start = max(0, file_bytes - _END_BYTES - _MAX_COMMENT - _END64_LOCATOR_BYTES - _END64_BYTES)
     tail = read_at(file, tail_start, file_bytes - tail_start)
-    at = _end_record(tail)
-    if at < 0 or at + _END_BYTES > len(tail):
-        raise DamagedFileError("the zip file has no directory")
+    for at in _end_records(tail):
+        found = _directory_before(file, tail, tail_start, at)
+        if found is not None:
+            return found
+    raise DamagedFileError("the zip file has no directory, or a damaged one")
+
+
+def _directory_before(file: BinaryIO, tail: bytes, tail_start: int, at: int) -> tuple[int, int, int, int] | None:
+    """Returns what `_find_directory` does if a directory stands where the end record at this place says."""
     stated, size, offset = struct.unpack_from("<H2I", tail, at + 10)
     at64 = at - _END64_LOCATOR_BYTES - _END64_BYTES
     marks = (tail[at64 : at64 + 4], tail[at64 + _END64_BYTES :][:4]) if at64 >= 0 else ()
@@ -680,18 +695,22 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
         at = at64
     start = tail_start + at - size
     if start < offset:  # a file put in front of a zip file shifts everything, but never to the left
-        raise DamagedFileError("the directory of the zip file is not where it should be")
-    return start, size, start - offset, stated
+        return None
+    stands = start == 0 == stated if size == 0 else read_at(file, start, 4) == _CENTRAL_MARK
+    return (start, size, start - offset, stated) if stands else None
 
 
-def _end_record(tail: bytes) -> int:
-    """Returns where the end record stands: the last whose comment ends with the file, else the last; -1 without any."""
-    last = at = tail.rfind(_END_MARK)
+def _end_records(tail: bytes) -> Iterator[int]:
+    """Yields where end records may stand: those whose comment ends with the file first, from the last to the first."""
+    places = []
+    at = tail.rfind(_END_MARK)
     while at >= 0:
-        if tail[at + 20 : at + 22] == struct.pack("<H", max(0, len(tail) - at - _END_BYTES)):
-            return at
+        if at + _END_BYTES <= len(tail):
+            places.append(at)
         at = tail.rfind(_END_MARK, 0, at)
-    return last
+    ends = [at for at in places if at + _END_BYTES + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)]
+    yield from ends
+    yield from (at for at in places if at not in ends)
 
 
 def _unicode_path(name: bytes, extra: bytes) -> bytes | None:

@@ -13,6 +13,8 @@ _PLAIN: tuple[ShardFormat, ...] = (Tar(), TFRecord())
 _GZIPPED: tuple[ShardFormat, ...] = (TarGz(), TFRecordGz())
 FORMATS: tuple[ShardFormat, ...] = (*_PLAIN, *_GZIPPED, Zip(), ParquetImages(), Fer2013Csv())
 
+_TOLD_BY_BYTES = (".csv", *(end for form in (*_PLAIN, *_GZIPPED) for end in form.suffixes))
+
 FIRST_BYTES = 2**10  # what `format_of` wants to see of a file whose name does not decide
 
 NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that may be named by number alone
@@ -41,18 +43,22 @@ def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None
     return found if found is None or not first_bytes else _as_its_bytes_say(found, first_bytes)
 
 
-def decided_by_bytes(path: str) -> bool:
-    """True if `format_of` wants to see the first bytes of a file of this name."""
-    stem = NUMBERED.sub("", path.lower())
-    return stem != path.lower() or stem.endswith(
-        (".csv", *(end for form in (*_PLAIN, *_GZIPPED) for end in form.suffixes))
-    )
+def decided_by_bytes(path: str, *, remote: bool = False) -> bool:
+    """True if `format_of` wants to see the first bytes of a file of this name.
+
+    Args:
+        remote: whether opening a file is slow: then what is called an archive is taken for what its name says.
+    """
+    if remote:
+        return path.lower().endswith(".csv") or NUMBERED.search(path) is not None
+    name = path.lower()
+    return name.endswith(_TOLD_BY_BYTES) or NUMBERED.search(name) is not None
 
 
 def _as_its_bytes_say(found: ShardFormat, first_bytes: bytes) -> ShardFormat:
-    gzipped = first_bytes.startswith(b"\x1f\x8b")
+    gzipped = first_bytes.startswith(b"\x1f\x8b\x08")
     for plain, packed, looks_plain in zip(_PLAIN, _GZIPPED, (looks_like_tar, looks_like_tfrecord), strict=True):
-        if found is plain and gzipped:
+        if found is plain and gzipped and not looks_plain(first_bytes):  # the length of a record may look like gzip
             return packed
         if found is packed and looks_plain(first_bytes):
             return plain

@@ -422,7 +422,8 @@ def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: 
             "setting out to follow the sample, or set it to name"
         )
     if values is None:
-        if seen.all_integers and not (seen.labels and seen.all_names) and all(map(_INTEGER.fullmatch, classes)):
+        by_number = all(map(_INTEGER.fullmatch, classes)) and list(classes) != label_texts(classes, rules)
+        if by_number and seen.all_integers and not (seen.labels and seen.all_names):
             raise SampleError(
                 f"{name} does not tell whether labels are classes, whose names are numbers ({', '.join(classes)}), or "
                 "their indices from 0; say it: --set write.label_values=name, or index"
@@ -478,8 +479,8 @@ def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleRepo
         CollidingIds: two images would fill one row.
         SampleError: it has no header, but an image in its place.
     """
-    first = sample.columns[sample.id_at]
-    if any(first in (name, image_key(name, sample.rules)) for name in ids()):
+    first = sample.columns[sample.id_at]  # with a digit: `image` may be a column and an image
+    if re.search("[0-9]", first) and any(first in (name, image_key(name, sample.rules)) for name in ids()):
         raise SampleError(_no_header("the sample submission", sample.columns))
 
     def batches() -> Iterator[LabelledIds]:
@@ -567,7 +568,7 @@ def _cure(sample: Sample, images: Sequence[str]) -> str:
                 "write.drop_extension": (extension, rules.drop_extension),
             }
             wanted = [f"{name}={str(now).lower()}" for name, (now, before) in names.items() if now != before]
-            return f"they would match by --set {' '.join(wanted)}; without these settings the sample is followed"
+            return f"they would match by --set {' '.join(wanted)}"
     return ""
 
 

@@ -189,11 +189,19 @@ def _find_columns(schema: pa.Schema) -> _Columns:
 
 
 def _column_called(usual: Sequence[str], schema: pa.Schema) -> str | None:
-    """Returns the column with the first of these names, in any case; one of two of one name is nobody's."""
-    folded = [name.casefold() for name in schema.names]
+    """Returns the column with the first of these names; one of two of one name is nobody's."""
     for name in usual:
-        if folded.count(name) == 1 and _names_rows(schema.field(folded.index(name)).type):
-            return str(schema.names[folded.index(name)])
+        column = _called(name, schema.names)
+        if column is not None and _names_rows(schema.field(column).type):
+            return column
+    return None
+
+
+def _called(name: str, columns: Sequence[str]) -> str | None:
+    """Returns the one column of exactly this name, else the one in another case; None if there are two, or none."""
+    for alike in (columns, [column.casefold() for column in columns]):
+        if name in alike:
+            return columns[alike.index(name)] if alike.count(name) == 1 else None
     return None
 
 
@@ -202,10 +210,10 @@ def _image_column(schema: pa.Schema) -> str:
     fit = [name for name in alike if schema.names.count(name) == 1]
     if not alike:
         raise NoImagesHere(f"a table without images: {', '.join(schema.names) or 'no columns'}")
-    folded = [name.casefold() for name in fit]
-    for column in _IMAGE_COLUMNS:
-        if folded.count(column) == 1:
-            return str(fit[folded.index(column)])
+    for usual in _IMAGE_COLUMNS:
+        column = _called(usual, fit)
+        if column is not None:
+            return column
     structs = [column for column in fit if _is_image_struct(schema.field(column).type)]
     if len(structs) == 1 or len(fit) == 1:
         return str((structs or fit)[0])

@@ -41,7 +41,6 @@ _NAME_KEYS = (
     b"image_id",
     b"id",
     b"path",
-    b"name",
 )
 _LABEL_KEYS = (b"image/class/text", b"class_name", b"image/class/label", b"label", b"class", b"emotion")
 _KNOWN_KEYS = frozenset((*_IMAGE_KEYS, *_NAME_KEYS, *_LABEL_KEYS))
