@@ -35,7 +35,7 @@ ODD = ["a[1].jpg", "b*.jpg", "c?.jpg", "d{1,2}.jpg", "e f.jpg", "g\\h.jpg", "[!i
 
 
 def names(folder: Path, pattern: str) -> list[str]:
-    return sorted(os.path.relpath(file.path, folder) for file in list_files(str(folder / pattern)))
+    return sorted(os.path.relpath(file.path, folder) for file in list_files(f"{folder}/{pattern}"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,10 @@ def test_local_and_remote_paths(path: str, local: bool) -> None:
         ("**.jpg", ["a.jpg", "b.jpg", "c/d.jpg", "c/e/f.jpg"]),
         ("c/*", ["c/d.jpg"]),
         ("*/d.jpg", ["c/d.jpg"]),
+        ("*/", ["c/d.jpg"]),
+        ("c/*/", ["c/e/f.jpg"]),
+        ("c/?/f.jpg", ["c/e/f.jpg"]),
+        ("[a-c]/**/f*", ["c/e/f.jpg"]),
         ("a.jpg", ["a.jpg"]),
         ("q*", []),
     ],

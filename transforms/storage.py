@@ -122,6 +122,8 @@ def _list_local(pattern: str) -> Iterator[FoundFile]:
         if os.path.lexists(pattern) and not os.path.isdir(pattern):
             yield found_file(pattern)
         return
+    if pattern.endswith("/"):  # as Beam has it
+        pattern += "*"
     if not root_of(pattern):
         pattern = "./" + pattern
     root = root_of(pattern)
