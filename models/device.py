@@ -260,10 +260,13 @@ def _compile_jax(model: Any, shape: tuple[int, ...]) -> Callable[[np.ndarray], n
     return lambda crops: np.asarray(extract(trainable, fixed, crops))
 
 
+_OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """True for each engine's own kind of out-of-memory error."""
     text = f"{type(error).__name__} {error}"
-    return "ResourceExhausted" in text or "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError)
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _smaller_batch(batch_size: int) -> str:

@@ -191,7 +191,9 @@ KNOWN = (
     DeviceOutOfMemory,
     BackboneError,
     HeadError,
+    MemoryError,
 )
+LESS_MEMORY = "fewer read.threads, a smaller read.block_images or faces.max_faces take less"
 WHERE = " [while running"  # Beam's addition to a message
 NAMED_ERROR = re.compile(r"^(?:RuntimeError: )?(?P<name>[\w.]+): (?P<text>.+)$", re.MULTILINE)
 
@@ -205,6 +207,8 @@ def in_one_line(error: BaseException, go_on: str) -> BaseException:
         return error
     if issubclass(kind, UsageError | BackboneError | HeadError | SubmissionError):
         return UsageError(text)
+    if issubclass(kind, MemoryError):
+        return StoppedError(f"{text or 'no memory'}; {LESS_MEMORY}; {go_on}")
     return StoppedError(f"{text}; {go_on}")
 
 

@@ -148,7 +148,14 @@ class XlaRuntimeError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    "error", [ResourceExhaustedError("OOM when allocating"), XlaRuntimeError("RESOURCE_EXHAUSTED: 3 GB"), MemoryError()]
+    "error",
+    [
+        ResourceExhaustedError("OOM when allocating"),
+        XlaRuntimeError("RESOURCE_EXHAUSTED: 3 GB"),
+        MemoryError(),
+        RuntimeError("failed to alloc: CUDA_ERROR_OUT_OF_MEMORY"),
+        RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+    ],
 )
 @pytest.mark.parametrize(
     "size, cure", [(64, "features.batch_size=32"), (12, "features.batch_size=8"), (8, "features.input_size")]

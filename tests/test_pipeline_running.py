@@ -198,6 +198,12 @@ def test_a_run_gives_its_own_totals() -> None:
         ),
         ((DamagedPart, "part x is damaged"), StoppedError, "part x is damaged; the same command goes on"),
         ((RunStopped, "too many rejected"), StoppedError, "too many rejected; the same command goes on"),
+        (
+            (MemoryError, "no memory to decode"),
+            StoppedError,
+            "no memory to decode; fewer read.threads, a smaller read.block_images or faces.max_faces take less; "
+            "the same command goes on",
+        ),
         ((DeviceOutOfMemory, "no memory"), StoppedError, "no memory; the same command goes on"),
         ((Stopped, "stopped on request"), Interrupted, "interrupted; the same command goes on"),
         ((BackboneError, "no such weights"), UsageError, "no such weights"),
