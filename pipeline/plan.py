@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from transforms.formats.loose_files import (
 from transforms.formats.publish import storage_error
 from transforms.formats.records import Entry, FormatError, Limits, NoImagesHere, Reason, ShardFormat
 from transforms.formats.shards import FIRST_BYTES, NUMBERED, decided_by_bytes, format_of
-from transforms.read_blocks import LOOSE, PlannedBlock, image_id, told_what_it_skips
+from transforms.read_blocks import LOOSE, PlannedBlock, image_id, naming, told_what_it_skips
 from transforms.retrying import patiently
 from transforms.storage import (
     WILDCARDS,
@@ -292,7 +291,10 @@ def make_plan(
     standing = stored_plan(folder)
     if standing is not None and standing.inputs_digest == digest:
         return standing
-    plan = patiently(lambda: _written(Plan(folder, layout, inputs_digest=digest), files, limits, progress))
+    try:
+        plan = patiently(lambda: _written(Plan(folder, layout, inputs_digest=digest), files, limits, progress))
+    except FormatError as error:
+        raise UsageError(f"{error}; to go on without it give a pattern such as 'photos/**.jpg'") from error
     if plan.blocks == 0:
         raise UsageError(_nothing(plan, patterns, flag))
     return plan
@@ -420,7 +422,7 @@ def _shard_blocks(file: InputFile, kind: ShardFormat, plan: Plan, limits: Limits
         yield PlannedBlock(_key([stamp, layout]), kind.name, file.path, prefix, position, streamed=True)
         return
     skipped = Skipped()
-    with open_file(file.path) as opened, _naming(file.path):
+    with open_file(file.path) as opened, naming(file.path):
         entries = told_what_it_skips(kind, skipped).list(opened, limits)
         try:
             first = list(itertools.islice(entries, 1))
@@ -439,15 +441,6 @@ def _shard_blocks(file: InputFile, kind: ShardFormat, plan: Plan, limits: Limits
     for name in skipped.names:
         _skip(plan, prefix + name)
     plan.skipped += skipped.count - len(skipped.names)
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Puts the file in front of what is wrong with its format, and says how to go on without it."""
-    try:
-        yield
-    except FormatError as error:
-        raise UsageError(f"{path}: {error}; to go on without it give a pattern such as 'photos/**.jpg'") from error
 
 
 def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:

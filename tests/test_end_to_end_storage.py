@@ -170,20 +170,27 @@ def test_storage_that_fails_now_and_then_costs_nothing(
     assert runs.results(ended.output) == fresh(bench, source)
 
 
+@contextlib.contextmanager
+def behind_planning(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> Iterator[None]:
+    """While inside, something happens in each run between its plan and its first stage."""
+    real = label.run_graph
+
+    def run_graph(*given: Any, **named: Any) -> Any:
+        happens()
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label, "run_graph", run_graph)
+        yield
+
+
 def test_a_file_that_goes_away_after_planning_stops_the_run_and_is_not_rejected(
     bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = pictures.write_folder(bench.path / "in", runs.faces(40))
     victim = source / "sad" / "00002.png"
     data = victim.read_bytes()
-    real = label.run_graph
-
-    def without_victim(*given: Any, **named: Any) -> Any:
-        victim.unlink()
-        return real(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(label, "run_graph", without_victim)
+    with behind_planning(monkeypatch, victim.unlink):
         stopped = bench.label(source, "out", *SETTINGS)
     assert stopped.status == 3
     assert str(victim) in stopped.line
@@ -202,14 +209,7 @@ def test_an_archive_that_shrinks_after_planning_does_not_crash(
     """What can no longer be read has its row; the next run plans anew and sees what is there."""
     source = pictures.write_tar(bench.path / "many.tar", runs.faces(40))
     data = source.read_bytes()
-    real = label.run_graph
-
-    def shrunk(*given: Any, **named: Any) -> Any:
-        source.write_bytes(truncate(data))
-        return real(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(label, "run_graph", shrunk)
+    with behind_planning(monkeypatch, lambda: source.write_bytes(truncate(data))):
         ended = bench.label(source, "out", *SETTINGS)
     assert ended.status in (0, 3)
     assert "Traceback" not in ended.err
@@ -260,14 +260,7 @@ def test_a_run_over_a_bucket_that_was_stopped_goes_on(
 ) -> None:
     victim = sorted((bucket / "loose" / "sad").iterdir())[-1]
     data = victim.read_bytes()
-    real = label.run_graph
-
-    def without_victim(*given: Any, **named: Any) -> Any:
-        victim.unlink()
-        return real(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(label, "run_graph", without_victim)
+    with behind_planning(monkeypatch, victim.unlink):
         stopped = bench.label("nearby://bucket", "out", *SETTINGS)
     assert stopped.status == 3
     assert f"nearby://bucket/loose/sad/{victim.name} cannot be opened" in stopped.line

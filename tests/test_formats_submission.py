@@ -365,10 +365,15 @@ def test_classes_that_are_their_own_indices_ask_nothing(labels: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["7", "007"])
-def test_a_sample_without_a_header_is_refused_by_the_images(first: str) -> None:
+def test_a_sample_without_a_header_is_refused_by_the_images(tmp_path: Path, first: str) -> None:
     sample = sample_of(f"{first},0\n8,0\n")
-    with pytest.raises(SampleError, match=rf"has no header, or an image in it: {first}, 0"):
-        match_sample(sample, lambda: [f"test/{first}.jpg", "test/8.jpg"])
+    words = rf"has no header, or an image in it: {first}, 0"
+    images = [(f"test/{first}.jpg", 1), ("test/8.jpg", 2)]
+    with pytest.raises(SampleError, match=words):
+        match_sample(sample, lambda: [name for name, _ in images])
+    with pytest.raises(SampleError, match=words):  # where ids are known only when they are read
+        write(tmp_path / "submission.csv", images, sample=sample)
+    assert os.listdir(tmp_path) == []
 
 
 def test_names_in_a_sample_are_not_made_indices() -> None:

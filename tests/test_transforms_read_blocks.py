@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import os
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from blocks import job, references, through
-from pictures import gradient, plain, png, write_folder, write_tar, write_zip
+from pictures import example, gradient, plain, png, tfrecord, write_folder, write_tar, write_zip
 
 from pipeline.plan import Layout, make_plan
 from transforms import stopping, storage
 from transforms.block import Block
-from transforms.formats.records import Entry, Limits, Reason, Status
+from transforms.formats.records import Entry, FormatError, Limits, Reason, Status
 from transforms.read_blocks import (
     LOOSE,
     PlannedBlock,
@@ -218,6 +219,14 @@ def test_a_stream_tells_what_it_passed_over(tmp_path: Path, turn: int) -> None:
     for _ in range(turn):  # a second stream starts from nothing
         told = drained(block, set())
     assert told == StreamMark(2, 1, 7, tuple(f"a.tar.gz/x/{n}.txt" for n in range(5)))
+
+
+def test_a_stream_without_images_stops_and_names_the_file(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {"a.tfrecord.gz": gzip.compress(tfrecord(example({"pixels": b"x"})))})
+    plan = make_plan([str(tmp_path / "in")], str(tmp_path / "plan"), Layout(4, 2**20), Limits())
+    (block,) = (PlannedBlock.from_json(line) for _, line in plan.lines())
+    with pytest.raises(FormatError, match=r"in/a\.tfrecord\.gz: its first tf\.Example has no image .* it has pixels;"):
+        streamed(block)
 
 
 def test_a_damaged_stream_counts_the_row_of_its_damage(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def naming(path: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {error}") from error
 
 
 def told_what_it_skips(shard_format: ShardFormat, skipped: Skipped) -> ShardFormat:

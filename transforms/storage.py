@@ -102,7 +102,7 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
         InputFault: the file system refuses.
     """
     if is_local(pattern):
-        yield from _list_local(pattern if "/" in pattern else "./" + pattern)
+        yield from _list_local(pattern)
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about

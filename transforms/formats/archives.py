@@ -528,6 +528,7 @@ _LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _END64_MARK, _END64_LOCATOR_MARK, _DESCRIPTOR_MARK = b"PK\6\6", b"PK\6\7", b"PK\7\x08"
 _END_BYTES, _END64_BYTES, _END64_LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT = 0xFFFF
+_END_MARKS_TRIED = 16  # each costs a read; a comment that holds more of them is made to be wrong
 _STATED = 1 << 16  # the end record has 16 bits for the number of members
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
@@ -709,8 +710,7 @@ def _end_records(tail: bytes) -> Iterator[int]:
             places.append(at)
         at = tail.rfind(_END_MARK, 0, at)
     ends = [at for at in places if at + _END_BYTES + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)]
-    yield from ends
-    yield from (at for at in places if at not in ends)
+    yield from [*ends, *(at for at in places if at not in ends)][:_END_MARKS_TRIED]
 
 
 def _unicode_path(name: bytes, extra: bytes) -> bytes | None:

@@ -479,9 +479,6 @@ def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleRepo
         CollidingIds: two images would fill one row.
         SampleError: it has no header, but an image in its place.
     """
-    first = sample.columns[sample.id_at]  # with a digit: `image` may be a column and an image
-    if re.search("[0-9]", first) and any(first in (name, image_key(name, sample.rules)) for name in ids()):
-        raise SampleError(_no_header("the sample submission", sample.columns))
 
     def batches() -> Iterator[LabelledIds]:
         return (LabelledIds(group, np.full(len(group), -1)) for group in _arrays(ids()))
@@ -503,6 +500,7 @@ def _match(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Mat
     """An image whose whole id stands in the sample fills that row; of the others each fills the row of its key."""
     matched = _Matched(np.full(len(sample), -1, np.int32), np.zeros(len(sample), bool), _Some())
     for batch in batches():
+        _refuse_headless(sample, batch.ids)
         row = _rows_of(sample, batch.ids)
         hit = row >= 0
         matched.label[row[hit]], matched.found[row[hit]] = batch.labels[hit], True
@@ -511,6 +509,15 @@ def _match(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Mat
     if sample.rules.drops or sample.composed:
         _match_keys(sample, batches, matched)
     return matched
+
+
+def _refuse_headless(sample: Sample, ids: pa.Array) -> None:
+    """Raises SampleError if what should be the name of a column is one of the images: else that one would be lost."""
+    first = sample.columns[sample.id_at]
+    if not re.search("[0-9]", first):  # `image` may be a column, and an image too
+        return
+    if any(pc.any(pc.equal(names, first)).as_py() for names in (ids, image_keys(ids, sample.rules))):
+        raise SampleError(_no_header("the sample submission", sample.columns))
 
 
 def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], matched: _Matched) -> None:
