@@ -262,6 +262,12 @@ def test_a_linked_folder_is_passed_over_and_told(tmp_path: Path, given: str, tol
             plan_of(tmp_path, tmp_path / nothing)
 
 
+def test_a_link_to_nowhere_that_is_named_outright_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos").symlink_to(tmp_path / "not_mounted")
+    with pytest.raises(UsageError, match="photos: nothing is there; check the path"):
+        plan_of(tmp_path, tmp_path / "photos")
+
+
 def test_linked_folders_of_one_name_and_among_results_are_no_collision(tmp_path: Path) -> None:
     write_folder(tmp_path, {"one/a.png": IMAGE, "two/b.png": IMAGE, "elsewhere/c.png": IMAGE})
     for root in ("one", "two"):

@@ -119,7 +119,7 @@ def _match(pattern: str) -> list[Any]:
 
 def _list_local(pattern: str) -> Iterator[FoundFile]:
     if not any(sign in pattern for sign in WILDCARDS):
-        if os.path.lexists(pattern) and not os.path.isdir(pattern):
+        if os.path.exists(pattern) and not os.path.isdir(pattern):
             yield found_file(pattern)
         return
     if pattern.endswith("/"):  # as Beam has it
