@@ -32,6 +32,7 @@ from pipeline.evaluated_rows import (
 )
 from pipeline.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.finished_run import finished_run, results_of
+from pipeline.foreign_files import refuse_foreign_work
 from pipeline.held_out import digests_of
 from pipeline.own_files import remove_own
 from pipeline.plan import Layout, make_plan
@@ -96,6 +97,7 @@ def _working_folder(output: str, *, keep: bool) -> Iterator[None]:
         keep: True to leave it after an error, for the same command to go on from.
     """
     folder = OutputFolder(os.path.join(output, "work"))
+    refuse_foreign_work(folder.path)
     with folder.locked():
         try:
             yield

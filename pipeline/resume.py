@@ -103,13 +103,13 @@ class OutputFolder:
             UsageError: they belong to a run with other settings; lists the differences.
         """
         self.refuse_another(self.identity(), identity)
-        self.forget_record()
         for folder in (self.plan, self.parts):
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)
         remove_leftovers(self.path)
         text = json.dumps(identity, indent=1, sort_keys=True).encode()
         patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
+        self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
         """Makes the run unfinished: `run.json` comes last and goes first."""
