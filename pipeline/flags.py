@@ -217,6 +217,13 @@ def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=_seed, help="the same as --set train.seed=N")
 
 
+def _add_describe_head(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--head", metavar="FILE.keras", type=_path, help="a Keras model from features to classes")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", metavar="NAME", type=_path, help="in the order of the model's outputs"
+    )
+
+
 def _add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", metavar="info|verify|prune", help="what to do")
     parser.add_argument("folder", nargs="?", metavar="DIR", type=_path, help="folder of the feature cache")
@@ -258,6 +265,12 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_evaluate,
         ("output",),
         beam=True,
+    ),
+    "describe-head": CommandSpec(
+        "write the head.json of a Keras model of your own",
+        "pipeline.commands.describe_head:run",
+        _add_describe_head,
+        ("head", "classes"),
     ),
     "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
 }

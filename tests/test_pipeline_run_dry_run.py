@@ -51,7 +51,7 @@ def fill_cache(chosen: Job, contents: list[bytes], features: np.ndarray | None) 
     looked = crop_faces(block, [(row, look_at(data, chosen, detector)) for row, data in enumerate(contents)])
     kept = contents_to_keep(with_features(looked, features))
     assert kept is not None
-    FeatureCache.create(chosen.cache, chosen.fingerprint_json).add(kept)
+    FeatureCache.create(chosen.cache, chosen.cache_key_json).add(kept)
 
 
 def shown(

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.run.plan import Plan, head_of
-from pipeline.settings.fingerprints import differences
+from pipeline.settings.differences import differences
 from transforms.block import BlockRef
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers

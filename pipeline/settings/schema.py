@@ -22,7 +22,8 @@ SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last b
 class Enters(StrEnum):
     """The results that a setting changes, so the fingerprint that it enters."""
 
-    FEATURES = "features"  # features, and with them everything after
+    FEATURE_SPACE = "feature space"  # what a head is trained for, and with it the cache key and the run
+    CACHE_KEY = "cache key"  # features, but not what a head is trained for; and with them the run
     RUN = "run"  # labels and files, but not features
     NOTHING = "nothing"  # speed and memory alone
 
@@ -64,10 +65,10 @@ class ReadSettings(_Section):
         64 * 2**20, "encoded bytes in a block, past which it is closed early", enters=Enters.NOTHING, ge=1
     )
     max_image_bytes: int = _setting(
-        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.FEATURES, ge=1, le=2**40
+        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.CACHE_KEY, ge=1, le=2**40
     )
     max_pixels: int = _setting(
-        100_000_000, "width x height past which an image is rejected", enters=Enters.FEATURES, ge=1
+        100_000_000, "width x height past which an image is rejected", enters=Enters.CACHE_KEY, ge=1
     )
     threads: int = _setting(
         2,
@@ -82,7 +83,7 @@ class FacesSettings(_Section):
     """Finding and cropping faces."""
 
     detector: Literal["none", "haar", "yunet"] = _setting(
-        "haar", "what finds faces; none takes the whole image as one face", enters=Enters.FEATURES
+        "haar", "what finds faces; none takes the whole image as one face", enters=Enters.CACHE_KEY
     )
     model: str | None = _setting(
         None,
@@ -93,61 +94,61 @@ class FacesSettings(_Section):
     working_size: int = _setting(
         640,
         "longer side in pixels that an image is shrunk to before detection",
-        enters=Enters.FEATURES,
+        enters=Enters.CACHE_KEY,
         ge=16,
         le=16384,
     )
     min_face_fraction: float = _setting(
-        0.1, "smallest face, as a fraction of the image's shorter side (haar)", enters=Enters.FEATURES, ge=0, le=1
+        0.1, "smallest face, as a fraction of the image's shorter side (haar)", enters=Enters.CACHE_KEY, ge=0, le=1
     )
-    scale_factor: float = _setting(1.1, "step between two scales (haar)", enters=Enters.FEATURES, ge=1.01, le=4)
-    min_neighbors: int = _setting(5, "overlapping hits that make a face (haar)", enters=Enters.FEATURES, ge=1, le=1000)
-    score_threshold: float = _setting(0.9, "least score of a face (yunet)", enters=Enters.FEATURES, gt=0, le=1)
+    scale_factor: float = _setting(1.1, "step between two scales (haar)", enters=Enters.CACHE_KEY, ge=1.01, le=4)
+    min_neighbors: int = _setting(5, "overlapping hits that make a face (haar)", enters=Enters.CACHE_KEY, ge=1, le=1000)
+    score_threshold: float = _setting(0.9, "least score of a face (yunet)", enters=Enters.CACHE_KEY, gt=0, le=1)
     nms_threshold: float = _setting(
         0.3,
         "overlap (intersection over union) from which two boxes are one face (yunet)",
-        enters=Enters.FEATURES,
+        enters=Enters.CACHE_KEY,
         gt=0,
         le=1,
     )
     margin: float = _setting(
-        0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
+        0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.CACHE_KEY, ge=0, le=2
     )
-    max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.FEATURES, ge=0)
+    max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.CACHE_KEY, ge=0)
 
 
 class FeaturesSettings(_Section):
     """Turning faces into features."""
 
     backbone: Literal["face_vgg", "vgg16", "vgg19"] = _setting(
-        "face_vgg", "network that computes features", enters=Enters.FEATURES
+        "face_vgg", "network that computes features", enters=Enters.FEATURE_SPACE
     )
     weights: str = _setting(
         "",
         "weights of the backbone; by default bundled for face_vgg, imagenet for the others",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         allowed="bundled, imagenet, random or a path",
         min_length=1,
     )
     pooling: Literal["avg", "multi", "flatten"] = _setting(
-        "multi", "how feature maps become one vector", enters=Enters.FEATURES
+        "multi", "how feature maps become one vector", enters=Enters.FEATURE_SPACE
     )
     input_size: Size | None = _setting(
         None,
         "height x width in pixels that faces are resized to; null is the backbone's own",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         allowed="a whole number, HEIGHTxWIDTH or [height, width], each from 1 to 4096, or null",
     )
     batch_size: int = _setting(
         64, "faces in one call of the device", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536
     )
     precision: Literal["float32", "bfloat16"] = _setting(
-        "float32", "number format inside the network", enters=Enters.FEATURES
+        "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
     seed: int = _setting(
         0,
         "seed of random weights, and of the images that train-head holds out",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         ge=0,
         le=2**31 - 1,
     )
@@ -155,13 +156,13 @@ class FeaturesSettings(_Section):
         True,
         "features are the mean of those of the face and of its mirror image, at twice the cost; "
         "by default for face_vgg alone",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
     )
     mirror_cut: float = _setting(
         0.0625,
         "fraction of the side, in whole pixels, cut off each edge of the mirror image before it is enlarged again; "
         "0 for others than face_vgg by default",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         ge=0,
         le=0.45,
     )

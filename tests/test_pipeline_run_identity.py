@@ -1,0 +1,188 @@
+"""Every setting enters the fingerprints that it says it enters, and no other: through the code that makes the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2.data
+import pytest
+
+from models.detectors import DETECTORS, DetectorSettings
+from models.detectors.haar import CASCADE, HaarDetector
+from models.heads.registry import load_head
+from models.runtimes import device
+from pipeline.run import identity as module
+from pipeline.run.identity import identity_of
+from pipeline.run.prepare import chosen_head
+from pipeline.settings.describe import SettingInfo, known_settings
+from pipeline.settings.load import load_settings
+from pipeline.settings.schema import Enters
+from transforms.formats.canonical import fingerprint_of
+
+STOCK = cv2.data.haarcascades + CASCADE
+ANY_FILE = Path(__file__)
+
+CHANGED = {
+    "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
+    "read.threads": "5", "faces.detector": "none", "faces.model": STOCK, "faces.working_size": "320",
+    "faces.min_face_fraction": "0.2", "faces.scale_factor": "1.2", "faces.min_neighbors": "3",
+    "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0.1", "faces.max_faces": "1",
+    "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
+    "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
+    "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "bundled/ferplus", "head.kind": "ridge",
+    "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
+    "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
+    "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
+    "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
+    "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
+    "train.optimiser": "adam",
+    "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
+    "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.averaged": "0",
+    "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
+    "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
+    "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.sides": "[24, 40]",
+    "train.flip": "false", "train.shift": "0", "train.rotation": "0", "train.scale": "0", "train.shrink": "0",
+    "train.contrast": "0",
+    "train.brightness": "0", "train.blur": "0", "train.reduce": "1", "train.compress": "1", "train.erase": "0",
+    "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
+    "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
+    "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
+    "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
+    "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
+    "mlp.mixup": "0.2", "mlp.seed": "1",
+}  # fmt: skip
+
+ON = {  # what must be set for a setting to count at all
+    "faces.score_threshold": ("faces.detector=yunet", f"faces.model={ANY_FILE}"),
+    "faces.nms_threshold": ("faces.detector=yunet", f"faces.model={ANY_FILE}"),
+}
+BASE = ("features.weights=random", "faces.detector=haar", "features.mirrored=true")
+FINGERPRINTS = ("feature_space", "cache_key", "run")
+CHANGES = {
+    Enters.FEATURE_SPACE: {"feature_space", "cache_key", "run"},
+    Enters.CACHE_KEY: {"cache_key", "run"},
+    Enters.RUN: {"run"},
+    Enters.NOTHING: set(),
+}
+
+
+class SomeYuNet:
+    """Describes itself as YuNet does, without a model to load."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        self.settings, self._digest = settings, "0" * 64
+
+    @property
+    def describe(self) -> Callable[[], dict[str, Any]]:
+        from models.detectors.yunet import YuNetDetector
+
+        own = object.__new__(YuNetDetector)
+        own.settings, own._digest = self.settings, self._digest
+        return own.describe
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DETECTORS, "yunet", f"{__name__}:SomeYuNet")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+
+def digests_of(texts: Iterable[str]) -> dict[str, str]:
+    settings = load_settings((), tuple(texts))
+    _, head = chosen_head(settings)
+    made = identity_of(settings, head)
+    return {name: fingerprint_of(getattr(made, name)) for name in FINGERPRINTS}
+
+
+def changed_by(info: SettingInfo) -> set[str]:
+    """Returns the fingerprints that another value of the setting changes."""
+    before = [*BASE, *ON.get(info.name, ())]
+    after = [*before, f"{info.name}={CHANGED[info.name]}"]
+    assert load_settings((), before) != load_settings((), after)
+    old, new = digests_of(before), digests_of(after)
+    return {name for name in FINGERPRINTS if old[name] != new[name]}
+
+
+def strays() -> list[str]:
+    """Returns the settings that enter other fingerprints than they say."""
+    return [info.name for info in known_settings() if changed_by(info) != CHANGES[info.enters]]
+
+
+def test_every_setting_enters_the_fingerprints_that_it_says_it_enters() -> None:
+    assert {info.name for info in known_settings()} == CHANGED.keys()
+    assert strays() == []
+
+
+def test_a_setting_that_a_detector_forgets_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = HaarDetector.describe
+
+    def forgetful(self: HaarDetector) -> dict[str, Any]:
+        return {name: value for name, value in describe(self).items() if name != "scale_factor"}
+
+    monkeypatch.setattr(HaarDetector, "describe", forgetful)
+    assert strays() == ["faces.scale_factor"]
+
+
+def test_a_setting_that_is_marked_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    wrong = {"features.pooling": Enters.NOTHING, "write.rows_per_file": Enters.CACHE_KEY, "read.threads": Enters.RUN}
+    told = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
+    monkeypatch.setattr(f"{__name__}.known_settings", lambda: told)
+    assert set(strays()) == set(wrong)
+
+
+@pytest.mark.parametrize(
+    "kind, name", [(Enters.FEATURE_SPACE, "feature_space"), (Enters.CACHE_KEY, "cache_key"), (Enters.RUN, "run")]
+)
+def test_a_new_setting_needs_no_line_in_the_code_of_fingerprints(
+    monkeypatch: pytest.MonkeyPatch, kind: Enters, name: str
+) -> None:
+    entering = module._entering
+
+    def with_another(settings: Any, asked: Enters) -> dict[str, dict[str, Any]]:
+        tree = entering(settings, asked)
+        for section in ("features", "read", "faces", "write"):
+            if asked is kind and section in tree:
+                tree[section]["planted"] = planted
+        return tree
+
+    monkeypatch.setattr(module, "_entering", with_another)
+    planted = 1
+    before = digests_of(BASE)
+    planted = 2
+    after = digests_of(BASE)
+    assert before[name] != after[name]
+
+
+def test_fingerprints_of_the_defaults_are_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing these makes every cache, every head and every unfinished run useless: only do it on purpose."""
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    settings = load_settings((), ("faces.detector=none",))
+    made = identity_of(settings, None)
+    assert fingerprint_of(made.feature_space) == load_head(chosen_head(settings)[0]).feature_space
+    assert fingerprint_of(made.feature_space) == "f86c26dfa2164e054455e083efbb6653e7612f4852ea94f36cc5bb341f4bafd8"
+    assert fingerprint_of(made.cache_key) == "e20686920f6122ef2db9ebe8525bc5ccf0ba63834162c92daaae582b618beee1"
+    assert fingerprint_of(made.run) == "b96372775a2a34a97ce666d7e7bc16ecd8699e605fc55ad648e744d3245772c9"
+
+
+def test_a_path_does_not_enter_but_what_lies_there_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = {"x": "1"}
+    monkeypatch.setattr(module, "check_weights_file", lambda *_: None)
+    monkeypatch.setattr(device, "weights_digest", lambda chosen: digest["x"])
+    one, other = (digests_of([*BASE, f"features.weights={tmp_path / name}.npz"]) for name in "ab")
+    assert one == other
+    digest["x"] = "2"
+    assert digests_of([*BASE, f"features.weights={tmp_path}/a.npz"])["feature_space"] != one["feature_space"]
+
+
+def test_naming_the_backbones_own_size_is_no_change() -> None:
+    assert digests_of([*BASE, "features.input_size=48"]) == digests_of(BASE)
+
+
+@pytest.mark.parametrize("whole, fraction", [("0", "0.0"), ("1", "1.0")])
+def test_a_whole_number_and_its_float_are_one_value(whole: str, fraction: str) -> None:
+    one, other = (digests_of([*BASE, f"faces.margin={text}"]) for text in (whole, fraction))
+    assert one == other
