@@ -48,6 +48,7 @@ setup(
         "transforms",
         "transforms.formats",
         "transforms.formats.cache",
+        "transforms.formats.decode",
         "transforms.formats.shards",
         "transforms.formats.submission",
         "transforms.merge",
