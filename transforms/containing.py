@@ -1,6 +1,6 @@
 """An unforeseen fault at one image costs that image its row; the same fault at many images in a row stops the run.
 
-Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode.py`).
+Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode/`).
 """
 
 from __future__ import annotations
