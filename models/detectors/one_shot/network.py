@@ -8,32 +8,15 @@ in arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from models.detectors.one_shot.cells import ANSWERS, STRIDES
+from models.detectors.one_shot.shape import OneShotShape
 
 PRIOR = 0.01  # share of cells that hold a face, about: the first bias of the logits (focal loss, arXiv:1708.02002)
-
-
-@dataclass(frozen=True)
-class OneShotShape:
-    """The shape of the network.
-
-    Attributes:
-        stem: channels of the first convolutions, at strides 2 and 4; the first 0: one convolution of 8x8 at stride 4.
-        widths: channels at strides 8, 16 and 32.
-        depths: residual blocks there.
-        join: channels of the top-down path.
-    """
-
-    stem: tuple[int, int] = (16, 32)
-    widths: tuple[int, int, int] = (48, 64, 96)
-    depths: tuple[int, int, int] = (2, 2, 2)
-    join: int = 48
 
 
 def build(shape: OneShotShape, height: int | None = None, width: int | None = None) -> keras.Model:
