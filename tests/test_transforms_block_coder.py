@@ -40,7 +40,9 @@ def test_the_size_is_that_of_pictures_crops_and_rows() -> None:
     block = blocks.raw([bytes(1000), bytes(500)])
     empty = BlockCoder().estimate_size(replace(block, data=(None, None)))
     assert BlockCoder().estimate_size(block) == empty + 1500
-    assert BlockCoder().estimate_size(replace(block, data=(None, None), fresh=faces(3))) == empty + 3 * (100 + 16 + 4 + 4)
+    crop, box, score, row = 100, 16, 4, 4
+    with_faces = BlockCoder().estimate_size(replace(block, data=(None, None), fresh=faces(3)))
+    assert with_faces == empty + 3 * (crop + box + score + row)
 
 
 def test_nothing_is_encoded_to_learn_the_size(monkeypatch: pytest.MonkeyPatch) -> None:

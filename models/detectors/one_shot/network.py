@@ -19,11 +19,15 @@ from models.detectors.one_shot.shape import OneShotShape
 PRIOR = 0.01  # share of cells that hold a face, about: the first bias of the logits (focal loss, arXiv:1708.02002)
 
 
-def build(shape: OneShotShape, height: int | None = None, width: int | None = None) -> keras.Model:
+def build(
+    shape: OneShotShape, height: int | None = None, width: int | None = None, *, statistics_momentum: float = 0.99
+) -> keras.Model:
     """Returns the network: (n, h, w, 3) uint8 or float RGB of 0 to 255 to (n, cells, 5) answers, map by map.
 
     Args:
         height, width: pixels, multiples of 32; None leaves them open.
+        statistics_momentum: of the normalisation's running means. Where weights are averaged it has to be as slow as
+            their average, or the two do not fit each other.
     """
     inputs = keras.Input((height, width, 3), name="image")
     x = keras.layers.Rescaling(1 / 64.0, offset=-2.0, name="scale")(inputs)
@@ -42,7 +46,11 @@ def build(shape: OneShotShape, height: int | None = None, width: int | None = No
             side = keras.layers.add([side, keras.layers.UpSampling2D(2, name=f"s{stride}_up")(top)])
         top = _conv(side, shape.join, f"s{stride}_join")
         outputs.append(_answers(top, f"s{stride}_answers"))
-    return keras.Model(inputs, keras.layers.Concatenate(axis=1, dtype="float32", name="cells")(outputs[::-1]))
+    network = keras.Model(inputs, keras.layers.Concatenate(axis=1, dtype="float32", name="cells")(outputs[::-1]))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = statistics_momentum
+    return network
 
 
 def _stem(x: Any, shape: OneShotShape) -> Any:
@@ -53,7 +61,7 @@ def _stem(x: Any, shape: OneShotShape) -> Any:
 
 def _conv(x: Any, channels: int, name: str, *, kernel: int = 3, strides: int = 1, active: bool = True) -> Any:
     x = keras.layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False, name=name)(x)
-    x = keras.layers.BatchNormalization(name=f"{name}_norm", momentum=0.97)(x)
+    x = keras.layers.BatchNormalization(name=f"{name}_norm", momentum=0.99)(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x) if active else x
 
 
