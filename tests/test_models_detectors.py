@@ -146,7 +146,7 @@ def test_boxes_are_in_pixels_of_the_image_given_not_of_the_reduced_one(name, por
 @pytest.mark.parametrize("name", ["haar", "one_shot"])
 def test_the_smallest_face_is_heeded(name, portrait):
     small = np.zeros((800, 800, 3), np.uint8)
-    small[300:428, 300:428] = cv2.resize(portrait, (128, 128), interpolation=cv2.INTER_AREA)  # a face of 26 pixels
+    small[300:556, 300:556] = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)  # a face of 52 pixels
     assert len(detect(spec_of(name, min_face_fraction=0.02).load(), small)) >= 1
     assert len(detect(spec_of(name, min_face_fraction=0.5).load(), small)) == 0
 
