@@ -191,6 +191,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
+    parser.add_argument(
+        "--exact-csv",
+        action="store_true",
+        help="ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them",
+    )
 
 
 def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.detectors import DetectorSpec
+from models.detectors.registry import DetectorSpec
 from models.runtimes.device import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
 from transforms.formats.records import Limits

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 import runs
 
-from models.detectors import Detections, DetectorSpec
+from models.detectors.detections import Detections
+from models.detectors.registry import DetectorSpec
 from transforms import detect_faces, write_parts
 from transforms.formats.records import Reason, Stage
 

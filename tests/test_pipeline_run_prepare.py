@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from models.detectors import DetectorSpec, HaarOptions, OneShotOptions
+from models.detectors.options import HaarOptions, OneShotOptions
+from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
 from models.heads.registry import check
 from pipeline.errors import UsageError
@@ -128,7 +129,7 @@ SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
         ("read.max_pixels=1000", {FEATURES, PARTS, RUN}),
         ("read.max_image_bytes=1000", {FEATURES, PARTS, RUN}),
         ("faces.detector=none", {FEATURES, PARTS, RUN}),
-        ("faces.one_shot.score_threshold=0.4", {FEATURES, PARTS, RUN}),
+        ("faces.haar.min_neighbors=4", {FEATURES, PARTS, RUN}),
         ("faces.margin=0.3", {FEATURES, PARTS, RUN}),
         ("faces.max_faces=1", {FEATURES, PARTS, RUN}),
         ("features.precision=bfloat16", {FEATURES, PARTS, RUN}),
@@ -144,7 +145,7 @@ def test_what_a_setting_changes(text: str, changes: set[str]) -> None:
 
 
 def test_what_a_detector_does_not_heed_changes_nothing() -> None:
-    assert identity("faces.detector=none", "faces.margin=0.5", "faces.working_size=99") == identity(
+    assert identity("faces.detector=none", "faces.margin=0.5", "faces.haar.detect_size=99") == identity(
         "faces.detector=none"
     )
 

@@ -234,7 +234,7 @@ def words_of(setting: str) -> list[str]:
 def test_words_are_those_of_the_tables() -> None:
     from models.backbones.backbone import POOLINGS
     from models.backbones.registry import BACKBONES
-    from models.detectors import DETECTORS
+    from models.detectors.registry import DETECTORS
 
     assert words_of("faces.detector") == ["bundled", *DETECTORS]
     assert words_of("features.backbone") == list(BACKBONES)
@@ -257,7 +257,7 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
 @pytest.mark.parametrize("bound", ["least", "most"])
 @pytest.mark.parametrize("name", ["one_shot", "haar", "yunet"])
 def test_detectors_take_what_is_allowed_and_have_the_same_defaults(name: str, bound: str) -> None:
-    from models.detectors import DETECTORS
+    from models.detectors.registry import DETECTORS
 
     options = DETECTORS[name].options
     assert getattr(Settings().faces, name).model_dump() == dataclasses.asdict(options())

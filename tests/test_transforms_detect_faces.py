@@ -16,8 +16,10 @@ from blocks import job, raw, through
 from pictures import BLUE, RED, gradient, jpeg, nasty_files, plain, png, portrait, quarters
 
 from models.boxes import square_with_margin
-from models.detectors import Detections, Detector, DetectorSpec, HaarOptions
 from models.detectors.cropping import crop_resized, resized
+from models.detectors.detections import Detections
+from models.detectors.options import HaarOptions
+from models.detectors.registry import Detector, DetectorSpec
 from transforms import detect_faces as module
 from transforms.block import Block, Faces, Reason, Status
 from transforms.containing import IN_A_ROW, ProgramFault

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blocks import job
 
-from models.detectors import DetectorSpec
+from models.detectors.registry import DetectorSpec
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
 from transforms.detect_faces import DetectFaces

@@ -15,8 +15,9 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.boxes import square_with_margin
-from models.detectors import Detections, Detector
 from models.detectors.cropping import crop_resized, resized
+from models.detectors.detections import Detections
+from models.detectors.registry import Detector
 from transforms.ahead import Ahead
 from transforms.block import Block, Faces
 from transforms.containing import GATE, FaultsInARow, contained, contained_batch, fault_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.detectors import DetectorSpec
+from models.detectors.registry import DetectorSpec
 from models.runtimes.device import FeatureSettings
 from transforms.formats.records import Limits
 

@@ -16,7 +16,9 @@ from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneError
 from models.backbones.registry import backbone
 from models.backbones.weights import check_weights_file
-from models.detectors import BUNDLED, DETECTORS, DetectorError, DetectorSpec, cropping
+from models.detectors import cropping
+from models.detectors.options import DetectorError
+from models.detectors.registry import BUNDLED, DETECTORS, DetectorSpec
 from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head
 from models.runtimes import device
