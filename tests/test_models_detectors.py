@@ -274,7 +274,8 @@ def test_a_description_holds_what_matters_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("name", ["one_shot", "haar"])
 def test_a_detector_is_described_without_being_loaded(name):
     code = (
-        f"import sys; from models.detectors.registry import DetectorSpec; print(DetectorSpec({name!r}).describe()['name']); "
+        "import sys; from models.detectors.registry import DetectorSpec; "
+        f"print(DetectorSpec({name!r}).describe()['name']); "
         "print([m for m in ('keras', 'tensorflow', 'onnxruntime', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

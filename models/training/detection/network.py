@@ -53,6 +53,26 @@ def build(
     return network
 
 
+def untrained(shape: OneShotShape, *, precision: str, seed: int, statistics_momentum: float) -> keras.Model:
+    """Returns the network with first weights drawn from a seed.
+
+    Args:
+        precision: a Keras dtype policy.
+    """
+    before = keras.config.dtype_policy()
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        return build(shape, statistics_momentum=statistics_momentum)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def weights_of(network: keras.Model) -> dict[str, np.ndarray]:
+    """Returns all weights by path, `layer/variable`."""
+    return {variable.path: np.asarray(keras.ops.convert_to_numpy(variable.value)) for variable in network.weights}
+
+
 def _stem(x: Any, shape: OneShotShape) -> Any:
     if shape.stem[0]:
         return _conv(_conv(x, shape.stem[0], "stem_2", strides=2), shape.stem[1], "stem_4", strides=2)
