@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.detectors import DetectorSettings
-from models.device import FeatureSettings
+from models.runtimes.device import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
 from transforms.formats.records import Limits
 from transforms.job import Job

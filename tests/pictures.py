@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from transforms.formats.records import Reason
-from transforms.formats.tfrecords import masked_crc32c
+from transforms.formats.shards.tfrecord import masked_crc32c
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 FER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -10,7 +10,7 @@ import pictures
 import pytest
 import runs
 
-from models import device
+from models.runtimes import device
 
 STATED = "write.no_face_label=neutral"
 

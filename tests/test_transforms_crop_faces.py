@@ -15,7 +15,6 @@ from models.boxes import square_with_margin
 from models.detectors import Detections, DetectorSettings, make_detector
 from models.detectors.cropping import crop_resized, resized
 from transforms import crop_faces as module
-from transforms import stopping
 from transforms.block import Block, Reason, Status
 from transforms.crop_faces import (
     CropFaces,
@@ -30,6 +29,7 @@ from transforms.crop_faces import (
 )
 from transforms.formats.records import Limits
 from transforms.job import Job
+from transforms.storage import stopping
 
 HAAR = DetectorSettings(name="haar")
 

@@ -20,8 +20,8 @@ from transforms.block import Block, Status, no_faces
 from transforms.finish_run import FinishRun, MergeRequest, RunStopped, finish_run
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
-from transforms.formats.submission import SubmissionRules
-from transforms.merge_parts import AccountError
+from transforms.formats.submission.rules import SubmissionRules
+from transforms.merge.account import AccountError
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block

@@ -23,7 +23,7 @@ from transforms.formats.decode import decode
 from transforms.formats.records import Reason, RejectedContent, Status
 from transforms.job import Job
 from transforms.made_of import DETECTOR, refuse_another
-from transforms.stopping import check
+from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
 REVISION = 1  # part of the features fingerprint: raise it when the same settings would cut other crops

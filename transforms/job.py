@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.detectors import DetectorSettings
-from models.device import FeatureSettings
+from models.runtimes.device import FeatureSettings
 from transforms.formats.records import Limits
 
 

@@ -3,7 +3,7 @@
 Working files of a run, read again by the merge and by a run that goes on. Their bytes are checked when they
 are read: a flipped bit is silent in Parquet without page checksums, and those do not cover the footer (where
 some change values and others abort the process), so it has a checksum of ours.
-Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge_parts.py`).
+Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge/`).
 """
 
 from __future__ import annotations
