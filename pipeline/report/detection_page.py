@@ -11,7 +11,7 @@ from typing import Any
 
 from models.evaluation.detection import FALSE_ALARMS as LEVELS
 from pipeline.report.detection_sheets import FALSE_ALARMS, HITS, MISSES
-from pipeline.report.html_parts import card, document, figure, number, table
+from pipeline.report.html_parts import card, document, figure, minus, number, table
 
 ROC, SIZES = "roc.svg", "sizes.svg"
 LEVELS_SHOWN = tuple(level for level in LEVELS if level in (0.02, 0.1, 0.5, 1.0))  # all of them are in the JSON
@@ -104,7 +104,7 @@ def _at(at: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return minus(f"{round(value, 2) + 0.0:+.2f}")  # no minus before 0
 
 
 def _curves(pictures: Mapping[str, bytes]) -> Iterator[str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from models.evaluation.detection import Curve, SizeBin
 from pipeline.report.drawing import BLUE, COLOURS, GREY, as_shares, as_svg, new_figure, our_look
-from pipeline.report.plots import thinned, wilson
 from pipeline.report.plots import Curve as Line
+from pipeline.report.plots import thinned, wilson
 
 
 def roc_svg(curves: Mapping[str, Curve]) -> bytes:

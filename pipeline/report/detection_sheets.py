@@ -89,7 +89,7 @@ def _false_alarms(compared: Compared, judged: Judgement) -> list[_Shown]:
     shown = []
     for row in rows.tolist():
         overlap = judged.box_overlap[row]
-        note = f"overlap {overlap:.2f} only" if overlap else "no known face"
+        note = f"overlap {overlap:.2f} only" if overlap else "finds no known face"
         image = int(judged.box_image[row])
         shown.append(_Shown(image, _box(compared, judged, row), f"score {judged.score[row]:.3f}", note))
     return shown
