@@ -6,6 +6,7 @@ No logic: a command is a line in `COMMANDS`, its function is imported when it is
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -87,6 +88,23 @@ def _seed(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
     return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _pixels(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 0")
+    return value
 
 
 HEAD_HELP = "the trained head: bundled (default), bundled/ferplus or a folder; same as --set head.path=PATH"
@@ -230,6 +248,26 @@ def _add_train_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
 
 
+def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
+    _patterns(parser, "--images", "folders, archives, tables or wildcards: images whose faces are known")
+    parser.add_argument(
+        "--boxes",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        type=_path,
+        help="the known faces: a CSV (image, x, y, w, h), FDDB's lists of ellipses or WIDER's lists of boxes",
+    )
+    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of tables, figures, plots and the page")
+    _list_of(parser, "--ignore", "WORD", "faces of which --boxes says so count neither as found nor as missed: mask")
+    parser.add_argument(
+        "--min-face", metavar="PX", type=_pixels, help="nor do faces whose longer side has fewer pixels; default 0"
+    )
+    parser.add_argument(
+        "--threshold", metavar="S", type=_number, help="boxes of a lower score count in the curves only; default all"
+    )
+
+
 def _add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", metavar="info|verify|prune", help="what to do")
     parser.add_argument("folder", nargs="?", metavar="DIR", type=_path, help="folder of the feature cache")
@@ -277,6 +315,12 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_evaluate,
         ("output",),
         beam=True,
+    ),
+    "evaluate-detector": CommandSpec(
+        "how well a detector finds known faces: curves, pictures and a page",
+        "pipeline.commands.evaluate_detector:run",
+        _add_evaluate_detector,
+        ("images", "boxes", "output"),
     ),
     "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
 }

@@ -22,7 +22,8 @@ from models.evaluation.label_errors import LabelErrors, find_label_errors
 from models.evaluation.metrics import Evaluation, evaluate, of_true
 from pipeline.errors import UsageError
 from pipeline.report.evaluated_rows import Rows
-from pipeline.report.page import SUSPECTS_LISTED, PageContent, Suspect, minus, page
+from pipeline.report.html_parts import minus
+from pipeline.report.page import SUSPECTS_LISTED, PageContent, Suspect, page
 from pipeline.report.plots import all_plots
 from pipeline.report.sheets import TILE_PX, TILES, Tile, sheet_png
 from transforms.formats.publish import publish
