@@ -94,6 +94,13 @@ def test_what_stays_overlaps_nothing_and_what_goes_overlaps_something_better(
     assert np.array_equal(rows[again], rows[kept])
 
 
+def test_a_box_inside_a_surer_one_goes_however_small() -> None:
+    boxes, scores = np.asarray([[0, 0, 20, 20], [8, 12, 6, 4], [18, 18, 6, 6]]), np.asarray([0.9, 0.8, 0.7])
+    assert without_overlaps(boxes, scores, threshold=0.3).tolist() == [0, 1, 2]
+    assert without_overlaps(boxes, scores, threshold=0.3, nested=0.7).tolist() == [0, 2]
+    assert without_overlaps(boxes, scores[::-1].copy(), threshold=0.3, nested=0.7).tolist() == [2, 1]  # the surer stays
+
+
 def test_only_the_best_are_looked_at() -> None:
     boxes = np.asarray([[10 * number, 0, 5, 5] for number in range(8)])
     assert without_overlaps(boxes, np.arange(8), threshold=0.5, most=3).tolist() == [7, 6, 5]

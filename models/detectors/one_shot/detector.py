@@ -28,6 +28,7 @@ REVISION = 1  # part of the cache key: raise it when the same image gives other 
 LEARNED_PX = 9  # mean side of the smallest faces that it was trained for
 LARGEST_PX = 160  # of the largest ones that one pass is trusted with; larger ones are left to the next pass
 STEP = 4  # each pass is so many times smaller than the one before
+NESTED = 0.7  # a box with so much of itself inside a surer one is a part of that face: mouths, chins, eyes
 PATCH = STRIDES[-1]  # sides are padded to multiples of it
 
 
@@ -116,7 +117,7 @@ def search(
     ]
     boxes = np.concatenate([some.boxes for some in found])
     scores = np.concatenate([some.scores for some in found])
-    kept = without_overlaps(boxes, scores, threshold=overlap)
+    kept = without_overlaps(boxes, scores, threshold=overlap, nested=NESTED)
     return Candidates(boxes[kept], scores[kept])
 
 
