@@ -19,8 +19,8 @@ from pipeline.settings.schema import Enters, Settings
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "12588a29805cef684ac5d9963f89f2743ed8d721ac04e7a4e3ba6a2810edecd9"
-DEFAULT_RUN_FINGERPRINT = "f12de4b349c33c1651c59308b919cf96ca2c6cc20517ea1393f20b72baaf111e"
+DEFAULT_FEATURES_FINGERPRINT = "f030d7623cdc274f6a07fd090c5d9a8fb8fe58add82b42e18ba6c23e9f4b71d1"
+DEFAULT_RUN_FINGERPRINT = "6043113db137d500b903736495f5f016241037f34716217f38b3b8b5080a7d6c"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
