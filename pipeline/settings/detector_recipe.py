@@ -36,7 +36,7 @@ class Network(_Part):
 class Training(_Part):
     """The numbers of `models/training/recipe.py` that a detector heeds, and how long an epoch is."""
 
-    epochs: Count = 32
+    epochs: Count = 28
     scenes_an_epoch: Count = 12_000
     mine_every: Annotated[int, Field(ge=0)] = 4
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 48
