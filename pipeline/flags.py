@@ -6,6 +6,7 @@ No logic: a command is a line in `COMMANDS`, its function is imported when it is
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -87,6 +88,23 @@ def _seed(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
     return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _pixels(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 0")
+    return value
 
 
 HEAD_HELP = "the trained head: bundled (default), bundled/ferplus or a folder; same as --set head.path=PATH"
@@ -191,6 +209,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
+    parser.add_argument(
+        "--exact-csv",
+        action="store_true",
+        help="ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them",
+    )
 
 
 def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:
@@ -221,6 +244,34 @@ def _add_describe_head(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", metavar="FILE.keras", type=_path, help="a Keras model from features to classes")
     parser.add_argument(
         "--classes", nargs="+", action="extend", metavar="NAME", type=_path, help="in the order of the model's outputs"
+    )
+
+
+def _add_train_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
+    parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
+    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of model, curves and state")
+    parser.add_argument("--epochs", metavar="N", type=_count, help="in place of the recipe's training.epochs")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
+
+
+def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
+    _patterns(parser, "--images", "folders, archives, tables or wildcards: images whose faces are known")
+    parser.add_argument(
+        "--boxes",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        type=_path,
+        help="the known faces: a CSV (image, x, y, w, h), FDDB's lists of ellipses or WIDER's lists of boxes",
+    )
+    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of tables, figures, plots and the page")
+    _list_of(parser, "--ignore", "WORD", "faces of which --boxes says so count neither as found nor as missed: mask")
+    parser.add_argument(
+        "--min-face", metavar="PX", type=_pixels, help="nor do faces whose longer side has fewer pixels; default 0"
+    )
+    parser.add_argument(
+        "--threshold", metavar="S", type=_number, help="boxes of a lower score count in the curves only; default all"
     )
 
 
@@ -259,6 +310,12 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_train_backbone,
         ("input", "output"),
     ),
+    "train-detector": CommandSpec(
+        "train the network that finds faces",
+        "pipeline.commands.train_detector:run",
+        _add_train_detector,
+        ("recipe", "data", "output"),
+    ),
     "evaluate": CommandSpec(
         "how good labels are: figures, plots and a page",
         "pipeline.commands.evaluate:run",
@@ -271,6 +328,12 @@ COMMANDS: dict[str, CommandSpec] = {
         "pipeline.commands.describe_head:run",
         _add_describe_head,
         ("head", "classes"),
+    ),
+    "evaluate-detector": CommandSpec(
+        "how well a detector finds known faces: curves, pictures and a page",
+        "pipeline.commands.evaluate_detector:run",
+        _add_evaluate_detector,
+        ("images", "boxes", "output"),
     ),
     "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
 }
@@ -286,7 +349,7 @@ def parser_of(name: str) -> FlagParser:
 def settings_of_flags(given: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags that stand for a setting."""
     flags: dict[str, Any] = {}
-    if hasattr(given, "epochs"):
+    if hasattr(given, "epochs") and not hasattr(given, "recipe"):  # a recipe has its own
         flags |= {f"train.{key}": getattr(given, key) for key in ("epochs", "seed") if getattr(given, key) is not None}
     if getattr(given, "head", None):
         flags["head.path"] = given.head

@@ -18,8 +18,8 @@ from typing import Any
 import pictures
 import pytest
 
-from transforms.formats import archives
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
+from transforms.formats.shards import zip as zip_files
 from transforms.formats.shards.forward import read_at
 from transforms.formats.shards.gunzip import Gunzip
 from transforms.formats.shards.loose_files import Skipped
@@ -425,14 +425,14 @@ def _overlapping_zip(entries: int, *, quoted: bool) -> bytes:
 @pytest.mark.parametrize("quoted", [False, True])
 def test_of_2000_zip_entries_that_share_one_stream_few_are_read(quoted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = 0
-    unpack = archives._unpack
+    unpack = zip_files._unpack
 
     def counted(*given: Any) -> bytes:
         nonlocal opened
         opened += 1
         return unpack(*given)
 
-    monkeypatch.setattr(archives, "_unpack", counted)
+    monkeypatch.setattr(zip_files, "_unpack", counted)
     data = _overlapping_zip(2000, quoted=quoted)
     members = {member.name: member for member in _zip(data)}
     assert len(members) == 2002

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2.data
 import pytest
 
-from models.detectors import DETECTORS, DetectorSettings
-from models.detectors.haar import CASCADE, HaarDetector
+from models.detectors import haar
+from models.detectors.haar import CASCADE
+from models.detectors.one_shot.detector import SHIPPED
 from models.heads.registry import load_head
 from models.runtimes import device
 from pipeline.run import identity as module
@@ -22,13 +25,17 @@ from pipeline.settings.schema import Enters
 from transforms.formats.canonical import fingerprint_of
 
 STOCK = cv2.data.haarcascades + CASCADE
-ANY_FILE = Path(__file__)
+SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by another path
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "faces.detector": "none", "faces.model": STOCK, "faces.working_size": "320",
-    "faces.min_face_fraction": "0.2", "faces.scale_factor": "1.2", "faces.min_neighbors": "3",
-    "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0.1", "faces.max_faces": "1",
+    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
+    "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
+    "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
+    "faces.haar.model": STOCK, "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",
+    "faces.haar.scale_factor": "1.2", "faces.haar.min_neighbors": "3",
+    "faces.yunet.model": SAME, "faces.yunet.detect_size": "320", "faces.yunet.score_threshold": "0.5",
+    "faces.yunet.nms_threshold": "0.5",
     "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "bundled/ferplus", "head.kind": "ridge",
@@ -53,12 +60,11 @@ CHANGED = {
     "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
     "mlp.mixup": "0.2", "mlp.seed": "1",
 }  # fmt: skip
-
-ON = {  # what must be set for a setting to count at all
-    "faces.score_threshold": ("faces.detector=yunet", f"faces.model={ANY_FILE}"),
-    "faces.nms_threshold": ("faces.detector=yunet", f"faces.model={ANY_FILE}"),
+BASE = ("features.weights=random", "features.mirrored=true")
+ON = {  # a detector's settings count where it is chosen
+    "haar": ("faces.detector=haar",),
+    "yunet": ("faces.detector=yunet", f"faces.yunet.model={STOCK}"),  # no model is needed to describe it
 }
-BASE = ("features.weights=random", "faces.detector=haar", "features.mirrored=true")
 FINGERPRINTS = ("feature_space", "cache_key", "run")
 CHANGES = {
     Enters.FEATURE_SPACE: {"feature_space", "cache_key", "run"},
@@ -68,25 +74,9 @@ CHANGES = {
 }
 
 
-class SomeYuNet:
-    """Describes itself as YuNet does, without a model to load."""
-
-    def __init__(self, settings: DetectorSettings) -> None:
-        self.settings, self._digest = settings, "0" * 64
-
-    @property
-    def describe(self) -> Callable[[], dict[str, Any]]:
-        from models.detectors.yunet import YuNetDetector
-
-        own = object.__new__(YuNetDetector)
-        own.settings, own._digest = self.settings, self._digest
-        return own.describe
-
-
 @pytest.fixture(autouse=True)
-def _no_model_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DETECTORS, "yunet", f"{__name__}:SomeYuNet")
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+def _default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
 
 
 def digests_of(texts: Iterable[str]) -> dict[str, str]:
@@ -98,7 +88,7 @@ def digests_of(texts: Iterable[str]) -> dict[str, str]:
 
 def changed_by(info: SettingInfo) -> set[str]:
     """Returns the fingerprints that another value of the setting changes."""
-    before = [*BASE, *ON.get(info.name, ())]
+    before = [*BASE, *ON.get(info.name.split(".")[1], ())]
     after = [*before, f"{info.name}={CHANGED[info.name]}"]
     assert load_settings((), before) != load_settings((), after)
     old, new = digests_of(before), digests_of(after)
@@ -115,19 +105,19 @@ def test_every_setting_enters_the_fingerprints_that_it_says_it_enters() -> None:
     assert strays() == []
 
 
-def test_a_setting_that_a_detector_forgets_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    describe = HaarDetector.describe
+@pytest.mark.parametrize("lost", ["read.max_pixels", "faces.margin", "features.pooling", "write.rows_per_file"])
+def test_a_setting_that_does_not_reach_its_fingerprint_is_found(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    told = tuple(info for info in known_settings() if info.name != lost)
+    monkeypatch.setattr(module, "known_settings", lambda: told)
+    assert strays() == [lost]
 
-    def forgetful(self: HaarDetector) -> dict[str, Any]:
-        return {name: value for name, value in describe(self).items() if name != "scale_factor"}
 
-    monkeypatch.setattr(HaarDetector, "describe", forgetful)
-    assert strays() == ["faces.scale_factor"]
+def test_a_detectors_setting_enters_even_if_the_detector_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(haar, "describe", lambda options: {"revision": 1})
+    assert strays() == []
 
 
 def test_a_setting_that_is_marked_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     wrong = {"features.pooling": Enters.NOTHING, "write.rows_per_file": Enters.CACHE_KEY, "read.threads": Enters.RUN}
     told = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
     monkeypatch.setattr(f"{__name__}.known_settings", lambda: told)
@@ -157,15 +147,14 @@ def test_a_new_setting_needs_no_line_in_the_code_of_fingerprints(
     assert before[name] != after[name]
 
 
-def test_fingerprints_of_the_defaults_are_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_of_the_defaults_are_golden() -> None:
     """Changing these makes every cache, every head and every unfinished run useless: only do it on purpose."""
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     settings = load_settings((), ("faces.detector=none",))
     made = identity_of(settings, None)
     assert fingerprint_of(made.feature_space) == load_head(chosen_head(settings)[0]).feature_space
     assert fingerprint_of(made.feature_space) == "f86c26dfa2164e054455e083efbb6653e7612f4852ea94f36cc5bb341f4bafd8"
-    assert fingerprint_of(made.cache_key) == "e20686920f6122ef2db9ebe8525bc5ccf0ba63834162c92daaae582b618beee1"
-    assert fingerprint_of(made.run) == "b96372775a2a34a97ce666d7e7bc16ecd8699e605fc55ad648e744d3245772c9"
+    assert fingerprint_of(made.cache_key) == "9a57297c899780b7f2d6456020ac4869ef2cdf6d1da3c66cc148d1305b7fe3f2"
+    assert fingerprint_of(made.run) == "3165059dc1c814b9f51c5b6ff95e32b3162c85a66de2e5d278b14640e9dd4f14"
 
 
 def test_a_path_does_not_enter_but_what_lies_there_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """An unforeseen fault at one image costs that image its row; the same fault at many images in a row stops the run.
 
-Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode.py`).
+Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode/`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ IN_A_ROW = 20  # images: one damaged archive may hold several bad ones side by s
 MESSAGE_SHOWN = 200  # letters of an exception's own words
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class ProgramFault(RuntimeError):
@@ -90,7 +91,7 @@ def contained(image_id: str, work: Callable[[], T]) -> T:
                 return work()
     except (RejectedContent, Stopped, StorageError, InputFault):
         raise
-    except Exception as error:  # the only broad one: what nobody foresaw must not cost the neighbours
+    except Exception as error:  # a broad one: what nobody foresaw must not cost the neighbours
         if isinstance(error, OSError) and error.errno is not None and may_heal(error):
             raise  # a full disk, too many open files: of this machine
         logger.warning(
@@ -98,6 +99,34 @@ def contained(image_id: str, work: Callable[[], T]) -> T:
             image_id, type(error).__name__, " ".join(str(error).split())[:MESSAGE_SHOWN], Reason.INTERNAL_ERROR,
         )  # fmt: skip
         raise RejectedContent(Reason.INTERNAL_ERROR) from error
+
+
+def contained_batch(
+    ids: Sequence[str], items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[T]]
+) -> list[T | RejectedContent]:
+    """Returns what `work` makes of several images at once; a rejection in the place of each one that it fails at.
+
+    Call it within `GATE.together()`. After an unforeseen exception every image is tried by itself, so that only the one
+    at fault loses its row.
+
+    Raises:
+        Stopped, StorageError, InputFault, OSError: no fault of an image.
+    """
+    if len(items) > 1:
+        try:
+            return list(work(items))
+        except (Stopped, StorageError, InputFault):
+            raise
+        except Exception as error:  # noqa: BLE001 - which image it was shows below
+            logger.debug("unforeseen %s in a batch of %d images: each is tried alone", type(error).__name__, len(items))
+    return [_alone(image_id, item, work) for image_id, item in zip(ids, items, strict=True)]
+
+
+def _alone(image_id: str, item: Item, work: Callable[[Sequence[Item]], Sequence[T]]) -> T | RejectedContent:
+    try:
+        return contained(image_id, lambda: work([item])[0])
+    except RejectedContent as rejected:
+        return rejected
 
 
 def fault_of(rejected: RejectedContent) -> str:

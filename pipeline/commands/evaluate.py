@@ -145,7 +145,7 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
         "face": "the largest of an image, of equals the first",
         "counts": rows.counts,
     }
-    evaluated = Evaluated(rows, about, options["seed"] or 0)
+    evaluated = Evaluated(rows, about, options["seed"] or 0, exact_csv=bool(options["exact_csv"]))
     try:
         written = write_evaluation(output, evaluated, _pictures(command, labelled, work), _limits(command))
     except InputFault as error:

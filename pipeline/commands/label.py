@@ -119,6 +119,7 @@ def _label(this: _Run) -> int:
         empty_pipeline(beam_options)
         without_own(find_inputs(options["input"]), folder.path, this.cache)
         folder.clear()
+    folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
         raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")

@@ -14,10 +14,10 @@ import struct
 import zipfile
 from collections.abc import Callable
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pipeline.errors import UsageError
-from pipeline.run.own_files import IDENTITY, LOCK, OWN_FILES, OWN_FOLDERS, RECORD, is_own
+from pipeline.run.own_files import LOCK, OWN_FILES, OWN_FOLDERS, RECORD, is_own
 from transforms.formats.publish import is_temporary
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
@@ -39,7 +39,7 @@ _ROWS = {"ids.npy", "labels.npy", "digests.npy", "features.npy"}  # of a file of
 WORKING = {"run", "training", "validation"}  # below `work/`: output folders of their own
 OF_A_RUN = {*OWN_FOLDERS, *OWN_FILES, LOCK}
 LEARNED = {"training.npy", "validation.npy"}
-EXCLUDED = "excluded"  # a plan
+PLANS = {"excluded", "pictures"}  # a plan each
 MLP, MLP_FILES = "mlp", (".npz", ".json", ".csv", ".tmp")  # the checkpoint of dense layers
 
 
@@ -61,7 +61,7 @@ def refuse_foreign(output: str, *, flag: str = "--output") -> None:
         raise UsageError(
             f"{flag} {output}: its run.json is not that of a run of label; move it away or give another folder"
         )
-    if ours or record or os.path.lexists(os.path.join(output, IDENTITY)):
+    if ours or record:
         return
     unknown = [*damaged, *(name for name in OWN_FILES if os.path.lexists(os.path.join(output, name)))]
     if unknown:
@@ -70,13 +70,13 @@ def refuse_foreign(output: str, *, flag: str = "--output") -> None:
 
 def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:
     """Raises UsageError if `work`, which a command removes in the end, holds what no command of ours put there."""
-    known = {*WORKING, *LEARNED, EXCLUDED, MLP, LOCK}
+    known = {*WORKING, *LEARNED, *PLANS, MLP, LOCK}
     for name in _only(work, known.__contains__, flag):
         inner = os.path.join(work, name)
         if name in WORKING:
             _only(inner, OF_A_RUN.__contains__, flag)
             refuse_foreign(inner, flag=flag)
-        elif name == EXCLUDED:
+        elif name in PLANS:
             _only(inner, partial(is_own, "plan"), flag)
         elif name == MLP:
             _only(inner, lambda file: file.endswith(MLP_FILES), flag)
@@ -172,20 +172,11 @@ def _whose_json(path: str, name: str) -> bool | None:
     """Returns True for a JSON object with the keys of ours, None where there is none or it is damaged."""
     try:
         with open(path, "rb") as file:
-            start = file.read(1)
-            if not start.strip(b"\0"):
-                return None if name == RECORD else True
-            if start != b"{":
-                return False
-            value = _parsed(start + file.read())
+            text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return None if value is None else all(key in value for key in _KEYS[name])
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return True if name != RECORD and not text.strip(b"\0") else None
+    return isinstance(value, dict) and all(key in value for key in _KEYS[name])

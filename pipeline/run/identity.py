@@ -13,21 +13,23 @@ module says otherwise, so a new setting cannot be forgotten here.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneError
 from models.backbones.registry import backbone
 from models.backbones.weights import check_weights_file
-from models.detectors import DetectorError, DetectorSettings, cropping, make_detector
+from models.detectors import cropping
+from models.detectors.options import DetectorError
+from models.detectors.registry import BUNDLED, DETECTORS, DetectorSpec
 from models.heads.outputs import Head
 from models.runtimes import device
 from models.runtimes.device import FeatureSettings
 from pipeline.errors import UsageError
-from pipeline.settings.describe import known_settings
+from pipeline.settings.describe import known_settings, section_of
 from pipeline.settings.schema import Enters, Settings
-from transforms import crop_faces
+from transforms import detect_faces
 from transforms.formats import decode
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
@@ -100,35 +102,42 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
         DetectorError: the detector's model is missing or wrong.
     """
     tree = _entering(settings, Enters.CACHE_KEY)
-    detector = make_detector(detector_settings(settings)).describe()
-    of_a_detector = {"detector", *(field.name for field in fields(DetectorSettings))}  # it says which of them it heeds
-    faces = {name: value for name, value in tree.pop("faces").items() if name not in of_a_detector}
-    if settings.faces.detector == "none":
-        faces["margin"] = 0.0  # the whole image has none
+    chosen = detector_spec(settings)
+    faces = tree.pop("faces")
+    own: dict[str, Any] = faces.get(chosen.name, {})  # the settings of other detectors change nothing
+    shared = {name: value for name, value in faces.items() if name not in ("detector", "max_faces", *DETECTORS)}
+    if chosen.name == "none":
+        shared["margin"] = 0.0  # the whole image has none
     return {
         "space": space,
         "read": {**tree.pop("read"), "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
-        "faces": {**detector, **faces},
-        "crop": {"revision": crop_faces.REVISION, "pixels": cropping.REVISION},
+        "faces": {**own, **chosen.describe(), **shared},
+        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
         "device": {"backend": device.backend(), **tree.pop("features"), "revision": device.REVISION},
         **tree,
     }
 
 
-def _entering(settings: Settings, kind: Enters) -> dict[str, dict[str, Any]]:
-    """Returns the values of the settings that enter one fingerprint, by section and name."""
-    tree: dict[str, dict[str, Any]] = {}
+def _entering(settings: Settings, kind: Enters) -> dict[str, Any]:
+    """Returns the values of the settings that enter one fingerprint, as a tree of sections."""
+    tree: dict[str, Any] = {}
     for info in known_settings():
         if info.enters is kind:
-            section, _, name = info.name.partition(".")
-            tree.setdefault(section, {})[name] = getattr(getattr(settings, section), name)
+            section, _, leaf = info.name.rpartition(".")
+            node = tree
+            for part in section.split("."):
+                node = node.setdefault(part, {})
+            node[leaf] = getattr(section_of(settings, section), leaf)
     return tree
 
 
-def detector_settings(settings: Settings) -> DetectorSettings:
-    """Returns the detector's share of the settings: each of its fields is a setting of that name."""
-    names = [field.name for field in fields(DetectorSettings) if field.name != "name"]
-    return DetectorSettings(name=settings.faces.detector, **{name: getattr(settings.faces, name) for name in names})
+def detector_spec(settings: Settings) -> DetectorSpec:
+    """Returns the detector that the settings choose, with the settings of its own section."""
+    faces = settings.faces
+    name = BUNDLED if faces.detector == "bundled" else faces.detector
+    own = getattr(faces, name, None)
+    options = DETECTORS[name].options(**(own.model_dump() if own is not None else {}))
+    return DetectorSpec(name, options, faces.max_faces)
 
 
 def feature_settings(settings: Settings) -> FeatureSettings:

@@ -18,12 +18,15 @@ from pipeline.run.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.run.plan import Plan, head_of
 from pipeline.settings.differences import differences
 from transforms.block import BlockRef
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
 from transforms.read_blocks import STREAM_MARK
 from transforms.storage.retrying import patiently
 from transforms.storage.store import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
+
+DIGEST = "digest"  # of the rest of identity.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class OutputFolder:
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, LOCK), "w")  # noqa: SIM115 - held below, behind its own errors
+            lock = open(os.path.join(self.path, LOCK), "a")  # noqa: SIM115 - held below; "a" empties nobody's file
         except OSError as error:
             raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
         with lock:
@@ -89,8 +92,28 @@ class OutputFolder:
         return _read_json(self.record_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """Returns what the unfinished run that stands here is made of, or None."""
-        return _read_json(self.identity_file)
+        """Returns what the unfinished run that stands here is made of, nothing where that is damaged; else None."""
+        found = _read_json(self.identity_file)
+        if found is None:
+            return None
+        digest = found.pop(DIGEST, None)  # earlier versions wrote none
+        return found if digest in (None, fingerprint_of(found)) else {}
+
+    def refuse_damaged(self) -> None:
+        """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
+        record = self.record() or {}
+        told = (record.get("identity"), record.get("run_fingerprint"))
+        damaged = {
+            self.record_file: not record or (all(told) and fingerprint_of(told[0]) != told[1]),
+            self.identity_file: not self.identity(),
+        }
+        for path, is_damaged in damaged.items():
+            if is_damaged and os.path.lexists(path):
+                raise UsageError(
+                    f"--output {self.path}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
+                    "settings the results there are of; --overwrite starts anew (the cache keeps what was computed), "
+                    "or give another folder"
+                )
 
     def clear(self) -> None:
         """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
@@ -107,7 +130,7 @@ class OutputFolder:
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)
         remove_leftovers(self.path)
-        text = json.dumps(identity, indent=1, sort_keys=True).encode()
+        text = json.dumps({**identity, DIGEST: fingerprint_of(identity)}, indent=1, sort_keys=True).encode()
         patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
         self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 

@@ -9,7 +9,7 @@ from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head
 from models.runtimes import device
 from pipeline.errors import UsageError
-from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_settings, feature_settings
+from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings
 from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
@@ -68,7 +68,7 @@ def make_job(
         cache=local_cache(cache),
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
-        detector=detector_settings(settings),
+        detector=detector_spec(settings),
         features=feature_settings(settings),
         limits=Limits(max_image_bytes=settings.read.max_image_bytes, max_pixels=settings.read.max_pixels),
         margin=settings.faces.margin,
