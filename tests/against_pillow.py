@@ -54,7 +54,7 @@ def by_pillow(data: bytes, max_pixels: int) -> Theirs:
                 if image.width * image.height > max_pixels:
                     return Theirs(form, None, "too many pixels")
                 image.load()
-                pixels = flat_rgb(_upright(image))
+                pixels = flat_rgb(_upright(image), form)
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever it meets: SyntaxError, struct.error, KeyError
         return Theirs(form, None, f"{type(error).__name__}: {error}")
     return Theirs(form, pixels, "" if pixels is not None else f"mode {image.mode}")
@@ -67,9 +67,9 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def flat_rgb(image: Image.Image) -> np.ndarray | None:
-    """Returns (h, w, 3) uint8 RGB on white, or None for numbers without a white."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+def flat_rgb(image: Image.Image, form: str) -> np.ndarray | None:
+    """Returns (h, w, 3) uint8 RGB on white, or None for numbers without a white; `form` as Pillow names formats."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and form == "PPM"):
         return _of_16_bits(image)
     if image.mode in ("F", "I"):
         return None

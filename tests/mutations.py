@@ -14,6 +14,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from pictures import PNG_MAGIC, png_chunk
 
@@ -191,7 +192,7 @@ def _riff_parts(data: bytes) -> Cuts:
 def _gif_parts(data: bytes) -> Cuts:
     """Cuts before each block that begins with the mark of an extension or of an image: good enough to shuffle."""
     marks = [at for at in range(13, len(data)) if data[at : at + 2] in (b"!\xf9", b"!\xff", b",\0")]
-    return list(zip(marks, [*marks[1:], len(data)], strict=True))
+    return list(pairwise([*marks, len(data)]))
 
 
 def _tiff_parts(data: bytes) -> Cuts:
@@ -367,7 +368,7 @@ def _places(data: bytes, mark: bytes) -> Sequence[int]:
 
 OF_ARCHIVES: dict[str, tuple[Mutation, ...]] = {
     ".tar": (*ANYWHERE, *[tar_header_changed, tar_blocks_shuffled] * 3),
-    ".tar.gz": (*ANYWHERE, *[inside_gzip] * 6),
+    ".gz": (*ANYWHERE, *[inside_gzip] * 6),
     ".zip": (*ANYWHERE, *[zip_field_changed] * 5, zip_piece_shuffled),
     ".tfrecord": (*ANYWHERE, *[record_changed] * 5),
     ".parquet": (*ANYWHERE, *[footer_changed] * 3),

@@ -1,0 +1,308 @@
+"""The oracle: what must hold of any file whatever, and a process that holds thousands of mutants against it.
+
+Of an image: pixels or a documented rejection, no other exception; one row on the way through a block, with the same
+reason; the same pixels whatever stood in fresh memory; pixels that agree with Pillow's. Of an archive: no exception but
+the documented one that stops a run in a line; every member that was in it has a row, or the archive is reported as
+damaged, or an independent reader does not find it either; reading by listing and streaming give the same members.
+
+Run as a script it judges a range of mutants and writes a line of JSON for each. What glibc fills fresh memory with is
+set outside, by MALLOC_PERTURB_; whoever starts two such processes compares their lines.
+
+Not a test: other tests `import judging`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mutants
+import numpy as np
+from against_pillow import by_pillow, difference
+from mutants import Mutant, digest
+
+from transforms.formats.decode import Decoded, decode
+from transforms.formats.records import Limits, RejectedContent
+
+PERTURBED = (85, 170)  # complementary bits: fresh memory is 170 in one process and 85 in the other
+LIMITS = Limits()
+HUNG_S = 120  # a file that takes so long ends the process
+MOST_BYTES = 10 * 2**30  # of address space: a bomb must not take the machine
+BLOCK = 100  # images that go through the stage together
+UNFORESEEN = "internal_error"  # the row of an exception that nobody meant
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of one mutant, or of a block of them.
+
+    Attributes:
+        number: of the mutant, or of the block's first.
+        name: kind of the picture, name of the archive, or "block".
+        how: what was done to it.
+        outcome: everything that must be equal in two processes: a digest of pixels, or the reason.
+        fault: what the oracle objects to, or "".
+        pillow: agree, differ, only we, only they, neither; "" where not compared.
+        apart: how far the pixels are from Pillow's, or what Pillow said.
+        cpu_s: of decoding alone, or of reading.
+        grown_kb: by how much the process's peak memory grew.
+        peak_kb: the process's peak memory.
+    """
+
+    number: int
+    name: str
+    how: tuple[str, ...]
+    outcome: str
+    fault: str = ""
+    pillow: str = ""
+    apart: str = ""
+    cpu_s: float = 0.0
+    grown_kb: int = 0
+    peak_kb: int = 0
+
+
+def _measured(judge: Callable[[], Judged]) -> Judged:
+    before, began = peak_kb(), time.process_time()
+    judged = judge()
+    peak = peak_kb()
+    return replace(judged, cpu_s=time.process_time() - began, grown_kb=peak - before, peak_kb=peak)
+
+
+def peak_kb() -> int:
+    """Returns the largest memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def judge_image(mutant: Mutant, *, pillow: bool) -> Judged:
+    """Decodes one mutant: in grey or colour, at full size or reduced, as its number says."""
+    decoded: list[Decoded] = []
+    judged = _measured(lambda: _decoded(mutant, decoded))
+    if not pillow or mutant.number % 3 == 0 or mutant.number % 5 == 0:
+        return judged
+    theirs = by_pillow(mutant.data, LIMITS.max_pixels)
+    if theirs.pixels is None:
+        return replace(judged, pillow="only we" if decoded else "neither", apart=f"{theirs.form} {theirs.why}")
+    if not decoded:
+        return replace(judged, pillow="only they", apart=theirs.form)
+    apart = difference(decoded[0].image, theirs)
+    return replace(judged, pillow="differ" if apart else "agree", apart=f"{theirs.form} {apart}")
+
+
+def _decoded(mutant: Mutant, keep: list[Decoded]) -> Judged:
+    """Puts what was decoded into `keep`: the judgement itself is to be written down."""
+    judged = Judged(mutant.number, mutant.name, mutant.how, "")
+    channels = 1 if mutant.number % 3 == 0 else 3
+    at_least = (8, 8) if mutant.number % 5 == 0 else None
+    try:
+        decoded = decode(mutant.data, channels=channels, limits=LIMITS, at_least=at_least)
+    except RejectedContent as rejected:
+        fault = UNFORESEEN if rejected.reason.value == UNFORESEEN else ""
+        return replace(judged, outcome=f"{rejected.reason.value} {rejected.width}x{rejected.height}", fault=fault)
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        return replace(judged, outcome="raised", fault=f"{type(error).__name__}: {error}"[:300])
+    keep.append(decoded)
+    shape = f"{decoded.width}x{decoded.height} {decoded.image.shape}"
+    pixels = decoded.image.tobytes()
+    return replace(judged, outcome=f"pixels {shape} {digest(pixels)}", fault=_wrong_shape(decoded, channels))
+
+
+def _wrong_shape(decoded: Decoded, channels: int) -> str:
+    sides = (-(-decoded.height // decoded.reduction), -(-decoded.width // decoded.reduction))
+    wanted = sides if channels == 1 else (*sides, 3)
+    fits = decoded.image.shape == wanted and decoded.image.dtype == np.uint8
+    return "" if fits else f"an array of {decoded.image.shape} {decoded.image.dtype} where {wanted} were told"
+
+
+def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path) -> Judged:
+    """Sends mutants through the stage that crops: each must have a row, with the reason it has alone."""
+    import blocks
+
+    from models.detectors import make_detector
+    from transforms.crop_faces import look, rows_to_look_at, with_seen
+
+    job = blocks.job(folder)
+    block = blocks.raw([mutant.data for mutant in found])
+    about = Judged(found[0].number, "block", (), "")
+    try:
+        rows = rows_to_look_at(block)
+        seen = with_seen(block, [look(block, rows, job, make_detector(job.detector))])
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        return replace(about, outcome="raised", fault=f"{type(error).__name__}: {error}"[:300])
+    reasons = [reason.value if reason else "" for reason in seen.reason]
+    faults = [
+        f"{judged[row].number}: row {reasons[row]!r}, alone {judged[row].outcome!r}"
+        for row in rows
+        if seen.status[row] is None or reasons[row] != _reason(judged[row]) or reasons[row] == UNFORESEEN
+    ]
+    crops = b"" if seen.fresh.crops is None else seen.fresh.crops.tobytes()
+    outcome = digest(repr(reasons).encode(), seen.width.tobytes(), seen.height.tobytes(), crops)
+    return replace(about, outcome=outcome, fault="; ".join(faults))
+
+
+def _reason(judged: Judged) -> str:
+    first = judged.outcome.partition(" ")[0]
+    return "" if first == "pixels" else first
+
+
+def judge_images(numbers: range, *, pillow: bool, folder: Path) -> Iterator[Judged]:
+    """Yields a judgement for each image, and one for each block of them."""
+    for first in range(numbers.start, numbers.stop, BLOCK):
+        found = [mutants.image_mutant(number) for number in range(first, min(first + BLOCK, numbers.stop))]
+        judged = []
+        for mutant in found:
+            judged.append(judge_image(mutant, pillow=pillow))
+            yield judged[-1]
+        yield judge_block(found, judged, folder)
+
+
+# --- archives ---------------------------------------------------------------------------------------------------------
+
+
+def judge_archives(numbers: range) -> Iterator[Judged]:
+    """Yields a judgement for each archive."""
+    from archive_oracle import judge_archive
+
+    for number in numbers:
+        mutant = mutants.archive_mutant(number)
+
+        def judge(mutant: Mutant = mutant) -> Judged:
+            outcome, fault = judge_archive(mutant)
+            return Judged(mutant.number, mutant.name, mutant.how, outcome, fault)
+
+        yield _measured(judge)
+
+
+# --- a process of its own ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a process wrote.
+
+    Attributes:
+        fresh: a byte of memory that nobody wrote.
+        judged: in order.
+        ended: numbers whose files ended the process, with its last words.
+        peak_kb: its peak memory.
+    """
+
+    fresh: int
+    judged: list[Judged]
+    ended: dict[int, str]
+    peak_kb: int
+
+
+def start(
+    what: str, numbers: range, report: Path, *, perturb: int, pillow: bool = False, nice: int = 0
+) -> subprocess.Popen[bytes]:
+    """Starts a process that judges `images` or `archives` and writes to `report`."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent), str(here)])
+    command = [sys.executable, __file__, what, str(numbers.start), str(numbers.stop), str(report)]
+    with open(f"{report}.err", "ab") as words:
+        return subprocess.Popen(
+            [*command, *(["--pillow"] if pillow else [])],
+            cwd=here.parent,
+            env={**os.environ, "MALLOC_PERTURB_": str(perturb), "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            preexec_fn=(lambda: os.nice(nice)) if nice else None,
+        )
+
+
+def judged_in_a_process(what: str, numbers: range, report: Path, **settings: Any) -> Report:
+    """Judges a range in a process; where a file ends it, another one goes on behind that file."""
+    ended: dict[int, str] = {}
+    first = numbers.start
+    while first < numbers.stop:
+        status = start(what, range(first, numbers.stop), report, **settings).wait()
+        if status == 0:
+            break
+        lines = read(report).judged
+        first = max([first - 1, *(judged.number for judged in lines if judged.name != "block")]) + 1
+        ended[first] = f"status {status}: {last_words(report)}"
+        first += 1
+    return replace(read(report), ended=ended)
+
+
+def last_words(report: Path) -> str:
+    """Returns the end of what a process wrote to stderr."""
+    return Path(f"{report}.err").read_text(errors="replace")[-1500:]
+
+
+def read(report: Path) -> Report:
+    """Returns what is written so far."""
+    fresh, judged = -1, []
+    lines = report.read_text().splitlines() if report.exists() else []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the last line of a process that was ended may be cut
+            values = json.loads(line)
+            if "fresh" in values:
+                fresh = values["fresh"]
+            else:
+                judged.append(Judged(**{**values, "how": tuple(values["how"])}))
+    return Report(fresh, judged, {}, max((one.peak_kb for one in judged), default=0))
+
+
+def differences(reports: Sequence[Report]) -> list[tuple[Judged, Judged]]:
+    """Returns what came out otherwise in one process than in the other."""
+    by_number = {(one.number, one.name): one for one in reports[1].judged}
+    pairs = [(one, by_number[one.number, one.name]) for one in reports[0].judged if (one.number, one.name) in by_number]
+    return [(one, other) for one, other in pairs if one.outcome != other.outcome]
+
+
+def _bounded() -> None:
+    faulthandler.enable()
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _write(path: Path, lines: Iterator[Judged]) -> None:
+    with path.open("a", buffering=1) as file:
+        file.write(json.dumps({"fresh": int(np.empty(4096, np.uint8)[3000])}) + "\n")
+        while True:
+            faulthandler.dump_traceback_later(HUNG_S, exit=True)
+            judged = next(lines, None)
+            if judged is None:
+                break
+            file.write(json.dumps(asdict(judged)) + "\n")
+    faulthandler.cancel_dump_traceback_later()
+
+
+def main(words: Sequence[str]) -> int:
+    """Judges a range of mutants."""
+    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    made.add_argument("what", choices=("images", "archives"))
+    made.add_argument("first", type=int)
+    made.add_argument("stop", type=int)
+    made.add_argument("report", type=Path)
+    made.add_argument("--pillow", action="store_true")
+    options = made.parse_args(words)
+    _bounded()
+    numbers = range(options.first, options.stop)
+    if options.what == "archives":
+        _write(options.report, judge_archives(numbers))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        _write(options.report, judge_images(numbers, pillow=options.pillow, folder=Path(folder)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
