@@ -4,7 +4,7 @@ What is done to Pillow's pixels to make them comparable:
   - EXIF orientation is applied once; the first frame counts.
   - Alpha and clear colours are laid on white; colours multiplied by alpha are not multiplied again.
   - CMYK becomes RGB by (255 - ink) * (255 - black) / 255, as OpenCV computes it; Pillow's own sum is darker in shades.
-  - 16-bit grey is rounded by v / 257. Of 16-bit colours Pillow keeps the upper byte, which is up to one level less.
+  - 16-bit grey is rounded by v / 257, and inverted where a TIFF says that white is zero: Pillow inverts 8 bits alone. Of 16-bit colours Pillow keeps the upper byte, which is up to one level less.
 Not comparable, and left out: floats and 32-bit integers, which have no white of their own.
 
 Tolerances are in levels of 255: decoders of JPEG, WebP, HEIC and AVIF round chroma and transforms in their own ways.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ Image.MAX_IMAGE_PIXELS = None  # ours has refused what is too large by then
 LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF"})
 LOSSLESS_LEVELS = 2  # 16 bits cut by Pillow and rounded by us, then once more where alpha is laid on white
 LOSSY_LEVELS = 6
+_PNG_GREY, _PNG_RGB = 0, 2
+_BITS, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
 STRAYS = 0.01  # of the values may be farther away in lossy formats: chroma at edges
 
 
@@ -54,7 +57,9 @@ def by_pillow(data: bytes, max_pixels: int) -> Theirs:
                 if image.width * image.height > max_pixels:
                     return Theirs(form, None, "too many pixels")
                 image.load()
+                inverted = form == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
                 pixels = flat_rgb(_upright(image), form)
+                pixels = 255 - pixels if inverted and pixels is not None else pixels
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever it meets: SyntaxError, struct.error, KeyError
         return Theirs(form, None, f"{type(error).__name__}: {error}")
     return Theirs(form, pixels, "" if pixels is not None else f"mode {image.mode}")
@@ -106,6 +111,19 @@ def difference(ours: np.ndarray, theirs: Theirs) -> str:
     if share <= (STRAYS if theirs.form in LOSSY else 0):
         return ""
     return f"{int(apart.max())} levels, {share:.1%} beyond {levels}"
+
+
+def excuse(data: bytes) -> str:
+    """Returns why Pillow is known to be wrong about files like this one, or ""."""
+    if data.startswith(b"\x89PNG") and b"tRNS" in data:
+        depth, colour = data[24], data[25]
+        if (colour == _PNG_GREY and depth != 8) or (colour == _PNG_RGB and depth == 16):
+            return "Pillow compares the clear colour of a PNG with samples that it has scaled to 8 bits"
+    if data[:2] in (b"II", b"MM"):
+        with suppress(Exception), Image.open(io.BytesIO(data)) as image:
+            if image.tag_v2.get(_EXTRA_SAMPLES) == (1,) and image.tag_v2.get(_BITS, (8,))[0] == 16:
+                return "Pillow divides colours by alpha in 8 bits, and loses up to three levels"
+    return ""
 
 
 def _sides(pixels: np.ndarray) -> str:

@@ -25,12 +25,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mutants
 import numpy as np
-from against_pillow import by_pillow, difference
+from against_pillow import by_pillow, difference, excuse
 from mutants import Mutant, digest
 
 from transforms.formats.decode import Decoded, decode
@@ -52,9 +53,11 @@ class Judged:
         number: of the mutant, or of the block's first.
         name: kind of the picture, name of the archive, or "block".
         how: what was done to it.
+        given: digest of the file.
         outcome: everything that must be equal in two processes: a digest of pixels, or the reason.
         fault: what the oracle objects to, or "".
-        pillow: agree, differ, only we, only they, neither; "" where not compared.
+        pillow: agree, differ, explained (differ where Pillow is known to be wrong), only we, only they, neither; "" where
+            not compared.
         apart: how far the pixels are from Pillow's, or what Pillow said.
         cpu_s: of decoding alone, or of reading.
         grown_kb: by how much the process's peak memory grew.
@@ -64,7 +67,8 @@ class Judged:
     number: int
     name: str
     how: tuple[str, ...]
-    outcome: str
+    given: str
+    outcome: str = ""
     fault: str = ""
     pillow: str = ""
     apart: str = ""
@@ -88,11 +92,26 @@ def peak_kb() -> int:
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def judge_image(mutant: Mutant, *, pillow: bool) -> Judged:
-    """Decodes one mutant: in grey or colour, at full size or reduced, as its number says."""
+@dataclass(frozen=True)
+class Way:
+    """How an image is decoded, and whether it is held against Pillow's pixels (colour at full size only)."""
+
+    channels: int = 3
+    at_least: tuple[int, int] | None = None
+    pillow: bool = True
+
+
+def way_of(number: int, *, pillow: bool) -> Way:
+    """Returns how a mutant is decoded: in grey or colour, at full size or reduced, by its number."""
+    channels, at_least = (1 if number % 3 == 0 else 3), ((8, 8) if number % 5 == 0 else None)
+    return Way(channels, at_least, pillow and channels == 3 and at_least is None)
+
+
+def judge_image(mutant: Mutant, way: Way) -> Judged:
+    """Decodes one image and says what came of it."""
     decoded: list[Decoded] = []
-    judged = _measured(lambda: _decoded(mutant, decoded))
-    if not pillow or mutant.number % 3 == 0 or mutant.number % 5 == 0:
+    judged = _measured(lambda: _decoded(mutant, way, decoded))
+    if not way.pillow:
         return judged
     theirs = by_pillow(mutant.data, LIMITS.max_pixels)
     if theirs.pixels is None:
@@ -100,16 +119,16 @@ def judge_image(mutant: Mutant, *, pillow: bool) -> Judged:
     if not decoded:
         return replace(judged, pillow="only they", apart=theirs.form)
     apart = difference(decoded[0].image, theirs)
-    return replace(judged, pillow="differ" if apart else "agree", apart=f"{theirs.form} {apart}")
+    why = excuse(mutant.data) if apart else ""
+    said = "explained" if why else "differ" if apart else "agree"
+    return replace(judged, pillow=said, apart=f"{theirs.form} {apart} {why}".strip())
 
 
-def _decoded(mutant: Mutant, keep: list[Decoded]) -> Judged:
+def _decoded(mutant: Mutant, way: Way, keep: list[Decoded]) -> Judged:
     """Puts what was decoded into `keep`: the judgement itself is to be written down."""
-    judged = Judged(mutant.number, mutant.name, mutant.how, "")
-    channels = 1 if mutant.number % 3 == 0 else 3
-    at_least = (8, 8) if mutant.number % 5 == 0 else None
+    judged = Judged(mutant.number, mutant.name, mutant.how, digest(mutant.data))
     try:
-        decoded = decode(mutant.data, channels=channels, limits=LIMITS, at_least=at_least)
+        decoded = decode(mutant.data, channels=way.channels, limits=LIMITS, at_least=way.at_least)
     except RejectedContent as rejected:
         fault = UNFORESEEN if rejected.reason.value == UNFORESEEN else ""
         return replace(judged, outcome=f"{rejected.reason.value} {rejected.width}x{rejected.height}", fault=fault)
@@ -117,8 +136,8 @@ def _decoded(mutant: Mutant, keep: list[Decoded]) -> Judged:
         return replace(judged, outcome="raised", fault=f"{type(error).__name__}: {error}"[:300])
     keep.append(decoded)
     shape = f"{decoded.width}x{decoded.height} {decoded.image.shape}"
-    pixels = decoded.image.tobytes()
-    return replace(judged, outcome=f"pixels {shape} {digest(pixels)}", fault=_wrong_shape(decoded, channels))
+    pixels = digest(decoded.image.tobytes())
+    return replace(judged, outcome=f"pixels {shape} {pixels}", fault=_wrong_shape(decoded, way.channels))
 
 
 def _wrong_shape(decoded: Decoded, channels: int) -> str:
@@ -159,15 +178,30 @@ def _reason(judged: Judged) -> str:
     return "" if first == "pixels" else first
 
 
-def judge_images(numbers: range, *, pillow: bool, folder: Path) -> Iterator[Judged]:
+def judge_images(numbers: range, *, pillow: bool) -> Iterator[Judged]:
     """Yields a judgement for each image, and one for each block of them."""
-    for first in range(numbers.start, numbers.stop, BLOCK):
-        found = [mutants.image_mutant(number) for number in range(first, min(first + BLOCK, numbers.stop))]
-        judged = []
-        for mutant in found:
-            judged.append(judge_image(mutant, pillow=pillow))
-            yield judged[-1]
-        yield judge_block(found, judged, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        for first in range(numbers.start, numbers.stop, BLOCK):
+            found = [mutants.image_mutant(number) for number in range(first, min(first + BLOCK, numbers.stop))]
+            judged = []
+            for mutant in found:
+                judged.append(judge_image(mutant, way_of(mutant.number, pillow=pillow)))
+                yield judged[-1]
+            yield judge_block(found, judged, Path(folder))
+
+
+def judge_files(numbers: range, folder: Path) -> Iterator[Judged]:
+    """Yields a judgement for each file below a folder, in the order of their names."""
+    for number in numbers:
+        path = files(folder)[number]
+        name = path.relative_to(folder).as_posix()
+        yield judge_image(Mutant(number, name, (), path.read_bytes(), {}), Way())
+
+
+@cache
+def files(folder: Path) -> list[Path]:
+    """Returns the files below a folder, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -182,7 +216,7 @@ def judge_archives(numbers: range) -> Iterator[Judged]:
 
         def judge(mutant: Mutant = mutant) -> Judged:
             outcome, fault = judge_archive(mutant)
-            return Judged(mutant.number, mutant.name, mutant.how, outcome, fault)
+            return Judged(mutant.number, mutant.name, mutant.how, digest(mutant.data), outcome, fault)
 
         yield _measured(judge)
 
@@ -192,78 +226,77 @@ def judge_archives(numbers: range) -> Iterator[Judged]:
 
 @dataclass(frozen=True)
 class Report:
-    """What a process wrote.
+    """What processes wrote.
 
     Attributes:
         fresh: a byte of memory that nobody wrote.
         judged: in order.
-        ended: numbers whose files ended the process, with its last words.
-        peak_kb: its peak memory.
+        ended: files that ended the process: number, and its last words.
     """
 
     fresh: int
     judged: list[Judged]
     ended: dict[int, str]
-    peak_kb: int
+
+    @property
+    def peak_kb(self) -> int:
+        """The largest memory that one of the processes has held."""
+        return max((judged.peak_kb for judged in self.judged), default=0)
 
 
-def start(
-    what: str, numbers: range, report: Path, *, perturb: int, pillow: bool = False, nice: int = 0
-) -> subprocess.Popen[bytes]:
-    """Starts a process that judges `images` or `archives` and writes to `report`."""
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here.parent), str(here)])
-    command = [sys.executable, __file__, what, str(numbers.start), str(numbers.stop), str(report)]
-    with open(f"{report}.err", "ab") as words:
-        return subprocess.Popen(
-            [*command, *(["--pillow"] if pillow else [])],
-            cwd=here.parent,
-            env={**os.environ, "MALLOC_PERTURB_": str(perturb), "PYTHONPATH": path},
-            stdout=subprocess.DEVNULL,
-            stderr=words,
-            preexec_fn=(lambda: os.nice(nice)) if nice else None,
-        )
-
-
-def judged_in_a_process(what: str, numbers: range, report: Path, **settings: Any) -> Report:
+def supervised(what: str, numbers: range, report: Path, *more: str, perturb: int) -> Report:
     """Judges a range in a process; where a file ends it, another one goes on behind that file."""
-    ended: dict[int, str] = {}
     first = numbers.start
     while first < numbers.stop:
-        status = start(what, range(first, numbers.stop), report, **settings).wait()
+        status = _start(what, range(first, numbers.stop), report, *more, perturb=perturb)
         if status == 0:
             break
-        lines = read(report).judged
-        first = max([first - 1, *(judged.number for judged in lines if judged.name != "block")]) + 1
-        ended[first] = f"status {status}: {last_words(report)}"
-        first += 1
-    return replace(read(report), ended=ended)
+        done = [judged.number for judged in read(report).judged if judged.name != "block"]
+        lost = max([first - 1, *done]) + 1
+        _append(report, {"ended": lost, "words": f"status {status}: {_last_words(report)}"})
+        first = lost + 1
+    return read(report)
 
 
-def last_words(report: Path) -> str:
-    """Returns the end of what a process wrote to stderr."""
+def _start(what: str, numbers: range, report: Path, *more: str, perturb: int) -> int:
+    here = Path(__file__).parent
+    with open(f"{report}.err", "ab") as words:
+        return subprocess.run(
+            [sys.executable, __file__, what, str(numbers.start), str(numbers.stop), str(report), *more],
+            cwd=here.parent,
+            env={**os.environ, "MALLOC_PERTURB_": str(perturb), "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            check=False,
+        ).returncode
+
+
+def _append(report: Path, values: dict[str, Any]) -> None:
+    with report.open("a") as file:
+        file.write("\n" + json.dumps(values) + "\n")  # the line before may be cut
+
+
+def _last_words(report: Path) -> str:
     return Path(f"{report}.err").read_text(errors="replace")[-1500:]
 
 
 def read(report: Path) -> Report:
     """Returns what is written so far."""
-    fresh, judged = -1, []
-    lines = report.read_text().splitlines() if report.exists() else []
-    for line in lines:
+    lines = []
+    for line in report.read_text().splitlines() if report.exists() else []:
         with contextlib.suppress(ValueError):  # the last line of a process that was ended may be cut
-            values = json.loads(line)
-            if "fresh" in values:
-                fresh = values["fresh"]
-            else:
-                judged.append(Judged(**{**values, "how": tuple(values["how"])}))
-    return Report(fresh, judged, {}, max((one.peak_kb for one in judged), default=0))
+            lines.append(json.loads(line))
+    fresh = [line["fresh"] for line in lines if "fresh" in line]
+    ended = {line["ended"]: line["words"] for line in lines if "ended" in line}
+    judged = [Judged(**{**line, "how": tuple(line["how"])}) for line in lines if "number" in line]
+    return Report(fresh[0] if fresh else -1, judged, ended)
 
 
-def differences(reports: Sequence[Report]) -> list[tuple[Judged, Judged]]:
-    """Returns what came out otherwise in one process than in the other."""
-    by_number = {(one.number, one.name): one for one in reports[1].judged}
-    pairs = [(one, by_number[one.number, one.name]) for one in reports[0].judged if (one.number, one.name) in by_number]
-    return [(one, other) for one, other in pairs if one.outcome != other.outcome]
+def differences(one: Report, other: Report) -> list[tuple[Judged, Judged]]:
+    """Returns what came out otherwise in one process than in the other, or went in."""
+    there = {(judged.number, judged.name): judged for judged in other.judged}
+    pairs = [(judged, there.get((judged.number, judged.name))) for judged in one.judged]
+    return [(a, b) for a, b in pairs if b is not None and (a.outcome, a.given) != (b.outcome, b.given)]
 
 
 def _bounded() -> None:
@@ -286,21 +319,31 @@ def _write(path: Path, lines: Iterator[Judged]) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Judges a range of mutants."""
+    """Judges a range of mutants, or of files."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("what", choices=("images", "archives"))
+    made.add_argument("what", choices=("images", "archives", "files"))
     made.add_argument("first", type=int)
     made.add_argument("stop", type=int)
-    made.add_argument("report", type=Path)
-    made.add_argument("--pillow", action="store_true")
+    made.add_argument("report", type=Path, help="file to append to")
+    made.add_argument("--pillow", action="store_true", help="hold images against Pillow's pixels")
+    made.add_argument("--folder", type=Path, help="of the files")
+    made.add_argument("--perturb", type=int, help="start a process with this MALLOC_PERTURB_, again if a file ends it")
     options = made.parse_args(words)
-    _bounded()
     numbers = range(options.first, options.stop)
+    if options.perturb is not None:
+        more = [
+            *(["--pillow"] if options.pillow else []),
+            *(["--folder", str(options.folder)] if options.folder else []),
+        ]
+        supervised(options.what, numbers, options.report, *more, perturb=options.perturb)
+        return 0
+    _bounded()
     if options.what == "archives":
         _write(options.report, judge_archives(numbers))
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        _write(options.report, judge_images(numbers, pillow=options.pillow, folder=Path(folder)))
+    elif options.what == "files":
+        _write(options.report, judge_files(numbers, options.folder))
+    else:
+        _write(options.report, judge_images(numbers, pillow=options.pillow))
     return 0
 
 

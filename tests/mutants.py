@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import random
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -143,3 +144,16 @@ def _zip(files: dict[str, bytes], method: int, *, streamed: bool = False) -> byt
 def digest(*parts: bytes) -> str:
     """Returns a short SHA-256 of what came out."""
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes one mutant to standard output: `mutants.py image|archive NUMBER`."""
+    make = {"image": image_mutant, "archive": archive_mutant}[words[0]]
+    mutant = make(int(words[1]))
+    print(mutant.name, *mutant.how, sep=", ", file=sys.stderr)
+    sys.stdout.buffer.write(mutant.data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
