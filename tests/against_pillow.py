@@ -4,7 +4,8 @@ What is done to Pillow's pixels to make them comparable:
   - EXIF orientation is applied once; the first frame counts.
   - Alpha and clear colours are laid on white; colours multiplied by alpha are not multiplied again.
   - CMYK becomes RGB by (255 - ink) * (255 - black) / 255, as OpenCV computes it; Pillow's own sum is darker in shades.
-  - 16-bit grey is rounded by v / 257, and inverted where a TIFF says that white is zero: Pillow inverts 8 bits alone. Of 16-bit colours Pillow keeps the upper byte, which is up to one level less.
+  - 16-bit grey is rounded by v / 257, and inverted where a TIFF says that white is zero: Pillow inverts 8 bits alone.
+    Of 16-bit colours Pillow keeps the upper byte, which is up to one level less.
 Not comparable, and left out: floats and 32-bit integers, which have no white of their own.
 
 Tolerances are in levels of 255: decoders of JPEG, WebP, HEIC and AVIF round chroma and transforms in their own ways.

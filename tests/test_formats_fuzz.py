@@ -1,7 +1,7 @@
 """Two thousand damaged images and two hundred damaged archives, the same each time, held against the oracle.
 
-`tests/benchmarks/fuzz.py` does the same with as many as you like. `python tests/mutants.py image NUMBER` writes a mutant
-(with the checkout and `tests` on PYTHONPATH).
+`tests/benchmarks/fuzz.py` does the same with as many as you like. `python tests/mutants.py image NUMBER` writes one of
+them (with the checkout and `tests` on PYTHONPATH).
 """
 
 from __future__ import annotations
