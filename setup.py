@@ -43,6 +43,7 @@ setup(
         "pipeline",
         "transforms",
         "transforms.formats",
+        "transforms.formats.decode",
         "models",
         "models.detectors",
         "models.evaluation",

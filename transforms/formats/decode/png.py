@@ -1,0 +1,139 @@
+"""PNG, by OpenCV's libpng, which is given the chunks that make pixels and nothing else.
+
+That leaves out texts and profiles that unpack to gigabytes, warnings about them, and animation: OpenCV decodes an
+animated PNG without looking at libpng's errors, and returns rows that were never written. What is left of one is its
+still image, which is its first frame. libpng checks the sums of all these chunks, and that every row is there.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from transforms.formats.decode import orientation
+from transforms.formats.decode.colours import eight_bits, on_white
+from transforms.formats.decode.header import MAX_CHUNKS, Header
+from transforms.formats.decode.opencv import decoded_by_opencv
+from transforms.formats.records import Reason, RejectedContent
+
+_START = 33  # behind the signature and IHDR
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 3, _GREY_ALPHA: 4, _RGBA: 4}  # as OpenCV decodes them
+_OF_PIXELS = frozenset({b"IDAT", b"PLTE", b"tRNS", b"IEND"})
+_XMP = b"XML:com.adobe.xmp\0"
+_MAX_XMP = 2**20  # bytes when unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What the chunks hold.
+
+    Attributes:
+        depth: bits of a sample. colours: type of colours, as PNG numbers them.
+        clear: content of tRNS, None without one.
+        kept: runs of bytes behind IHDR that make pixels, (start, end); all of it where that is one run.
+    """
+
+    depth: int
+    colours: int
+    clear: bytes | None
+    kept: list[tuple[int, int]]
+
+
+def probe(data: bytes) -> Header:
+    """Returns the header.
+
+    Raises:
+        RejectedContent: UNDECODABLE if the first chunk is not IHDR.
+        struct.error: it ends before it tells its size.
+    """
+    width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
+    if data[12:16] != b"IHDR":
+        raise RejectedContent(Reason.UNDECODABLE)
+    at, size, chunks, whole = _START, len(data), 0, False
+    clear, exif, xmp, kept = None, 1, 1, []
+    start = at  # of the run of chunks that are kept
+    while at + 12 <= size and chunks <= MAX_CHUNKS:
+        chunks += 1
+        kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if kind not in _OF_PIXELS:
+            if start < at:
+                kept.append((start, at))
+            start = end
+            if kind == b"eXIf" and exif == 1:
+                exif = orientation.of_exif(data[at + 8 : end - 4])
+            elif kind == b"iTXt" and xmp == 1 and data.startswith(_XMP, at + 8):
+                xmp = orientation.of_xmp(_text(data[at + 8 : end - 4]))
+        elif kind == b"IEND":
+            whole = end <= size
+            kept.append((start, end))
+            break
+        elif kind == b"tRNS" and clear is None:
+            clear = data[at + 8 : end - 4]
+        at = end
+    samples = 4 if clear is not None and colours in (_RGB, _PALETTE) else _SAMPLES.get(colours, 4)
+    memory = width * height * (samples * (3 if depth == 16 else 1) + 3)
+    return Header(
+        width,
+        height,
+        exif if exif != 1 else xmp,
+        whole=whole,
+        costly=chunks > MAX_CHUNKS,
+        memory=memory,
+        details=_Details(depth, colours, clear, kept),
+    )
+
+
+def _text(chunk: bytes) -> bytes:
+    """Returns the text of an XMP chunk, at most a megabyte of it."""
+    packed, _, rest = chunk[len(_XMP) :].partition(b"\0")[0], b"", chunk[len(_XMP) + 2 :]
+    text = rest.split(b"\0", 2)[-1]  # behind language and translated keyword
+    if packed != b"\1":
+        return text[:_MAX_XMP]
+    try:
+        return zlib.decompressobj().decompress(text, _MAX_XMP)
+    except zlib.error:
+        return b""
+
+
+def pixels(data: bytes, header: Header, channels: int, _reduction: int) -> np.ndarray | None:
+    """Returns (h, w) grey or (h, w, 3) RGB, or None."""
+    details: _Details = header.details
+    if len(details.kept) > 1 or details.kept[0][0] != _START:
+        data = b"".join([data[:_START], *(data[start:end] for start, end in details.kept)])
+    if details.depth <= 8 and details.clear is None and details.colours in (_GREY, _RGB, _PALETTE):
+        if details.colours == _GREY or channels == 3:
+            flags = cv2.IMREAD_GRAYSCALE if details.colours == _GREY else cv2.IMREAD_COLOR_RGB
+            return decoded_by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = decoded_by_opencv(data, cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return None
+    if image.ndim == 2:
+        _clear_grey(image, details)
+    image = eight_bits(image)
+    if image.ndim == 2:
+        return image
+    if image.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
+    return _without_alpha(image)
+
+
+def _clear_grey(image: np.ndarray, details: _Details) -> None:
+    """Makes the grey that stands for transparent white; OpenCV leaves it as it is."""
+    if details.clear is None or len(details.clear) != 2:
+        return
+    depth = details.depth
+    clear = int.from_bytes(details.clear, "big") * (255 // (2**depth - 1) if depth < 8 else 1)
+    if clear <= np.iinfo(image.dtype).max:
+        image[image == clear] = np.iinfo(image.dtype).max
+
+
+def _without_alpha(image: np.ndarray) -> np.ndarray:
+    """Returns (h, w, 3) RGB on white of (h, w, 4) BGRA."""
+    if int(image[..., 3].min()) == 255:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGB))
+    return on_white(image[..., 2::-1], image[..., 3])
