@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from models.detectors.cropping import crop_resized, resized
 from transforms import crop_faces as module
 from transforms import stopping
 from transforms.block import Block, Reason, Status
+from transforms.containing import IN_A_ROW, ProgramFault
 from transforms.crop_faces import (
     CropFaces,
     Looked,
@@ -28,8 +33,11 @@ from transforms.crop_faces import (
     rows_to_look_at,
     with_seen,
 )
+from transforms.formats.decode import decode
+from transforms.formats.publish import StorageError
 from transforms.formats.records import Limits
 from transforms.job import Job
+from transforms.storage import InputFault
 
 HAAR = DetectorSettings(name="haar")
 
@@ -274,13 +282,165 @@ def test_detection_depends_neither_on_threads_nor_on_tasks(
     assert [signature(block) for block in through(CropFaces(replace(given, threads=threads)), blocks)] == expected
 
 
-def test_a_fault_that_is_no_content_is_not_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(*_: Any, **__: Any) -> Any:
-        raise MemoryError("no memory")
+class Raises(Finds):
+    """A detector that fails at images of which a rule says so."""
 
-    monkeypatch.setattr(module, "decode", no_memory)
-    with pytest.raises(MemoryError):
-        through(CropFaces(job(tmp_path)), [raw([b"a"])])
+    def __init__(self, fails: Callable[[np.ndarray], bool], error: Callable[[], BaseException]) -> None:
+        super().__init__("raises", 1, [[1, 1, 9, 9]])
+        self._fails, self._error = fails, error
+
+    def detect(self, image: np.ndarray) -> Detections:
+        if self._fails(image):
+            raise self._error()
+        return super().detect(image)
+
+
+def overflow() -> BaseException:
+    """What numpy raises where a number does not fit its type."""
+    try:
+        np.zeros(1, np.int32)[0] = 2**31
+    except OverflowError as error:
+        return error
+    raise AssertionError
+
+
+def is_dark(image: np.ndarray) -> bool:
+    return bool(image.max() < 50)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [overflow, lambda: MemoryError("no memory"), lambda: KeyError("x"), lambda: OSError("broken data stream")],
+    ids=["numpy", "memory", "key", "oserror"],
+)
+def test_what_nobody_foresaw_costs_one_image_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Callable[[], Any]
+) -> None:
+    detector = Raises(is_dark, error)
+    monkeypatch.setattr(module, "make_detector", lambda _: detector)
+    pictures = [png(plain(20, 20, grey)) for grey in (99, 9, 120)]
+    with caplog.at_level("WARNING", "pipeline"):
+        block = through(CropFaces(job(tmp_path)), [raw([*pictures, b"junk"])])[0]
+    assert block.status == (Status.LABELLED, Status.REJECTED, Status.LABELLED, Status.REJECTED)
+    assert block.reason == (None, Reason.INTERNAL_ERROR, None, Reason.NOT_AN_IMAGE)
+    assert block.fresh.image.tolist() == [0, 2]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "'1.png'" in told[0]
+    assert f"{type(error()).__name__}: " in told[0]
+
+
+def test_so_it_is_where_the_whole_image_is_the_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(data: bytes, **other: Any) -> Any:
+        if data == dark:
+            raise overflow()
+        return decode(data, **other)
+
+    dark = png(plain(20, 20, 9))
+    monkeypatch.setattr(module, "decode", fails)
+    block = through(CropFaces(job(tmp_path)), [raw([png(plain(20, 20, 99)), dark, png(plain(20, 20, 120))])])[0]
+    assert block.reason == (None, Reason.INTERNAL_ERROR, None)
+    assert block.fresh.image.tolist() == [0, 2]
+    assert (block.fresh.crops[1] == 120).all()
+
+
+def test_a_lack_of_memory_is_tried_again_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, tried = 0, 0, []
+    lock = threading.Lock()
+
+    def hungry(data: bytes, **other: Any) -> Any:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            alone, again = inside == 1, data in tried
+            tried.append(data)
+            most = max(most, inside)
+        try:
+            time.sleep(0.002)
+            if not again:
+                raise MemoryError
+            assert alone  # an AssertionError would be a row, and fail the test
+            return decode(data, **other)
+        finally:
+            with lock:
+                inside -= 1
+
+    monkeypatch.setattr(module, "decode", hungry)
+    monkeypatch.setattr(module, "IMAGES_A_TASK", 1)
+    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    contents = [png(plain(20, 20, grey)) for grey in range(40)]
+    block = through(CropFaces(job(tmp_path, threads=4)), [raw(contents)])[0]
+    assert set(block.status) == {Status.LABELLED}
+    assert len(tried) == 80
+    assert most > 1  # else nothing was shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: stopping.Stopped("stopped"),
+        lambda: StorageError(errno.ENOSPC, "full"),
+        lambda: InputFault(errno.EIO, "gone"),
+        lambda: OSError(errno.EMFILE, "too many open files"),
+        KeyboardInterrupt,
+    ],
+    ids=["stopped", "storage", "input", "system", "interrupt"],
+)
+def test_a_stop_and_a_fault_of_the_storage_are_no_fault_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException]
+) -> None:
+    detector = Raises(is_dark, error)
+    monkeypatch.setattr(module, "make_detector", lambda _: detector)
+    with pytest.raises(type(error())):
+        through(CropFaces(job(tmp_path)), [raw([png(plain(20, 20, 9))])])
+
+
+def in_rows(kinds: str) -> list[bytes]:
+    """Returns pictures that fail (x, y: in two ways), pass (.) and are rejected for their content (j)."""
+    greys = {"x": 9, "y": 30, ".": 99}
+    return [
+        b"junk%d" % row if kind == "j" else png(np.asarray(plain(20, 20, greys[kind]) + row % 8, np.uint8))
+        for row, kind in enumerate(kinds)
+    ]
+
+
+@pytest.mark.parametrize(
+    "kinds, stops",
+    [
+        ("x" * 20, True),
+        ("x" * 19 + "." + "x" * 19, False),
+        ("x" * 10 + "y" + "x" * 10, False),
+        ("x" * 10 + "jjj" + "x" * 10, True),
+        ("." * 30 + "y" * 20, True),
+    ],
+)
+@pytest.mark.parametrize("threads, a_block", [(1, 50), (3, 7)])
+def test_the_same_fault_at_many_images_in_a_row_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: str, stops: bool, threads: int, a_block: int
+) -> None:
+    assert IN_A_ROW == 20
+
+    def fails(data: bytes, **other: Any) -> Any:
+        image = decode(data, **other)
+        if image.image.max() < 20:
+            raise ValueError("x")
+        if image.image.max() < 50:
+            raise KeyError("y")
+        return image
+
+    monkeypatch.setattr(module, "decode", fails)
+    monkeypatch.setattr(module, "IMAGES_A_TASK", 4)
+    contents = in_rows(kinds)
+    blocks = [
+        raw(part, key=f"b{at}", prefix=f"{at}/", same_as=np.arange(len(part), dtype=np.int32))
+        for at in range(0, len(contents), a_block)
+        if (part := contents[at : at + a_block])
+    ]
+    if not stops:
+        assert len(through(CropFaces(job(tmp_path, threads=threads)), blocks)) == len(blocks)
+        return
+    with pytest.raises(ProgramFault, match=r"20 images in a row, up to .*, failed with an unforeseen (ValueError|Key)"):
+        through(CropFaces(job(tmp_path, threads=threads)), blocks)
 
 
 def test_the_stage_stops_when_asked(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from models.detectors import Detector, make_detector
 from models.detectors.cropping import crop_resized, resized
 from transforms.ahead import Ahead
 from transforms.block import Block, Faces, no_faces
+from transforms.containing import GATE, FaultsInARow, contained, fault_of
 from transforms.formats.decode import decode
 from transforms.formats.records import Reason, RejectedContent, Status
 from transforms.job import Job
@@ -42,6 +43,7 @@ class Looked:
         box: (k, 4) int32 in pixels of the upright image.
         score: (k,) float32.
         crops: (k, h, w, c) uint8.
+        fault: class name of the exception that nobody foresaw, "" where there was none.
     """
 
     width: int
@@ -50,6 +52,7 @@ class Looked:
     box: np.ndarray
     score: np.ndarray
     crops: np.ndarray
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Seen:
         width, height: k numbers of pixels of the upright image, 0 where unknown.
         reason: k reasons for a rejection, or None.
         faces: of all of them, with crops; `image` is the row of the block.
+        fault: k class names of exceptions that nobody foresaw, "" where there was none.
     """
 
     rows: Sequence[int]
@@ -68,6 +72,7 @@ class Seen:
     height: Sequence[int]
     reason: Sequence[Reason | None]
     faces: Faces
+    fault: Sequence[str]
 
 
 _WHOLE_SCORE = np.ones(1, np.float32)
@@ -106,16 +111,19 @@ def look_at_whole(block: Block, rows: Sequence[int], job: Job) -> Seen:
     size, channels = (job.features.height, job.features.width), job.channels
     crops = np.empty((len(rows), *size) if channels == 1 else (len(rows), *size, channels), np.uint8)
     width, height, reason = [0] * len(rows), [0] * len(rows), cast("list[Reason | None]", [None] * len(rows))
+    fault = [""] * len(rows)
+
+    def fill(place: int, data: bytes) -> None:
+        decoded = decode(data, channels=channels, limits=job.limits, at_least=size, min_side=job.smallest_side)
+        crops[place] = resized(decoded.image, size)
+        width[place], height[place] = decoded.width, decoded.height
+
     for place, row in enumerate(rows):
         try:
-            decoded = decode(
-                block.data[row] or b"", channels=channels, limits=job.limits, at_least=size, min_side=job.smallest_side
-            )
+            contained(block.ids[row], partial(fill, place, block.data[row] or b""))
         except RejectedContent as rejected:
             width[place], height[place], reason[place] = rejected.width, rejected.height, rejected.reason
-            continue
-        width[place], height[place] = decoded.width, decoded.height
-        crops[place] = resized(decoded.image, size)
+            fault[place] = fault_of(rejected)
     kept = np.flatnonzero([why is None for why in reason])
     box = np.zeros((len(kept), 4), np.int32)
     box[:, 2], box[:, 3] = np.take(width, kept), np.take(height, kept)
@@ -125,7 +133,7 @@ def look_at_whole(block: Block, rows: Sequence[int], job: Job) -> Seen:
         score=np.ones(len(kept), np.float32),
         crops=(crops if len(kept) == len(rows) else crops[kept]).reshape(-1, *size, channels),
     )
-    return Seen(rows, width, height, reason, faces)
+    return Seen(rows, width, height, reason, faces, fault)
 
 
 def _rejected(rejected: RejectedContent, size: tuple[int, int], channels: int) -> Looked:
@@ -136,6 +144,7 @@ def _rejected(rejected: RejectedContent, size: tuple[int, int], channels: int) -
         np.zeros((0, 4), np.int32),
         np.zeros(0, np.float32),
         np.zeros((0, *size, channels), np.uint8),
+        fault_of(rejected),
     )
 
 
@@ -159,10 +168,18 @@ def grey_of(image: np.ndarray) -> np.ndarray:
 
 
 def look(block: Block, rows: Sequence[int], job: Job, detector: Detector) -> Seen:
-    """Returns what comes of these rows of a block, ascending."""
-    if detector.name == "none":
-        return look_at_whole(block, rows, job)
-    return in_columns([(row, look_at(block.data[row] or b"", job, detector)) for row in rows])
+    """Returns what comes of these rows of a block, ascending. What nobody foresaw costs the image its own row."""
+    with GATE.together():
+        if detector.name == "none":
+            return look_at_whole(block, rows, job)
+        return in_columns([(row, _contained_look(block, row, job, detector)) for row in rows])
+
+
+def _contained_look(block: Block, row: int, job: Job, detector: Detector) -> Looked:
+    try:
+        return contained(block.ids[row], partial(look_at, block.data[row] or b"", job, detector))
+    except RejectedContent as rejected:
+        return _rejected(rejected, (job.features.height, job.features.width), job.channels)
 
 
 def rows_to_look_at(block: Block) -> list[int]:
@@ -187,6 +204,7 @@ def in_columns(looked: Sequence[tuple[int, Looked]]) -> Seen:
         height=[seen.height for _, seen in looked],
         reason=[seen.reason for _, seen in looked],
         faces=_faces_of(looked),
+        fault=[seen.fault for _, seen in looked],
     )
 
 
@@ -244,7 +262,10 @@ class CropFaces(beam.DoFn):
         leave_threads_to_the_pool()
         self._detector = make_detector(self._job.detector)
         refuse_another(self._job, {DETECTOR: self._detector.describe()})
-        self._ahead: Ahead[Block, Block] = Ahead(self._tasks, with_seen, threads=self._job.threads, depth=BLOCKS_AHEAD)
+        self._in_a_row = FaultsInARow()
+        self._ahead: Ahead[Block, Block] = Ahead(
+            self._tasks, self._joined, threads=self._job.threads, depth=BLOCKS_AHEAD
+        )
 
     def teardown(self) -> None:
         self._ahead.close()
@@ -266,6 +287,11 @@ class CropFaces(beam.DoFn):
         check()
         with TALLY.clock("crop"):
             return look(block, rows, self._job, self._detector)
+
+    def _joined(self, block: Block, seen: list[Seen]) -> Block:
+        for some in seen:
+            self._in_a_row.note([block.ids[row] for row in some.rows], some.reason, some.fault)
+        return with_seen(block, seen)
 
 
 def leave_threads_to_the_pool() -> None:

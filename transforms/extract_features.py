@@ -23,7 +23,7 @@ from models.boxes import order_faces
 from models.device import REVISION as DEVICE_REVISION
 from models.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
-from transforms.block import Block, Faces, Stage, no_faces
+from transforms.block import Block, Faces, no_faces
 from transforms.formats.feature_cache import Contents, FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
@@ -192,12 +192,11 @@ class Groups:
 def contents_to_keep(block: Block) -> Contents | None:
     """Returns what this block adds to the cache: results of images that were computed here, once per content.
 
-    Faults of reading are not of the content, so they are not kept.
+    Faults of reading and of the program are not of the content, so they are not kept.
     """
     firsts = block.same_as == np.arange(len(block))
     computed = [
-        s is not None and (r is None or r.stage is Stage.DECODE)
-        for s, r in zip(block.status, block.reason, strict=True)
+        s is not None and (r is None or r.is_of_content) for s, r in zip(block.status, block.reason, strict=True)
     ]
     rows = np.flatnonzero(firsts & ~block.cached & np.asarray(computed, bool))
     if len(rows) == 0:
