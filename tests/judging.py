@@ -56,8 +56,8 @@ class Judged:
         given: digest of the file.
         outcome: everything that must be equal in two processes: a digest of pixels, or the reason.
         fault: what the oracle objects to, or "".
-        pillow: agree, differ, explained (differ where Pillow is known to be wrong), only we, only they, neither; "" if not
-            compared.
+        pillow: agree, differ, explained (differ where Pillow is known to be wrong), only we, only they, neither; ""
+            where not compared.
         apart: how far the pixels are from Pillow's, or what Pillow said.
         cpu_s: of decoding alone, or of reading.
         grown_kb: by how much the process's peak memory grew.
