@@ -17,18 +17,25 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+
+with suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 Image.MAX_IMAGE_PIXELS = None  # ours has refused what is too large by then
 LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF"})
 LOSSLESS_LEVELS = 2  # 16 bits cut by Pillow and rounded by us, then once more where alpha is laid on white
 LOSSY_LEVELS = 6
-_PNG_GREY, _PNG_RGB = 0, 2
-_BITS, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
+_PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 258, 262, 277, 284, 338
 STRAYS = 0.01  # of the values may be farther away in lossy formats: chroma at edges
 
 
@@ -115,15 +122,43 @@ def difference(ours: np.ndarray, theirs: Theirs) -> str:
 
 
 def excuse(data: bytes) -> str:
-    """Returns why Pillow is known to be wrong about files like this one, or ""."""
-    if data.startswith(b"\x89PNG") and b"tRNS" in data:
-        depth, colour = data[24], data[25]
-        if (colour == _PNG_GREY and depth != 8) or (colour == _PNG_RGB and depth == 16):
-            return "Pillow compares the clear colour of a PNG with samples that it has scaled to 8 bits"
+    """Returns why pixels may differ for a file like this one, or "": Pillow's own faults, and ambiguous files."""
+    if data.startswith(b"\x89PNG"):
+        return _excuse_of_png(data)
     if data[:2] in (b"II", b"MM"):
         with suppress(Exception), Image.open(io.BytesIO(data)) as image:
-            if image.tag_v2.get(_EXTRA_SAMPLES) == (1,) and image.tag_v2.get(_BITS, (8,))[0] == 16:
-                return "Pillow divides colours by alpha in 8 bits, and loses up to three levels"
+            return _excuse_of_tiff(data, image.tag_v2)
+    return ""
+
+
+def _excuse_of_png(data: bytes) -> str:
+    depth, colour, at = data[24], data[25], data.find(b"tRNS")
+    if at < 0:
+        return ""
+    if (colour == _PNG_GREY and depth != 8) or (colour == _PNG_RGB and depth == 16):
+        return "Pillow compares the clear colour of a PNG with samples that it has scaled to 8 bits"
+    entries = int.from_bytes(data[at - 4 : at], "big")
+    if 0 <= data.find(b"IDAT") < at or (colour == _PNG_PALETTE and entries > 2**depth):
+        return "libpng passes over a tRNS chunk that is too long or too late, Pillow heeds it"
+    return ""
+
+
+def _excuse_of_tiff(data: bytes, tags: Mapping[int, Any]) -> str:
+    deep = tags.get(_BITS, (8,))[0] == 16
+    if deep and tags.get(_PLANAR) == 2:
+        return "Pillow reads 16-bit planes of a TIFF as if they were of 8 bits"
+    if deep and tags.get(_EXTRA_SAMPLES) == (1,):
+        return "Pillow divides 16-bit colours by alpha in 8 bits, and loses up to three levels"
+    if tags.get(_SAMPLES) == 4 and tags.get(_PHOTOMETRIC) == 2 and _EXTRA_SAMPLES not in tags:
+        return "Pillow takes a fourth sample for alpha though the TIFF does not say what it is"
+    order = "little" if data[:2] == b"II" else "big"
+    at = int.from_bytes(data[4:8], order)
+    entries = int.from_bytes(data[at : at + 2], order)
+    stated = [data[at + 2 + 12 * entry :][:2] for entry in range(entries)]
+    if len(set(stated)) < len(stated):
+        return "the TIFF states a tag twice: ours takes the first, Pillow the last"
+    if _BITS not in tags or _PHOTOMETRIC not in tags:
+        return "the TIFF does not state its bits, or what its numbers mean"
     return ""
 
 

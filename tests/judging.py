@@ -42,6 +42,7 @@ LIMITS = Limits()
 HUNG_S = 120  # a file that takes so long ends the process
 MOST_BYTES = 10 * 2**30  # of address space: a bomb must not take the machine
 BLOCK = 100  # images that go through the stage together
+MOST_APART = 0.01  # of the mutants that both readers take: damage leaves a choice, as where a run of a BMP went
 UNFORESEEN = "internal_error"  # the row of an exception that nobody meant
 
 

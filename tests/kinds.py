@@ -393,7 +393,7 @@ def _tiff_by_pillow() -> Kinds:
     for name in ("rgb", "grey", "cmyk"):
         yield f"tiff/{name} jpeg", saved(images[name], "TIFF", compression="jpeg", quality=92)
     yield "tiff/YCbCr", saved(images["rgb"].convert("YCbCr"), "TIFF")
-    yield "tiff/LAB", saved(images["rgb"].convert("LAB"), "TIFF")
+    yield "tiff/LAB", saved(Image.frombytes("LAB", (WIDTH, HEIGHT), colours().tobytes()), "TIFF")
     yield "tiff/16 bits", saved(Image.fromarray(deep(grey())), "TIFF")
     yield "tiff/big", saved(images["rgb"], "TIFF", big_tiff=True)
 

@@ -93,9 +93,11 @@ def test_what_nobody_wrote_reaches_no_result(reports: tuple[Report, ...]) -> Non
 
 
 def test_pixels_are_those_of_pillow_where_both_take_an_image(images: tuple[Report, ...]) -> None:
+    """Damage leaves a reader a choice at times, as where a run of a BMP was lost: few may differ."""
     compared = Counter(one.pillow for one in images[0].judged)
     assert compared["agree"] > 200
-    assert [(one.number, one.name, one.how, one.apart) for one in images[0].judged if one.pillow == "differ"] == []
+    apart = [(one.number, one.name, one.how, one.apart) for one in images[0].judged if one.pillow == "differ"]
+    assert len(apart) <= judging.MOST_APART * (len(apart) + compared["agree"]), apart
 
 
 def test_time_and_memory_are_bounded(reports: tuple[Report, ...]) -> None:
@@ -218,17 +220,27 @@ def test_sound_archives_give_all_their_members(name: str) -> None:
 
 # --- every kind -------------------------------------------------------------------------------------------------------
 
-EXPLAINED: dict[str, str] = {}
-
 
 @pytest.mark.parametrize("name", kinds.kinds())
 def test_every_kind_is_decoded_as_pillow_does_it_or_refused(name: str) -> None:
     judged = judge_image(Mutant(1, name, (), kinds.kinds()[name], {}), Way())
     assert judged.fault == ""
-    if name in EXPLAINED:
-        assert judged.pillow == "differ", "no longer to be explained"
-    else:
-        assert judged.pillow != "differ", judged.apart
+    assert judged.pillow != "differ", judged.apart
+
+
+def test_where_pillow_is_excused_ours_is_exact() -> None:
+    """Of the sound files that differ for a known fault of Pillow's, the pixels are known."""
+    deep = np.round(kinds.deep(kinds.colours()) / 257)
+    clear = kinds.grey() >> 4 == kinds.grey()[3, 5] >> 4
+    for name, wanted in {
+        "tiff/planes 16 bits": deep,
+        "tiff/by hand four channels 8 bits": kinds.colours(),
+        "png/grey 4 bits tRNS": np.where(clear, 255, (kinds.grey() >> 4) * 17)[..., None].repeat(3, axis=2),
+        "png/RGB 16 bits tRNS": np.where((deep == deep[3, 5]).all(axis=2)[..., None], 255, deep),
+    }.items():
+        judged = judge_image(Mutant(1, name, (), kinds.kinds()[name], {}), Way())
+        assert judged.pillow == "explained", judged.apart
+        assert np.array_equal(judging.decode(kinds.kinds()[name], channels=3, limits=Limits()).image, wanted), name
 
 
 def test_what_stands_for_pillow_refuses_what_has_no_white() -> None:
