@@ -2,7 +2,8 @@
 
 What is done to Pillow's pixels to make them comparable:
   - EXIF orientation is applied once; the first frame counts.
-  - Alpha and clear colours are laid on white; colours multiplied by alpha are not multiplied again.
+  - Alpha and clear colours are laid on white; colours multiplied by alpha are not multiplied again. Alpha of a BMP
+    that is zero throughout does not count.
   - CMYK becomes RGB by (255 - ink) * (255 - black) / 255, as OpenCV computes it; Pillow's own sum is darker in shades.
   - 16-bit grey is rounded by v / 257, and inverted where a TIFF says that white is zero: Pillow inverts 8 bits alone.
     Of 16-bit colours Pillow keeps the upper byte, which is up to one level less.
@@ -35,6 +36,7 @@ LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF"})
 LOSSLESS_LEVELS = 2  # 16 bits cut by Pillow and rounded by us, then once more where alpha is laid on white
 LOSSY_LEVELS = 6
 _PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
+_BMP_RLE4 = 2
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 258, 262, 277, 284, 338
 STRAYS = 0.01  # of the values may be farther away in lossy formats: chroma at edges
 
@@ -95,6 +97,8 @@ def flat_rgb(image: Image.Image, form: str) -> np.ndarray | None:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         values = np.asarray(image.convert("RGBA")).astype(np.uint16)
         colour, share = values[..., :3], values[..., 3:]
+        if form == "BMP" and not share.any():
+            return colour.astype(np.uint8)
         return ((colour * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
     return np.asarray(image.convert("RGB"))
 
@@ -125,6 +129,8 @@ def excuse(data: bytes) -> str:
     """Returns why pixels may differ for a file like this one, or "": Pillow's own faults, and ambiguous files."""
     if data.startswith(b"\x89PNG"):
         return _excuse_of_png(data)
+    if data.startswith(b"BM") and int.from_bytes(data[30:34], "little") == _BMP_RLE4:
+        return "Pillow loses places in a BMP with runs of 4 bits"
     if data[:2] in (b"II", b"MM"):
         with suppress(Exception), Image.open(io.BytesIO(data)) as image:
             return _excuse_of_tiff(data, image.tag_v2)

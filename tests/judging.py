@@ -25,10 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kinds
 import mutants
 import numpy as np
 from against_pillow import by_pillow, difference, excuse
@@ -40,7 +40,7 @@ from transforms.formats.records import Limits, RejectedContent
 PERTURBED = (85, 170)  # complementary bits: fresh memory is 170 in one process and 85 in the other
 LIMITS = Limits()
 HUNG_S = 120  # a file that takes so long ends the process
-MOST_BYTES = 10 * 2**30  # of address space: a bomb must not take the machine
+MOST_BYTES = 4 * 2**30  # of address space: a bomb must not take the machine
 BLOCK = 100  # images that go through the stage together
 MOST_APART = 0.01  # of the mutants that both readers take: damage leaves a choice, as where a run of a BMP went
 UNFORESEEN = "internal_error"  # the row of an exception that nobody meant
@@ -192,17 +192,17 @@ def judge_images(numbers: range, *, pillow: bool) -> Iterator[Judged]:
 
 
 def judge_files(numbers: range, folder: Path) -> Iterator[Judged]:
-    """Yields a judgement for each file below a folder, in the order of their names."""
-    for number in numbers:
-        path = files(folder)[number]
+    """Yields a judgement for each file below a folder, as far as there are any, in the order of their names."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for number, path in list(enumerate(paths))[numbers.start : numbers.stop]:
         name = path.relative_to(folder).as_posix()
         yield judge_image(Mutant(number, name, (), path.read_bytes(), {}), Way())
 
 
-@cache
-def files(folder: Path) -> list[Path]:
-    """Returns the files below a folder, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def judge_kinds(numbers: range) -> Iterator[Judged]:
+    """Yields a judgement for each kind of file that is made here, as far as there are any."""
+    for number, (name, data) in list(enumerate(kinds.kinds().items()))[numbers.start : numbers.stop]:
+        yield judge_image(Mutant(number, name, (), data, {}), Way())
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -320,9 +320,9 @@ def _write(path: Path, lines: Iterator[Judged]) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Judges a range of mutants, or of files."""
+    """Judges a range of mutants, files or kinds."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("what", choices=("images", "archives", "files"))
+    made.add_argument("what", choices=("images", "archives", "files", "kinds"))
     made.add_argument("first", type=int)
     made.add_argument("stop", type=int)
     made.add_argument("report", type=Path, help="file to append to")
@@ -339,12 +339,13 @@ def main(words: Sequence[str]) -> int:
         supervised(options.what, numbers, options.report, *more, perturb=options.perturb)
         return 0
     _bounded()
-    if options.what == "archives":
-        _write(options.report, judge_archives(numbers))
-    elif options.what == "files":
-        _write(options.report, judge_files(numbers, options.folder))
-    else:
-        _write(options.report, judge_images(numbers, pillow=options.pillow))
+    judge: dict[str, Callable[[], Iterator[Judged]]] = {
+        "images": lambda: judge_images(numbers, pillow=options.pillow),
+        "archives": lambda: judge_archives(numbers),
+        "files": lambda: judge_files(numbers, options.folder),
+        "kinds": lambda: judge_kinds(numbers),
+    }
+    _write(options.report, judge[options.what]())
     return 0
 
 

@@ -43,6 +43,12 @@ def head_flipped(data: bytes, draw: Draw) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
 
 
+def body_flipped(data: bytes, draw: Draw) -> bytes:
+    """A bit or some behind the headers, where the pixels are."""
+    start = len(data) // 3
+    return data[:start] + bits_flipped(data[start:], draw)
+
+
 def run_overwritten(data: bytes, draw: Draw) -> bytes:
     start, stop = _span(data, draw)
     fill = draw.choice((b"\0", b"\xff", b"U", None))
@@ -242,7 +248,7 @@ ANYWHERE: tuple[Mutation, ...] = (
     bits_flipped, head_flipped, run_overwritten, cut, tail_lost, span_removed, span_repeated, bytes_inserted,
     number_replaced,
 )  # fmt: skip
-OF_IMAGES: tuple[Mutation, ...] = (*ANYWHERE, *[chunks_shuffled, chunk_changed] * 4, repacked)
+OF_IMAGES: tuple[Mutation, ...] = (*ANYWHERE, *[chunks_shuffled, chunk_changed, body_flipped] * 4, *[repacked] * 3)
 
 
 # --- parts of an archive ----------------------------------------------------------------------------------------------
