@@ -116,6 +116,8 @@ def archives() -> dict[str, tuple[dict[str, bytes], bytes]]:
         }
         for name, writer in write.items():
             made[name] = files, writer(Path(folder) / name, files).read_bytes()
+        groups = pictures.write_parquet(Path(folder) / "groups.parquet", files, rows_in_group=2)
+        made[groups.name] = files, groups.read_bytes()
         faces = {f"happy/{shift}": np.roll(pictures.gradient(48, 48), shift) for shift in range(3)}
         table = pictures.write_fer_csv(Path(folder) / "fer2013.csv", {n: pictures.png(f) for n, f in faces.items()})
         rows = {f"Training/{row:08d}": pictures.pnm(face) for row, face in enumerate(faces.values())}
