@@ -58,10 +58,11 @@ def probe(data: bytes) -> Header:
         width, height, _, bits, packing, packed = struct.unpack_from("<2i2H2I", data, 18)
         (colours,) = struct.unpack_from("<I", data, 46)
     start = int.from_bytes(data[10:14], "little")
+    if start == 14 + length and bits <= 8:  # some writers forget the palette
+        start += (3 if length == _OS2_HEADER else 4) * min(colours or 2**bits, 2**bits)
     runs = packing in (_RUNS_8, _RUNS_4)
-    needed = min(packed, len(data)) if runs else _row_bytes(width, bits) * abs(height)
-    if runs and packed > len(data):
-        needed = packed
+    row, padded = (width * bits + 7) // 8, _row_bytes(width, bits)
+    needed = packed if runs else padded * abs(height) - padded + row  # the last row's padding may be missing
     return Header(
         width,
         abs(height),  # below zero: from top to bottom
@@ -85,8 +86,7 @@ def pixels(data: bytes, header: Header, _channels: int, _reduction: int) -> np.n
     if details.packing in (_RUNS_8, _RUNS_4):
         image = in_table(_unpacked_runs(data, header), _palette(data, details))
     else:
-        length = _row_bytes(width, bits)
-        rows = np.frombuffer(data, np.uint8, length * height, details.start).reshape(height, length)
+        rows = _rows(data, details.start, height, _row_bytes(width, bits))
         if bits == 24:
             image = rows[:, : 3 * width].reshape(height, width, 3)[..., ::-1]
         elif bits < 16:
@@ -95,6 +95,14 @@ def pixels(data: bytes, header: Header, _channels: int, _reduction: int) -> np.n
         else:
             image = _by_masks(rows, width, bits, _masks(data, details))
     return np.ascontiguousarray(image[::-1] if details.upwards else image)
+
+
+def _rows(data: bytes, start: int, height: int, length: int) -> np.ndarray:
+    """Returns (h, length) uint8; missing padding of the last row as zeros."""
+    missing = start + height * length - len(data)
+    if missing > 0:
+        data, start = data[start:] + bytes(missing), 0
+    return np.frombuffer(data, np.uint8, length * height, start).reshape(height, length)
 
 
 def _palette(data: bytes, details: _Details) -> np.ndarray:
@@ -142,31 +150,32 @@ def _part(values: np.ndarray, rows: np.ndarray, mask: int) -> np.ndarray:
 
 def _unpacked_runs(data: bytes, header: Header) -> np.ndarray:
     """Returns (h, w) uint8 indices of run-length encoded rows, 0 where they skip."""
-    details: _Details = header.details
-    four, width, size = details.packing == _RUNS_4, header.width, header.width * header.height
-    out, at, column, row = bytearray(size), details.start, 0, 0
-    while at + 2 <= len(data) and row < header.height:
+    width, height, four = header.width, header.height, header.details.packing == _RUNS_4
+    out, at, column, row = bytearray(width * height), header.details.start, 0, 0
+    while at + 2 <= len(data) and row < height:
         count, code = data[at], data[at + 1]
         at += 2
-        if count:
-            values = bytes((code >> 4, code & 15)) * ((count + 1) // 2) if four else bytes((code,)) * count
-            values = values[: min(count, width - column)]
+        if count or code > 2:
+            values, at = _run(data, at, four)
+            values = values[: width - column]
+            begin = row * width + column
+            out[begin : begin + len(values)] = values
+            column += len(values)
         elif code == 0:
             column, row = 0, row + 1
-            continue
-        elif code == 1:
+        elif code == 1 or at + 2 > len(data):
             break
-        elif code == 2:
-            if at + 2 > len(data):
-                break
-            column, row, at = min(width, column + data[at]), row + data[at + 1], at + 2
-            continue
         else:
-            packed = data[at : at + ((code + 1) // 2 if four else code)]
-            at += len(packed) + len(packed) % 2
-            values = bytes(half for byte in packed for half in (byte >> 4, byte & 15)) if four else packed
-            values = values[: min(code, width - column)]
-        begin = row * width + column
-        out[begin : begin + len(values)] = values
-        column += len(values)
-    return np.frombuffer(out, np.uint8).reshape(header.height, width)
+            column, row, at = min(width, column + data[at]), row + data[at + 1], at + 2
+    return np.frombuffer(out, np.uint8).reshape(height, width)
+
+
+def _run(data: bytes, at: int, four: bool) -> tuple[bytes, int]:
+    """Returns the indices that the two bytes before `at` stand for, with what follows them, and where that ends."""
+    count, code = data[at - 2], data[at - 1]
+    if count:
+        pair = bytes((code >> 4, code & 15)) if four else bytes((code, code))
+        return (pair * ((count + 1) // 2))[:count], at
+    packed = data[at : at + ((code + 1) // 2 if four else code)]
+    values = bytes(half for byte in packed for half in (byte >> 4, byte & 15)) if four else packed
+    return values[:code], at + len(packed) + len(packed) % 2

@@ -12,9 +12,7 @@ _BAND_PIXELS = 2**18  # alpha is laid on white in bands that stay in the process
 
 
 def in_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Returns (h, w) grey for one channel, (h, w, 3) RGB for three, of (h, w) grey or (h, w, 3) RGB uint8."""
-    if (image.ndim == 2) == (channels == 1):
-        return image
+    """Returns (h, w) grey for one channel, (h, w, 3) RGB for three, of the other."""
     converted: np.ndarray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB)
     return converted
 

@@ -1,7 +1,7 @@
 """HEIC, by pillow-heif, and AVIF, by Pillow: loaded when the first such image comes.
 
-Both say which way is up by transformations of their own; EXIF's orientation is a mere note there. `heif_boxes.py` bounds
-what the pieces of a picture may add up to.
+Both say which way is up by transformations of their own; EXIF's orientation is a mere note there. `heif_boxes.py`
+bounds what the pieces of a picture may add up to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transforms.formats.decode import heif_boxes
 from transforms.formats.decode.colours import on_white
 from transforms.formats.decode.header import Header
 from transforms.formats.decode.pillow import FAULTS, pillow
-from transforms.formats.decode.quiet import QUIET
+from transforms.formats.decode.quiet import quiet
 from transforms.formats.records import Reason, RejectedContent
 
 _AV1 = (b"avif", b"avis")
@@ -77,7 +77,7 @@ def probe(data: bytes) -> Header:
 def _opened(data: bytes) -> tuple[Any, int]:
     """Returns the image as the library knows it, not decoded, and its orientation."""
     try:
-        with QUIET:
+        with quiet():
             if any(brand in _AV1 for brand in _brands(data)):
                 image = _pillow_avif().open(io.BytesIO(data), formats=["AVIF"])
                 return image, image.getexif().get(_ORIENTATION, 1)
@@ -89,7 +89,7 @@ def _opened(data: bytes) -> tuple[Any, int]:
 def pixels(_data: bytes, header: Header, _channels: int, _reduction: int) -> np.ndarray | None:
     """Returns (h, w, 3) RGB or (h, w) grey, or None."""
     try:
-        with QUIET:
+        with quiet():
             image = np.asarray(header.details)
     except (*FAULTS, struct.error):
         return None

@@ -91,7 +91,8 @@ def decode(
     image = kind.pixels(data, header, channels, reduction)
     if image is None or image.shape[:2] != (-(-header.height // reduction), -(-header.width // reduction)):
         raise _rejected(Reason.UNDECODABLE, width, height)
-    image = in_channels(image, channels)
+    if (image.ndim == 2) != (channels == 1):
+        image = in_channels(image, channels)
     if header.orientation != 1:
         image = turned(image, header.orientation)
     return Decoded(image, width, height, reduction)

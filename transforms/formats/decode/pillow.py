@@ -1,4 +1,4 @@
-"""Calls Pillow for what neither OpenCV nor a few lines of our own decode rightly: LZW and its kin in TIFF and GIF, AVIF.
+"""Calls Pillow for what neither OpenCV nor a few lines of our own decode rightly: LZW and its kin in TIFF and GIF.
 
 What is given to it are files made here, of one directory or one frame, so that its own readers meet nothing they were
 not made for. Loaded when the first such image comes.

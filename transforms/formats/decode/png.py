@@ -24,18 +24,20 @@ _START = 33  # behind the signature and IHDR
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 3, _GREY_ALPHA: 4, _RGBA: 4}  # as OpenCV decodes them
 _OF_PIXELS = frozenset({b"IDAT", b"PLTE", b"tRNS", b"IEND"})
-_XMP = b"XML:com.adobe.xmp\0"
-_MAX_XMP = 2**20  # bytes when unpacked
+_TELLING = frozenset({b"eXIf", b"iTXt", b"zTXt", b"tEXt"})  # may say which way is up
+_SOURCES = ("exif", "raw", "xmp")  # in this order
+_XMP, _RAW_EXIF = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
+_MAX_TEXT = 2**20  # bytes when unpacked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Details:
     """What the chunks hold.
 
     Attributes:
         depth: bits of a sample. colours: type of colours, as PNG numbers them.
         clear: content of tRNS, None without one.
-        kept: runs of bytes behind IHDR that make pixels, (start, end); all of it where that is one run.
+        kept: runs of bytes behind IHDR that make pixels, (start, end).
     """
 
     depth: int
@@ -55,7 +57,7 @@ def probe(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise RejectedContent(Reason.UNDECODABLE)
     at, size, chunks, whole = _START, len(data), 0, False
-    clear, exif, xmp, kept = None, 1, 1, []
+    clear, told, kept = None, {}, []
     start = at  # of the run of chunks that are kept
     while at + 12 <= size and chunks <= MAX_CHUNKS:
         chunks += 1
@@ -64,10 +66,8 @@ def probe(data: bytes) -> Header:
             if start < at:
                 kept.append((start, at))
             start = end
-            if kind == b"eXIf" and exif == 1:
-                exif = orientation.of_exif(data[at + 8 : end - 4])
-            elif kind == b"iTXt" and xmp == 1 and data.startswith(_XMP, at + 8):
-                xmp = orientation.of_xmp(_text(data[at + 8 : end - 4]))
+            if kind in _TELLING:
+                told.setdefault(*_orientation(kind, data[at + 8 : end - 4]))
         elif kind == b"IEND":
             whole = end <= size
             kept.append((start, end))
@@ -80,7 +80,7 @@ def probe(data: bytes) -> Header:
     return Header(
         width,
         height,
-        exif if exif != 1 else xmp,
+        next((told[source] for source in _SOURCES if told.get(source, 1) != 1), 1) if told else 1,
         whole=whole,
         costly=chunks > MAX_CHUNKS,
         memory=memory,
@@ -88,14 +88,33 @@ def probe(data: bytes) -> Header:
     )
 
 
-def _text(chunk: bytes) -> bytes:
-    """Returns the text of an XMP chunk, at most a megabyte of it."""
-    packed, _, rest = chunk[len(_XMP) :].partition(b"\0")[0], b"", chunk[len(_XMP) + 2 :]
-    text = rest.split(b"\0", 2)[-1]  # behind language and translated keyword
-    if packed != b"\1":
-        return text[:_MAX_XMP]
+def _orientation(kind: bytes, chunk: bytes) -> tuple[str, int]:
+    """Returns who says which way is up ("" if the chunk is about other things), and what: 1 to 8."""
+    if kind == b"eXIf":
+        return "exif", orientation.of_exif(chunk)
+    if kind == b"iTXt" and chunk.startswith(_XMP):
+        packed, text = chunk[len(_XMP) : len(_XMP) + 1], chunk[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+        return "xmp", orientation.of_xmp(_inflated(text) if packed == b"\1" else text[:_MAX_TEXT])
+    if kind == b"zTXt" and chunk.startswith(_RAW_EXIF):
+        return "raw", _of_raw_profile(_inflated(chunk[len(_RAW_EXIF) + 1 :]))
+    if kind == b"tEXt" and chunk.startswith(_RAW_EXIF):
+        return "raw", _of_raw_profile(chunk[len(_RAW_EXIF) : _MAX_TEXT])
+    return "", 1
+
+
+def _of_raw_profile(text: bytes) -> int:
+    """Returns 1 to 8 of an EXIF block as ImageMagick writes it: a name, a length, hexadecimal digits."""
+    digits = b"".join(text.split()[2:])
     try:
-        return zlib.decompressobj().decompress(text, _MAX_XMP)
+        return orientation.of_exif(bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0"))
+    except ValueError:
+        return 1
+
+
+def _inflated(packed: bytes) -> bytes:
+    """Returns at most a megabyte of what was packed."""
+    try:
+        return zlib.decompressobj().decompress(packed, _MAX_TEXT)
     except zlib.error:
         return b""
 
@@ -106,9 +125,10 @@ def pixels(data: bytes, header: Header, channels: int, _reduction: int) -> np.nd
     if len(details.kept) > 1 or details.kept[0][0] != _START:
         data = b"".join([data[:_START], *(data[start:end] for start, end in details.kept)])
     if details.depth <= 8 and details.clear is None and details.colours in (_GREY, _RGB, _PALETTE):
-        if details.colours == _GREY or channels == 3:
-            flags = cv2.IMREAD_GRAYSCALE if details.colours == _GREY else cv2.IMREAD_COLOR_RGB
-            return decoded_by_opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        if details.colours == _GREY:
+            return decoded_by_opencv(data, cv2.IMREAD_GRAYSCALE)
+        if channels == 3:
+            return decoded_by_opencv(data, cv2.IMREAD_COLOR_RGB)
     image = decoded_by_opencv(data, cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         return None

@@ -60,10 +60,12 @@ def _memory(layout: Layout, width: int, height: int) -> int:
 
 def _layout(tags: Directory, width: int, height: int) -> Layout | None:
     """Returns how the pixels lie, or None if they mean nothing known."""
-    bits = tags.numbers(_BITS, MAX_SAMPLES).tolist() or [1]
     samples = tags.first(_SAMPLES, 1)
-    formats = tags.numbers(_SAMPLE_FORMAT, MAX_SAMPLES).tolist() or [_UNSIGNED]
-    if not 1 <= samples <= MAX_SAMPLES or len(set(bits)) > 1 or not set(formats) <= {_UNSIGNED, _VOID}:
+    if not 1 <= samples <= MAX_SAMPLES:
+        return None
+    bits = tags.numbers(_BITS, samples).tolist() or [1]
+    formats = tags.numbers(_SAMPLE_FORMAT, samples).tolist() or [_UNSIGNED]
+    if len(set(bits)) > 1 or not set(formats) <= {_UNSIGNED, _VOID}:
         return None  # floats and signed numbers have no white of their own
     form, at, counts = (TILED, _TILES, _TILE_BYTES) if _TILES in tags else ("strips", _STRIPS, _STRIP_BYTES)
     if form == TILED:
@@ -104,6 +106,8 @@ def _with_places(tags: Directory, layout: Layout, size: int) -> Layout:
     sizes = _places(tags.numbers(layout.count_tag, layout.pieces), size)
     if not len(sizes) and len(starts) == 1:  # some writers leave it out
         sizes = np.maximum(0, size - starts)
+    if layout.compression == NONE:  # more bytes than pixels are no fault
+        sizes = np.minimum(sizes, layout.piece_height * layout.row_bytes)
     known = min(len(starts), len(sizes))
     return layout.placed(
         starts[:known],

@@ -39,10 +39,11 @@ def colours_of(samples: np.ndarray, layout: Layout) -> np.ndarray:
     """Returns (h, w) grey or (h, w, 3) RGB uint8 on white of (h, w, samples) as they are stored."""
     count = _COLOURS[layout.photometric]
     colour = _colour(samples[..., 0] if count == 1 else samples[..., :count], layout)
-    if len(layout.extra) and layout.extra[0] in (PREMULTIPLIED, PLAIN_ALPHA) and layout.samples > count:
+    kind = layout.extra[0] if layout.extra else PLAIN_ALPHA if (layout.photometric, layout.samples) == (RGB, 4) else 0
+    if kind in (PREMULTIPLIED, PLAIN_ALPHA) and layout.samples > count:
         alpha = _full_range(samples[..., count], layout.bits)
         if alpha.min() < 255:
-            return on_white(colour, alpha, premultiplied=layout.extra[0] == PREMULTIPLIED)
+            return on_white(colour, alpha, premultiplied=kind == PREMULTIPLIED)
     return colour
 
 
