@@ -37,7 +37,7 @@ LOSSLESS_LEVELS = 2  # 16 bits cut by Pillow and rounded by us, then once more w
 LOSSY_LEVELS = 6
 _PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
 _BMP_RLE4 = 2
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 258, 262, 277, 284, 338
+_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338
 STRAYS = 0.01  # of the values may be farther away in lossy formats: chroma at edges
 
 
@@ -155,8 +155,6 @@ def _excuse_of_tiff(data: bytes, tags: Mapping[int, Any]) -> str:
         return "Pillow reads 16-bit planes of a TIFF as if they were of 8 bits"
     if deep and tags.get(_EXTRA_SAMPLES) == (1,):
         return "Pillow divides 16-bit colours by alpha in 8 bits, and loses up to three levels"
-    if tags.get(_SAMPLES) == 4 and tags.get(_PHOTOMETRIC) == 2 and _EXTRA_SAMPLES not in tags:
-        return "Pillow takes a fourth sample for alpha though the TIFF does not say what it is"
     order = "little" if data[:2] == b"II" else "big"
     at = int.from_bytes(data[4:8], order)
     entries = int.from_bytes(data[at : at + 2], order)
