@@ -234,7 +234,6 @@ def test_where_pillow_is_excused_ours_is_exact() -> None:
     clear = kinds.grey() >> 4 == kinds.grey()[3, 5] >> 4
     for name, wanted in {
         "tiff/planes 16 bits": deep,
-        "tiff/by hand four channels 8 bits": kinds.colours(),
         "png/grey 4 bits tRNS": np.where(clear, 255, (kinds.grey() >> 4) * 17)[..., None].repeat(3, axis=2),
         "png/RGB 16 bits tRNS": np.where((deep == deep[3, 5]).all(axis=2)[..., None], 255, deep),
     }.items():
