@@ -1,8 +1,6 @@
 """Unpacks the strips and tiles of a TIFF; every one must give all its bytes, or there is no image.
 
-Plain, deflated and LZMA pieces are unpacked here, JPEG ones by OpenCV. LZW, PackBits, zstd and fax codes are handed to
-Pillow's libtiff as a grey or two-coloured image whose pixels are the bytes or bits to unpack: what they mean is decided
-here, for every depth and order alike.
+Plain, deflated and LZMA pieces are unpacked here, JPEG ones by OpenCV, the others by libtiff (`tiff_libtiff.py`).
 """
 
 from __future__ import annotations
@@ -18,28 +16,22 @@ import numpy as np
 from transforms.formats.decode import jpeg
 from transforms.formats.decode.colours import unpacked
 from transforms.formats.decode.opencv import decoded_by_opencv
-from transforms.formats.decode.pillow import decoded_by_pillow
 from transforms.formats.decode.tiff_layout import (
-    BLACK_IS_ZERO,
     DEFLATE,
-    GROUP_3,
-    GROUP_3_ROWS,
-    GROUP_4,
+    FAX,
     JPEG,
     LZMA,
     LZW,
     NONE,
     OLD_DEFLATE,
-    PACK_BITS,
     RGB,
     YCBCR,
     ZSTD,
     Layout,
 )
+from transforms.formats.decode.tiff_libtiff import BY_LIBTIFF, unpacked_by_libtiff
 from transforms.formats.records import RejectedContent
 
-_FAX = (GROUP_3_ROWS, GROUP_3, GROUP_4)
-_BY_LIBTIFF = (LZW, PACK_BITS, ZSTD, *_FAX)
 _DEFLATED = (DEFLATE, OLD_DEFLATE)
 _WITH_PREDICTOR = (LZW, ZSTD, LZMA, *_DEFLATED)
 _LZMA_MEMORY = 256 * 2**20
@@ -66,7 +58,7 @@ def _pieces(data: bytes, layout: Layout) -> Iterator[np.ndarray | None]:
     if layout.compression == JPEG:
         for piece in range(layout.pieces):
             yield _of_jpeg(_raw(data, layout, piece), layout, layout.rows_of(piece))
-    elif layout.compression in _BY_LIBTIFF:
+    elif layout.compression in BY_LIBTIFF:
         yield from _of_libtiff(data, layout)
     else:
         for piece in range(layout.pieces):
@@ -77,13 +69,14 @@ def _pieces(data: bytes, layout: Layout) -> Iterator[np.ndarray | None]:
 
 def _raw(data: bytes, layout: Layout, piece: int) -> bytes:
     start = int(layout.starts[piece])
-    return data[start : start + int(layout.sizes[piece])]
+    raw = data[start : start + int(layout.sizes[piece])]
+    if layout.fill_order == 2 and layout.compression != JPEG:
+        return _REVERSED[np.frombuffer(raw, np.uint8)].tobytes()
+    return raw
 
 
 def _content(raw: bytes, layout: Layout, needed: int) -> np.ndarray | None:
     """Returns (needed,) uint8 unpacked, or None."""
-    if layout.fill_order == 2:
-        raw = _REVERSED[np.frombuffer(raw, np.uint8)].tobytes()
     try:
         if layout.compression in _DEFLATED:
             raw = zlib.decompressobj().decompress(raw, needed)
@@ -140,49 +133,18 @@ def _stated_colours(raw: bytes, layout: Layout) -> bytes:
     return b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
 
 
-# --- by Pillow's libtiff ----------------------------------------------------------------------------------------------
+# --- by libtiff -------------------------------------------------------------------------------------------------------
 
 
 def _of_libtiff(data: bytes, layout: Layout) -> Iterator[np.ndarray | None]:
-    """Yields the pieces, unpacked all at once a plane: each is a strip of an image one above the other."""
-    fax = layout.compression in _FAX
-    if fax and (layout.bits, layout.samples_a_piece) != (1, 1):
-        yield None
-        return
+    """Yields the pieces, unpacked all at once a plane."""
     for first in range(0, layout.pieces, layout.pieces_a_plane):
         pieces = range(first, first + layout.pieces_a_plane)
         rows = [layout.rows_of(piece) for piece in pieces]
-        raw = [_raw(data, layout, piece) for piece in pieces]
-        found = decoded_by_pillow(_bare_tiff(raw, layout, sum(rows)), "TIFF")
-        width = layout.piece_width if fax else layout.row_bytes
-        if found is None or found.shape != (sum(rows), width):
+        found = unpacked_by_libtiff([_raw(data, layout, piece) for piece in pieces], rows, layout)
+        if found is None:
             yield None
             return
         bottom = np.cumsum(rows)
         for top, end in zip(bottom - rows, bottom, strict=True):
-            piece_rows = found[top:end]
-            yield piece_rows.astype(np.uint8)[..., None] if fax else _values(piece_rows, layout)
-
-
-def _bare_tiff(raw: list[bytes], layout: Layout, rows: int) -> bytes:
-    """Returns a TIFF of bytes (or bits, for fax codes) with these strips and nothing else."""
-    fax = layout.compression in _FAX
-    sizes = np.array([len(strip) for strip in raw], np.uint32)
-    starts = (8 + np.cumsum(sizes, dtype=np.int64) - sizes).astype(np.uint32)
-    content = b"".join(raw)
-    content += bytes(len(content) % 2)
-    tables = 8 + len(content)
-    tags = {
-        256: layout.piece_width if fax else layout.row_bytes, 257: rows, 258: 1 if fax else 8,
-        259: layout.compression, 262: BLACK_IS_ZERO, 266: layout.fill_order if layout.fill_order == 2 else 1,
-        273: tables if len(raw) > 1 else 8, 277: 1, 278: layout.piece_height,
-        279: tables + 4 * len(raw) if len(raw) > 1 else len(raw[0]),
-    }  # fmt: skip
-    if fax:
-        tags |= {292: layout.fax[0], 293: layout.fax[1]}
-    entries = b"".join(
-        struct.pack("<2H2I", tag, 4, len(raw) if tag in (273, 279) else 1, value) for tag, value in tags.items()
-    )
-    lists = starts.tobytes() + sizes.tobytes() if len(raw) > 1 else b""
-    head = b"II*\0" + struct.pack("<I", tables + len(lists))
-    return b"".join([head, content, lists, struct.pack("<H", len(tags)), entries, bytes(4)])
+            yield found[top:end, :, None] if layout.compression in FAX else _values(found[top:end], layout)
