@@ -17,6 +17,7 @@ Not a test: other tests `import against_pillow`.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,7 +37,7 @@ LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF"})
 LOSSLESS_LEVELS = 2  # 16 bits cut by Pillow and rounded by us, then once more where alpha is laid on white
 LOSSY_LEVELS = 6
 _PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
-_BMP_RLE4 = 2
+_BMP_RLE8, _BMP_RLE4 = 1, 2
 _BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338
 STRAYS = 0.01  # of the values may be farther away in lossy formats: chroma at edges
 
@@ -129,8 +130,13 @@ def excuse(data: bytes) -> str:
     """Returns why pixels may differ for a file like this one, or "": Pillow's own faults, and ambiguous files."""
     if data.startswith(b"\x89PNG"):
         return _excuse_of_png(data)
-    if data.startswith(b"BM") and int.from_bytes(data[30:34], "little") == _BMP_RLE4:
-        return "Pillow loses places in a BMP with runs of 4 bits"
+    if data.startswith(b"GIF"):
+        with suppress(Exception), Image.open(io.BytesIO(data)) as image:
+            if image.size != struct.unpack_from("<2H", data, 6):
+                return "a frame of the GIF leaves the screen: Pillow makes the picture larger"
+        return ""
+    if data.startswith(b"BM") and int.from_bytes(data[30:34], "little") in (_BMP_RLE8, _BMP_RLE4):
+        return "where runs of a BMP are damaged or leave pixels out, each reader fills up in its own way"
     if data[:2] in (b"II", b"MM"):
         with suppress(Exception), Image.open(io.BytesIO(data)) as image:
             return _excuse_of_tiff(data, image.tag_v2)

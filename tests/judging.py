@@ -43,6 +43,7 @@ HUNG_S = 120  # a file that takes so long ends the process
 MOST_BYTES = 4 * 2**30  # of address space: a bomb must not take the machine
 BLOCK = 100  # images that go through the stage together
 MOST_APART = 0.01  # of the mutants that both readers take: damage leaves a choice, as where a run of a BMP went
+SEARCHED_PIXELS = 2**18  # more would make the search the larger part of the work
 UNFORESEEN = "internal_error"  # the row of an exception that nobody meant
 
 
@@ -134,7 +135,7 @@ def _decoded(mutant: Mutant, way: Way, keep: list[Decoded]) -> Judged:
         fault = UNFORESEEN if rejected.reason.value == UNFORESEEN else ""
         return replace(judged, outcome=f"{rejected.reason.value} {rejected.width}x{rejected.height}", fault=fault)
     except Exception as error:  # noqa: BLE001 - this is what is looked for
-        return replace(judged, outcome="raised", fault=f"{type(error).__name__}: {error}"[:300])
+        return replace(judged, outcome="raised 0x0", fault=f"{type(error).__name__}: {error}"[:300])
     keep.append(decoded)
     shape = f"{decoded.width}x{decoded.height} {decoded.image.shape}"
     pixels = digest(decoded.image.tobytes())
@@ -149,20 +150,24 @@ def _wrong_shape(decoded: Decoded, channels: int) -> str:
 
 
 def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path) -> Judged:
-    """Sends mutants through the stage that crops: each must have a row, with the reason it has alone."""
+    """Sends mutants through the stage that crops: each must have a row, with the reason it has alone.
+
+    In every fifth block faces are searched for, in images of moderate size.
+    """
     import blocks
 
-    from models.detectors import make_detector
+    from models.detectors import DetectorSettings, make_detector
     from transforms.crop_faces import look, rows_to_look_at, with_seen
 
-    job = blocks.job(folder)
+    searched = found[0].number // BLOCK % 5 == 4
+    job = blocks.job(folder, detector=DetectorSettings(name="haar" if searched else "none"))
     block = blocks.raw([mutant.data for mutant in found])
     about = Judged(found[0].number, "block", (), "")
     try:
-        rows = rows_to_look_at(block)
+        rows = [row for row in rows_to_look_at(block) if not searched or _pixels(judged[row]) <= SEARCHED_PIXELS]
         seen = with_seen(block, [look(block, rows, job, make_detector(job.detector))])
     except Exception as error:  # noqa: BLE001 - this is what is looked for
-        return replace(about, outcome="raised", fault=f"{type(error).__name__}: {error}"[:300])
+        return replace(about, outcome="raised 0x0", fault=f"{type(error).__name__}: {error}"[:300])
     reasons = [reason.value if reason else "" for reason in seen.reason]
     faults = [
         f"{judged[row].number}: row {reasons[row]!r}, alone {judged[row].outcome!r}"
@@ -172,6 +177,11 @@ def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path)
     crops = b"" if seen.fresh.crops is None else seen.fresh.crops.tobytes()
     outcome = digest(repr(reasons).encode(), seen.width.tobytes(), seen.height.tobytes(), crops)
     return replace(about, outcome=outcome, fault="; ".join(faults))
+
+
+def _pixels(judged: Judged) -> int:
+    width, height = judged.outcome.split(" ")[1].split("x")
+    return int(width) * int(height)
 
 
 def _reason(judged: Judged) -> str:

@@ -56,7 +56,20 @@ def rgba() -> np.ndarray:
 @cache
 def kinds() -> dict[str, bytes]:
     """Returns a file of each kind by name; the part before the first `/` is the format."""
-    makers = (_jpeg, _png, _png_extras, _apng, _gif, _bmp, _pnm, _webp, _tiff_by_pillow, _tiff_by_tifffile, _heif)
+    makers = (
+        _jpeg,
+        _png,
+        _png_extras,
+        _apng,
+        _gif,
+        _bmp,
+        _pnm,
+        _webp,
+        _tiff_by_pillow,
+        _tiff_by_tifffile,
+        _heif,
+        _large,
+    )
     made: dict[str, bytes] = {}
     for maker in makers:
         for name, data in maker():
@@ -291,6 +304,28 @@ def _heif() -> Kinds:
         made = io.BytesIO()
         pillow_heif.from_pillow(images[name]).save(made, quality=90)
         yield f"heic/{name}", made.getvalue()
+
+
+# --- larger ones ------------------------------------------------------------------------------------------------------
+
+
+def _large() -> Kinds:
+    pixels = colours(150, 201)
+    image = Image.fromarray(pixels)
+    yield "jpeg/large baseline", saved(image, "JPEG", quality=80)
+    yield "jpeg/large progressive", saved(image, "JPEG", quality=80, progressive=True, restart_marker_rows=2)
+    for interlaced in (False, True):
+        yield (
+            f"png/large 16 bits{' interlaced' if interlaced else ''}",
+            png(deep(pixels), _RGB, 16, interlaced=interlaced, pieces=7),
+        )
+    yield "gif/large", saved(image.quantize(64, dither=Image.Dither.NONE), "GIF", interlace=True)
+    yield "webp/large", saved(image, "WEBP", quality=70)
+    yield "tiff/large", saved(image, "TIFF", compression="tiff_lzw", strip_size=4096)
+    yield "tiff/large deflate", saved(image, "TIFF", compression="tiff_adobe_deflate", strip_size=4096)
+    yield "tiff/large jpeg", saved(image, "TIFF", compression="jpeg", strip_size=16384)
+    if features.check("avif"):
+        yield "avif/large", saved(image, "AVIF", quality=70, speed=9)
 
 
 # --- BMP, PNM ---------------------------------------------------------------------------------------------------------

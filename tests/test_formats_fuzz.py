@@ -221,11 +221,18 @@ def test_sound_archives_give_all_their_members(name: str) -> None:
 # --- every kind -------------------------------------------------------------------------------------------------------
 
 
+EXCUSED = {  # sound files that Pillow decodes wrongly
+    "png/grey 4 bits tRNS", "png/grey 4 bits interlaced tRNS", "png/RGB 16 bits tRNS",
+    "png/RGB 16 bits interlaced tRNS", "tiff/planes 16 bits", "tiff/planes in tiles 16 bits",
+    "tiff/by hand multiplied alpha 16 bits",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", kinds.kinds())
 def test_every_kind_is_decoded_as_pillow_does_it_or_refused(name: str) -> None:
     judged = judge_image(Mutant(1, name, (), kinds.kinds()[name], {}), Way())
     assert judged.fault == ""
-    assert judged.pillow != "differ", judged.apart
+    assert judged.pillow in ("agree", "only we", "only they") or name in EXCUSED, judged.apart
 
 
 def test_where_pillow_is_excused_ours_is_exact() -> None:
