@@ -51,6 +51,11 @@ def archives(folder: Path) -> tuple[Report, ...]:
     return _in_two_processes("archives", ARCHIVES, folder)
 
 
+@pytest.fixture(scope="module")
+def sound(folder: Path) -> tuple[Report, ...]:
+    return _in_two_processes("kinds", range(len(kinds.kinds())), folder)
+
+
 def _in_two_processes(what: str, numbers: range, folder: Path) -> tuple[Report, ...]:
     """Returns what came of the same files with fresh memory filled in two ways; the first is held against Pillow."""
 
@@ -62,7 +67,7 @@ def _in_two_processes(what: str, numbers: range, folder: Path) -> tuple[Report, 
         return tuple(pool.map(run, PERTURBED))
 
 
-@pytest.fixture(params=["images", "archives"])
+@pytest.fixture(params=["images", "archives", "sound"])
 def reports(request: pytest.FixtureRequest) -> tuple[Report, ...]:
     found: tuple[Report, ...] = request.getfixturevalue(request.param)
     return found
@@ -75,8 +80,10 @@ def test_no_file_ends_the_process(reports: tuple[Report, ...]) -> None:
     assert [report.ended for report in reports] == [{}, {}]
 
 
-def test_every_file_is_judged_once(images: tuple[Report, ...], archives: tuple[Report, ...]) -> None:
-    for both, numbers in ((images, IMAGES), (archives, ARCHIVES)):
+def test_every_file_is_judged_once(
+    images: tuple[Report, ...], archives: tuple[Report, ...], sound: tuple[Report, ...]
+) -> None:
+    for both, numbers in ((images, IMAGES), (archives, ARCHIVES), (sound, range(len(kinds.kinds())))):
         for report in both:
             assert [one.number for one in report.judged if one.name != "block"] == list(numbers)
 
