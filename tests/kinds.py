@@ -322,7 +322,6 @@ def _large() -> Kinds:
     yield "gif/large", saved(image.quantize(64, dither=Image.Dither.NONE), "GIF", interlace=True)
     yield "webp/large", saved(image, "WEBP", quality=70)
     yield "tiff/large", saved(image, "TIFF", compression="tiff_lzw", strip_size=4096)
-    yield "tiff/large runs", saved(image, "TIFF", compression="packbits", strip_size=4096)
     yield "tiff/large jpeg", saved(image, "TIFF", compression="jpeg", strip_size=16384)
     if features.check("avif"):
         yield "avif/large", saved(image, "AVIF", quality=70, speed=9)
@@ -469,6 +468,9 @@ def _tiff_by_tifffile() -> Kinds:
         file = io.BytesIO()
         tifffile.imwrite(file, values, compression="zlib", predictor=True, photometric="rgb", metadata=None)
         yield f"tiff/differences {bits} bits", file.getvalue()
+    file = io.BytesIO()
+    tifffile.imwrite(file, colours(150, 201), compression="zlib", photometric="rgb", rowsperstrip=16, metadata=None)
+    yield "tiff/large deflate", file.getvalue()
 
 
 def _tiff_samples() -> Iterator[tuple[str, np.ndarray, dict[str, int]]]:
