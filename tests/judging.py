@@ -305,8 +305,8 @@ def read(report: Path) -> Report:
 
 def differences(one: Report, other: Report) -> list[tuple[Judged, Judged]]:
     """Returns what came out otherwise in one process than in the other, or went in."""
-    there = {(judged.number, judged.name): judged for judged in other.judged}
-    pairs = [(judged, there.get((judged.number, judged.name))) for judged in one.judged]
+    there = {(judged.number, judged.name == "block"): judged for judged in other.judged}
+    pairs = [(judged, there.get((judged.number, judged.name == "block"))) for judged in one.judged]
     return [(a, b) for a, b in pairs if b is not None and (a.outcome, a.given) != (b.outcome, b.given)]
 
 

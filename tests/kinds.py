@@ -321,8 +321,6 @@ def _large() -> Kinds:
         )
     yield "gif/large", saved(image.quantize(64, dither=Image.Dither.NONE), "GIF", interlace=True)
     yield "webp/large", saved(image, "WEBP", quality=70)
-    yield "tiff/large", saved(image, "TIFF", compression="tiff_lzw", strip_size=4096)
-    yield "tiff/large jpeg", saved(image, "TIFF", compression="jpeg", strip_size=16384)
     if features.check("avif"):
         yield "avif/large", saved(image, "AVIF", quality=70, speed=9)
 

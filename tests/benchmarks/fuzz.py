@@ -71,7 +71,9 @@ class Seen:
             self.largest_kb = max([self.largest_kb, *(line["peak_kb"] for line in judged)])
             self.slowest = max([self.slowest, *judged], key=lambda line: line.get("cpu_s", 0.0))
             self.cpu_s += sum(line["cpu_s"] for line in judged)
-        one, other = ({(line["number"], line["name"]): line for line in lines if "number" in line} for lines in reports)
+        one, other = (
+            {(line["number"], line["name"] == "block"): line for line in lines if "number" in line} for lines in reports
+        )
         both = [(one[key], other[key]) for key in one if key in other]
         self.differing += [_named(a) for a, b in both if (a["outcome"], a["given"]) != (b["outcome"], b["given"])]
         for line in one.values():
