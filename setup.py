@@ -58,6 +58,8 @@ setup(
         "keras>=3.12",
         "numpy>=2,<2.5",  # Beam wants < 2.5
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
+        "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
+        "pillow-heif>=1.1",  # decodes HEIC
         "pyarrow>=16,<26",  # Beam wants < 26
         "pydantic>=2.7,<3",
         "pyyaml>=6",

@@ -24,6 +24,8 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "jax": ("models.device",),
     "tensorflow": ("models.device", "models.training.normalisation"),
     "matplotlib": ("models.evaluation", "models.training.curves"),
+    "PIL": ("transforms.formats.decode",),
+    "pillow_heif": ("transforms.formats.decode",),
     "cv2": ("transforms.formats.decode", "transforms.crop_faces", "models.detectors"),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")

@@ -77,7 +77,7 @@ def in_table(index: np.ndarray, table: np.ndarray) -> np.ndarray:
     whole[: len(table)] = table[:256]
     if (whole[:, :1] == whole).all():
         return np.asarray(cv2.LUT(index, np.ascontiguousarray(whole[:, 0])))
-    return whole[index]
+    return np.take(whole, index, axis=0)
 
 
 def unpacked(rows: np.ndarray, bits: int, width: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from transforms.formats.records import Limits, Reason
 MAX_SIDE = 2**31 - 1  # what the columns of a block and of the output hold
 MAX_CHUNKS = 100_000  # of a file: a PNG of 256 MB in chunks of the usual 8 kB has 32,768
 BYTES_A_PIXEL = 8  # of `max_pixels`: what the decoder and our own steps may hold at once
+LEAST_MEMORY = 64 * 2**20  # bytes that every image may take, however few pixels are let in
 
 
 @dataclass(slots=True)  # not frozen: that costs a microsecond an image
@@ -46,6 +47,6 @@ def first_fault(header: Header, limits: Limits, min_side: int) -> Reason | None:
         return Reason.TOO_MANY_PIXELS
     if width < min_side or height < min_side:
         return Reason.TOO_SMALL
-    if header.costly or header.memory > BYTES_A_PIXEL * limits.max_pixels:
+    if header.costly or header.memory > max(LEAST_MEMORY, BYTES_A_PIXEL * limits.max_pixels):
         return Reason.TOO_COSTLY
     return None if header.whole else Reason.TRUNCATED

@@ -47,15 +47,18 @@ def probe(data: bytes) -> Header:
     """Returns the header.
 
     Raises:
-        RejectedContent: TRUNCATED if the file ends before it tells its size; UNDECODABLE if an end comes before.
+        RejectedContent: TRUNCATED if the file ends before it tells its size; UNDECODABLE if an end comes before;
+            TOO_COSTLY if there are more segments than any honest file has.
     """
     at, frame, up, marks = 2, 0, 0, 0
     width = height = parts = 0
     while found := _MARK.search(data, at):
         mark, at = found[1][0], found.end()
+        if marks > MAX_MARKS:
+            raise RejectedContent(Reason.TOO_COSTLY)
         if mark in _LONELY:
             marks += 1
-        elif mark in (_START_OF_SCAN, _END_OF_IMAGE) or marks > MAX_MARKS:
+        elif mark in (_START_OF_SCAN, _END_OF_IMAGE):
             break
         else:
             marks += 1

@@ -19,10 +19,10 @@ def _stream_and_nowhere() -> tuple[memoryview, int]:
         library = ctypes.CDLL(None)
         library.fopen.restype = ctypes.c_void_p
         nowhere = library.fopen(os.devnull.encode(), b"w")
-        stream = memoryview(ctypes.c_size_t.in_dll(library, "stderr")).cast("B").cast("N")
+        stream = memoryview(ctypes.c_size_t.in_dll(library, "stderr")).cast("B").cast("P")
         if nowhere and stream[0]:
             return stream, nowhere
-    return memoryview(bytearray(ctypes.sizeof(ctypes.c_size_t))).cast("N"), 0
+    return memoryview(bytearray(ctypes.sizeof(ctypes.c_size_t))).cast("P"), 0
 
 
 _STREAM, _NOWHERE = _stream_and_nowhere()

@@ -52,10 +52,11 @@ def probe(data: bytes) -> Header:
 
 
 def _memory(layout: Layout, width: int, height: int) -> int:
-    """Returns the bytes of padded tiles, of one piece's steps, of the samples, and of what is made of them."""
+    """Returns the bytes of one piece, packed twice and unpacked, of the samples, and of what is made of them."""
     sample = 2 if layout.bits == 16 else 1
-    piece = layout.piece_width * layout.piece_height * layout.samples_a_piece * sample
-    return 6 * piece + width * height * (layout.samples * sample + (2 * layout.samples if sample == 2 else 3) + 3)
+    spread = layout.piece_width * layout.samples_a_piece * sample * (1 if layout.bits == 8 else 2)
+    piece = layout.piece_height * (2 * layout.row_bytes + spread)
+    return piece + width * height * (layout.samples * sample + (2 * layout.samples if sample == 2 else 3) + 3)
 
 
 def _layout(tags: Directory, width: int, height: int) -> Layout | None:
