@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from pipeline import __version__
 from pipeline.config import Settings, known_settings, load_settings, nearest_setting, to_yaml
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from pipeline.memory_limit import lack_of_memory
 from transforms.formats.records import FormatError
 
 DISTRIBUTION = "facelabel-pipeline"
@@ -215,6 +216,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
+    parser.add_argument(
+        "--exact-csv",
+        action="store_true",
+        help="ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them",
+    )
 
 
 def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:
@@ -553,7 +559,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(str(error), StoppedError.exit_status, verbose)
     except BrokenPipeError:
         return _reader_left()
-    except OSError as error:
+    except Exception as error:
+        if lack := lack_of_memory(error):
+            return _report(lack, StoppedError.exit_status, verbose)
+        if not isinstance(error, OSError):
+            raise
         return _report(f"{error}; once that is cured, the same command goes on", StoppedError.exit_status, verbose)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import differences
+from pipeline.config import differences, fingerprint
 from pipeline.errors import StoppedError, UsageError
 from pipeline.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.plan import Plan, head_of
@@ -24,6 +24,8 @@ from transforms.read_blocks import STREAM_MARK
 from transforms.retrying import patiently
 from transforms.storage import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
+
+DIGEST = "digest"  # of the rest of identity.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,28 @@ class OutputFolder:
         return _read_json(self.record_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """Returns what the unfinished run that stands here is made of, or None."""
-        return _read_json(self.identity_file)
+        """Returns what the unfinished run that stands here is made of, nothing where that is damaged; else None."""
+        found = _read_json(self.identity_file)
+        if found is None:
+            return None
+        digest = found.pop(DIGEST, None)  # earlier versions wrote none
+        return found if digest in (None, fingerprint(found)) else {}
+
+    def refuse_damaged(self) -> None:
+        """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
+        record = self.record() or {}
+        told = (record.get("identity"), record.get("run_fingerprint"))
+        damaged = {
+            self.record_file: not record or (all(told) and fingerprint(told[0]) != told[1]),
+            self.identity_file: not self.identity(),
+        }
+        for path, is_damaged in damaged.items():
+            if is_damaged and os.path.lexists(path):
+                raise UsageError(
+                    f"--output {self.path}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
+                    "settings the results there are of; --overwrite starts anew (the cache keeps what was computed), "
+                    "or give another folder"
+                )
 
     def clear(self) -> None:
         """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
@@ -103,13 +125,13 @@ class OutputFolder:
             UsageError: they belong to a run with other settings; lists the differences.
         """
         self.refuse_another(self.identity(), identity)
-        self.forget_record()
         for folder in (self.plan, self.parts):
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)
         remove_leftovers(self.path)
-        text = json.dumps(identity, indent=1, sort_keys=True).encode()
+        text = json.dumps({**identity, DIGEST: fingerprint(identity)}, indent=1, sort_keys=True).encode()
         patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
+        self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
         """Makes the run unfinished: `run.json` comes last and goes first."""

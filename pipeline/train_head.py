@@ -26,6 +26,7 @@ from pipeline import graph
 from pipeline.classes_map import class_pairs
 from pipeline.config import fingerprint
 from pipeline.errors import StoppedError, UsageError
+from pipeline.foreign_files import refuse_foreign_work
 from pipeline.held_out import digests_of
 from pipeline.plan import Layout, Plan, head_of, make_plan
 from pipeline.prepare import identity_of, make_job
@@ -180,6 +181,7 @@ def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
     unlabelled = shares is not None and not blended
     identity = identity_of(command.settings, None)
     work = os.path.join(os.path.abspath(options["output"]), WORK)
+    refuse_foreign_work(work)
     try:
         train = features_of(command, identity, options["input"], "training", unlabelled=unlabelled)
         validation = None

@@ -2,7 +2,7 @@
 
 The pixels are smooth, so that lossy codecs of different makes come out alike. What Pillow and tifffile can write, they
 write; PNG of every colour type, BMP and PNM are written by hand. Kinds that need a codec that is not installed are left
-out.
+out. TIFF of several strips is not left to Pillow: its last strip ends in memory that nobody wrote.
 
 Not a test: other tests `import kinds`.
 """
