@@ -123,16 +123,17 @@ def planar_tiff() -> bytes:
 
 def damaged_apng() -> bytes:
     """An animated PNG with sixty bytes of its first frame overwritten."""
-    data, frame = encoded(".png", picture(200, 160)), struct.pack(">4I2H2B", 160, 200, 0, 0, 1, 10, 0, 0)
-    at = data.index(b"IDAT") - 4
-    length = int.from_bytes(data[at : at + 4], "big")
-    content = bytearray(data[at + 8 : at + 8 + length])
+    draw = np.random.default_rng(0)
+    noisy = (picture(200, 160) // 2 + draw.integers(0, 128, (200, 160, 3))).astype(np.uint8)
+    packed = zlib.compress(b"".join(b"\0" + bytes(row) for row in noisy))
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 160, 200, 8, 2, 0, 0, 0))
+    frame, at = struct.pack(">4I2H2B", 160, 200, 0, 0, 1, 10, 0, 0), len(packed) * 3 // 10
+    damaged = bytearray(chunk(b"IDAT", packed))
+    damaged[8 + at : 8 + at + 60] = b"\xff" * 60
     second = chunk(b"fcTL", struct.pack(">I", 1) + frame)
-    second += chunk(b"fdAT", struct.pack(">I", 2) + bytes(content))
-    content[length * 3 // 10 : length * 3 // 10 + 60] = b"\xff" * 60
+    second += chunk(b"fdAT", struct.pack(">I", 2) + packed)
     first = chunk(b"acTL", struct.pack(">2I", 2, 0)) + chunk(b"fcTL", struct.pack(">I", 0) + frame)
-    damaged = data[at : at + 8] + bytes(content) + data[at + 8 + length : at + 12 + length]
-    return data[:33] + first + damaged + second + chunk(b"IEND", b"")
+    return head + first + bytes(damaged) + second + chunk(b"IEND", b"")
 
 
 def tag_bomb(mebibytes: int, entries: int) -> bytes:

@@ -138,6 +138,8 @@ def pixels(data: bytes, header: Header, channels: int, _reduction: int) -> np.nd
     if image.ndim == 2:
         return image
     if image.shape[2] == 3:
+        if channels == 1:
+            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
     return _without_alpha(image)
 

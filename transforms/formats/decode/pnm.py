@@ -56,7 +56,7 @@ def _in_words(data: bytes, width: int, height: int, details: _Details) -> Header
     left = len(data) - details.start
     least = samples if details.kind == 1 else 2 * samples - 1  # a digit, and a blank between two
     return Header(
-        width, height, whole=least <= left, costly=left > MAX_WORDS, memory=17 * samples + 2 * left, details=details
+        width, height, whole=least <= left, costly=left > MAX_WORDS, memory=9 * samples + 8 * left, details=details
     )
 
 
@@ -97,7 +97,7 @@ def _words(text: bytes, count: int) -> np.ndarray | None:
         text = _COMMENT.sub(b"", text)
     if text.translate(None, b"0123456789 \t\r\n\v\f"):
         return None
-    values = np.fromstring(text, np.float64, count, sep=" ") if text.strip() else np.zeros(0)
-    if len(values) < count:
+    values = np.fromstring(text, np.float64, sep=" ") if text.strip() else np.zeros(0)
+    if len(values) < count:  # told the count, NumPy would fill it up with what lay in memory before
         return None
-    return np.minimum(values, 2**16).astype(np.uint32)
+    return np.minimum(values[:count], 2**16).astype(np.uint32)

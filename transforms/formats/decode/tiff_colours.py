@@ -70,4 +70,4 @@ def _full_range(values: np.ndarray, bits: int) -> np.ndarray:
 def _palette(layout: Layout) -> np.ndarray:
     """Returns (n, 3) uint8; some writers put 8-bit numbers where 16-bit ones belong."""
     table = layout.colours[: 3 * 2**layout.bits].reshape(3, -1).T
-    return (table if table.max() < 256 else (table.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return (table if table.max() < 256 else table >> 8).astype(np.uint8)

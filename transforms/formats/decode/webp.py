@@ -56,12 +56,14 @@ def _exif(data: bytes) -> bytes | None:
     return None
 
 
-def pixels(data: bytes, _header: Header, _channels: int, _reduction: int) -> np.ndarray | None:
+def pixels(data: bytes, _header: Header, channels: int, _reduction: int) -> np.ndarray | None:
     """Returns (h, w, 3) RGB, or None; of an animation the first frame."""
     image = decoded_by_opencv(data, cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint8 or image.ndim != 3:
         return None
     if image.shape[2] == 3:
+        if channels == 1:
+            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
     if int(image[..., 3].min()) == 255:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGB))
