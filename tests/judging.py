@@ -259,14 +259,21 @@ def supervised(what: str, numbers: range, report: Path, *more: str, perturb: int
     """Judges a range in a process; where a file ends it, another one goes on behind that file."""
     first = numbers.start
     while first < numbers.stop:
-        status = _start(what, range(first, numbers.stop), report, *more, perturb=perturb)
+        left = range(first, numbers.stop)
+        status = _start(what, left, report, *more, perturb=perturb)
         if status == 0:
             break
-        done = [judged.number for judged in read(report).judged if judged.name != "block"]
-        lost = max([first - 1, *done]) + 1
+        lost, first = _lost(left, read(report).judged, in_blocks=what == "images")
         _append(report, {"ended": lost, "words": f"status {status}: {_last_words(report)}"})
-        first = lost + 1
     return read(report)
+
+
+def _lost(numbers: range, judged: Sequence[Judged], *, in_blocks: bool) -> tuple[int, int]:
+    """Returns the number that ended a process, and the one to go on with; a block is meant by its last image."""
+    last = max([numbers.start - 1, *(one.number for one in judged if one.name != "block")])
+    done = last + 1 - numbers.start
+    in_block = in_blocks and done > 0 and judged[-1].name != "block" and (done % BLOCK == 0 or last + 1 == numbers.stop)
+    return (last if in_block else last + 1), (last + 1 if in_block else last + 2)
 
 
 def _start(what: str, numbers: range, report: Path, *more: str, perturb: int) -> int:

@@ -194,6 +194,17 @@ def test_a_process_that_ends_is_told_and_the_rest_judged(tmp_path: Path, monkeyp
     assert [one.number for one in report.judged] == [0, 1, 3, 4]
 
 
+def test_a_block_that_ends_the_process_is_told_by_its_last_image() -> None:
+    images = [Judged(number, "png", (), "a") for number in range(500, 600)]
+    block = Judged(500, "block", (), "")
+    assert judging._lost(range(500, 900), images, in_blocks=True) == (599, 600)
+    assert judging._lost(range(500, 900), [*images, block], in_blocks=True) == (600, 601)
+    assert judging._lost(range(500, 900), images[:7], in_blocks=True) == (507, 508)
+    assert judging._lost(range(500, 507), images[:7], in_blocks=True) == (506, 507)
+    assert judging._lost(range(500, 900), [], in_blocks=True) == (500, 501)
+    assert judging._lost(range(500, 900), images, in_blocks=False) == (600, 601)
+
+
 def _line(number: int) -> dict[str, object]:
     return {"number": number, "name": "png", "how": [], "given": ""}
 
