@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def _brands(data: bytes) -> list[bytes]:
 
 
 @functools.cache
-def _pillow_heif() -> ModuleType:
+def _pillow_heif() -> Any:
     import pillow_heif
     from pillow_heif import options
 
@@ -48,7 +47,7 @@ def _pillow_heif() -> ModuleType:
 
 
 @functools.cache
-def _pillow_avif() -> ModuleType:
+def _pillow_avif() -> Any:
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
