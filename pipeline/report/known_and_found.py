@@ -96,8 +96,8 @@ def _check(image: Searched, name: str, known: KnownFaces, taken: dict[str, str])
     if known.size is not None and known.size != (image.width, image.height):
         width, height = known.size
         raise UsageError(
-            f"{image.id} has {image.width}×{image.height} pixels, --boxes says {width}×{height}: boxes are pixels of the "
-            "stored image; give the images that the table was made for"
+            f"{image.id} has {image.width}×{image.height} pixels, --boxes says {width}×{height}: boxes are pixels of "
+            "the stored image; give the images that the table was made for"
         )
 
 
