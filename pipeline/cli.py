@@ -21,6 +21,7 @@ from pipeline.beam_flags import refuse_unknown_flags, without_warnings
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.flags import COMMANDS, DEFAULT_COMMAND, Command, options_of, parser_of, settings_of_flags
 from pipeline.help import help_text
+from pipeline.memory_limit import lack_of_memory
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
 from transforms.formats.records import FormatError
@@ -86,7 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(str(error), StoppedError.exit_status, verbose)
     except BrokenPipeError:
         return _reader_left()
-    except OSError as error:
+    except Exception as error:
+        if lack := lack_of_memory(error):
+            return _report(lack, StoppedError.exit_status, verbose)
+        if not isinstance(error, OSError):
+            raise
         return _report(f"{error}; once that is cured, the same command goes on", StoppedError.exit_status, verbose)
 
 

@@ -209,6 +209,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
     _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
+    parser.add_argument(
+        "--exact-csv",
+        action="store_true",
+        help="ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them",
+    )
 
 
 def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:
@@ -233,6 +238,14 @@ def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", action="store_true", help="also write the curves for TensorBoard")
     parser.add_argument("--epochs", metavar="N", type=_count, help="the same as --set train.epochs=N")
     parser.add_argument("--seed", metavar="N", type=_seed, help="the same as --set train.seed=N")
+
+
+def _add_train_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
+    parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
+    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of model, curves and state")
+    parser.add_argument("--epochs", metavar="N", type=_count, help="in place of the recipe's training.epochs")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
 
 
 def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
@@ -290,6 +303,12 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_train_backbone,
         ("input", "output"),
     ),
+    "train-detector": CommandSpec(
+        "train the network that finds faces",
+        "pipeline.commands.train_detector:run",
+        _add_train_detector,
+        ("recipe", "data", "output"),
+    ),
     "evaluate": CommandSpec(
         "how good labels are: figures, plots and a page",
         "pipeline.commands.evaluate:run",
@@ -317,7 +336,7 @@ def parser_of(name: str) -> FlagParser:
 def settings_of_flags(given: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags that stand for a setting."""
     flags: dict[str, Any] = {}
-    if hasattr(given, "epochs"):
+    if hasattr(given, "epochs") and not hasattr(given, "recipe"):  # a recipe has its own
         flags |= {f"train.{key}": getattr(given, key) for key in ("epochs", "seed") if getattr(given, key) is not None}
     if getattr(given, "head", None):
         flags["head.path"] = given.head

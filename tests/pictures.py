@@ -76,6 +76,13 @@ def with_segment(data: bytes, content: bytes, mark: int = 0xE1) -> bytes:
     return data[:2] + bytes([0xFF, mark]) + struct.pack(">H", len(content) + 2) + content + data[2:]
 
 
+def many_scans(count: int) -> bytes:
+    """Returns a progressive JPEG whose last scan comes `count` times."""
+    data = jpeg(quarters(), progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
 def cmyk_jpeg(ink: tuple[int, int, int, int], *, adobe: bool = True) -> bytes:
     """Returns an 8 by 8 CMYK JPEG of one colour, values stored inverted; `adobe` states so in a marker."""
     bits = ""
@@ -302,6 +309,7 @@ def nasty_files() -> dict[str, tuple[bytes, Reason | None]]:
         "cut.tif": (good["rgb.tif"][:-80], Reason.TRUNCATED),
         "cut.pgm": (good["grey.pgm"][:-4], Reason.TRUNCATED),
         "wrong_sum.png": (_flip(good["rgb.png"], good["rgb.png"].index(b"IDAT") + 10), Reason.UNDECODABLE),
+        "scans.jpg": (many_scans(101), Reason.TOO_COSTLY),
         "no_size.jpg": (b"\xff\xd8\xff\xd9", Reason.UNDECODABLE),
         "no_pixels.png": (huge_png(0, 7), Reason.UNDECODABLE),
         "float.tif": (tiff(grey.astype(np.float32)), Reason.UNDECODABLE),

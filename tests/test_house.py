@@ -24,7 +24,9 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "jax": ("models.runtimes",),
     "tensorflow": ("models.runtimes", "models.training.normalisation"),
     "matplotlib": ("pipeline.report", "models.training.curves"),
-    "cv2": ("transforms.formats.decode", "transforms.crop_faces", "models.detectors"),
+    "cv2": ("transforms.formats.decode", "transforms.detect_faces", "models.detectors", "models.training.detection"),
+    "PIL": ("transforms.formats.decode",),
+    "pillow_heif": ("transforms.formats.decode",),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "tools"}

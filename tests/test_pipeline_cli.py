@@ -200,7 +200,10 @@ def test_cache(folder: list[str]) -> None:
     ("arguments", "words"),
     [
         (["lable", *LABEL], "unknown command lable; nearest is label"),
-        (["frobnicate"], "known are label, train-head, train-backbone, evaluate, evaluate-detector, cache"),
+        (
+            ["frobnicate"],
+            "known are label, train-head, train-backbone, train-detector, evaluate, evaluate-detector, cache",
+        ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),
         (["--input", "", "--output", "b"], "--input: is empty"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import shutil
 import tarfile
@@ -19,6 +20,7 @@ from sklearn import metrics as sk
 
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
+from models.evaluation.label_errors import LabelErrors
 from models.heads.registry import load_head
 from pipeline.cli import parse
 from pipeline.errors import UsageError
@@ -211,6 +213,21 @@ def test_labels_of_other_names(bench: runs.Bench, source: Path, judged: runs.End
     assert {row["class"] for row in rows if row["stated_label"] == "smile"} <= {"happy"}
     assert [float(row["margin"]) for row in rows] == sorted(float(row["margin"]) for row in rows)
     assert len(rows) == metrics_of(ended)["label_errors"]["suspected"]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_a_spreadsheet_would_run_is_quoted_unless_asked_otherwise(exact: bool) -> None:
+    ids = ["=1+1.png", "-1.png", "@sum", "\t=2", "a=1.png"]
+    texts = [pa.chunked_array([pa.array(values)]) for values in (ids, ["0" * 64] * 5, ["+x"] * 5)]
+    rows = Rows(("+x", "y"), *texts, np.zeros((5, 4), np.int32), np.full((5, 2), 0.5), np.zeros(5, int), {})
+    halves = np.full(5, 0.5)
+    suspects = LabelErrors(np.arange(5), np.ones(5, int), halves, halves, np.ones(2), np.zeros((2, 2), int))
+    table = evaluation_files._suspects_csv(rows, suspects, exact=exact).decode()
+    found = list(csv.reader(io.StringIO(table)))[1:]
+    quote = "" if exact else "'"
+    assert [row[0] for row in found] == [*(quote + name for name in ids[:4]), "a=1.png"]
+    assert {tuple(row[1:4]) for row in found} == {(f"{quote}+x", f"{quote}+x", "y")}
+    assert {row[4] for row in found} == {"0.500000"}
 
 
 def test_a_picture_that_fails_midway_leaves_those_before_it_and_is_named() -> None:

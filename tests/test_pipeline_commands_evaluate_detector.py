@@ -150,7 +150,7 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
         ("image,width,height,x,y,w,h\nwhole.png,80,80,1,1,9,9\n", (), "has 40×40 pixels, --boxes says 80×80"),
         ("image,x,y\n", (), "has the columns image, x, y, w and h"),
         ("image,x,y,w,h\nbroken.png,1,1,2,2\n", (), "every image that --boxes names was rejected: 1 truncated"),
-        (BOXES, ("--set", "faces.detector=yunet"), "faces.model"),
+        (BOXES, ("--set", "faces.detector=yunet"), "faces.yunet.model"),
         (BOXES, ("--min-face", "-1"), "not a number of pixels"),
         (BOXES, ("--threshold", "nan"), "not a number"),
         (BOXES, ("--runner=DirectRunner",), "unknown flag"),

@@ -11,12 +11,11 @@ import pytest
 from blocks import job, raw
 from pictures import gradient, jpeg, png, write_folder, write_tar
 
-from models.detectors import make_detector
 from pipeline.errors import UsageError
 from pipeline.run import dry_run
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
-from transforms.crop_faces import crop_faces, look_at
+from transforms.detect_faces import detect_rows, with_rows
 from transforms.extract_features import contents_to_keep, with_features
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.job import Job
@@ -47,9 +46,9 @@ def images(count: int) -> dict[str, bytes]:
 
 
 def fill_cache(chosen: Job, contents: list[bytes], features: np.ndarray | None) -> None:
-    block, detector = raw(contents), make_detector(chosen.detector)
-    looked = crop_faces(block, [(row, look_at(data, chosen, detector)) for row, data in enumerate(contents)])
-    kept = contents_to_keep(with_features(looked, features))
+    block, detector = raw(contents), chosen.detector.load()
+    detected = with_rows(block, [detect_rows(block, range(len(contents)), chosen, detector)])
+    kept = contents_to_keep(with_features(detected, features))
     assert kept is not None
     FeatureCache.create(chosen.cache, chosen.fingerprint_json).add(kept)
 

@@ -15,6 +15,7 @@ from pictures import gradient, png, write_folder, write_tar
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, head_of, make_plan
+from pipeline.settings.fingerprints import fingerprint
 from transforms.formats.records import Limits
 from transforms.read_blocks import stream_key
 from transforms.stream_marks import StreamMark, write_mark
@@ -109,6 +110,34 @@ def test_a_damaged_note_is_no_note(folder: OutputFolder, text: str) -> None:
     assert (folder.identity(), folder.record()) == (None, None)
     folder.prepare(WHOSE)
     assert folder.identity() == WHOSE
+
+
+@pytest.mark.parametrize("text", ["", "{", "garbage", '{"features": "fit'])
+@pytest.mark.parametrize("name", ["identity_file", "record_file"])
+def test_what_says_whose_run_it_is_is_refused_where_it_is_damaged(folder: OutputFolder, name: str, text: str) -> None:
+    folder.refuse_damaged()  # there is nothing yet
+    folder.prepare(WHOSE)
+    folder.refuse_damaged()
+    path = Path(getattr(folder, name))
+    path.write_text(text)
+    told = rf"--output .*: {path.relative_to(folder.path)} is damaged, .*; --overwrite starts anew .*another folder"
+    with pytest.raises(UsageError, match=told):
+        folder.refuse_damaged()
+
+
+def test_a_flipped_bit_is_damage_and_not_another_setting(folder: OutputFolder) -> None:
+    folder.prepare(WHOSE)
+    path = Path(folder.identity_file)
+    path.write_text(path.read_text().replace("face_vgg", "face_vgf"))
+    with pytest.raises(UsageError, match=r"plan/identity\.json is damaged"):
+        folder.refuse_damaged()
+    record = {"identity": WHOSE, "run_fingerprint": fingerprint(WHOSE)}
+    path.unlink()
+    Path(folder.record_file).write_text(json.dumps(record))
+    folder.refuse_damaged()
+    Path(folder.record_file).write_text(json.dumps(record).replace("face_vgg", "face_vgf"))
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+        folder.refuse_damaged()
 
 
 def test_preparing_makes_the_run_unfinished(folder: OutputFolder) -> None:
@@ -261,4 +290,4 @@ def test_a_note_on_an_archive_that_changed_goes(tmp_path: Path, folder: OutputFo
 
 
 def test_the_note_says_whose_run_it_is_in_readable_text(folder: OutputFolder) -> None:
-    assert json.loads(Path(folder.identity_file).read_text()) == WHOSE
+    assert folder.identity() == WHOSE

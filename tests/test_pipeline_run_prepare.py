@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from models.detectors.options import HaarOptions, OneShotOptions
+from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
 from models.heads.registry import check
 from pipeline.errors import UsageError
@@ -19,7 +21,7 @@ from pipeline.run.prepare import (
     SMALLEST_SIDE_PX,
     Identity,
     chosen_head,
-    detector_settings,
+    detector_spec,
     feature_settings,
     identity_of,
     make_job,
@@ -93,15 +95,12 @@ def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_
 
 
 def test_the_detectors_share_of_the_settings() -> None:
-    chosen = detector_settings(
-        settings_of(
-            *("faces.detector=haar", "faces.working_size=320", "faces.min_face_fraction=0.2", "faces.scale_factor=1.3"),
-            *("faces.min_neighbors=4", "faces.score_threshold=0.8", "faces.nms_threshold=0.4", "faces.max_faces=2"),
-        )
-    )
-    assert (chosen.name, chosen.model, chosen.working_size, chosen.min_face_fraction) == ("haar", None, 320, 0.2)
-    assert (chosen.scale_factor, chosen.min_neighbors, chosen.max_faces) == (1.3, 4, 2)
-    assert (chosen.score_threshold, chosen.nms_threshold) == (0.8, 0.4)
+    haar = ("detect_size=320", "min_face_fraction=0.2", "scale_factor=1.3", "min_neighbors=4", "model=mine.xml")
+    texts = ("faces.detector=haar", "faces.max_faces=2", *(f"faces.haar.{text}" for text in haar))
+    assert detector_spec(settings_of(*texts)) == DetectorSpec("haar", HaarOptions("mine.xml", 320, 0.2, 1.3, 4), 2)
+    assert detector_spec(settings_of("faces.haar.min_neighbors=4")) == DetectorSpec("one_shot")
+    one_shot = detector_spec(settings_of("faces.one_shot.min_face_fraction=0.1"))
+    assert one_shot.options == OneShotOptions(min_face_fraction=0.1)
 
 
 def test_weights_of_another_network_are_refused_before_anything_else(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
         ("features.batch_size=8", set()),
         ("features.input_size=48", set()),
         ("write.keep_parts=true", set()),
-        ("faces.score_threshold=0.5", set()),  # of yunet, which is not chosen
+        ("faces.yunet.score_threshold=0.5", set()),  # of yunet, which is not chosen
         ("write.rows_per_file=10", {RUN}),
         ("write.label_values=name", {RUN}),
         ("write.no_face_label=sad", {RUN}),
@@ -130,7 +129,7 @@ SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
         ("read.max_pixels=1000", {FEATURES, PARTS, RUN}),
         ("read.max_image_bytes=1000", {FEATURES, PARTS, RUN}),
         ("faces.detector=none", {FEATURES, PARTS, RUN}),
-        ("faces.min_neighbors=4", {FEATURES, PARTS, RUN}),
+        ("faces.haar.min_neighbors=4", {FEATURES, PARTS, RUN}),
         ("faces.margin=0.3", {FEATURES, PARTS, RUN}),
         ("faces.max_faces=1", {FEATURES, PARTS, RUN}),
         ("features.precision=bfloat16", {FEATURES, PARTS, RUN}),
@@ -146,7 +145,7 @@ def test_what_a_setting_changes(text: str, changes: set[str]) -> None:
 
 
 def test_what_a_detector_does_not_heed_changes_nothing() -> None:
-    assert identity("faces.detector=none", "faces.margin=0.5", "faces.working_size=99") == identity(
+    assert identity("faces.detector=none", "faces.margin=0.5", "faces.haar.detect_size=99") == identity(
         "faces.detector=none"
     )
 
@@ -192,9 +191,10 @@ def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path
 
     stock = Path(cv2.data.haarcascades, "haarcascade_frontalface_default.xml")
     shutil.copy(stock, tmp_path / "mine.xml")
-    assert identity(f"faces.model={tmp_path / 'mine.xml'}") == identity()
+    mine = ("faces.detector=haar", f"faces.haar.model={tmp_path / 'mine.xml'}")
+    assert identity(*mine) == identity("faces.detector=haar")
     shutil.copy(stock.with_name("haarcascade_frontalface_alt.xml"), tmp_path / "mine.xml")
-    assert identity(f"faces.model={tmp_path / 'mine.xml'}").features != identity().features
+    assert identity(*mine).features != identity("faces.detector=haar").features
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path
     [
         (["features.weights=nowhere.npz"], "nowhere.npz; nothing is downloaded"),
         (["features.backbone=vgg16", "features.weights=imagenet"], "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-        (["faces.detector=yunet", "faces.model=nowhere.onnx"], "nowhere.onnx"),
-        (["faces.detector=haar", "faces.model=nowhere.xml"], "nowhere.xml"),
+        (["faces.detector=yunet", "faces.yunet.model=nowhere.onnx"], "nowhere.onnx"),
+        (["faces.detector=haar", "faces.haar.model=nowhere.xml"], "nowhere.xml"),
         (["features.input_size=15"], "face_vgg needs 16 at least"),
         (
             ["features.backbone=vgg19", "features.weights=random", "features.input_size=64x31"],

@@ -71,6 +71,40 @@ def test_options_that_beam_refuses_are_one_line(typed: str, words: str, capsys: 
 
 
 @pytest.mark.parametrize(
+    "typed, words",
+    [
+        (["--runner="], "--runner is empty; give DirectRunner"),
+        (["--runner", ""], "--runner is empty"),
+        (["--direct_num_workers=-3"], "--direct_num_workers=-3 must be a number from 1, or 0 for one a core"),
+    ],
+)
+def test_options_that_beam_would_take_and_fall_over_are_one_line(typed: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        options_of(typed)
+
+
+@pytest.mark.parametrize(
+    "runner, flag",
+    [
+        ("FlinkRunner", "flink_job_server_jar"),
+        ("flinkrunner", "flink_job_server_jar"),
+        ("apache_beam.runners.portability.flink_runner.FlinkRunner", "flink_job_server_jar"),
+        ("SparkRunner", "spark_job_server_jar"),
+        ("PrismRunner", "prism_location"),
+    ],
+)
+def test_a_runner_whose_program_beam_would_download_is_refused(runner: str, flag: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"nothing is downloaded at run time; give it with --{flag}=PATH"):
+        options_of([f"--runner={runner}"])
+    for place in ("https://repo.invalid/a.jar", str(tmp_path / "gone.jar")):
+        with pytest.raises(UsageError, match=rf"--{flag}={place}: no such file on this machine"):
+            options_of([f"--runner={runner}", f"--{flag}={place}"])
+    (tmp_path / "server.jar").touch()
+    assert options_of([f"--runner={runner}", f"--{flag}={tmp_path / 'server.jar'}"])
+    assert options_of([f"--runner={runner}", "--job_endpoint=localhost:8099"])
+
+
+@pytest.mark.parametrize(
     "name, words",
     [
         ("Foo", "Unexpected pipeline runner: Foo"),
@@ -105,7 +139,7 @@ def test_an_engine_elsewhere_that_cannot_be_had_is_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])
 def test_any_other_engine_goes_to_beam_as_it_was_typed(name: str) -> None:
-    options = options_of([f"--runner={name}", "--direct_running_mode=multi_processing"])
+    options = options_of([f"--runner={name}", "--direct_running_mode=multi_processing", "--job_endpoint=localhost:1"])
     assert runner_of(options) == options.view_as(StandardOptions).runner == name
     assert not uses_processes(options)
 
@@ -500,7 +534,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return left
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int], capfd: Any) -> None:
     before = signal.getsignal(number)
     with interrupt.interruptible(lambda: "last words"):
@@ -512,6 +546,17 @@ def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int],
     assert exits == []
     assert "stopping after the step in hand" in capfd.readouterr().err
     assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and not t.finished.is_set()]
+
+
+def test_nohup_is_heeded(exits: list[int]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupt.interruptible(lambda: "last words"):
+            os.kill(os.getpid(), signal.SIGHUP)
+            stopping.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert exits == []
 
 
 def test_a_signal_is_told_to_the_other_processes_of_the_run(exits: list[int]) -> None:

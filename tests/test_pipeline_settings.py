@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, to_yaml
+from pipeline.settings.detector_recipe import load_recipe
 from pipeline.settings.fingerprints import canonical_json, differences, features_settings, fingerprint, run_settings
 from pipeline.settings.load import SettingsError, load_settings
 from pipeline.settings.schema import Enters, Settings
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "23ec0361fed3250183fdb63a55672b4c96d005759caf5071a7e8ef0ab4825eb8"
-DEFAULT_RUN_FINGERPRINT = "e74c94d38f1931e3b0a921fbffd69f749cf610fd9b258ebe0b64a8aaee4f1faf"
+DEFAULT_FEATURES_FINGERPRINT = "f030d7623cdc274f6a07fd090c5d9a8fb8fe58add82b42e18ba6c23e9f4b71d1"
+DEFAULT_RUN_FINGERPRINT = "6043113db137d500b903736495f5f016241037f34716217f38b3b8b5080a7d6c"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -42,7 +43,7 @@ def refusal(*overrides: str) -> str:
 def test_defaults_are_those_of_the_contract() -> None:
     settings = load_settings()
     assert (settings.read.block_images, settings.read.block_bytes) == (256, 64 * 2**20)
-    assert (settings.faces.detector, settings.faces.working_size, settings.faces.margin) == ("haar", 640, 0.0)
+    assert (settings.faces.detector, settings.faces.haar.detect_size, settings.faces.margin) == ("bundled", 640, 0.0)
     assert (settings.features.backbone, settings.features.weights, settings.features.pooling) == (
         "face_vgg",
         "bundled",
@@ -58,10 +59,10 @@ def test_limits_of_reading_are_those_of_the_formats() -> None:
 
 
 def test_set_is_stronger_than_a_file_and_a_later_file_than_an_earlier(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("faces: {margin: 0.2, max_faces: 3, min_neighbors: 7}\n")
+    (tmp_path / "a.yaml").write_text("faces: {margin: 0.2, max_faces: 3, haar: {min_neighbors: 7}}\n")
     (tmp_path / "b.yaml").write_text("faces:\n  margin: 0.3\n  max_faces: 4\n")
     faces = load_settings([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["faces.max_faces=5"]).faces
-    assert (faces.min_neighbors, faces.margin, faces.max_faces) == (7, 0.3, 5)
+    assert (faces.haar.min_neighbors, faces.margin, faces.max_faces) == (7, 0.3, 5)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "faces:\n", "---\n", "{}"])
@@ -135,7 +136,10 @@ def test_default_weights_follow_the_backbone(backbone: str, weights: str) -> Non
         ("=1", "is not key=value"),
         ("faces.margin=[", "the value is not YAML"),
         ("faces.margin=.nan", "faces.margin is nan (--set); allowed is a number from 0 to 2"),
-        ("faces.detector=dlib", "faces.detector is 'dlib' (--set); allowed is one of none, haar, yunet"),
+        (
+            "faces.detector=dlib",
+            "faces.detector is 'dlib' (--set); allowed is one of bundled, none, one_shot",
+        ),
         ("features.batch_size=4", "features.batch_size is 4 (--set); allowed is a whole number from 8 to 65536"),
         ("features.batch_size='64'", "features.batch_size is '64' (--set); allowed is a whole number"),
         ("read.block_images=257", "allowed is a whole number from 1 to 256"),
@@ -154,8 +158,7 @@ def test_wrong_settings_are_refused_in_one_line(override: str, words: str) -> No
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["faces.detector=yunet"], "needs faces.model"),
-        (["faces.detector=none", "faces.model=a.onnx"], "faces.detector is none"),
+        (["faces.detector=yunet"], "needs faces.yunet.model"),
         (["features.weights=imagenet"], "for face_vgg use bundled"),
         (["features.backbone=vgg16", "features.weights=bundled"], "for vgg16 use imagenet"),
         (["write.id_column=x", "write.label_column=x"], "are both 'x'"),
@@ -232,9 +235,9 @@ def words_of(setting: str) -> list[str]:
 def test_words_are_those_of_the_tables() -> None:
     from models.backbones.backbone import POOLINGS
     from models.backbones.registry import BACKBONES
-    from models.detectors import DETECTORS
+    from models.detectors.registry import DETECTORS
 
-    assert words_of("faces.detector") == list(DETECTORS)
+    assert words_of("faces.detector") == ["bundled", *DETECTORS]
     assert words_of("features.backbone") == list(BACKBONES)
     assert words_of("features.pooling") == list(POOLINGS)
 
@@ -253,19 +256,23 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
 
 
 @pytest.mark.parametrize("bound", ["least", "most"])
-def test_detectors_take_what_is_allowed_and_have_the_same_defaults(bound: str) -> None:
-    from models.detectors import DetectorSettings
+@pytest.mark.parametrize("name", ["one_shot", "haar", "yunet"])
+def test_detectors_take_what_is_allowed_and_have_the_same_defaults(name: str, bound: str) -> None:
+    from models.detectors.registry import DETECTORS
 
-    names = [field.name for field in dataclasses.fields(DetectorSettings) if field.name not in ("name", "model")]
-    defaults = Settings().faces
-    assert {name: getattr(DetectorSettings(), name) for name in names} == {
-        name: getattr(defaults, name) for name in names
+    options = DETECTORS[name].options
+    assert getattr(Settings().faces, name).model_dump() == dataclasses.asdict(options())
+    allowed = {
+        field.name: [float(text) for text in re.findall(r"[\d.]+", infos[0].allowed)]
+        for field in dataclasses.fields(options)
+        if (infos := [info for info in known_settings() if info.name == f"faces.{name}.{field.name}"])
+        if field.name != "model"
     }
-    allowed = {info.name: info.allowed for info in known_settings()}
-    numbers = {name: [float(text) for text in re.findall(r"[\d.]+", allowed[f"faces.{name}"])] for name in names}
     at = 0 if bound == "least" else -1
-    values = {name: found[at] or 1e-9 * ("above" in allowed[f"faces.{name}"]) for name, found in numbers.items()}
-    DetectorSettings(**values)
+    text = {info.name: info.allowed for info in known_settings()}
+    values = {leaf: found[at] or 1e-9 * ("above" in text[f"faces.{name}.{leaf}"]) for leaf, found in allowed.items()}
+    assert len(values) == len(dataclasses.fields(options)) - 1
+    options(**values)
 
 
 # --- fingerprints
@@ -279,9 +286,13 @@ def test_fingerprints_of_the_defaults_are_golden() -> None:
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "faces.detector": "none", "faces.model": "a.xml", "faces.working_size": "320",
-    "faces.min_face_fraction": "0.2", "faces.scale_factor": "1.2", "faces.min_neighbors": "3",
-    "faces.score_threshold": "0.5", "faces.nms_threshold": "0.5", "faces.margin": "0.1", "faces.max_faces": "1",
+    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
+    "faces.one_shot.model": "a.onnx", "faces.one_shot.min_face_fraction": "0.2",
+    "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
+    "faces.haar.model": "a.xml", "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",
+    "faces.haar.scale_factor": "1.2", "faces.haar.min_neighbors": "3",
+    "faces.yunet.model": "a.onnx", "faces.yunet.detect_size": "320", "faces.yunet.score_threshold": "0.5",
+    "faces.yunet.nms_threshold": "0.5",
     "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "a/head", "head.kind": "ridge",
@@ -309,7 +320,8 @@ CHANGED = {
 RUNTIME = {
     *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
     "head.soft_share", "head.strength",
-    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "faces.model",
+    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts",
+    "faces.one_shot.model", "faces.haar.model", "faces.yunet.model",
 }  # fmt: skip
 
 
@@ -324,8 +336,9 @@ def test_a_setting_changes_the_fingerprints_that_it_should(info) -> None:
 
 
 def test_paths_do_not_enter_fingerprints() -> None:
-    one = load_settings((), ["features.weights=a.npz", "head.path=x", "faces.detector=yunet", "faces.model=1.onnx"])
-    two = load_settings((), ["features.weights=b.npz", "head.path=y", "faces.detector=yunet", "faces.model=2.onnx"])
+    yunet = ["faces.detector=yunet"]
+    one = load_settings((), ["features.weights=a.npz", "head.path=x", *yunet, "faces.yunet.model=1.onnx"])
+    two = load_settings((), ["features.weights=b.npz", "head.path=y", *yunet, "faces.yunet.model=2.onnx"])
     assert run_settings(one) == run_settings(two)
     assert run_settings(one)["features"]["weights"] == "file"
 
@@ -401,10 +414,11 @@ def test_printed_settings_read_back_to_the_same(tmp_path_factory, label, path, m
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
 def test_configs_that_ship_load_and_open_with_their_command(path: Path) -> None:
-    load_settings([path])
+    recipe = path.parent.name == "detectors"  # of a detector's training, no settings of a run
+    load_recipe(path) if recipe else load_settings([path])
     opening = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert opening.startswith("# ")
-    assert f"--config configs/{path.relative_to(CONFIGS)}" in opening
+    assert f"{'--recipe' if recipe else '--config'} configs/{path.relative_to(CONFIGS)}" in opening
 
 
 def test_the_competitions_config_leaves_to_the_sample_what_the_sample_tells() -> None:

@@ -19,7 +19,7 @@ import apache_beam as beam
 import pyarrow.compute as pc
 
 from transforms.block import PartInfo
-from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, part_info, read_part
+from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, is_part_name, part_info, read_part
 from transforms.formats.publish import publish
 from transforms.formats.records import Status
 from transforms.formats.shards.loose_files import NAMES_SHOWN
@@ -95,7 +95,7 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
         AccountError: images are missing. StorageError: the output cannot be written.
     """
     names = patiently(lambda: os.listdir(request.parts))
-    paths = [os.path.join(request.parts, name) for name in sorted(names) if name.endswith(".parquet")]
+    paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
         hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
         marks = _marks(request)

@@ -1,6 +1,6 @@
 """From a line of the plan to a block with bytes and digests; the stage of the graph that touches users' files.
 
-Not here: deciding what belongs to which block (`pipeline/run/plan.py`), decoding (`crop_faces.py`).
+Not here: deciding what belongs to which block (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from pipeline.report.evaluated_rows import (
 from pipeline.report.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.run import graph
 from pipeline.run.finished_run import finished_run, results_of
+from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.held_out import digests_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import remove_own
@@ -97,6 +98,7 @@ def _working_folder(output: str, *, keep: bool) -> Iterator[None]:
         keep: True to leave it after an error, for the same command to go on from.
     """
     folder = OutputFolder(os.path.join(output, "work"))
+    refuse_foreign_work(folder.path)
     with folder.locked():
         try:
             yield
@@ -142,7 +144,7 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
         "face": "the largest of an image, of equals the first",
         "counts": rows.counts,
     }
-    evaluated = Evaluated(rows, about, options["seed"] or 0)
+    evaluated = Evaluated(rows, about, options["seed"] or 0, exact_csv=bool(options["exact_csv"]))
     try:
         written = write_evaluation(output, evaluated, _pictures(command, labelled, work), _limits(command))
     except InputFault as error:

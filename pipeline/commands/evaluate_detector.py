@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from models.backbones.registry import backbone
-from models.detectors import Detector, DetectorError, make_detector
+from models.detectors.options import DetectorError
+from models.detectors.registry import Detector
 from pipeline.errors import UsageError
 from pipeline.report.detection_files import Given, closing_words, write_detection
 from pipeline.report.known_and_found import Outside, check_words, compare
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
-from pipeline.run.prepare import SMALLEST_SIDE_PX, detector_settings
+from pipeline.run.prepare import SMALLEST_SIDE_PX, detector_spec
 from pipeline.run.search_faces import CpuSeconds, Looking, search
 from pipeline.settings.schema import Settings
 from transforms.formats.annotations import Annotations, merged, read_annotations
@@ -48,7 +49,7 @@ def run(command: Command) -> int:
             "images": list(options["images"]),
             "boxes": list(options["boxes"]),
             "form": table.form,
-            "detector": looking.detector.describe(),
+            "detector": detector_spec(command.settings).describe(),
             "ignore": sorted(outside.words),
             "min_face_px": outside.min_face_px,
         }
@@ -77,7 +78,7 @@ def _known(paths: tuple[str, ...]) -> Annotations:
 
 def _looking(settings: Settings) -> Looking:
     try:
-        detector: Detector = make_detector(detector_settings(settings))
+        detector: Detector = detector_spec(settings).load()
     except DetectorError as error:
         raise UsageError(str(error)) from error
     channels = max(detector.channels, backbone(settings.features.backbone).channels)  # as a run decodes them

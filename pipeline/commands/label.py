@@ -17,6 +17,7 @@ from models.heads.registry import check
 from models.runtimes.device import backend
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import dry_run, graph
+from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
@@ -74,6 +75,7 @@ def run(command: Command) -> int:
     this = _Run(command, folder, cache, head_path, head, identity, started)
     if command.options["dry_run"]:
         job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
+        refuse_foreign(folder.path)
         try:
             return dry_run.show(command.options["input"], folder, command.settings, job)
         except Exception as error:
@@ -110,11 +112,13 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
     beam_options = options_of(this.command.beam_options)
+    refuse_foreign(folder.path)
     if options["overwrite"]:
         # what is mistyped must not cost the results that stand here
         empty_pipeline(beam_options)
         without_own(find_inputs(options["input"]), folder.path, this.cache)
         folder.clear()
+    folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
         raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")

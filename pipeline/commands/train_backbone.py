@@ -34,7 +34,8 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 def run(command: Command) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones.face_vgg import export_face_vgg
-    from models.training.engine import TrainingError, fit
+    from models.training.checkpoint import TrainingError
+    from models.training.engine import fit
 
     options, settings = command.options, command.settings.train
     output = Path(options["output"])
@@ -161,8 +162,8 @@ class _Bar:
             )
 
     def _show_curves(self, tensorboard: Path) -> None:
+        from models.training.checkpoint import HISTORY, read_history
         from models.training.curves import write_events
-        from models.training.engine import HISTORY, read_history
 
         write_events(read_history(self.output / HISTORY), tensorboard)
 
@@ -223,7 +224,7 @@ def _digest(examples: Examples) -> str:
 
 def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
-    from models.training.engine import CHECKPOINT, HISTORY
+    from models.training.checkpoint import CHECKPOINT, HISTORY
     from pipeline.settings.fingerprints import differences
 
     path = output / RECIPE_JSON

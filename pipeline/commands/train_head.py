@@ -55,8 +55,8 @@ def _check_tensorboard(command: Command) -> None:
 
 def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
     """Writes the curves of dense layers; removes those of a head that stood there before."""
+    from models.training.checkpoint import write_history
     from models.training.curves import can_plot, plot_history, write_events
-    from models.training.engine import write_history
 
     for name in CURVES:
         (output / name).unlink(missing_ok=True)

@@ -36,14 +36,21 @@ SHEETS = ("mistakes.png", "hardest.png", "label_errors.png")
 SHORT = 16  # digits of a digest for people
 CSV_HEAD = ("image_id", "stated_label", "class", "suggested_class", "p_class", "p_suggested", "margin")
 
+BEGINS_A_FORMULA = "=+-@\t\r\n＝＋－＠"  # as spreadsheets read a cell, the wide signs where they are used (OWASP)
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What the files are made of: the rows, what was evaluated in words of JSON, and the seed of the bootstrap."""
+    """What the files are made of: the rows, what was evaluated in words of JSON, and the seed of the bootstrap.
+
+    Attributes:
+        exact_csv: texts of tables as they are, also where a spreadsheet would run them as formulas.
+    """
 
     rows: Rows
     about: dict[str, Any]
     seed: int
+    exact_csv: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
         "metrics.json": _metrics_json(given, written, suspects),
         **all_plots(evaluation),
         **sheets,
-        "label_errors.csv": _suspects_csv(rows, suspects),
+        "label_errors.csv": _suspects_csv(rows, suspects, exact=given.exact_csv),
     }
     content = PageContent(
         facts=_facts(given),
@@ -148,7 +155,16 @@ def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> 
     return (json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
 
 
-def _suspects_csv(rows: Rows, suspects: LabelErrors) -> bytes:
+def cell(text: str | None) -> str | None:
+    """Returns a text that no spreadsheet takes for a formula: with a quote before what would begin one.
+
+    >>> cell("=1+1.jpg")
+    "'=1+1.jpg"
+    """
+    return f"'{text}" if text and text[0] in BEGINS_A_FORMULA else text
+
+
+def _suspects_csv(rows: Rows, suspects: LabelErrors, *, exact: bool) -> bytes:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(CSV_HEAD)
@@ -156,9 +172,8 @@ def _suspects_csv(rows: Rows, suspects: LabelErrors) -> bytes:
     for i, row in enumerate(suspects.row.tolist()):
         suggested = int(suspects.suggested[i])
         numbers = (suspects.self_confidence[i], rows.probabilities[row, suggested], suspects.margin[i])
-        table.writerow(
-            [ids[i], stated[i], rows.classes[rows.y[row]], rows.classes[suggested], *(f"{v:.6f}" for v in numbers)]
-        )
+        texts = [ids[i], stated[i], rows.classes[rows.y[row]], rows.classes[suggested]]
+        table.writerow([*(texts if exact else map(cell, texts)), *(f"{v:.6f}" for v in numbers)])
     return out.getvalue().encode("utf-8", "replace")
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.detectors import make_detector
 from models.runtimes.device import get_device
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.settings.schema import Settings
 from transforms.block import Block
-from transforms.crop_faces import look, rows_to_look_at, with_seen
+from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import fingerprint_folders, fingerprint_of
 from transforms.job import Job
@@ -83,27 +82,27 @@ def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen
     hit = np.zeros(len(block), bool) if cache is None else cache.lookup(block.digests)[0]
     seen.images += len(block)
     seen.hits += int(hit.sum())
-    _compute(block, [row for row in rows_to_look_at(block) if not hit[row]][:SAMPLED_IMAGES], job, seen)
+    _compute(block, [row for row in rows_to_detect(block) if not hit[row]][:SAMPLED_IMAGES], job, seen)
 
 
 def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     if not rows:
         return
     device = get_device(job.features)  # built before the clock starts
-    detector = make_detector(job.detector)
+    detector = job.detector.load()
     seen.width = device.width
     start = time.perf_counter()
-    looked = with_seen(block, [look(block, rows, job, detector)])
-    crops = looked.fresh.crops
+    detected = with_rows(block, [detect_rows(block, rows, job, detector)])
+    crops = detected.fresh.crops
     if crops is not None:
         for first in range(0, len(crops), job.features.batch_size):
             device.features(crops[first : first + job.features.batch_size])
     # a last batch that is not full costs a full one: count it by what it holds
-    padded = -(-len(looked.fresh) // job.features.batch_size) * job.features.batch_size
-    share = len(looked.fresh) / padded if padded else 1.0
+    padded = -(-len(detected.fresh) // job.features.batch_size) * job.features.batch_size
+    share = len(detected.fresh) / padded if padded else 1.0
     seen.compute_s += (time.perf_counter() - start) * max(share, 0.25)
     seen.computed += len(rows)
-    seen.faces += len(looked.fresh)
+    seen.faces += len(detected.fresh)
 
 
 def _words(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[str]:

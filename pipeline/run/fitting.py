@@ -66,7 +66,7 @@ def _fit_mlp(
     from models.runtimes.device import start_engine
 
     start_engine()
-    from models.training.engine import TrainingError
+    from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
     folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")

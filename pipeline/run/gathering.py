@@ -22,6 +22,7 @@ from models.training.head_data import Blend, Labels, Rows, Votes
 from pipeline.errors import UsageError
 from pipeline.run import graph
 from pipeline.run.classes_map import class_pairs
+from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.held_out import digests_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, head_of, make_plan
@@ -142,6 +143,7 @@ def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
     unlabelled = shares is not None and not blended
     identity = identity_of(command.settings, None)
     work = os.path.join(os.path.abspath(options["output"]), WORK)
+    refuse_foreign_work(work)
     try:
         train = features_of(command, identity, options["input"], "training", unlabelled=unlabelled)
         validation = None

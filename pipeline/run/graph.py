@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from transforms.apply_head import ApplyHead
 from transforms.block import BlockRef
-from transforms.crop_faces import CropFaces
+from transforms.detect_faces import DetectFaces
 from transforms.extract_features import ExtractFeatures
 from transforms.find_cached import FindCached
 from transforms.finish_run import FinishRun, MergeRequest
@@ -24,7 +24,7 @@ def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.
         | "ListBlocks" >> beam.Create(blocks)
         | "ReadBlocks" >> beam.ParDo(ReadBlocks(job))
         | "FindCached" >> beam.ParDo(FindCached(job))
-        | "CropFaces" >> beam.ParDo(CropFaces(job))
+        | "DetectFaces" >> beam.ParDo(DetectFaces(job))
         | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job))
     )
 

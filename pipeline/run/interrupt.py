@@ -15,9 +15,16 @@ from transforms.storage import stopping
 PATIENCE_S = 5.0  # a batch of a large network on a CPU takes about as long
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Returns the signals that stop a run: a terminal that hangs up too, unless `nohup` says that this is no reason."""
+    known = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    return known if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*known, hang_up]
+
+
 @contextmanager
 def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While inside, the first Ctrl-C (or SIGTERM) stops work softly; a second, or five seconds, leave at once.
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP stops work softly; a second, or five seconds, leave at once.
 
     Nothing is lost by leaving at once: what has a final name is whole, the rest has a temporary name.
 
@@ -29,7 +36,8 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
     told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
 
     def leave() -> None:
-        os.write(told, ("\n" + last_words() + "\n").encode())
+        with suppress(OSError):  # the terminal that hung up is gone
+            os.write(told, ("\n" + last_words() + "\n").encode())
         os._exit(130)  # threads of the engine may hold on for ever
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -38,7 +46,8 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         stopping.ask_to_stop()
         with suppress(OSError):
             tell()
-        os.write(told, b"\nstopping after the step in hand ...\n")
+        with suppress(OSError):
+            os.write(told, b"\nstopping after the step in hand ...\n")
         timer = threading.Timer(PATIENCE_S, leave)
         timer.daemon = True
         timer.start()
@@ -49,7 +58,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         os.close(told)
         yield
         return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in stop_signals()}
     try:
         yield
     finally:

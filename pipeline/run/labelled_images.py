@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -154,8 +155,7 @@ def _decoded(
     patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str
 ) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
     """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
-    from models.detectors.cropping import resized
-    from transforms.formats.decode import decode
+    from transforms.containing import GATE, contained
     from transforms.formats.records import RejectedContent
     from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 
@@ -172,10 +172,19 @@ def _decoded(
                 for image_id, label, data in zip(block.ids, block.labels, block.data, strict=True):
                     digest = hashlib.sha256(data or b"").digest()
                     try:
-                        image = resized(decode(data or b"", channels=1, limits=limits).image, size)
+                        with GATE.together():
+                            image = contained(image_id, partial(_pixels, data or b"", size, limits))
                     except RejectedContent:
                         image = None
                     yield image_id, label, digest, image
+
+
+def _pixels(data: bytes, size: tuple[int, int], limits: Limits) -> np.ndarray:
+    """Returns (*size) uint8 grey of an encoded image."""
+    from models.detectors.cropping import resized
+    from transforms.formats.decode import decode
+
+    return resized(decode(data, channels=1, limits=limits).image, size)
 
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:

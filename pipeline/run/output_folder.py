@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.run.plan import Plan, head_of
-from pipeline.settings.fingerprints import differences
+from pipeline.settings.fingerprints import differences, fingerprint
 from transforms.block import BlockRef
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
@@ -24,6 +24,8 @@ from transforms.read_blocks import STREAM_MARK
 from transforms.storage.retrying import patiently
 from transforms.storage.store import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
+
+DIGEST = "digest"  # of the rest of identity.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Progress:
     Attributes:
         missing: references of the blocks that have to be done; a stream of which one is missing is one of them.
         reused: blocks whose parts stand.
-        redone: parts that stood, and no longer fit an input or were damaged: removed, their blocks are done again.
+        redone: parts that stood, and no longer fit an input, were damaged, or hold an image that the program failed at:
+            removed, their blocks are done again.
         images_done: images of the reused blocks.
     """
 
@@ -69,7 +72,7 @@ class OutputFolder:
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, LOCK), "w")  # noqa: SIM115 - held below, behind its own errors
+            lock = open(os.path.join(self.path, LOCK), "a")  # noqa: SIM115 - held below; "a" empties nobody's file
         except OSError as error:
             raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
         with lock:
@@ -88,8 +91,28 @@ class OutputFolder:
         return _read_json(self.record_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """Returns what the unfinished run that stands here is made of, or None."""
-        return _read_json(self.identity_file)
+        """Returns what the unfinished run that stands here is made of, nothing where that is damaged; else None."""
+        found = _read_json(self.identity_file)
+        if found is None:
+            return None
+        digest = found.pop(DIGEST, None)  # earlier versions wrote none
+        return found if digest in (None, fingerprint(found)) else {}
+
+    def refuse_damaged(self) -> None:
+        """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
+        record = self.record() or {}
+        told = (record.get("identity"), record.get("run_fingerprint"))
+        damaged = {
+            self.record_file: not record or (all(told) and fingerprint(told[0]) != told[1]),
+            self.identity_file: not self.identity(),
+        }
+        for path, is_damaged in damaged.items():
+            if is_damaged and os.path.lexists(path):
+                raise UsageError(
+                    f"--output {self.path}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
+                    "settings the results there are of; --overwrite starts anew (the cache keeps what was computed), "
+                    "or give another folder"
+                )
 
     def clear(self) -> None:
         """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
@@ -102,13 +125,13 @@ class OutputFolder:
             UsageError: they belong to a run with other settings; lists the differences.
         """
         self.refuse_another(self.identity(), identity)
-        self.forget_record()
         for folder in (self.plan, self.parts):
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)
         remove_leftovers(self.path)
-        text = json.dumps(identity, indent=1, sort_keys=True).encode()
+        text = json.dumps({**identity, DIGEST: fingerprint(identity)}, indent=1, sort_keys=True).encode()
         patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
+        self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
         """Makes the run unfinished: `run.json` comes last and goes first."""
@@ -186,11 +209,12 @@ class OutputFolder:
         return os.path.join(self.parts, key + ".parquet")
 
     def _images(self, key: str) -> int | None:
-        """Returns how many images the part of a block holds; None if it is damaged."""
+        """Returns how many images the part of a block holds; None if it is damaged, or the program failed at one."""
         try:
-            return patiently(lambda: part_info(self._part(key))).images
+            info = patiently(lambda: part_info(self._part(key)))
         except DamagedPart:
             return None
+        return None if info.failed else info.images
 
     def tidy(self) -> None:
         """Removes the working files of a finished run."""

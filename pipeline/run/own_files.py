@@ -1,7 +1,7 @@
 """Which files in an output folder are a run's own, by their names: no input, and all that is ever removed there.
 
 A folder called `images` may be the user's. So nothing is removed by the name of its folder alone, and a run refuses an
-input among what it writes.
+input among what it writes. That the content too is ours is made sure of before a run begins (`foreign_files.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ OWN_FOLDERS = {
     "images": _TABLE,
     "parts": re.compile(r"[0-9a-f]{32}(-\d{8})?\.(parquet|npz|stream\.json)", re.ASCII),
     "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
+    ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
     "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|stop", re.ASCII),
 }
 _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features

@@ -16,7 +16,9 @@ from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneError
 from models.backbones.registry import backbone
 from models.backbones.weights import check_weights_file
-from models.detectors import DetectorError, DetectorSettings, cropping, make_detector
+from models.detectors import cropping
+from models.detectors.options import DetectorError
+from models.detectors.registry import BUNDLED, DETECTORS, DetectorSpec
 from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head
 from models.runtimes import device
@@ -24,7 +26,7 @@ from models.runtimes.device import FeatureSettings
 from pipeline.errors import UsageError
 from pipeline.settings.fingerprints import canonical_json, features_settings, fingerprint, run_settings
 from pipeline.settings.schema import Settings
-from transforms import crop_faces
+from transforms import detect_faces
 from transforms.formats import decode
 from transforms.formats.records import Limits
 from transforms.job import Job
@@ -51,20 +53,13 @@ class Identity:
     run: dict[str, Any]
 
 
-def detector_settings(settings: Settings) -> DetectorSettings:
-    """Returns the detector's share of the settings."""
+def detector_spec(settings: Settings) -> DetectorSpec:
+    """Returns the detector that the settings choose, with the settings of its own section."""
     faces = settings.faces
-    return DetectorSettings(
-        name=faces.detector,
-        model=faces.model,
-        working_size=faces.working_size,
-        min_face_fraction=faces.min_face_fraction,
-        scale_factor=faces.scale_factor,
-        min_neighbors=faces.min_neighbors,
-        score_threshold=faces.score_threshold,
-        nms_threshold=faces.nms_threshold,
-        max_faces=faces.max_faces,
-    )
+    name = BUNDLED if faces.detector == "bundled" else faces.detector
+    own = getattr(faces, name, None)
+    options = DETECTORS[name].options(**(own.model_dump() if own is not None else {}))
+    return DetectorSpec(name, options, faces.max_faces)
 
 
 def feature_settings(settings: Settings) -> FeatureSettings:
@@ -116,7 +111,7 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         backbone(chosen.backbone).check_size(chosen.height, chosen.width)
         check_weights_file(chosen.backbone, chosen.weights)
         space = space_of(chosen)
-        found_by = make_detector(detector_settings(settings)).describe()
+        found_by = detector_spec(settings).describe()
     except (BackboneError, DetectorError) as error:
         raise UsageError(str(error)) from error
     tree = features_settings(settings)
@@ -124,7 +119,7 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         "space": space,
         "read": {**tree["read"], "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
         "faces": {**found_by, "margin": settings.faces.margin if settings.faces.detector != "none" else 0.0},
-        "crop": {"revision": crop_faces.REVISION, "pixels": cropping.REVISION},
+        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
         "device": {"backend": device.backend(), "precision": chosen.precision, "revision": device.REVISION},
     }
     parts = {"features": features, "head": head.digest if head else ""}
@@ -181,7 +176,7 @@ def make_job(
         cache=local_cache(cache),
         fingerprint_json=canonical_json(identity.features),
         run_fingerprint=fingerprint(identity.parts),
-        detector=detector_settings(settings),
+        detector=detector_spec(settings),
         features=feature_settings(settings),
         limits=Limits(max_image_bytes=settings.read.max_image_bytes, max_pixels=settings.read.max_pixels),
         margin=settings.faces.margin,

@@ -22,13 +22,19 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
-from pipeline.errors import UsageError
+from pipeline.errors import StoppedError, UsageError
+from pipeline.memory_limit import lack_of_memory
 from pipeline.run.worker_folder import LOUD, QUIET
 
 if TYPE_CHECKING:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 
 DIRECT = "DirectRunner"
+DOWNLOADED = {  # runners in lower case, as Beam takes them, whose program Beam downloads, and the flag that names it
+    "flinkrunner": "flink_job_server_jar",
+    "sparkrunner": "spark_job_server_jar",
+    "prismrunner": "prism_location",
+}
 
 
 def options_of(beam_options: Sequence[str]) -> PipelineOptions:
@@ -46,8 +52,31 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
         last = told.getvalue().strip().rpartition("error: ")[2]
         raise UsageError(f"Beam refuses its options: {last}; see its documentation, or leave them out") from error
     standard = options.view_as(StandardOptions)
+    if standard.runner == "":
+        raise UsageError(f"--runner is empty; give {DIRECT}, or another runner of Beam")
     standard.runner = standard.runner or DIRECT
+    workers = options.view_as(DirectOptions).direct_num_workers
+    if workers < 0:
+        raise UsageError(f"--direct_num_workers={workers} must be a number from 1, or 0 for one a core")
+    _refuse_download(options)
     return options
+
+
+def _refuse_download(options: PipelineOptions) -> None:
+    """Raises UsageError where Beam would fetch the runner's own program from the internet."""
+    given = options.get_all_options()
+    runner = str(options.view_as(StandardOptions).runner)
+    flag = DOWNLOADED.get(runner.rpartition(".")[2].lower())
+    if flag is None or given.get("job_endpoint"):
+        return
+    path = given.get(flag)
+    if not path:
+        raise UsageError(
+            f"--runner={runner}: Beam would download this runner's program, and nothing is downloaded at run time; "
+            f"give it with --{flag}=PATH, or a job server that runs with --job_endpoint=HOST:PORT"
+        )
+    if not os.path.isfile(path):
+        raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
 
 
 def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
@@ -62,6 +91,8 @@ def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool 
     try:
         return beam.Pipeline(runner=runner_of(options, folder=folder, verbose=verbose), options=options)
     except (ValueError, ImportError, AttributeError) as error:
+        if lack := lack_of_memory(error):
+            raise StoppedError(lack) from error
         raise UsageError(f"Beam refuses --runner or its options: {error}") from error
 
 

@@ -26,6 +26,7 @@ from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
 from pipeline.run.runners import empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
+from transforms.containing import ProgramFault
 from transforms.finish_run import RunStopped
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError
@@ -189,6 +190,7 @@ KNOWN = (
     StorageError,
     InputFault,
     DeviceOutOfMemory,
+    ProgramFault,
     BackboneError,
     HeadError,
     MemoryError,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.detectors import Detections, Detector
-from transforms.crop_faces import grey_of, leave_threads_to_the_pool
+from models.detectors.detections import Detections
+from models.detectors.registry import Detector
+from transforms.detect_faces import grey_of, leave_threads_to_the_pool
 from transforms.formats.decode import decode
 from transforms.formats.records import Limits, Reason, RejectedContent
 from transforms.read_again import read_all
@@ -51,7 +52,7 @@ class CpuSeconds:
 
 def detections_of(images: Sequence[np.ndarray], detector: Detector) -> list[Detections]:
     """Returns the faces of each image, which is (h, w, 3) or, for a detector of grey images, (h, w) uint8."""
-    return [detector.detect(image) for image in images]
+    return detector.detect_batch(images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from pipeline.run.interrupt import stop_signals
 from pipeline.run.worker_folder import QUIET, STOP_FILE, log_file
 from transforms.storage import stopping
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     if manner == QUIET:
         _speak_to_the_file(folder)
     faulthandler.enable()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, _on_signal)
     threading.Thread(target=_watch, args=(folder, os.getppid()), name="watch", daemon=True).start()
     from pipeline.run.runners import work_for_beam

@@ -44,13 +44,30 @@ def known_settings() -> tuple[SettingInfo, ...]:
     )
 
 
-def sections_of_settings() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, field in Settings.model_fields.items():
-        yield name, cast("type[BaseModel]", field.annotation)
+def sections_of_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yields dotted names and models of all sections, one within another after it."""
+    for name, field in model.model_fields.items():
+        if is_section(field):
+            section = cast("type[BaseModel]", field.annotation)
+            yield f"{prefix}{name}", section
+            yield from sections_of_settings(section, f"{prefix}{name}.")
+
+
+def is_section(field: FieldInfo) -> bool:
+    """Returns True if a field holds settings and is none itself."""
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    yield from model.model_fields.items()
+    yield from ((name, field) for name, field in model.model_fields.items() if not is_section(field))
+
+
+def section_of(settings: Settings, name: str) -> BaseModel:
+    """Returns the values of a section by its dotted name."""
+    found: Any = settings
+    for part in name.split("."):
+        found = getattr(found, part)
+    return cast(BaseModel, found)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
@@ -59,7 +76,7 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
 
 
 def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
-    default = getattr(getattr(Settings(), section), name)
+    default = getattr(section_of(Settings(), section), name)
     return SettingInfo(
         name=f"{section}.{name}",
         default=yaml_scalar(default),
@@ -100,7 +117,7 @@ def nearest_setting(name: str) -> str | None:
     known = {info.name: info.name for info in known_settings() if not info.name.startswith(shut)}
     if "." not in name:
         # of settings with one name the first section's: features.batch_size before train.batch_size
-        known = {info.name.partition(".")[2]: info.name for info in reversed(known_settings())}
+        known = {info.name.rpartition(".")[2]: info.name for info in reversed(known_settings())}
     found = difflib.get_close_matches(name, known, n=1)
     if found:
         return known[found[0]]
@@ -111,8 +128,9 @@ def nearest_setting(name: str) -> str | None:
 def to_yaml(settings: Settings) -> str:
     """Returns the settings in force as YAML that `--config` reads back to the same settings."""
     lines = []
-    for section, _ in sections_of_settings():
-        lines.append(f"{section}:")
-        values = getattr(settings, section)
-        lines += [f"  {name}: {yaml_scalar(getattr(values, name))}" for name in type(values).model_fields]
+    for section, model in sections_of_settings():
+        depth = "  " * section.count(".")
+        lines.append(f"{depth}{section.rpartition('.')[2]}:")
+        values = section_of(settings, section)
+        lines += [f"{depth}  {name}: {yaml_scalar(getattr(values, name))}" for name, _ in _fields(model)]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.settings.describe import known_settings
+from pipeline.settings.describe import known_settings, section_of
 from pipeline.settings.schema import Enters, Settings
 
 
@@ -42,11 +42,14 @@ def run_settings(settings: Settings, *, native_size: tuple[int, int] | None = No
 
 
 def _entering(settings: Settings, kinds: set[Enters]) -> dict[str, dict[str, Any]]:
-    tree: dict[str, dict[str, Any]] = {}
+    tree: dict[str, Any] = {}
     for info in known_settings():
         if info.enters in kinds:
-            section, _, leaf = info.name.partition(".")
-            tree.setdefault(section, {})[leaf] = getattr(getattr(settings, section), leaf)
+            section, _, leaf = info.name.rpartition(".")
+            node = tree
+            for part in section.split("."):
+                node = node.setdefault(part, {})
+            node[leaf] = getattr(section_of(settings, section), leaf)
     return tree
 
 

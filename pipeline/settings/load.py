@@ -51,16 +51,27 @@ def load_settings(
         _refuse_unknown(name, value.origin)
     tree: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        section, _, leaf = name.partition(".")
+        section, _, leaf = name.rpartition(".")
         tree.setdefault(section, {})[leaf] = value.value
     try:
-        return Settings.model_validate({section: _section(section, data) for section, data in tree.items()})
+        return Settings.model_validate(_sections(tree))
     except ValidationError as error:
         raise SettingsError(_clause(error, values)) from error
 
 
-def _section(name: str, data: dict[str, Any]) -> BaseModel:
-    return dict(sections_of_settings())[name].model_validate(data)
+def _sections(tree: Mapping[str, Mapping[str, Any]], within: str = "") -> dict[str, BaseModel]:
+    """Returns the sections that lie directly within another one, those within them first: each names its own faults.
+
+    Args:
+        tree: values by name, by dotted name of the section.
+        within: dotted name of the section, "" for the settings as a whole.
+    """
+    made: dict[str, BaseModel] = {}
+    for name, model in sections_of_settings():
+        outer, _, leaf = name.rpartition(".")
+        if outer == within and any(given == name or given.startswith(f"{name}.") for given in tree):
+            made[leaf] = model.model_validate({**tree.get(name, {}), **_sections(tree, name)})
+    return made
 
 
 def _clause(error: ValidationError, values: Mapping[str, _Value]) -> str:
@@ -70,7 +81,8 @@ def _clause(error: ValidationError, values: Mapping[str, _Value]) -> str:
         return str(first["msg"])
     section = "" if error.title == "Settings" else _section_of(error.title)
     parts = [*([section] if section else []), *(str(part) for part in first["loc"])]
-    name = ".".join(parts[:2])
+    name = ".".join(parts)
+    name = next((known for known in values if name == known or name.startswith(f"{known}.")), name)
     info = next(info for info in known_settings() if info.name == name)
     given = values[name]
     quotes = ": put it in quotes" if info.text and isinstance(given.value, bool | int | float) else ""
@@ -124,7 +136,7 @@ def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name.count(".") < 2:  # a YAML alias may hold itself
             yield from _flatten(value, f"{name}.")
-        elif value is not None or name not in Settings.model_fields:
+        elif value is not None or name not in dict(sections_of_settings()):
             yield name, value
 
 
@@ -164,7 +176,7 @@ def _refuse_unknown(name: str, origin: str) -> None:
     names = [info.name for info in known_settings()]
     if name in names:
         return
-    if name in Settings.model_fields:
+    if name in dict(sections_of_settings()):
         example = next(known for known in names if known.startswith(f"{name}."))
         raise SettingsError(
             f"{name} ({origin}) is a section, not a setting; set one of its settings, such as {example}"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from models.detectors.options import HaarOptions, OneShotOptions, YuNetOptions
 from models.training.recipe import FaceVggShape, Recipe
 
 SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last bits of features change
@@ -78,42 +79,83 @@ class ReadSettings(_Section):
     )
 
 
-class FacesSettings(_Section):
-    """Finding and cropping faces."""
+_ONE_SHOT, _HAAR, _YUNET = OneShotOptions(), HaarOptions(), YuNetOptions()
 
-    detector: Literal["none", "haar", "yunet"] = _setting(
-        "haar", "what finds faces; none takes the whole image as one face", enters=Enters.FEATURES
-    )
-    model: str | None = _setting(
-        None,
-        "path of the detector's model file: ONNX for yunet, a cascade for haar, which has one of its own",
-        enters=Enters.NOTHING,
-        allowed="a path or null",
-    )
-    working_size: int = _setting(
-        640,
-        "longer side in pixels that an image is shrunk to before detection",
-        enters=Enters.FEATURES,
-        ge=16,
-        le=16384,
-    )
+
+def _model(description: str) -> Any:
+    return _setting(None, description, enters=Enters.NOTHING, allowed="a path or null")  # its digest enters
+
+
+def _detect_size(default: int) -> Any:
+    words = "longer side in pixels that an image is reduced to before detection"
+    return _setting(default, words, enters=Enters.FEATURES, ge=16, le=16384)
+
+
+class OneShotSettings(_Section):
+    """The one-shot detector, which is the bundled one."""
+
+    model: str | None = _model("path of a model that train-detector wrote; null is the bundled one")
     min_face_fraction: float = _setting(
-        0.1, "smallest face, as a fraction of the image's shorter side (haar)", enters=Enters.FEATURES, ge=0, le=1
-    )
-    scale_factor: float = _setting(1.1, "step between two scales (haar)", enters=Enters.FEATURES, ge=1.01, le=4)
-    min_neighbors: int = _setting(5, "overlapping hits that make a face (haar)", enters=Enters.FEATURES, ge=1, le=1000)
-    score_threshold: float = _setting(0.9, "least score of a face (yunet)", enters=Enters.FEATURES, gt=0, le=1)
-    nms_threshold: float = _setting(
-        0.3,
-        "overlap (intersection over union) from which two boxes are one face (yunet)",
+        _ONE_SHOT.min_face_fraction,
+        "smallest face, as a fraction of the image's shorter side: it decides the cost",
         enters=Enters.FEATURES,
-        gt=0,
+        ge=0.005,
         le=1,
+    )
+    score_threshold: float = _setting(
+        _ONE_SHOT.score_threshold, "least score of a face", enters=Enters.FEATURES, ge=0.001, le=0.999
+    )
+    nms_threshold: float = _setting(
+        _ONE_SHOT.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.FEATURES, gt=0, le=1
+    )
+
+
+class HaarSettings(_Section):
+    """OpenCV's Haar cascade."""
+
+    model: str | None = _model("path of a cascade in OpenCV's XML format; null is the one that comes with OpenCV")
+    detect_size: int = _detect_size(_HAAR.detect_size)
+    min_face_fraction: float = _setting(
+        _HAAR.min_face_fraction,
+        "smallest face, as a fraction of the image's shorter side",
+        enters=Enters.FEATURES,
+        ge=0,
+        le=1,
+    )
+    scale_factor: float = _setting(_HAAR.scale_factor, "step between two scales", enters=Enters.FEATURES, ge=1.01, le=4)
+    min_neighbors: int = _setting(
+        _HAAR.min_neighbors, "overlapping hits that make a face", enters=Enters.FEATURES, ge=1, le=1000
+    )
+
+
+class YuNetSettings(_Section):
+    """YuNet, a detector of others; its model file does not ship."""
+
+    model: str | None = _model("path of face_detection_yunet_2023mar.onnx")
+    detect_size: int = _detect_size(_YUNET.detect_size)
+    score_threshold: float = _setting(
+        _YUNET.score_threshold, "least score of a face", enters=Enters.FEATURES, gt=0, le=1
+    )
+    nms_threshold: float = _setting(
+        _YUNET.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.FEATURES, gt=0, le=1
+    )
+
+
+class FacesSettings(_Section):
+    """Finding and cropping faces; each detector has a section of its own below."""
+
+    detector: Literal["bundled", "none", "one_shot", "haar", "yunet"] = _setting(
+        "bundled",
+        "what finds faces: bundled is one_shot; none takes the whole image as one face",
+        enters=Enters.FEATURES,
     )
     margin: float = _setting(
         0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
     )
     max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.FEATURES, ge=0)
+    one_shot: OneShotSettings = OneShotSettings()
+    haar: HaarSettings = HaarSettings()
+    yunet: YuNetSettings = YuNetSettings()
 
 
 class FeaturesSettings(_Section):
@@ -386,10 +428,8 @@ class Settings(_Section):
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Yields a clause for each pair of settings that cannot both hold."""
     faces, features, write = settings.faces, settings.features, settings.write
-    if faces.detector == "yunet" and not faces.model:
-        yield "faces.detector yunet needs faces.model, the path of its ONNX file"
-    if faces.detector == "none" and faces.model:
-        yield "faces.model is for haar and yunet, but faces.detector is none: drop one of them"
+    if faces.detector == "yunet" and not faces.yunet.model:
+        yield "faces.detector yunet needs faces.yunet.model, the path of its ONNX file"
     if features.backbone == "face_vgg" and features.weights == "imagenet":
         yield "features.weights imagenet are for vgg16 and vgg19 only; for face_vgg use bundled, random or a path"
     if features.backbone != "face_vgg" and features.weights == "bundled":

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,14 @@ GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge hol
 
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
 _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: then follows a text of eight bytes
+
+
+_NAME = re.compile(r"[0-9a-f]{32}(-\d{8})?\.parquet", re.ASCII)
+
+
+def is_part_name(name: str) -> bool:
+    """True if a file is called as a part is: the key of its block, of a streamed archive with a number behind it."""
+    return _NAME.fullmatch(name) is not None
 
 
 class DamagedPart(FormatError):
@@ -56,6 +65,7 @@ class PartMetadata:
         first_id, last_id: range of image ids inside, "" when it is empty.
         images, faces: rows.
         hits: images whose results came from the cache.
+        failed: images that the program failed at: a run that goes on does the block again.
     """
 
     block_key: str
@@ -65,6 +75,7 @@ class PartMetadata:
     images: int
     faces: int
     hits: int
+    failed: int = 0  # parts of earlier versions do not say
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:

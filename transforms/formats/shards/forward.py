@@ -1,6 +1,6 @@
 """Reading a shard: from first to last in large pieces, or neighbours at one go. For every format of archives.
 
-Not here: image bytes (`decode.py`).
+Not here: image bytes (`decode/`).
 """
 
 from __future__ import annotations

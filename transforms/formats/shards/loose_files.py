@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 IMAGE_SUFFIXES = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif", "pgm", "ppm", "pnm", "pbm"}
+    {"jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "tif", "tiff", "gif"}
+    | {"pbm", "pgm", "ppm", "pnm", "heic", "heif", "hif", "avif"}
 )
 MAX_BLOCK_IMAGES = 256
 MAX_BLOCK_BYTES = 64 * 2**20
