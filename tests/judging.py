@@ -150,22 +150,22 @@ def _wrong_shape(decoded: Decoded, channels: int) -> str:
 
 
 def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path) -> Judged:
-    """Sends mutants through the stage that crops: each must have a row, with the reason it has alone.
+    """Sends mutants through the stage that detects faces: each must have a row, with the reason it has alone.
 
     In every fifth block faces are searched for, in images of moderate size.
     """
     import blocks
-    from transforms.crop_faces import look, rows_to_look_at, with_seen
 
-    from models.detectors import DetectorSettings, make_detector
+    from models.detectors.registry import DetectorSpec
+    from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
 
     searched = found[0].number // BLOCK % 5 == 4
-    job = blocks.job(folder, detector=DetectorSettings(name="haar" if searched else "none"))
+    job = blocks.job(folder, detector=DetectorSpec("bundled" if searched else "none"))
     block = blocks.raw([mutant.data for mutant in found])
     about = Judged(found[0].number, "block", (), "")
     try:
-        rows = [row for row in rows_to_look_at(block) if not searched or _pixels(judged[row]) <= SEARCHED_PIXELS]
-        seen = with_seen(block, [look(block, rows, job, make_detector(job.detector))])
+        rows = [row for row in rows_to_detect(block) if not searched or _pixels(judged[row]) <= SEARCHED_PIXELS]
+        seen = with_rows(block, [detect_rows(block, rows, job, job.detector.load())])
     except Exception as error:  # noqa: BLE001 - this is what is looked for
         return replace(about, outcome="raised 0x0", fault=f"{type(error).__name__}: {error}"[:300])
     reasons = [reason.value if reason else "" for reason in seen.reason]
