@@ -77,6 +77,19 @@ def workplace(options: argparse.Namespace, keep: Sequence[str] = ()) -> Iterator
     yield options.work.resolve()
 
 
+@contextlib.contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """Gives a worktree of a commit, removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="before-") as folder:
+        place = Path(folder) / "tree"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], check=True)
+
+
 # --- running the program ----------------------------------------------------------------------------------------------
 
 
