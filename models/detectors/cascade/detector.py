@@ -1,0 +1,251 @@
+"""The cascade as a detector: classify, calibrate, filter, three times; then a global filter. On ONNX Runtime.
+
+Every step is a generator of images' windows. Between steps, windows of all images of a batch are regrouped into full
+batches of one size, so that a network always sees one shape: a window's answer does not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.detectors import Detections, DetectorError, checked_image, detections_in
+from models.detectors.cascade.batching import in_batches
+from models.detectors.cascade.calibration import calibrated, mean_pattern
+from models.detectors.cascade.options import CascadeOptions
+from models.detectors.cascade.overlaps import filtered, order_of
+from models.detectors.cascade.pyramid import Level, padding, pyramid, squares_at
+from models.detectors.cascade.shapes import SIDES
+from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, digest_of, digest_of_weights, read_weights
+from models.detectors.cascade.windows import Reductions, Windows
+from models.detectors.cropping import reduced
+
+NAME = "cascade"
+REVISION = 1  # part of the features fingerprint: raise it when the same image gives other boxes or scores
+DIGITS = 5  # of the scores that leave: more say nothing
+
+Flow = Iterator["InWork"]
+Step = Callable[[Flow], Flow]
+
+
+@dataclass(frozen=True, slots=True)
+class InWork:
+    """An image on its way through the steps.
+
+    Attributes:
+        number: its place in the batch.
+        image: it and its reductions.
+        windows: those that are left.
+    """
+
+    number: int
+    image: Reductions
+    windows: Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a step left of one image.
+
+    Attributes:
+        step: "classify 1", "calibrate 1", "filter 1", … "global filter".
+        windows: in pixels of the image that was given.
+    """
+
+    step: str
+    windows: Windows
+
+
+def describe(options: CascadeOptions, weights: Path = WEIGHTS) -> dict[str, Any]:
+    """Returns all that can change what is found, without loading a network: no path, and no option of speed alone."""
+    return _described(options, digest_of(weights))
+
+
+def _described(options: CascadeOptions, digest: str) -> dict[str, Any]:
+    heeded = {key: value for key, value in asdict(options).items() if key != "regroup"}
+    return {"name": NAME, "revision": REVISION, "model": digest, **heeded}
+
+
+class Cascade:
+    """Upright faces; square boxes from brow to chin, scores 0 to 1. May be used from several threads at once.
+
+    Attributes:
+        name: "cascade".
+        channels: 3, RGB.
+        options: as given, with the thresholds that count.
+        levels: how many are run: three, fewer only while a cascade is trained.
+
+    Raises:
+        DetectorError: the weights cannot be read, or lack a network that the options ask for.
+    """
+
+    name = NAME
+    channels = 3
+
+    def __init__(self, options: CascadeOptions | None = None, weights: Path | CascadeWeights = WEIGHTS) -> None:
+        read = read_weights(weights) if isinstance(weights, Path) else weights
+        self._digest = digest_of(weights) if isinstance(weights, Path) else digest_of_weights(read)
+        self._asked = options or CascadeOptions()
+        self.levels = len(read.thresholds)
+        thresholds = self._asked.thresholds or (*read.thresholds, 1.0, 1.0)[:3]
+        self.options = replace(self._asked, thresholds=thresholds)
+        self._thresholds = thresholds
+        self._networks = {name: self._network(read, name) for name in self._needed()}
+
+    def _needed(self) -> list[str]:
+        detect = [f"detect12_{self.options.stride}", "detect24", "detect48"]
+        calibrate = [f"calibrate{side}" if on else "" for side, on in zip(SIDES, self.options.calibrate, strict=True)]
+        return [name for name in [*detect[: self.levels], *calibrate[: self.levels]] if name]
+
+    def _network(self, weights: CascadeWeights, name: str) -> Any:
+        if name not in weights.networks:
+            raise DetectorError(f"detector cascade: the weights have no {name}, only {', '.join(weights.networks)}")
+        return _session(weights.networks[name])
+
+    # --- what it offers -------------------------------------------------------------------------------------------
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns the faces of each (h, w, 3) uint8 RGB image; they do not depend on the others, nor on the thread."""
+        found = []
+        small = [self._reduced(image) for image in images]
+        for item in self._run(small):
+            shape = small[item.number].shape
+            found.append(_detections(item.windows, shape, images[item.number].shape, self.options.max_faces))
+        return found
+
+    def detect(self, image: np.ndarray) -> Detections:
+        """Returns the faces of one (h, w, 3) uint8 RGB image."""
+        return self.detect_batch([image])[0]
+
+    def traced(self, image: np.ndarray) -> list[Traced]:
+        """Returns what each step left of an image, in the order of the steps."""
+        small = self._reduced(image)
+        scale = image.shape[1] / small.shape[1]
+        flow: Flow = iter(self.begun([small]))
+        seen = []
+        for name, step in self.steps():
+            (item,) = step(flow)
+            windows = replace(item.windows, squares=item.windows.squares * np.float32(scale))
+            seen.append(Traced(name, windows))
+            flow = iter([item])
+        return seen
+
+    def windows(self, images: Sequence[np.ndarray]) -> list[Windows]:
+        """Returns what the levels leave of each image before the global filter, in pixels of the image: for mining."""
+        return [item.windows for item in self._run([self._reduced(image) for image in images], whole=False)]
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the weights as hex digits."""
+        return self._digest
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the options, the revision and the digest of the weights."""
+        return _described(self._asked, self._digest)
+
+    # --- the steps ------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[tuple[str, Step]]:
+        """Returns the steps in order, by name; each takes and gives images in their order."""
+        steps: list[tuple[str, Step]] = []
+        for level in range(self.levels):
+            steps.append((f"classify {level + 1}", partial(self._classified, level) if level else self._first))
+            if self.options.calibrate[level]:
+                steps.append((f"calibrate {level + 1}", partial(self._calibrated, level)))
+            steps.append((f"filter {level + 1}", partial(self._filtered, level)))
+        return [*steps, ("global filter", self._filtered_at_last)]
+
+    def begun(self, images: Sequence[np.ndarray]) -> Iterator[InWork]:
+        """Yields images of at most the working size with no windows yet."""
+        for number, image in enumerate(images):
+            nothing = Windows(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+            yield InWork(number, Reductions(image), nothing)
+
+    def _reduced(self, image: np.ndarray) -> np.ndarray:
+        return reduced(checked_image(image, self.channels, self.name), self.options.working_size)
+
+    def _run(self, images: Sequence[np.ndarray], *, whole: bool = True) -> Flow:
+        flow: Flow = self.begun(images)
+        for _, step in self.steps() if whole else self.steps()[:-1]:
+            flow = step(flow)
+        return flow
+
+    def _first(self, flow: Flow) -> Flow:
+        """Level 1: all windows of all levels of the pyramid."""
+        for item in flow:
+            shorter = min(item.image.height, item.image.width)
+            smallest = max(self.options.min_face_px, self.options.min_face_fraction * shorter)
+            levels = pyramid(item.image.height, item.image.width, smallest, self.options.scale_step)
+            parts = [self._lit(item.image, level, number) for number, level in enumerate(levels)]
+            windows = Windows(
+                *(np.concatenate([getattr(part, key) for part in parts]) for key in ("squares", "scores", "scales"))
+            )
+            yield replace(item, windows=_best(windows, self.options.max_windows[0]))
+
+    def _lit(self, image: Reductions, level: Level, number: int) -> Windows:
+        stride = self.options.stride
+        pixels = image.resized(level.height, level.width)
+        around = (*padding(level.height, stride), *padding(level.width, stride))
+        pixels = cv2.copyMakeBorder(pixels, *around, cv2.BORDER_REPLICATE)
+        scores = self._networks[f"detect12_{stride}"](pixels[None])
+        rows, columns = np.nonzero(scores >= self._thresholds[0])
+        squares = squares_at(level, rows, columns, stride)
+        return Windows(squares, scores[rows, columns], np.full(len(rows), number, np.int32))
+
+    def _answered(self, flow: Flow, name: str, level: int) -> Iterator[tuple[InWork, np.ndarray]]:
+        rows = ((item, item.image.windows(item.windows.squares, SIDES[level])) for item in flow)
+        size = self.options.batches[level]
+        return in_batches(rows, size, self._networks[name], regroup=self.options.regroup)
+
+    def _classified(self, level: int, flow: Flow) -> Flow:
+        """Levels 2 and 3: the windows that are left."""
+        for item, scores in self._answered(flow, f"detect{SIDES[level]}", level):
+            windows = replace(item.windows, scores=scores).at(scores >= self._thresholds[level])
+            bound = self.options.max_windows[level] if level < len(self.options.max_windows) else len(windows)
+            yield replace(item, windows=_best(windows, bound))
+
+    def _calibrated(self, level: int, flow: Flow) -> Flow:
+        for item, probabilities in self._answered(flow, f"calibrate{SIDES[level]}", level):
+            patterns = mean_pattern(probabilities, self.options.averaging)
+            windows = replace(item.windows, squares=calibrated(item.windows.squares, patterns))
+            yield replace(item, windows=windows)
+
+    def _filtered(self, level: int, flow: Flow) -> Flow:
+        """Of windows of one scale that overlap, the best."""
+        limit = self.options.overlaps[level]
+        for item in flow:
+            some = item.windows
+            yield replace(item, windows=some.at(filtered(some.squares, some.scores, limit, some.scales)))
+
+    def _filtered_at_last(self, flow: Flow) -> Flow:
+        for item in flow:
+            some = item.windows
+            yield replace(item, windows=some.at(filtered(some.squares, some.scores, self.options.overlap)))
+
+
+def _session(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a network as a function; ONNX Runtime computes it on the thread that calls."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: np.asarray(session.run(None, {name: pixels})[0])
+
+
+def _best(windows: Windows, most: int) -> Windows:
+    if len(windows) <= most:
+        return windows
+    return windows.at(order_of(windows.squares, windows.scores)[:most])
+
+
+def _detections(windows: Windows, found_in: tuple[int, ...], image: tuple[int, ...], max_faces: int) -> Detections:
+    boxes = windows.squares[:, (0, 1, 2, 2)]
+    scores = windows.scores.round(DIGITS)
+    return detections_in(boxes, scores, found_in=found_in, image=image, max_faces=max_faces)
