@@ -33,7 +33,8 @@ class Progress:
     Attributes:
         missing: references of the blocks that have to be done; a stream of which one is missing is one of them.
         reused: blocks whose parts stand.
-        redone: parts that stood, and no longer fit an input or were damaged: removed, their blocks are done again.
+        redone: parts that stood, and no longer fit an input, were damaged, or hold an image that the program failed at:
+            removed, their blocks are done again.
         images_done: images of the reused blocks.
     """
 
@@ -186,11 +187,12 @@ class OutputFolder:
         return os.path.join(self.parts, key + ".parquet")
 
     def _images(self, key: str) -> int | None:
-        """Returns how many images the part of a block holds; None if it is damaged."""
+        """Returns how many images the part of a block holds; None if it is damaged, or the program failed at one."""
         try:
-            return patiently(lambda: part_info(self._part(key))).images
+            info = patiently(lambda: part_info(self._part(key)))
         except DamagedPart:
             return None
+        return None if info.failed else info.images
 
     def tidy(self) -> None:
         """Removes the working files of a finished run."""

@@ -27,6 +27,7 @@ from pipeline.progress import bar, totals_from
 from pipeline.runners import empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.worker import last_words, tell_to_stop
 from transforms import stopping
+from transforms.containing import ProgramFault
 from transforms.finish_run import RunStopped
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError
@@ -189,6 +190,7 @@ KNOWN = (
     StorageError,
     InputFault,
     DeviceOutOfMemory,
+    ProgramFault,
     BackboneError,
     HeadError,
     MemoryError,

@@ -18,6 +18,11 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
     ]
     if record["reasons"]:
         lines.append("reasons" + _listed(record["reasons"]))
+    if failed := record["reasons"].get("internal_error"):
+        lines.append(
+            f"{_number(failed)} of the rejected failed by a fault of the program (internal_error), not of their own: "
+            "the warnings tell which; the cache holds nothing of them, and --overwrite tries them again"
+        )
     if record.get("accuracy") is not None:
         known = record["accuracy"]
         lines.append(f"{known['correct'] / known['known']:.4f} of {_number(known['known'])} stated labels agree")
@@ -47,7 +52,8 @@ def _work(record: Mapping[str, Any]) -> str:
     if resume["blocks_reused"]:
         words.append(f"{_number(resume['blocks_reused'])} blocks of an earlier run kept")
     if resume["blocks_redone"]:
-        words.append(f"{_number(resume['blocks_redone'])} done again, as an input changed or their part was damaged")
+        why = "as an input changed or their part was damaged or held an internal_error"
+        words.append(f"{_number(resume['blocks_redone'])} done again, {why}")
     return ", ".join(words)
 
 

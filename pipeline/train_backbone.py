@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ class Data:
 def run(command: Command) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones import export_face_vgg
-    from models.training.engine import TrainingError, fit
+    from models.training.checkpoint import TrainingError
+    from models.training.engine import fit
 
     options, settings = command.options, command.settings.train
     output = Path(options["output"])
@@ -265,8 +267,7 @@ def _decoded(
     patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str
 ) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
     """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
-    from models.detectors.cropping import resized
-    from transforms.formats.decode import decode
+    from transforms.containing import GATE, contained
     from transforms.formats.records import RejectedContent
     from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 
@@ -283,10 +284,19 @@ def _decoded(
                 for image_id, label, data in zip(block.ids, block.labels, block.data, strict=True):
                     digest = hashlib.sha256(data or b"").digest()
                     try:
-                        image = resized(decode(data or b"", channels=1, limits=limits).image, size)
+                        with GATE.together():
+                            image = contained(image_id, partial(_pixels, data or b"", size, limits))
                     except RejectedContent:
                         image = None
                     yield image_id, label, digest, image
+
+
+def _pixels(data: bytes, size: tuple[int, int], limits: Limits) -> np.ndarray:
+    """Returns (*size) uint8 grey of an encoded image."""
+    from models.detectors.cropping import resized
+    from transforms.formats.decode import decode
+
+    return resized(decode(data, channels=1, limits=limits).image, size)
 
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
@@ -392,8 +402,8 @@ class _Bar:
             )
 
     def _show_curves(self, tensorboard: Path) -> None:
+        from models.training.checkpoint import HISTORY, read_history
         from models.training.curves import write_events
-        from models.training.engine import HISTORY, read_history
 
         write_events(read_history(self.output / HISTORY), tensorboard)
 
@@ -454,7 +464,7 @@ def _digest(examples: Examples) -> str:
 
 def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
-    from models.training.engine import CHECKPOINT, HISTORY
+    from models.training.checkpoint import CHECKPOINT, HISTORY
     from pipeline.config import differences
 
     path = output / RECIPE_JSON

@@ -406,7 +406,7 @@ def _fit_mlp(
     from models.device import start_engine
 
     start_engine()
-    from models.training.engine import TrainingError
+    from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
     folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
@@ -429,8 +429,8 @@ def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
 
 def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
     """Writes the curves of dense layers; removes those of a head that stood there before."""
+    from models.training.checkpoint import write_history
     from models.training.curves import can_plot, plot_history, write_events
-    from models.training.engine import write_history
 
     for name in CURVES:
         (output / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.detectors import DetectorSettings
+from models.detectors import DetectorSpec
 from models.device import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
 from transforms.formats.records import Limits
@@ -29,7 +29,7 @@ def job(folder: Path, **other: Any) -> Job:
         "cache": str(folder / "cache"),
         "fingerprint_json": '{"features":"test"}',
         "run_fingerprint": FINGERPRINT,
-        "detector": DetectorSettings(name="none"),
+        "detector": DetectorSpec("none"),
         "features": FeatureSettings("face_vgg", "random", "avg", 16, 16, batch_size=8),
         "limits": Limits(),
         "margin": 0.0,

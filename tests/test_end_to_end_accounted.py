@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pictures
 import pyarrow as pa
 import pytest
 import runs
 
-from transforms import write_parts
+from models.detectors import Detections
+from transforms import crop_faces, write_parts
 from transforms.formats.records import Reason, Stage
 
 BELOW_12_PX = {"cmyk.jpg", "moving.gif", "cut.gif", "one_pixel.png", "rgba.png"}  # too small to show a face
@@ -94,7 +96,7 @@ def test_every_reason_is_met_somewhere_in_this_file() -> None:
     met = {reason for _, reason in pictures.nasty_files().values() if reason} | {Reason.TOO_SMALL}
     for _, expected in (wild_tar(), wild_zip(), cut_tar(), flipped_table()):
         met |= {Reason(reason) for _, _, _, reason in expected if reason}
-    assert met == set(Reason)
+    assert met | {Reason.INTERNAL_ERROR} == set(Reason)  # which no content makes: see the last tests
 
 
 # --- faults of archives -----------------------------------------------------------------------------------------------
@@ -294,3 +296,88 @@ def test_past_max_rejected_the_run_stops_before_merging_and_goes_on_later(bench:
     check_account(gone_on, 20)
     at_once = bench.label(source, "at_once", *settings, "--max-rejected", "0.5").done()  # half is not more than half
     assert runs.results(gone_on.output) == runs.results(at_once.output)
+
+
+# --- faults that nobody foresaw ---------------------------------------------------------------------------------------
+
+
+class Fails:
+    """A detector that finds the whole image, and fails at images of one size as numpy does at sizes of 2**31."""
+
+    name, channels = "fails", 1
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+
+    def detect(self, image: np.ndarray) -> Detections:
+        if len(image) == self._side:
+            np.zeros(1, np.int32)[0] = 2**31
+        return Detections(np.asarray([[0, 0, *image.shape[1::-1]]], np.int32), np.ones(1, np.float32))
+
+    def digest(self) -> str:
+        return ""
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "none"}
+
+
+def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = runs.faces(8), {"happy/bad.png": next(iter(runs.faces(1, first=99, side=25).values()))}
+    source = pictures.write_folder(bench.path / "photos", {**good, **bad})
+    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(crop_faces, "make_detector", lambda _: Fails(25))
+        first = bench.label(source, "out", STATED).done()
+        limited = bench.label(source, "limited", STATED, "--max-rejected", "0.1", "--cache", str(bench.path / "c"))
+
+    assert outcome(runs.images(first.output)["happy/bad.png"]) == rejected(Reason.INTERNAL_ERROR)
+    check_account(first, 9)
+    assert first.record["reasons"] == {"internal_error": 1}
+    assert first.record["counts"]["labelled"] == 8
+    assert "1 of the rejected failed by a fault of the program (internal_error)" in first.out
+    assert "image 'happy/bad.png': unforeseen OverflowError: " in caplog.text
+    assert limited.status == 3
+    assert "1 of 9 images were rejected, more than --max-rejected 0.1" in limited.err
+
+    again = bench.label(source, "out", STATED, "--overwrite").done()
+    assert again.record["cache"] == {"hits": 8, "misses": 1, "damaged": 0}
+    assert again.record["counts"]["labelled"] == 9
+
+
+def test_a_fault_at_every_image_stops_the_run_and_it_goes_on_when_that_is_cured(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures.write_folder(bench.path / "photos", runs.faces(30))
+    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(crop_faces, "make_detector", lambda _: Fails(24))
+        stopped = bench.label(source)
+    assert stopped.status == 3
+    line = next(line for line in stopped.err.splitlines() if line.startswith("pipeline: error: "))
+    assert "20 images in a row, up to " in line
+    assert "failed with an unforeseen OverflowError, so the program or its installation is at fault" in line
+    assert "the same command goes on" in line
+    assert "Traceback" not in stopped.err
+    assert not (stopped.output / "run.json").exists()
+
+    check_account(bench.label(source).done(), 30)
+
+
+def test_a_run_that_goes_on_does_blocks_again_that_the_program_failed_at(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**runs.faces(8), **runs.faces(1, first=99, side=25)}
+    source = pictures.write_tar(bench.path / "photos.tar", files)
+    settings = (STATED, "read.block_images=3")
+    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(crop_faces, "make_detector", lambda _: Fails(25))
+        stopped = bench.label(source, "out", *settings, "--max-rejected", "0.1")
+    assert stopped.status == 3
+
+    gone_on = bench.label(source, "out", *settings).done()
+    assert gone_on.record["resume"] == {"blocks_reused": 2, "blocks_redone": 1}
+    assert gone_on.record["reasons"] == {}
+    assert runs.results(gone_on.output) == runs.results(bench.label(source, "at_once", *settings).done().output)

@@ -13,10 +13,12 @@ import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pictures
 import pytest
 
+from transforms.formats import archives
 from transforms.formats.archives import Gunzip, Tar, TarGz, Zip, read_at
 from transforms.formats.loose_files import Skipped
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
@@ -385,6 +387,66 @@ def test_listing_a_tar_does_not_grow_memory() -> None:
     tracemalloc.stop()
     assert count == 4000
     assert peak < 1_500_000
+
+
+def _overlapping_zip(entries: int, *, quoted: bool) -> bytes:
+    """Returns a zip file of two good members and of `entries` that share one stream of 1 MB, 4 KB packed or more.
+
+    Args:
+        quoted: every entry begins within the one before, else all are one and the same.
+    """
+    plain = bytes(2**20)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(plain) + packer.flush() + bytes(4096)
+    names = ["first.jpg", *(f"{number:05d}.jpg" for number in range(entries)), "last.jpg"]
+    local, directory = bytearray(), bytearray()
+
+    def add(name: str, body: bytes, full: bytes, at: int | None = None) -> None:
+        fields = (20, 0, 8 if full is plain else 0, 0, 0, zlib.crc32(full), len(body), len(full), len(name), 0)
+        offset = len(local) if at is None else at
+        if at is None:
+            local.extend(struct.pack("<4s5H3I2H", b"PK\3\4", *fields) + name.encode() + body)
+        directory.extend(struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, *fields, 0, 0, 0, 0, offset) + name.encode())
+
+    add(names[0], b"good", b"good")
+    shared = len(local)
+    add(names[1], packed, plain)
+    for number, name in enumerate(names[2:-1], 1):
+        add(name, packed, plain, shared + (number if quoted and number < len(packed) else 0))
+    local.extend(bytes(entries))  # else the last quoted one would reach into what follows
+    add(names[-1], b"good too", b"good too")
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(directory), len(local), 0)
+    return bytes(local + directory + end)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_of_2000_zip_entries_that_share_one_stream_few_are_read(quoted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+    unpack = archives._unpack
+
+    def counted(*given: Any) -> bytes:
+        nonlocal opened
+        opened += 1
+        return unpack(*given)
+
+    monkeypatch.setattr(archives, "_unpack", counted)
+    data = _overlapping_zip(2000, quoted=quoted)
+    members = {member.name: member for member in _zip(data)}
+    assert len(members) == 2002
+    assert members["first.jpg"].data == b"good"
+    assert members["last.jpg"].data == b"good too"
+    refused = sum(member.reason is Reason.DAMAGED_MEMBER for member in members.values())
+    assert refused >= 1900
+    assert 4 <= opened <= 2 * (2 * len(data) / 5000 + 2)  # read by listing, and streamed
+
+
+def test_a_wrong_size_in_a_zip_directory_costs_its_own_member_alone() -> None:
+    files = {f"{number:03d}.jpg": os.urandom(500) for number in range(200)}
+    data = bytearray(_zip_bytes(files, zipfile.ZIP_STORED))
+    entry = data.index(b"PK\1\2", data.index(b"PK\1\2") + 1)
+    data[entry + 20 + 2] |= 1  # 64 KB more packed bytes: as if it held the next hundred members
+    found = {member.name: member.reason for member in _zip(bytes(data))}
+    assert found == {**dict.fromkeys(files), "001.jpg": Reason.DAMAGED_MEMBER}
 
 
 # --- gzipped tar ------------------------------------------------------------------------------------------------------

@@ -234,6 +234,7 @@ def test_the_first_of_equal_digests_is_kept(cache: FeatureCache) -> None:
         ("status", np.array(["labelled", None, "labelled", "rejected", "labelled"], object), "'None'"),
         ("reason", np.array(["", "", "", "", ""], object), "'rejected' with reason ''"),
         ("reason", np.array(["", "", "", "bad luck", ""], object), "'bad luck'"),
+        ("reason", np.array(["", "", "", "internal_error", ""], object), "'internal_error' cannot be cached"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(cache: FeatureCache, column: str, value: Any, message: str) -> None:

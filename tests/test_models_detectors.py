@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.boxes import iou
-from models.detectors import DETECTORS, DetectorError, DetectorSettings, detections_in, make_detector
+from models.detectors import DETECTORS, DetectorError, DetectorSpec, YuNetOptions
 from models.detectors.cropping import crop_resized, reduced, resized
+from models.detectors.detections import detections_in
 
 SHARED = Path(__file__).parents[2] / "shared/data/detectors"
 YUNET = SHARED / "face_detection_yunet_2023mar.onnx"
@@ -38,24 +39,31 @@ def crowd(portrait):
     return np.tile(small, (2, 2, 1))
 
 
-def settings_of(name, **more):
-    return DetectorSettings(name=name, model=str(YUNET) if name == "yunet" else None, **more)
+def spec_of(name, max_faces=0, **more):
+    if name == "yunet":
+        more = {"model": str(YUNET), **more}
+    return DetectorSpec(name, DETECTORS[name].options(**more), max_faces)
+
+
+def detect(detector, image):
+    """Returns what a detector finds in one (h, w, 3) image."""
+    return detector.detect_batch([fed(detector, image)])[0]
 
 
 def fed(detector, image):
     return image if detector.channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-ALL = ["none", "haar", pytest.param("yunet", marks=needs_yunet)]
-SEARCHING = ["haar", pytest.param("yunet", marks=needs_yunet)]
+ALL = ["none", "one_shot", "haar", pytest.param("yunet", marks=needs_yunet)]
+SEARCHING = ["one_shot", "haar", pytest.param("yunet", marks=needs_yunet)]
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (2, 5000), (31, 33), (480, 640)])
 def test_boxes_lie_inside_whatever_the_image(name, size):
-    detector = make_detector(settings_of(name, **({"score_threshold": 0.01} if name == "yunet" else {})))
+    detector = spec_of(name, **({"score_threshold": 0.01} if name in ("yunet", "one_shot") else {})).load()
     noise = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
-    found = detector.detect(fed(detector, noise))
+    found = detect(detector, noise)
     assert found.boxes.dtype == np.int32
     assert found.scores.dtype == np.float32
     assert found.boxes.shape == (len(found), 4)
@@ -66,45 +74,47 @@ def test_boxes_lie_inside_whatever_the_image(name, size):
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_face_in_a_plain_picture_is_a_result(name):
-    detector = make_detector(settings_of(name))
-    found = detector.detect(fed(detector, np.full((120, 160, 3), 90, dtype=np.uint8)))
+    detector = spec_of(name).load()
+    found = detect(detector, np.full((120, 160, 3), 90, dtype=np.uint8))
     assert found.boxes.tolist() == ([[0, 0, 160, 120]] if name == "none" else [])
 
 
 @pytest.mark.parametrize("name", SEARCHING)
 def test_the_face_is_found(name, portrait):
-    detector = make_detector(settings_of(name))
-    found = detector.detect(fed(detector, portrait))
+    detector = spec_of(name).load()
+    found = detect(detector, portrait)
     assert iou(found.boxes[:1], np.array([FACE]))[0, 0] > 0.5
 
 
 @pytest.mark.parametrize(
-    ("name", "box", "score"),
+    ("name", "box", "score", "revision"),
     [
-        ("haar", [177, 66, 95, 95], 5.8296),
-        pytest.param("yunet", [178, 63, 90, 113], 0.9323, marks=needs_yunet),
+        ("haar", [177, 66, 95, 95], 0.9486, 2),
+        pytest.param("yunet", [178, 63, 90, 113], 0.9323, 1, marks=needs_yunet),
     ],
 )
-def test_golden_boxes_hold_until_the_revision_is_raised(name, box, score, portrait):
-    detector = make_detector(settings_of(name, max_faces=1))
-    found = detector.detect(fed(detector, portrait))
+def test_golden_boxes_hold_until_the_revision_is_raised(name, box, score, revision, portrait):
+    detector = spec_of(name, max_faces=1).load()
+    found = detect(detector, portrait)
     assert np.abs(found.boxes - [box]).max() <= 1  # another OpenCV may round elsewhere
     assert found.scores == pytest.approx([score], rel=0.02)
-    assert detector.describe()["revision"] == 1
+    assert spec_of(name).describe()["revision"] == revision
 
 
 @pytest.mark.parametrize("name", SEARCHING)
 def test_results_do_not_depend_on_threads_or_on_what_came_before(name, crowd, portrait):
-    detector = make_detector(settings_of(name, working_size=400))
+    detector = spec_of(name, **({"min_face_fraction": 0.1} if name == "one_shot" else {"detect_size": 400})).load()
     images = [fed(detector, crowd), fed(detector, portrait), fed(detector, crowd[:500, :333])] * 2
     before = cv2.getNumThreads()
     try:
         results = []
         for threads in (1, 3):
             cv2.setNumThreads(threads)
-            results.append([_bytes(detector.detect(image)) for image in images])
+            results.append([_bytes(detector.detect_batch([image])[0]) for image in images])
             with ThreadPoolExecutor(3) as pool:
-                results.append([_bytes(found) for found in pool.map(detector.detect, images)])
+                results.append(
+                    [_bytes(found) for found in pool.map(lambda image: detector.detect_batch([image])[0], images)]
+                )
     finally:
         cv2.setNumThreads(before)
     assert all(result == results[0] for result in results)
@@ -117,40 +127,70 @@ def _bytes(found):
 
 @pytest.mark.parametrize("name", SEARCHING)
 def test_faces_come_ordered_and_max_faces_keeps_the_first(name, crowd):
-    every = make_detector(settings_of(name))
-    found = every.detect(fed(every, crowd))
+    every = spec_of(name).load()
+    found = detect(every, crowd)
     assert len(found) >= 4
     assert (np.diff(found.scores) <= 0).all()
-    two = make_detector(settings_of(name, max_faces=2))
-    assert np.array_equal(two.detect(fed(two, crowd)).boxes, found.boxes[:2])
+    two = spec_of(name, max_faces=2).load()
+    assert np.array_equal(detect(two, crowd).boxes, found.boxes[:2])
 
 
 @pytest.mark.parametrize("name", SEARCHING)
 def test_boxes_are_in_pixels_of_the_image_given_not_of_the_reduced_one(name, portrait):
     large = cv2.resize(portrait, (1536, 1536), interpolation=cv2.INTER_LINEAR)
-    detector = make_detector(settings_of(name, working_size=512))
-    found = detector.detect(fed(detector, large))
+    detector = spec_of(name, **({} if name == "one_shot" else {"detect_size": 512})).load()
+    found = detect(detector, large)
     assert iou(found.boxes[:1], 3 * np.array([FACE]))[0, 0] > 0.5
 
 
-def test_haar_heeds_the_smallest_face(portrait):
-    grey = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)
-    assert len(make_detector(settings_of("haar")).detect(grey)) >= 1
-    assert len(make_detector(settings_of("haar", min_face_fraction=0.5)).detect(grey)) == 0
+@pytest.mark.parametrize("name", ["haar", "one_shot"])
+def test_the_smallest_face_is_heeded(name, portrait):
+    small = np.zeros((800, 800, 3), np.uint8)
+    small[300:556, 300:556] = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)  # a face of 52 pixels
+    assert len(detect(spec_of(name, min_face_fraction=0.02).load(), small)) >= 1
+    assert len(detect(spec_of(name, min_face_fraction=0.5).load(), small)) == 0
 
 
 def test_the_whole_image_is_one_face():
-    found = make_detector(DetectorSettings(name="none")).detect(np.zeros((30, 40, 3), dtype=np.uint8))
+    found = detect(spec_of("none").load(), np.zeros((30, 40, 3), dtype=np.uint8))
     assert found.boxes.tolist() == [[0, 0, 40, 30]]
     assert found.scores.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_boxes_whatever_else_is_in_the_batch(name, portrait, crowd):
+    detector = spec_of(name).load()
+    images = [fed(detector, image) for image in (portrait, crowd[:400, :333], portrait[::2, ::2], crowd)]
+    alone = [_bytes(detector.detect_batch([image])[0]) for image in images]
+    assert [_bytes(found) for found in detector.detect_batch(images)] == alone
+    assert [_bytes(found) for found in detector.detect_batch(images[::-1])] == alone[::-1]
+    assert detector.detect_batch([]) == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_scores_lie_from_0_to_1(name, portrait, crowd):
+    detector = spec_of(name).load()
+    scores = np.concatenate([detect(detector, image).scores for image in (portrait, crowd)])
+    assert len(scores)
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
 def test_an_unknown_detector_lists_the_known_ones():
-    with pytest.raises(DetectorError, match=r"'harr'; known: none, haar, yunet"):
-        make_detector(DetectorSettings(name="harr"))
+    with pytest.raises(DetectorError, match=r"'harr'; known: bundled, none, one_shot, haar, yunet"):
+        DetectorSpec("harr")
 
 
-@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_options_of_another_detector_are_refused():
+    with pytest.raises(DetectorError, match="detector haar takes HaarOptions, not YuNetOptions"):
+        DetectorSpec("haar", YuNetOptions())
+
+
+def test_bundled_is_another_word_for_the_one_that_ships():
+    assert DetectorSpec() == DetectorSpec("bundled") == DetectorSpec("one_shot")
+    assert DetectorSpec().describe()["name"] == "one_shot"
+
+
+@pytest.mark.parametrize("name", ["haar", "yunet", "one_shot"])
 @pytest.mark.parametrize(
     "content", [None, b"", b"no model at all", b'<?xml version="1.0"?><opencv_storage></opencv_storage>']
 )
@@ -159,36 +199,41 @@ def test_a_missing_or_wrong_model_is_one_clear_error_at_once(name, content, tmp_
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DetectorError, match=r"detector \w+: .*model\.bin") as caught:
-        make_detector(DetectorSettings(name=name, model=str(path)))
+        spec_of(name, model=str(path)).load()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not (SHARED / "version-RFB-320.onnx").exists(), reason="no second network to mistake for YuNet")
-def test_another_network_is_refused_at_once():
-    with pytest.raises(DetectorError, match="no YuNet model"):
-        make_detector(DetectorSettings(name="yunet", model=str(SHARED / "version-RFB-320.onnx")))
+@pytest.mark.parametrize("name, words", [("yunet", "no YuNet model"), ("one_shot", "not a one-shot detector")])
+def test_another_network_is_refused_at_once(name, words):
+    with pytest.raises(DetectorError, match=words):
+        spec_of(name, model=str(SHARED / "version-RFB-320.onnx")).load()
 
 
 def test_yunet_without_a_model_says_which_to_get():
     with pytest.raises(DetectorError, match=r"face_detection_yunet_2023mar\.onnx"):
-        make_detector(DetectorSettings(name="yunet"))
+        DetectorSpec("yunet").load()
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "name, wrong",
     [
-        {"working_size": 0},
-        {"min_face_fraction": 1.5},
-        {"scale_factor": 1.0},
-        {"min_neighbors": 0},
-        {"score_threshold": 0.0},
-        {"nms_threshold": 2.0},
-        {"max_faces": -1},
+        ("haar", {"detect_size": 0}),
+        ("haar", {"min_face_fraction": 1.5}),
+        ("haar", {"scale_factor": 1.0}),
+        ("haar", {"min_neighbors": 0}),
+        ("yunet", {"detect_size": 15}),
+        ("yunet", {"score_threshold": 0.0}),
+        ("yunet", {"nms_threshold": 2.0}),
+        ("one_shot", {"min_face_fraction": 0.0}),
+        ("one_shot", {"score_threshold": 1.0}),
+        ("one_shot", {"nms_threshold": 0.0}),
+        ("haar", {"max_faces": -1}),
     ],
 )
-def test_a_setting_out_of_range_is_refused_by_name(wrong):
+def test_a_setting_out_of_range_is_refused_by_name(name, wrong):
     with pytest.raises(DetectorError, match=next(iter(wrong))):
-        DetectorSettings(**wrong)
+        spec_of(name, **wrong)
 
 
 @pytest.mark.parametrize(
@@ -197,36 +242,49 @@ def test_a_setting_out_of_range_is_refused_by_name(wrong):
         ("haar", np.zeros((9, 9, 3), np.uint8)),
         ("haar", np.zeros((9, 9), np.float32)),
         ("haar", np.zeros((0, 9), np.uint8)),
+        ("one_shot", np.zeros((9, 9), np.uint8)),
         pytest.param("yunet", np.zeros((9, 9), np.uint8), marks=needs_yunet),
     ],
 )
 def test_an_image_of_the_wrong_kind_is_refused(name, image):
     with pytest.raises(ValueError, match=f"detector {name} wants uint8"):
-        make_detector(settings_of(name)).detect(image)
+        spec_of(name).load().detect_batch([image])
 
 
-def test_settings_travel():
-    settings = DetectorSettings(name="haar", working_size=320)
-    assert pickle.loads(pickle.dumps(settings)) == settings
+@pytest.mark.parametrize("name", ["none", "haar", "yunet", "one_shot"])
+def test_specs_travel(name):
+    spec = spec_of(name, max_faces=3)
+    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
-def test_the_fingerprint_holds_what_matters_and_nothing_else(tmp_path):
-    told = make_detector(settings_of("haar")).describe()
-    assert make_detector(settings_of("haar", min_neighbors=3)).describe() != told
-    assert make_detector(settings_of("haar", score_threshold=0.5)).describe() == told  # haar does not heed it
-    assert told["model"] == make_detector(settings_of("haar")).digest()
-    assert len(told["model"]) == 64
+def test_a_description_holds_what_matters_and_nothing_else(tmp_path):
+    described = spec_of("haar").describe()
+    assert spec_of("haar", min_neighbors=3).describe() != described
+    assert spec_of("haar", max_faces=3).describe() != described
+    assert len(described["model"]) == 64
     copy = tmp_path / "elsewhere.xml"
     copy.write_bytes(Path(cv2.data.haarcascades, "haarcascade_frontalface_default.xml").read_bytes())
-    assert make_detector(DetectorSettings(name="haar", model=str(copy))).describe() == told
-    assert make_detector(settings_of("none", working_size=99)).describe() == {"name": "none", "revision": 1}
+    assert spec_of("haar", model=str(copy)).describe() == described
+    copy.write_bytes(copy.read_bytes() + b" ")
+    assert spec_of("haar", model=str(copy)).describe() != described
+    assert spec_of("none").describe() == {"name": "none", "revision": 1}
+
+
+@pytest.mark.parametrize("name", ["one_shot", "haar"])
+def test_a_detector_is_described_without_being_loaded(name):
+    code = (
+        f"import sys, models.detectors as d; print(d.DetectorSpec({name!r}).describe()['name']); "
+        "print([m for m in ('keras', 'tensorflow', 'onnxruntime', 'onnx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [name, "[]"]
 
 
 def test_the_table_is_cheap_to_import():
     code = "import sys, models.detectors; print('cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert list(DETECTORS) == ["none", "haar", "yunet"]
+    assert list(DETECTORS) == ["none", "one_shot", "haar", "yunet"]
 
 
 def test_what_networks_say_off_the_image_is_clipped_or_dropped():

@@ -46,6 +46,11 @@ def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
             "passed over 1,200 files that are no images: a.txt, b.txt",
         ),
         ({"notes": ["keep this in mind"]}, "keep this in mind"),
+        (
+            {"reasons": {"empty": 2, "internal_error": 8}},
+            "8 of the rejected failed by a fault of the program (internal_error), not of their own: the warnings tell "
+            "which; the cache holds nothing of them, and --overwrite tries them again",
+        ),
         ({"labels": {}, "counts": {**PLAIN["counts"], "faces": 0}}, "0 faces"),
     ],
 )
@@ -61,7 +66,7 @@ def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other
         ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks of an earlier run kept"),
         (
             {"resume": {"blocks_reused": 0, "blocks_redone": 3}},
-            "3 done again, as an input changed or their part was damaged",
+            "3 done again, as an input changed or their part was damaged or held an internal_error",
         ),
     ],
 )

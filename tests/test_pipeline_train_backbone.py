@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
-from models.training.engine import CHECKPOINT
+from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
 from pipeline import train_backbone
 from pipeline.cli import Command

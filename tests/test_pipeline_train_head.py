@@ -12,7 +12,7 @@ import pictures
 import pytest
 import runs
 
-from models.training.engine import load_checkpoint
+from models.training.checkpoint import load_checkpoint
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
 from models.training.recipe import FaceVggShape

@@ -14,7 +14,7 @@ from transforms import block_coder
 from transforms.apply_head import ApplyHead
 from transforms.block import Block, Faces
 from transforms.block_coder import BlockCoder
-from transforms.crop_faces import CropFaces
+from transforms.detect_faces import DetectFaces
 from transforms.extract_features import ExtractFeatures
 from transforms.find_cached import FindCached
 from transforms.read_blocks import ReadBlocks
@@ -40,7 +40,9 @@ def test_the_size_is_that_of_pictures_crops_and_rows() -> None:
     block = blocks.raw([bytes(1000), bytes(500)])
     empty = BlockCoder().estimate_size(replace(block, data=(None, None)))
     assert BlockCoder().estimate_size(block) == empty + 1500
-    assert BlockCoder().estimate_size(replace(block, data=(None, None), fresh=faces(3))) == empty + 3 * (100 + 16 + 4)
+    crop, box, score, row = 100, 16, 4, 4
+    with_faces = BlockCoder().estimate_size(replace(block, data=(None, None), fresh=faces(3)))
+    assert with_faces == empty + 3 * (crop + box + score + row)
 
 
 def test_nothing_is_encoded_to_learn_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_nothing_is_encoded_to_learn_the_size(monkeypatch: pytest.MonkeyPatch) -
         BlockCoder().encode(blocks.raw([b""]))
 
 
-@pytest.mark.parametrize("stage", [ReadBlocks, FindCached, CropFaces, ExtractFeatures, ApplyHead])
+@pytest.mark.parametrize("stage", [ReadBlocks, FindCached, DetectFaces, ExtractFeatures, ApplyHead])
 def test_every_stage_that_gives_out_blocks_says_so(stage: type[beam.DoFn], tmp_path: Path) -> None:
     root = beam.Pipeline()
     given = root | beam.Create([blocks.raw([b"one"])]) | beam.ParDo(stage(blocks.job(tmp_path)))

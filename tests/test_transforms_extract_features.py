@@ -151,11 +151,11 @@ def test_only_what_was_computed_here_is_kept_and_each_content_once():
     assert kept.features[:, 0].tolist() == [0]
 
 
-def test_a_rejection_by_content_is_kept_and_a_fault_of_reading_is_not():
+def test_a_rejection_by_content_is_kept_and_a_fault_of_reading_or_of_the_program_is_not():
     block = replace(
-        block_of([0, 0]),
-        status=(Status.REJECTED, Status.REJECTED),
-        reason=(Reason.TRUNCATED, Reason.DAMAGED_ARCHIVE),
+        block_of([0, 0, 0]),
+        status=(Status.REJECTED,) * 3,
+        reason=(Reason.TRUNCATED, Reason.DAMAGED_ARCHIVE, Reason.INTERNAL_ERROR),
     )
     kept = contents_to_keep(block)
     assert kept is not None

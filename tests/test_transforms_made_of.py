@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from blocks import job
 
-from models.detectors import DetectorSettings
+from models.detectors import DetectorSpec
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
-from transforms.crop_faces import CropFaces
+from transforms.detect_faces import DetectFaces
 from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
 from transforms.storage import FileChanged
 
@@ -42,9 +42,9 @@ def test_what_is_another_is_named_with_its_cure(tmp_path: Path, name: str, found
 def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head: Path) -> None:
     with pytest.raises(FileChanged, match=r"head .* changed"):
         ApplyHead(job(tmp_path, head=str(a_head), made_of=made_of({HEAD: "before"}))).setup()
-    cascade = DetectorSettings(name="none")
+    cascade = DetectorSpec("none")
     with pytest.raises(FileChanged, match="detector none changed"):
-        CropFaces(job(tmp_path, detector=cascade, made_of=made_of({DETECTOR: json.dumps({"name": "none"})}))).setup()
+        DetectFaces(job(tmp_path, detector=cascade, made_of=made_of({DETECTOR: json.dumps({"name": "none"})}))).setup()
 
 
 @pytest.fixture

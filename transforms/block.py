@@ -5,7 +5,9 @@ Every stage maps one block to one block. Columns have a row an image (n) or a ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 import numpy as np
 
@@ -53,6 +55,43 @@ class Faces:
     def __len__(self) -> int:
         return len(self.image)
 
+    @property
+    def nbytes(self) -> int:
+        """Returns the bytes of all columns."""
+        return sum(column.nbytes for column in self._columns().values() if column is not None)
+
+    def take(self, rows: np.ndarray) -> Faces:
+        """Returns the faces of these rows, in their order; all of them in order cost no copy."""
+        if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
+            return self
+        taken = {name: None if column is None else column[rows] for name, column in self._columns().items()}
+        return Faces(**cast(Any, taken))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Faces]) -> Faces:
+        """Returns the faces of all parts, one part after the other.
+
+        A column has to be there in all parts with faces, or in none.
+
+        Raises:
+            ValueError: a column is there in some parts only.
+        """
+        filled = [part for part in parts if len(part)]
+        if len(filled) < 2:
+            return filled[0] if filled else no_faces()
+        names = [column.name for column in fields(Faces)]
+        return Faces(**cast(Any, {name: _joined([getattr(part, name) for part in filled], name) for name in names}))
+
+    def _columns(self) -> dict[str, np.ndarray | None]:
+        return {column.name: getattr(self, column.name) for column in fields(self)}
+
+
+def _joined(columns: Sequence[np.ndarray | None], name: str) -> np.ndarray | None:
+    there = [column for column in columns if column is not None]
+    if there and len(there) < len(columns):
+        raise ValueError(f"faces with and without {name} cannot be joined")
+    return np.concatenate(there) if there else None
+
 
 def no_faces() -> Faces:
     """Returns an empty set of faces."""
@@ -77,7 +116,7 @@ class Block:
         status: a `Status` an image, None while undecided.
         reason: a `Reason` for each rejected image, else None.
         faces: of all images of the block, as far as their features are known.
-        fresh: newly detected faces with crops and without features, between CropFaces and ExtractFeatures.
+        fresh: newly detected faces with crops and without features, between DetectFaces and ExtractFeatures.
     """
 
     key: str

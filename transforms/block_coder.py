@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 
-from transforms.block import Block, Faces
+from transforms.block import Block
 
 _FALLBACK = beam.coders.FastPrimitivesCoder()
 _ROW_BYTES = 200  # of an image: id, digest, status and the objects around them, roughly
@@ -31,18 +30,13 @@ class BlockCoder(beam.coders.Coder):
     def estimate_size(self, value: Block) -> int:
         """Returns roughly the bytes of a block: pictures, crops and features."""
         pictures = int(value.sizes.sum()) if value.data.count(None) < len(value) else 0
-        return pictures + _ROW_BYTES * len(value) + _size(value.faces) + _size(value.fresh)
+        return pictures + _ROW_BYTES * len(value) + value.faces.nbytes + value.fresh.nbytes
 
     def is_deterministic(self) -> bool:
         return False
 
     def to_type_hint(self) -> Any:
         return Block
-
-
-def _size(faces: Faces) -> int:
-    columns = (faces.box, faces.score, faces.crops, faces.features, faces.probabilities)
-    return sum(column.nbytes for column in columns if isinstance(column, np.ndarray))
 
 
 beam.coders.registry.register_coder(Block, BlockCoder)

@@ -23,7 +23,7 @@ from models.boxes import order_faces
 from models.device import REVISION as DEVICE_REVISION
 from models.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
-from transforms.block import Block, Faces, Stage, no_faces
+from transforms.block import Block, Faces, no_faces
 from transforms.formats.feature_cache import Contents, FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
@@ -111,7 +111,7 @@ class BatchAcrossBlocks:
 
 
 def _crops(block: Block) -> np.ndarray:
-    assert block.fresh.crops is not None  # CropFaces makes them
+    assert block.fresh.crops is not None  # DetectFaces makes them
     return block.fresh.crops
 
 
@@ -120,19 +120,8 @@ def with_features(block: Block, features: np.ndarray | None) -> Block:
     known = block.faces
     if features is not None:
         fresh = replace(block.fresh, crops=None, features=features)
-        known = fresh if known.features is None or len(known) == 0 else _joined(known, fresh)
+        known = Faces.concatenate([known, fresh])
     return replace(block, faces=in_order(known), fresh=no_faces())
-
-
-def _joined(a: Faces, b: Faces) -> Faces:
-    assert a.features is not None
-    assert b.features is not None
-    return Faces(
-        image=np.concatenate([a.image, b.image]),
-        box=np.concatenate([a.box, b.box]),
-        score=np.concatenate([a.score, b.score]),
-        features=np.concatenate([a.features, b.features]),
-    )
 
 
 def in_order(faces: Faces) -> Faces:
@@ -141,20 +130,7 @@ def in_order(faces: Faces) -> Faces:
         return faces
     within = order_faces(faces.box, faces.score)
     order = within[np.argsort(faces.image[within], kind="stable")]
-    return take(faces, order)
-
-
-def take(faces: Faces, rows: np.ndarray) -> Faces:
-    """Returns the faces of these rows; all in order cost no copy."""
-    if np.array_equal(rows, np.arange(len(faces))):
-        return faces
-    return Faces(
-        image=faces.image[rows],
-        box=faces.box[rows],
-        score=faces.score[rows],
-        features=None if faces.features is None else faces.features[rows],
-        probabilities=None if faces.probabilities is None else faces.probabilities[rows],
-    )
+    return faces.take(order)
 
 
 class Groups:
@@ -192,19 +168,18 @@ class Groups:
 def contents_to_keep(block: Block) -> Contents | None:
     """Returns what this block adds to the cache: results of images that were computed here, once per content.
 
-    Faults of reading are not of the content, so they are not kept.
+    Faults of reading and of the program are not of the content, so they are not kept.
     """
     firsts = block.same_as == np.arange(len(block))
     computed = [
-        s is not None and (r is None or r.stage is Stage.DECODE)
-        for s, r in zip(block.status, block.reason, strict=True)
+        s is not None and (r is None or r.is_of_content) for s, r in zip(block.status, block.reason, strict=True)
     ]
     rows = np.flatnonzero(firsts & ~block.cached & np.asarray(computed, bool))
     if len(rows) == 0:
         return None
     new_row = np.full(len(block), -1, np.int32)
     new_row[rows] = np.arange(len(rows), dtype=np.int32)
-    faces = take(block.faces, np.flatnonzero(new_row[block.faces.image] >= 0))
+    faces = block.faces.take(np.flatnonzero(new_row[block.faces.image] >= 0))
     features = faces.features if faces.features is not None else np.zeros((0, 0), np.float16)
     listed = rows.tolist()
     return Contents(
@@ -235,7 +210,7 @@ def copy_to_same(block: Block) -> Block:
         own = np.flatnonzero(block.faces.image == block.same_as[copy])
         rows.append(own)
         images.append(np.full(len(own), copy, np.int32))
-    faces = replace(take(block.faces, np.concatenate(rows)), image=np.concatenate(images))
+    faces = replace(block.faces.take(np.concatenate(rows)), image=np.concatenate(images))
     order = np.argsort(faces.image, kind="stable")
     return replace(
         block,
@@ -244,7 +219,7 @@ def copy_to_same(block: Block) -> Block:
         cached=cached,
         status=status,
         reason=reason,
-        faces=take(faces, order),
+        faces=faces.take(order),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.detectors import DetectorSettings
+from models.detectors import DetectorSpec
 from models.device import FeatureSettings
 from transforms.formats.records import Limits
 
@@ -34,7 +34,7 @@ class Job:
     cache: str
     fingerprint_json: str
     run_fingerprint: str
-    detector: DetectorSettings
+    detector: DetectorSpec
     features: FeatureSettings
     limits: Limits
     margin: float

@@ -38,7 +38,11 @@ def _fault(job: Job, name: str, found: str, before: str) -> str:
         )
     if name == REVISION:
         return "a worker has another version of this program: install the same one everywhere"
-    path = {WEIGHTS: job.features.weights, HEAD: job.head, DETECTOR: job.detector.model or job.detector.name}[name]
+    path = {
+        WEIGHTS: job.features.weights,
+        HEAD: job.head,
+        DETECTOR: getattr(job.detector.options, "model", None) or job.detector.name,
+    }[name]
     return f"{name} {path} changed since the run was begun: put the file back"
 
 

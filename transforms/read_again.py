@@ -13,6 +13,7 @@ import numpy as np
 from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized, resized
 from transforms.block import Block
+from transforms.containing import GATE, contained
 from transforms.formats.decode import decode
 from transforms.formats.records import Limits, RejectedContent
 from transforms.read_blocks import PlannedBlock, image_id, read_block, stream_blocks
@@ -90,7 +91,8 @@ def face_tile(data: bytes, box: np.ndarray, side: int, limits: Limits) -> np.nda
         box: (4,) x, y, width, height in pixels of the upright image.
     """
     try:
-        image = decode(data, channels=3, limits=limits).image
+        with GATE.together():
+            image = contained("(shown on a sheet)", lambda: decode(data, channels=3, limits=limits)).image
     except RejectedContent:
         return None
     height, width = image.shape[:2]

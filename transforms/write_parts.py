@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +17,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from models.heads import load_head
 from transforms.ahead import Ahead, single
-from transforms.block import Block, PartInfo, Status
+from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
@@ -48,7 +49,8 @@ def write_block(
     known_labels = None if all_labels else frozenset(classes)
     table = part_table(block, classes=classes, known_labels=known_labels, rejecting=rejecting)
     info = part_info_of(table, f"{block.key}.parquet")
-    metadata = part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint)
+    failed = sum(reason is Reason.INTERNAL_ERROR for reason in block.reason)
+    metadata = replace(part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint), failed=failed)
     write_part(os.path.join(parts, info.name), table, metadata)
     return info
 

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from models.detectors import Detections, DetectorSettings
+from models.detectors.detections import Detections
+from models.detectors.options import WholeImageOptions
 
-REVISION = 1  # part of the features fingerprint: raise it when the same image gives another box
+REVISION = 1  # part of the cache key: raise it when the same image gives another box
 
 
 class WholeImage:
     """Finds exactly one face, the size of the image, with score 1. Takes grey and RGB alike."""
 
-    name = "none"
     channels = 1  # the cheaper to decode
 
-    def __init__(self, settings: DetectorSettings) -> None:
-        self.settings = settings
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns one box for each image: 0, 0, its width, its height."""
+        return [_whole(*image.shape[:2]) for image in images]
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """Returns one box, 0, 0, width, height of the image."""
-        height, width = image.shape[:2]
-        return Detections(np.array([[0, 0, width, height]], dtype=np.int32), np.ones(1, dtype=np.float32))
 
-    def digest(self) -> str:
-        """Returns "": there is no model file."""
-        return ""
+def _whole(height: int, width: int) -> Detections:
+    return Detections(np.array([[0, 0, width, height]], dtype=np.int32), np.ones(1, dtype=np.float32))
 
-    def describe(self) -> dict[str, Any]:
-        """Returns the name and the revision: no setting changes the result."""
-        return {"name": self.name, "revision": REVISION}
+
+def describe(options: WholeImageOptions) -> dict[str, Any]:
+    """Returns the revision: no setting changes the result."""
+    return {"revision": REVISION}
+
+
+def load(options: WholeImageOptions, max_faces: int) -> WholeImage:
+    """Returns the detector; it has no model file."""
+    return WholeImage()

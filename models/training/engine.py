@@ -1,45 +1,21 @@
-"""The one training loop: any Keras classifier on arrays, one task or several, with checkpoint and exact resume.
-
-Used by every command that trains a network, on Keras's TensorFlow and JAX backends alike. Knows no files of images
-and no particular network. Resuming is exact because everything that the next epoch depends on is in the checkpoint
-(weights, optimiser, running mean of the weights, random states) or a function of seed, epoch and history (the order
-of the images, mixed pairs, the rate).
-"""
+"""The lesson of classifiers: images or features in memory, one task or several; the loop is `loop.py`."""
 
 from __future__ import annotations
 
-import csv
-import logging
-import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
+from models.training.checkpoint import History, TrainingError
 from models.training.imbalance import balanced_weights, frequencies
+from models.training.loop import Report, jit, train
 from models.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
-
-logger = logging.getLogger("pipeline.training")
-
-CHECKPOINT = "checkpoint.npz"
-BEST = "best.npz"
-HISTORY = "history.csv"
-
-History = list[dict[str, float]]
-Report = Callable[[dict[str, float]], None]
-
-
-class TrainingError(ValueError):
-    """A training cannot begin or go on; the message says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def fit(
     model: keras.Model,
-    train: Examples,
+    train_on: Examples,
     validation: Examples,
     tasks: Sequence[Task],
     recipe: Recipe,
@@ -112,180 +88,86 @@ def fit(
     report: Report | None = None,
     step_done: Callable[[], None] | None = None,
 ) -> History:
-    """Trains `model` in place and returns its history; continues from `folder`'s checkpoint if there is one.
+    """Trains a classifier in place and returns its history; continues from `folder`'s checkpoint if there is one.
 
     Args:
         model: inputs -> dict of logits by task name.
         tasks: the first one is what `val_accuracy`, early stopping and `keep=best` look at.
-        folder: receives `checkpoint.npz` and `history.csv` after every epoch.
-        stop_after: epochs to do in this call at most (the schedule still spans `recipe.epochs`).
-        report: called with each epoch's row.
-        step_done: called after every step, for a progress bar.
+        folder, stop_after, report, step_done: as `loop.train` takes them.
 
     Raises:
         TrainingError: fewer images than a batch, or a checkpoint of another network, or a damaged one.
     """
-    from models.training.optimisers import epochs_without_gain
-
-    steps = len(train) // recipe.batch_size
-    if steps == 0:
-        raise TrainingError(f"{len(train)} training images are fewer than one batch of {recipe.batch_size}")
-    folder.mkdir(parents=True, exist_ok=True)
-    compiled = _Compiled(model, train, tasks, recipe, steps)
-    done, history = 0, History()
-    if (folder / CHECKPOINT).exists():
-        done, history = load_checkpoint(folder / CHECKPOINT, model)
-        write_history(folder / HISTORY, history)  # a kill may have come between the checkpoint and the curves
-    last = recipe.epochs if stop_after is None else min(recipe.epochs, done + stop_after)
-    for epoch in range(done, last):
-        waited = epochs_without_gain([row["val_accuracy"] for row in history])
-        if recipe.stop_patience and waited >= recipe.stop_patience:
-            logger.info("no better validation for %d epochs: training ends", waited)
-            break
-        row = compiled.epoch(epoch, history, validation, step_done)
-        history.append(row)
-        if recipe.keep == "best" and row["val_accuracy"] >= max(r["val_accuracy"] for r in history):
-            with compiled.averaged():
-                save_arrays(folder / BEST, {f"v{i:04d}": w for i, w in enumerate(model.get_weights())})
-        save_checkpoint(folder / CHECKPOINT, model, epoch + 1, history)
-        write_history(folder / HISTORY, history)
-        logger.info("epoch %d of %d: %s", epoch + 1, recipe.epochs, row)
-        if report is not None:
-            report(row)
-    _keep(model, folder, recipe)
-    return history
+    lesson = Classification(train_on, validation, tasks, recipe)
+    return train(model, lesson, recipe, folder, stop_after=stop_after, report=report, step_done=step_done)
 
 
-class _Compiled:
-    """A model with its losses and optimiser; one epoch at a time."""
+class Classification:
+    """The lesson of a classifier: arrays in memory, one task or several."""
 
-    def __init__(self, model: keras.Model, train: Examples, tasks: Sequence[Task], recipe: Recipe, steps: int) -> None:
-        from models.training.losses import SoftCrossentropy
-        from models.training.optimisers import optimiser, schedule
+    judged = "val_accuracy"
 
-        self.model, self.tasks, self.recipe, self.steps = model, tasks, recipe, steps
-        for layer in model.layers:
-            if layer.name.startswith(recipe.frozen) and recipe.frozen:
-                layer.trainable = False
-        losses, weights = {}, {}
+    def __init__(self, examples: Examples, validation: Examples, tasks: Sequence[Task], recipe: Recipe) -> None:
+        self.tasks, self.recipe, self.validation = tasks, recipe, validation
+        self.steps = len(examples) // recipe.batch_size
+        if self.steps == 0:
+            raise TrainingError(f"{len(examples)} training images are fewer than one batch of {recipe.batch_size}")
+        self.state: dict[str, np.ndarray] = {}
+        self._given = examples
+        weights = {}
         for task in tasks:
-            share = frequencies(train.targets[task.name], train.weight(task.name))
-            offset = np.log(share) if recipe.imbalance == "logit_adjustment" else None
-            smoothing = 0.0 if task.soft else recipe.label_smoothing
-            own = SoftCrossentropy(label_smoothing=smoothing, offset=offset)
-            losses[task.name] = own if task.loss is None else task.loss
-            weights[task.name] = train.weight(task.name)
+            weights[task.name] = examples.weight(task.name)
             if recipe.imbalance == "inverse_sqrt":
-                weights[task.name] = balanced_weights(train.targets[task.name], weights[task.name])
-        self.train = Examples(train.inputs, train.targets, weights)
-        self.optimiser = optimiser(recipe, schedule(recipe, steps, []), model.trainable_variables)
+                weights[task.name] = balanced_weights(examples.targets[task.name], weights[task.name])
+        self.examples = Examples(examples.inputs, examples.targets, weights)
+
+    def compile(self, model: keras.Model, optimiser: keras.optimizers.Optimizer) -> None:
+        """Compiles the network with the cross-entropy of each task, or the task's own loss."""
         model.compile(
-            optimizer=self.optimiser,
-            loss=losses,
-            loss_weights={task.name: task.weight for task in tasks},
-            weighted_metrics={task.name: ["categorical_accuracy"] for task in tasks},
-            jit_compile=_jit(),
+            optimizer=optimiser,
+            loss={task.name: self._loss(task) for task in self.tasks},
+            loss_weights={task.name: task.weight for task in self.tasks},
+            weighted_metrics={task.name: ["categorical_accuracy"] for task in self.tasks},
+            jit_compile=jit(),
         )
 
-    def epoch(
-        self, epoch: int, history: History, validation: Examples, step_done: Callable[[], None] | None
-    ) -> dict[str, float]:
-        """Trains one epoch and returns its row of the history."""
-        import keras
+    def _loss(self, task: Task) -> keras.losses.Loss:
+        from models.training.losses import SoftCrossentropy
 
-        from models.training.optimisers import schedule
+        if task.loss is not None:
+            return task.loss
+        share = frequencies(self._given.targets[task.name], self._given.weight(task.name))
+        offset = np.log(share) if self.recipe.imbalance == "logit_adjustment" else None
+        return SoftCrossentropy(label_smoothing=0.0 if task.soft else self.recipe.label_smoothing, offset=offset)
 
-        rate = schedule(self.recipe, self.steps, history)
-        if isinstance(rate, float):
-            self.optimiser.learning_rate = rate
-        self._reduce_to(self.recipe.side_in(epoch))
-        callbacks = (
-            [] if step_done is None else [keras.callbacks.LambdaCallback(on_train_batch_end=_ignoring(step_done))]
-        )
-        curves = self.model.fit(
-            _batches(self.train, self.tasks, self.recipe, epoch),
-            epochs=epoch + 1,
-            initial_epoch=epoch,
-            shuffle=False,
-            callbacks=callbacks,
-            verbose=0,
-        ).history
-        first = self.tasks[0].name
-        accuracy = curves.get(f"{first}_categorical_accuracy", curves.get("categorical_accuracy"))
-        with self.averaged():
-            scores = _validate(self.model, validation, self.tasks)
-        return {
-            "epoch": float(epoch + 1),
-            "learning_rate": float(np.asarray(self.optimiser.learning_rate)),
-            "loss": float(curves["loss"][-1]),
-            "accuracy": float(accuracy[-1]),
-            **scores,
-        }
-
-    def _reduce_to(self, side: int | None) -> None:
+    def before_epoch(self, model: keras.Model, epoch: int) -> None:
         """Sets the side of the images in training; a compiled function knows one, so another one is made."""
+        side = self.recipe.side_in(epoch)
         if side is None:
             return
         from models.training.augment import TrainingSide
 
-        for layer in self.model.layers:
+        for layer in model.layers:
             if isinstance(layer, TrainingSide) and layer.side != side:
                 layer.side = side
-                self.model.train_function = None
+                model.train_function = None
 
-    def averaged(self) -> _Averaged:
-        """Returns a context in which the model has its averaged weights, if the recipe averages."""
-        return _Averaged(self.model, bool(self.recipe.averaged))
+    def batches(self, epoch: int) -> keras.utils.PyDataset:
+        """Returns the batches of one epoch: a function of seed and epoch alone."""
+        return _batches(self.examples, self.tasks, self.recipe, epoch)
 
+    def curves(self, history: Mapping[str, Any]) -> dict[str, float]:
+        """Returns loss and accuracy of the first task in training."""
+        first = self.tasks[0].name
+        accuracy = history.get(f"{first}_categorical_accuracy", history.get("categorical_accuracy", [np.nan]))
+        return {"loss": float(history["loss"][-1]), "accuracy": float(accuracy[-1])}
 
-class _Averaged:
-    """Within it the model's weights are their running mean; behind it they are what they were."""
+    def validate(self, model: keras.Model) -> dict[str, float]:
+        """Returns `val_loss` and `val_accuracy` of the first task, and those of the others with their names."""
+        return _validate(model, self.validation, self.tasks)
 
-    def __init__(self, model: keras.Model, active: bool) -> None:
-        self.model, self.active = model, active
-
-    def __enter__(self) -> None:
-        if self.active:
-            self.kept = [_copied(variable) for variable in self.model.trainable_variables]
-            _take_averages(self.model)
-
-    def __exit__(self, *_: object) -> None:
-        if self.active:
-            for variable, value in zip(self.model.trainable_variables, self.kept, strict=True):
-                variable.assign(value)
-
-
-def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
-    """Leaves in the model the weights that the recipe keeps."""
-    if recipe.keep == "best" and (folder / BEST).exists():
-        with _stored(folder / BEST) as stored:
-            model.set_weights([stored[name] for name in sorted(stored.files)])
-    elif recipe.averaged:
-        _take_averages(model)
-
-
-def _take_averages(model: keras.Model) -> None:
-    """Overwrites the trained weights by their running mean: as copies, for JAX gives away arrays that two share."""
-    model.optimizer.take_averages(model.trainable_variables)
-    for variable in model.trainable_variables:
-        variable.assign(_copied(variable))
-
-
-def _copied(variable: Any) -> np.ndarray:
-    import keras
-
-    return np.array(keras.ops.convert_to_numpy(variable.value))
-
-
-def _jit() -> bool | str:
-    """XLA is slower than oneDNN's kernels with TensorFlow on a CPU; JAX is XLA."""
-    import keras
-
-    return False if keras.backend.backend() == "tensorflow" else "auto"
-
-
-def _ignoring(call: Callable[[], None]) -> Callable[..., None]:
-    return lambda *_, **__: call()
+    def epoch_done(self, model: keras.Model, epoch: int) -> None:
+        """Nothing: a classifier's next epoch does not depend on how it does."""
 
 
 def _batches(examples: Examples, tasks: Sequence[Task], recipe: Recipe, epoch: int) -> keras.utils.PyDataset:
@@ -357,88 +239,3 @@ def _validate(model: keras.Model, validation: Examples, tasks: Sequence[Task]) -
         scores[f"val_loss{behind}"] = float((-(truth * likely).sum(1) * weight).sum() / total)
         scores[f"val_accuracy{behind}"] = float(((rows.argmax(1) == truth.argmax(1)) * weight).sum() / total)
     return scores
-
-
-# --- what is kept -------------------------------------------------------------------------------------------------
-
-
-def _all_variables(model: keras.Model) -> list[Any]:
-    """Weights, normalisation statistics, random states and the optimiser's, in a stable order."""
-    seen: dict[int, Any] = {}
-    for variable in [*model.variables, *model.optimizer.variables]:
-        seen.setdefault(id(variable), variable)
-    return list(seen.values())
-
-
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under a temporary name, flushed, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    named: dict[str, Any] = dict(arrays)  # any: what is named like a parameter of `savez` is none of ours
-    with open(temporary, "wb") as out:
-        np.savez(out, **named)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
-
-
-def save_checkpoint(path: Path, model: keras.Model, epoch: int, history: History) -> None:
-    """Writes all that the next epoch depends on."""
-    arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(_all_variables(model))}
-    for key in history[0] if history else []:
-        arrays[f"history_{key}"] = np.asarray([row[key] for row in history], dtype=np.float64)
-    arrays["epoch"] = np.asarray(epoch)
-    save_arrays(path, arrays)
-
-
-@contextmanager
-def _stored(path: Path) -> Iterator[NpzFile]:
-    """Gives the arrays of a file of ours; a damaged one is a TrainingError that says what to do."""
-    try:
-        with np.load(path) as stored:
-            yield stored
-    except TrainingError:
-        raise
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise TrainingError(
-            f"{path} is damaged (no sound file of arrays); remove its folder to begin anew, or use another --output"
-        ) from error
-
-
-def load_checkpoint(path: Path, model: keras.Model) -> tuple[int, History]:
-    """Restores a checkpoint into `model`; returns the epochs done and the history so far.
-
-    Raises:
-        TrainingError: the checkpoint is of another network, or damaged.
-    """
-    with _stored(path) as stored:
-        variables = _all_variables(model)
-        names = sorted(k for k in stored.files if k[0] == "v" and k[1:].isdigit())
-        if len(names) != len(variables):
-            raise TrainingError(f"{path}: {len(names)} arrays, this network has {len(variables)}; use another --output")
-        for name, variable in zip(names, variables, strict=True):
-            if stored[name].shape != tuple(variable.shape):
-                raise TrainingError(
-                    f"{path}: {variable.path} is {stored[name].shape} there, {tuple(variable.shape)} here; "
-                    "use another --output"
-                )
-            variable.assign(stored[name])
-        epoch = int(stored["epoch"])
-        keys = [k.removeprefix("history_") for k in stored.files if k.startswith("history_")]
-        history = [{k: float(stored[f"history_{k}"][i]) for k in keys} for i in range(epoch)]
-    return epoch, history
-
-
-def read_history(path: Path) -> History:
-    """Returns the curves that `write_history` wrote."""
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def write_history(path: Path, history: History) -> None:
-    """Writes the curves as CSV, one row an epoch, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(history[0]) if history else ["epoch"])
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(temporary, path)

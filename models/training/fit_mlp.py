@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.heads import MlpHead
-from models.training.engine import BEST, CHECKPOINT, HISTORY, Examples, Task, fit, one_hot
+from models.training.checkpoint import BEST, CHECKPOINT, HISTORY
+from models.training.engine import Examples, Task, fit, one_hot
 from models.training.fit_head import Fitted
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation
 from models.training.head_figures import calibrated

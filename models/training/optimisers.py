@@ -76,7 +76,9 @@ def _own(kind: Any, recipe: Recipe) -> Any:
     return Own
 
 
-def schedule(recipe: Recipe, steps_an_epoch: int, history: Sequence[Mapping[str, float]]) -> Any:
+def schedule(
+    recipe: Recipe, steps_an_epoch: int, history: Sequence[Mapping[str, float]], judged: str = "val_accuracy"
+) -> Any:
     """Returns the rate for the coming epoch: a Keras schedule over all steps, or a number that follows the history."""
     if recipe.schedule == "cosine":
         warmup = round(recipe.warmup_epochs * steps_an_epoch)
@@ -88,7 +90,7 @@ def schedule(recipe: Recipe, steps_an_epoch: int, history: Sequence[Mapping[str,
         )
     rate = recipe.learning_rate * min(1.0, (len(history) + 1) / max(1.0, math.ceil(recipe.warmup_epochs)))
     if recipe.schedule == "plateau":
-        rate *= recipe.plateau_factor ** plateaus([row["val_accuracy"] for row in history], recipe.plateau_patience)
+        rate *= recipe.plateau_factor ** plateaus([row[judged] for row in history], recipe.plateau_patience)
     return rate
 
 

@@ -48,7 +48,8 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
     import keras
 
     from models.training import normalisation
-    from models.training.engine import Examples, Task, _batches, _Compiled
+    from models.training.engine import Classification, Examples, Task
+    from models.training.optimisers import optimiser
     from pipeline.train_backbone import _network
 
     found, shape = recipe()
@@ -64,10 +65,12 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
         network = _network(tasks, found, shape)
     finally:
         normalisation.FusedBatchNormalization = fused
-    compiled = _Compiled(network, Examples(images, targets, {}), tasks, found, steps)
+    examples = Examples(images, targets, {})
+    lesson = Classification(examples, examples, tasks, found)
+    lesson.compile(network, optimiser(found, found.learning_rate, network.trainable_variables))
 
     def train() -> None:
-        network.fit(_batches(compiled.train, tasks, found, 0), epochs=1, shuffle=False, verbose=0)
+        network.fit(lesson.batches(0), epochs=1, shuffle=False, verbose=0)
 
     return network, train
 

@@ -12,10 +12,13 @@ import io
 import stat
 import struct
 import zlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+import numpy as np
 
 from transforms.formats.loose_files import Skipped, clean_name, is_image_name, label_of, text_of
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
@@ -572,9 +575,10 @@ class Zip:
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
         """Yields the members in the order of the directory; memory does not grow with their number if it is sound."""
+        claims = _Claims(file)
         try:
             for item in _walk_directory(file):
-                yield from _zip_entries(item, limits, self.skipped)
+                yield from _zip_entries(item, limits, self.skipped, overlaps=claims.overlaps(item))
         except DamagedFileError:
             listed = _listed_offsets(file)
             for item in _walk_local_headers(file):
@@ -605,12 +609,55 @@ class _BadMemberError(Exception):
         self.reason = reason
 
 
-def _zip_entries(item: _ZipItem, limits: Limits, skipped: Skipped) -> Iterator[Entry]:
+class _Claims:
+    """Bounds the bytes that a directory may have read: members that share them could make a small file cost hours.
+
+    A sound archive's members claim its bytes once. One wrong number in a directory claims them twice at most, and costs
+    its own member alone: the check sums tell. Beyond that every member is refused that shares bytes with another one.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = 2 * file.seek(0, io.SEEK_END)
+        self._walked = 0
+        self._overlapping: np.ndarray | None = None
+
+    def overlaps(self, item: _ZipItem) -> bool:
+        """True if the next member of the directory is to be refused."""
+        self._walked += 1
+        self._left -= 0 if item.outside else item.packed
+        if self._left >= 0:
+            return False
+        if self._overlapping is None:
+            self._overlapping = _overlapping(self._file)
+        return bool(self._overlapping[self._walked - 1])
+
+
+def _overlapping(file: BinaryIO) -> np.ndarray:
+    """Returns for each member of the directory True if its bytes belong to another one too; 16 bytes a member."""
+    starts, ends = array("q"), array("q")
+    with suppress(DamagedFileError):
+        for item in _walk_directory(file):
+            inside = not item.outside
+            starts.append(item.offset if inside else 0)
+            ends.append(item.offset + _LOCAL.size + item.packed if inside else 0)
+    start, end = np.asarray(starts), np.asarray(ends)
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    shares = np.zeros(len(order), bool)
+    shares[1:] |= start[1:] < np.maximum.accumulate(end)[:-1]
+    shares[:-1] |= start[1:] < end[:-1]
+    found = np.empty_like(shares)
+    found[order] = shares
+    return found
+
+
+def _zip_entries(item: _ZipItem, limits: Limits, skipped: Skipped, *, overlaps: bool = False) -> Iterator[Entry]:
     name = _zip_name(item)
     if name.endswith(("/", "\\")):
         return
     fault = None
-    if item.outside:
+    if item.outside or overlaps:
         fault = Reason.DAMAGED_MEMBER
     elif item.mode and stat.S_IFMT(item.mode) not in (0, stat.S_IFREG):
         fault = Reason.NOT_A_FILE

@@ -225,7 +225,7 @@ def _objects(values: list[Any]) -> np.ndarray:
 
 _STATUS = {status.value: status for status in _CACHED}
 _WORDS = frozenset((status.value, "") for status in (Status.LABELLED, Status.NO_FACE)) | frozenset(
-    (Status.REJECTED.value, reason.value) for reason in Reason
+    (Status.REJECTED.value, reason.value) for reason in Reason if reason is not Reason.INTERNAL_ERROR
 )
 
 

@@ -56,6 +56,7 @@ class PartMetadata:
         first_id, last_id: range of image ids inside, "" when it is empty.
         images, faces: rows.
         hits: images whose results came from the cache.
+        failed: images that the program failed at: a run that goes on does the block again.
     """
 
     block_key: str
@@ -65,6 +66,7 @@ class PartMetadata:
     images: int
     faces: int
     hits: int
+    failed: int = 0  # parts of earlier versions do not say
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:

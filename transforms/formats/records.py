@@ -44,6 +44,7 @@ class Reason(StrEnum):
     DAMAGED_ARCHIVE = "damaged_archive"
     DAMAGED_MEMBER = "damaged_member"
     DUPLICATE_ID = "duplicate_id"
+    INTERNAL_ERROR = "internal_error"
 
     @property
     def stage(self) -> Stage:
@@ -51,6 +52,11 @@ class Reason(StrEnum):
         if self is Reason.DUPLICATE_ID:
             return Stage.MERGE
         return Stage.DECODE if self in _FOUND_WHILE_DECODING else Stage.READ
+
+    @property
+    def is_of_content(self) -> bool:
+        """True if the same bytes always meet this fault, so that it can be cached; a fault of the program may go."""
+        return self.stage is Stage.DECODE and self is not Reason.INTERNAL_ERROR
 
 
 _FOUND_WHILE_DECODING = frozenset(
@@ -61,8 +67,12 @@ _FOUND_WHILE_DECODING = frozenset(
         Reason.UNDECODABLE,
         Reason.TOO_MANY_PIXELS,
         Reason.TOO_SMALL,
+        Reason.INTERNAL_ERROR,  # also of a detector, or of a crop
     }
 )
+
+
+MOST_PIXELS_A_SIDE = 2**31 - 1  # columns of sizes are int32
 
 
 class FormatError(Exception):
@@ -78,14 +88,14 @@ class RejectedContent(Exception):
 
     Attributes:
         reason: what is wrong.
-        width, height: pixels of the upright image where the header still told, else 0.
+        width, height: pixels of the upright image where the header still told, else 0; also 0 where it told what no
+            image has and no column of 32 bits can hold.
     """
 
     def __init__(self, reason: Reason, *, width: int = 0, height: int = 0) -> None:
         super().__init__(reason.value)
         self.reason = reason
-        self.width = width
-        self.height = height
+        self.width, self.height = (side if 0 <= side <= MOST_PIXELS_A_SIDE else 0 for side in (width, height))
 
 
 @dataclass(frozen=True, slots=True)

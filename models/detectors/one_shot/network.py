@@ -8,39 +8,26 @@ in arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from models.detectors.one_shot.cells import ANSWERS, STRIDES
+from models.detectors.one_shot.shape import OneShotShape
 
 PRIOR = 0.01  # share of cells that hold a face, about: the first bias of the logits (focal loss, arXiv:1708.02002)
 
 
-@dataclass(frozen=True)
-class OneShotShape:
-    """The shape of the network.
-
-    Attributes:
-        stem: channels of the first convolutions, at strides 2 and 4; the first 0: one convolution of 8x8 at stride 4.
-        widths: channels at strides 8, 16 and 32.
-        depths: residual blocks there.
-        join: channels of the top-down path.
-    """
-
-    stem: tuple[int, int] = (16, 32)
-    widths: tuple[int, int, int] = (48, 64, 96)
-    depths: tuple[int, int, int] = (2, 2, 2)
-    join: int = 48
-
-
-def build(shape: OneShotShape, height: int | None = None, width: int | None = None) -> keras.Model:
+def build(
+    shape: OneShotShape, height: int | None = None, width: int | None = None, *, statistics_momentum: float = 0.99
+) -> keras.Model:
     """Returns the network: (n, h, w, 3) uint8 or float RGB of 0 to 255 to (n, cells, 5) answers, map by map.
 
     Args:
         height, width: pixels, multiples of 32; None leaves them open.
+        statistics_momentum: of the normalisation's running means. Where weights are averaged it has to be as slow as
+            their average, or the two do not fit each other.
     """
     inputs = keras.Input((height, width, 3), name="image")
     x = keras.layers.Rescaling(1 / 64.0, offset=-2.0, name="scale")(inputs)
@@ -59,7 +46,11 @@ def build(shape: OneShotShape, height: int | None = None, width: int | None = No
             side = keras.layers.add([side, keras.layers.UpSampling2D(2, name=f"s{stride}_up")(top)])
         top = _conv(side, shape.join, f"s{stride}_join")
         outputs.append(_answers(top, f"s{stride}_answers"))
-    return keras.Model(inputs, keras.layers.Concatenate(axis=1, dtype="float32", name="cells")(outputs[::-1]))
+    network = keras.Model(inputs, keras.layers.Concatenate(axis=1, dtype="float32", name="cells")(outputs[::-1]))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = statistics_momentum
+    return network
 
 
 def _stem(x: Any, shape: OneShotShape) -> Any:
@@ -70,7 +61,7 @@ def _stem(x: Any, shape: OneShotShape) -> Any:
 
 def _conv(x: Any, channels: int, name: str, *, kernel: int = 3, strides: int = 1, active: bool = True) -> Any:
     x = keras.layers.Conv2D(channels, kernel, strides, padding="same", use_bias=False, name=name)(x)
-    x = keras.layers.BatchNormalization(name=f"{name}_norm", momentum=0.97)(x)
+    x = keras.layers.BatchNormalization(name=f"{name}_norm", momentum=0.99)(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x) if active else x
 
 

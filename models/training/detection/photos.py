@@ -16,33 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.evaluation.box_map import BoxMap
+
 TIGHT = ("tx", "ty", "tw", "th")  # columns of a tight box, where a table has them
 BOX = ("x", "y", "w", "h")
-
-
-@dataclass(frozen=True, slots=True)
-class BoxMap:
-    """An affine map of boxes from one convention to another.
-
-    Attributes:
-        dx, dy: shift of the centre, in widths and heights of the box.
-        sw, sh: factors of width and height.
-    """
-
-    dx: float = 0.0
-    dy: float = 0.0
-    sw: float = 1.0
-    sh: float = 1.0
-
-    def __call__(self, boxes: np.ndarray) -> np.ndarray:
-        """Returns (m, 4) boxes x, y, width, height of (m, 4).
-
-        >>> BoxMap(dy=0.5, sw=0.5)(np.array([[0.0, 0.0, 10.0, 20.0]])).tolist()
-        [[2.5, 10.0, 5.0, 20.0]]
-        """
-        sides = boxes[:, 2:] * (self.sw, self.sh)
-        middle = boxes[:, :2] + boxes[:, 2:] / 2 + boxes[:, 2:] * (self.dx, self.dy)
-        return np.concatenate([middle - sides / 2, sides], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ import numpy as np
 
 from models.training.detection.photos import Photo
 
+NO_BOXES = np.zeros((0, 4), np.float32)
+
 
 @dataclass(frozen=True)
 class SceneRecipe:
@@ -83,15 +85,15 @@ def make_scene(material: Material, recipe: SceneRecipe, seed: Sequence[int]) -> 
     elif kind < recipe.photos + recipe.pasted:
         scene = _pasted(material, recipe, draw)
     else:
-        scene = Scene(_empty(material, recipe, draw), np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
+        scene = Scene(_empty(material, recipe, draw), NO_BOXES, NO_BOXES)
     scene = _flipped(scene) if draw.random() < 0.5 else scene
     return Scene(changed(scene.pixels, draw), scene.boxes, scene.ignored)
 
 
 def _pick(sets: Sequence[tuple[Sequence[Photo], float]], draw: np.random.Generator) -> Photo:
     shares = np.asarray([share for _, share in sets])
-    photos = sets[draw.choice(len(sets), p=shares / shares.sum())][0]
-    return photos[draw.integers(len(photos))]
+    photos = sets[int(draw.choice(len(sets), p=shares / shares.sum()))][0]
+    return photos[int(draw.integers(len(photos)))]
 
 
 def _log_uniform(low: float, high: float, draw: np.random.Generator) -> float:
@@ -106,13 +108,13 @@ def _from_photo(material: Material, recipe: SceneRecipe, draw: np.random.Generat
     side = recipe.side
     if draw.random() >= recipe.joined:
         return _part_of_photo(material, recipe, (side, side), draw)
-    scene = Scene(np.empty((side, side, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
+    scene = Scene(np.empty((side, side, 3), np.uint8), NO_BOXES, NO_BOXES)
     x, y = (int(value) for value in draw.integers(side // 4, side * 3 // 4, 2))
     for top, bottom in ((0, y), (y, side)):
         for left, right in ((0, x), (x, side)):
             part = _part_of_photo(material, recipe, (bottom - top, right - left), draw)
             scene.pixels[top:bottom, left:right] = part.pixels
-            boxes, ignored = (some + np.float32([left, top, 0, 0]) for some in (part.boxes, part.ignored))
+            boxes, ignored = (some + np.asarray([left, top, 0, 0], np.float32) for some in (part.boxes, part.ignored))
             scene = Scene(scene.pixels, np.concatenate([scene.boxes, boxes]), np.concatenate([scene.ignored, ignored]))
     return scene
 
@@ -123,7 +125,7 @@ def _part_of_photo(material: Material, recipe: SceneRecipe, size: tuple[int, int
     turn = draw.uniform(-recipe.rotation, recipe.rotation) if draw.random() < 0.4 else 0.0
     scale, middle = draw.uniform(0.5, 2.0), np.asarray(photo.pixels.shape[1::-1]) / 2
     if len(photo.boxes):
-        face = photo.boxes[draw.integers(len(photo.boxes))]
+        face = photo.boxes[int(draw.integers(len(photo.boxes)))]
         side = float(np.sqrt(face[2] * face[3]))
         largest = min(recipe.largest, recipe.enlarge * side, 0.85 * min(size))
         scale, middle = _log_uniform(recipe.smallest, largest, draw) / side, face[:2] + face[2:] / 2
@@ -160,7 +162,7 @@ def _surroundings(material: Material, size: tuple[int, int], draw: np.random.Gen
         return np.zeros((*size, 3), np.uint8)
     if kind < 0.35:
         return np.full((*size, 3), draw.integers(256, size=3), np.uint8)
-    return _piece(material.empty[draw.integers(len(material.empty))].pixels, *size, draw)
+    return _piece(material.empty[int(draw.integers(len(material.empty)))].pixels, *size, draw)
 
 
 def _sorted_out(pixels: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, recipe: SceneRecipe) -> Scene:
@@ -189,8 +191,8 @@ def _empty(material: Material, recipe: SceneRecipe, draw: np.random.Generator) -
 
 def _scene(material: Material, recipe: SceneRecipe, draw: np.random.Generator) -> np.ndarray:
     if len(material.weights) and draw.random() < recipe.hard:
-        return material.empty[draw.choice(len(material.empty), p=material.weights)].pixels
-    return material.empty[draw.integers(len(material.empty))].pixels
+        return material.empty[int(draw.choice(len(material.empty), p=material.weights))].pixels
+    return material.empty[int(draw.integers(len(material.empty)))].pixels
 
 
 def _piece(pixels: np.ndarray, height: int, width: int, draw: np.random.Generator) -> np.ndarray:
@@ -201,7 +203,7 @@ def _piece(pixels: np.ndarray, height: int, width: int, draw: np.random.Generato
     scaled = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top = draw.integers(max(0, size[1] - height) + 1)
     left = draw.integers(max(0, size[0] - width) + 1)
-    piece = scaled[top : top + height, left : left + width]
+    piece = np.asarray(scaled)[top : top + height, left : left + width]
     if piece.shape[:2] == (height, width):
         return piece
     below, beside = height - piece.shape[0], width - piece.shape[1]
@@ -216,8 +218,8 @@ def _pasted(material: Material, recipe: SceneRecipe, draw: np.random.Generator) 
     taken: list[tuple[int, int, int]] = []
     for number in range(int(draw.integers(1, 7)) + int(draw.integers(0, 5))):
         face = number == 0 or draw.random() < 0.6
-        photo = _pick(material.tiles, draw) if face else Photo(_scene(material, recipe, draw), *[np.zeros((0, 4))] * 2)
-        side = round(_log_uniform(12, 170, draw))
+        photo = _pick(material.tiles, draw) if face else Photo(_scene(material, recipe, draw), NO_BOXES, NO_BOXES)
+        side = round(_log_uniform(12, min(170, recipe.side * 2 / 3), draw))
         left, top = (int(value) for value in draw.integers(-side // 8, recipe.side - side * 7 // 8, 2))
         if any(abs(left - x) < max(side, other) and abs(top - y) < max(side, other) for x, y, other in taken):
             continue
@@ -226,7 +228,7 @@ def _pasted(material: Material, recipe: SceneRecipe, draw: np.random.Generator) 
         scale = np.asarray([side / photo.pixels.shape[1], side / photo.pixels.shape[0]])
         moved = photo.boxes * np.tile(scale, 2) + [left, top, 0, 0]
         boxes.append(moved.reshape(-1, 4))
-    return _sorted_out(out, np.concatenate(boxes).astype(np.float32), np.zeros((0, 4), np.float32), recipe)
+    return _sorted_out(out, np.concatenate(boxes).astype(np.float32), NO_BOXES, recipe)
 
 
 def _paste(out: np.ndarray, pixels: np.ndarray, left: int, top: int, side: int) -> None:
@@ -262,7 +264,7 @@ def changed(pixels: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         pixels = np.clip(pixels + noise[..., None], 0, 255).astype(np.uint8)
     if draw.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(draw.integers(25, 90))]
-        pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR)
+        pixels = np.asarray(cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR))
     return pixels
 
 

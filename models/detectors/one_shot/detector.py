@@ -1,0 +1,167 @@
+"""The one-shot detector on ONNX Runtime: which sizes an image is searched at, and what comes back.
+
+An image is searched once at a scale at which the smallest face wanted has `LEARNED_PX`, and again at a quarter of it
+for faces too large for the first pass. Images are never enlarged. Every image is searched by itself, in one thread, so
+neither its neighbours nor the number of threads can change a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.detectors.cropping import resized
+from models.detectors.detections import Detections, checked_image, detections_in, read_model
+from models.detectors.one_shot.cells import STRIDES, boxes_of
+from models.detectors.one_shot.export import INPUT, OUTPUTS
+from models.detectors.options import DetectorError, OneShotOptions
+from models.detectors.overlap import without_overlaps
+from models.detectors.registry import settings_in
+
+NAME = "one_shot"
+SHIPPED = Path(__file__).parents[2] / "weights" / "detectors" / "one_shot.onnx"
+REVISION = 1  # part of the cache key: raise it when the same image gives other boxes or scores
+LEARNED_PX = 9  # mean side of the smallest faces that it was trained for
+LARGEST_PX = 160  # of the largest ones that one pass is trusted with; larger ones are left to the next pass
+STEP = 4  # each pass is so many times smaller than the one before
+PATCH = STRIDES[-1]  # sides are padded to multiples of it
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a network answered, before the overlap filter.
+
+    Attributes:
+        boxes: (m, 4) float32 x, y, width, height in pixels of the image.
+        scores: (m,) float32 from 0 to 1.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def scales_for(height: int, width: int, min_face_fraction: float) -> list[float]:
+    """Returns the factors at which an image is searched, largest first.
+
+    Args:
+        height, width: of the image in pixels.
+        min_face_fraction: the smallest face wanted, as a fraction of the shorter side.
+
+    >>> scales_for(480, 640, 0.05)
+    [0.375, 0.09375]
+    """
+    shorter = min(height, width)
+    scales = [min(1.0, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
+    while shorter * scales[-1] > LARGEST_PX:
+        scales.append(scales[-1] / STEP)
+    return scales
+
+
+class OneShotNetwork:
+    """The network: one image and one pass at a time, from any thread."""
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # threads belong to the pool that calls
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # its warnings name no image
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def candidates(self, image: np.ndarray, scale: float, threshold: float) -> Candidates:
+        """Returns what one pass finds.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            scale: at most 1.
+            threshold: least score.
+        """
+        height, width = image.shape[:2]
+        small = resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+        maps = self._session.run(OUTPUTS, {INPUT: padded(small)})
+        boxes, scores = [], []
+        for stride, answers in zip(STRIDES, maps, strict=True):
+            cells = answers[0].transpose(1, 2, 0)
+            kept = cells[..., 0] >= _logit(threshold)
+            boxes.append(boxes_of(cells, stride)[kept])
+            scores.append(1 / (1 + np.exp(-cells[..., 0][kept].astype(np.float64))))
+        grow = np.asarray([width / small.shape[1], height / small.shape[0]] * 2)
+        return Candidates((np.concatenate(boxes) * grow).astype(np.float32), np.concatenate(scores).astype(np.float32))
+
+
+def padded(image: np.ndarray) -> np.ndarray:
+    """Returns (1, 3, H, W) float32 of (h, w, 3) uint8: black below and to the right, up to multiples of `PATCH`."""
+    height, width = (-(-side // PATCH) * PATCH for side in image.shape[:2])
+    out = np.zeros((1, 3, height, width), np.float32)
+    out[0, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+    return out
+
+
+def _logit(share: float) -> float:
+    return float(np.log(share / (1 - share))) if share < 1 else np.inf
+
+
+def search(
+    network: OneShotNetwork, image: np.ndarray, *, min_face_fraction: float, threshold: float, overlap: float
+) -> Candidates:
+    """Returns the faces of one (h, w, 3) uint8 RGB image, best first."""
+    found = [
+        network.candidates(image, scale, threshold)
+        for scale in scales_for(image.shape[0], image.shape[1], min_face_fraction)
+    ]
+    boxes = np.concatenate([some.boxes for some in found])
+    scores = np.concatenate([some.scores for some in found])
+    kept = without_overlaps(boxes, scores, threshold=overlap)
+    return Candidates(boxes[kept], scores[kept])
+
+
+class OneShotDetector:
+    """Faces in most poses, from 9 pixels on; tight boxes from brow to chin, seldom square. Scores are 0 to 1.
+
+    Raises:
+        DetectorError: the model file is missing or not one of ours.
+    """
+
+    channels = 3
+
+    def __init__(self, options: OneShotOptions, max_faces: int = 0) -> None:
+        self._options, self._max_faces = options, max_faces
+        path = options.model or SHIPPED
+        model, _ = read_model(path, NAME)
+        try:
+            self._network = OneShotNetwork(model)
+            self.detect_batch([np.zeros((PATCH, PATCH, 3), np.uint8)])  # another network fails only when it runs
+        except Exception as error:
+            raise DetectorError(f"detector one_shot: {path} is not a one-shot detector in ONNX") from error
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns the faces of each (h, w, 3) uint8 RGB image."""
+        return [self._detect(checked_image(image, self.channels, NAME)) for image in images]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        found = search(
+            self._network,
+            image,
+            min_face_fraction=self._options.min_face_fraction,
+            threshold=self._options.score_threshold,
+            overlap=self._options.nms_threshold,
+        )
+        return detections_in(
+            found.boxes, found.scores, found_in=image.shape, image=image.shape, max_faces=self._max_faces
+        )
+
+
+def describe(options: OneShotOptions) -> dict[str, Any]:
+    """Returns the revision, the digest of the model file and the options."""
+    _, digest = read_model(options.model or SHIPPED, NAME)
+    return {"revision": REVISION, "model": digest, **settings_in(options)}
+
+
+def load(options: OneShotOptions, max_faces: int) -> OneShotDetector:
+    """Returns the detector."""
+    return OneShotDetector(options, max_faces)

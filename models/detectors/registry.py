@@ -1,0 +1,117 @@
+"""Which detectors there are. A new one is a file, its options in `options.py`, and a line in `DETECTORS`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from models.detectors.detections import Detections
+from models.detectors.options import (
+    DetectorError,
+    HaarOptions,
+    OneShotOptions,
+    Options,
+    WholeImageOptions,
+    YuNetOptions,
+)
+
+BUNDLED = "one_shot"  # what the word `bundled` stands for
+
+
+class Detector(Protocol):
+    """What every detector offers. `detect_batch` may be called from several threads at once.
+
+    Attributes:
+        channels: of the images it wants, 1 for grey (h, w), 3 for RGB (h, w, 3).
+    """
+
+    channels: int
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Returns the faces of each uint8 image, whatever their sizes.
+
+        The same pixels give the same bytes, whatever else is in the batch and in any thread.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A line of the table.
+
+    Attributes:
+        module: imported when a detector is described or loaded. It has `describe(options)`, which returns what can
+            change boxes and scores without loading the model (revision, digest, options), and `load(options,
+            max_faces)`, which returns a `Detector`.
+        options: the dataclass of its settings.
+    """
+
+    module: str
+    options: type[Options]
+
+
+DETECTORS: dict[str, Kind] = {
+    "none": Kind("models.detectors.whole_image", WholeImageOptions),
+    "one_shot": Kind("models.detectors.one_shot.detector", OneShotOptions),
+    "haar": Kind("models.detectors.haar", HaarOptions),
+    "yunet": Kind("models.detectors.yunet", YuNetOptions),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """A detector that is chosen but not loaded: small and picklable.
+
+    Attributes:
+        name: a word of `DETECTORS`, or `bundled`.
+        options: its settings; None for the defaults.
+        max_faces: only the first of an image's faces are kept; 0 for all.
+
+    Raises:
+        DetectorError: an unknown name, options of another detector, or a value out of range.
+    """
+
+    name: str = "bundled"
+    options: Options | None = None
+    max_faces: int = 0
+    kind: Kind = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = BUNDLED if self.name == "bundled" else self.name
+        if name not in DETECTORS:
+            raise DetectorError(f"unknown detector {self.name!r}; known: bundled, {', '.join(DETECTORS)}")
+        if self.max_faces < 0:
+            raise DetectorError(f"detector {name}: max_faces is {self.max_faces}, it must be 0 (all) or more")
+        kind = DETECTORS[name]
+        options = kind.options() if self.options is None else self.options
+        if not isinstance(options, kind.options):
+            raise DetectorError(f"detector {name} takes {kind.options.__name__}, not {type(options).__name__}")
+        for attribute, value in (("name", name), ("options", options), ("kind", kind)):
+            object.__setattr__(self, attribute, value)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns all that can change what is found, for the cache key; nothing is loaded.
+
+        Raises:
+            DetectorError: a model file is missing.
+        """
+        described = dict(importlib.import_module(self.kind.module).describe(self.options))
+        limit = {} if self.name == "none" else {"max_faces": self.max_faces}
+        return {"name": self.name, **described, **limit}
+
+    def load(self) -> Detector:
+        """Returns the detector, its model file read and tried.
+
+        Raises:
+            DetectorError: a model file is missing, or no model of this detector.
+        """
+        return cast(Detector, importlib.import_module(self.kind.module).load(self.options, self.max_faces))
+
+
+def settings_in(options: Options) -> dict[str, Any]:
+    """Returns the options that change what is found: all but the path of the model, whose digest counts."""
+    return {name: value for name, value in asdict(options).items() if name != "model"}

@@ -1,0 +1,259 @@
+"""Tables of known faces: a CSV, FDDB's lists of ellipses, WIDER's lists of boxes, each as it is published.
+
+| form | what it looks like |
+|---|---|
+| CSV | a header with image, x, y, w (or width), h (or height); a row a face; without numbers: an image without faces |
+| FDDB | `FDDB-fold-01-ellipseList.txt`: a name without suffix, how many, and a line a face: radii, angle, centre, 1 |
+| WIDER | `wider_face_val_bbx_gt.txt`: a name, how many, and a line a face: x, y, w, h and six flags |
+
+Boxes are pixels of the stored image. What is said of a face besides comes as words: the cells of the columns
+`occlusion`, `box_from` and `flags`, WIDER's flags as `blur2`, `invalid1`.
+
+Not here: opening files (`transforms/storage.py`), and what counts as found (`models/evaluation/detection.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from transforms.formats.records import FormatError
+
+NO_WORD = frozenset({"", "none", "blur0", "expr0", "illum0", "invalid0", "occ0", "pose0"})  # nothing special
+WIDER_FLAGS = ("blur", "expr", "illum", "invalid", "occ", "pose")  # of wider_face_*_bbx_gt.txt, behind the box
+WORD_COLUMNS = ("occlusion", "box_from", "flags")
+MAX_BYTES = 256 * 2**20  # WIDER's training list has 5 MB
+
+_SIDES = (("w", "width"), ("h", "height"))
+_SUFFIX = re.compile(r"\.[^./]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFaces:
+    """What a table says of one image.
+
+    Attributes:
+        boxes: (n, 4) float64 x, y, width, height in pixels; of an ellipse the smallest box around it.
+        ellipses: (n, 5) float64: two radii in pixels, the angle of the first one in radians from the x axis to the y
+            axis (which points down), the centre's x and y; NaN for a face that is a box.
+        words: what is said of each face.
+        size: (width, height) of the image, where the table states it.
+    """
+
+    boxes: np.ndarray
+    ellipses: np.ndarray
+    words: tuple[frozenset[str], ...]
+    size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Known faces by the image's name as the table has it.
+
+    Attributes:
+        form: csv, fddb or wider.
+    """
+
+    form: str
+    faces: dict[str, KnownFaces]
+
+    def name_of(self, image_id: str) -> str | None:
+        """Returns the name of an image: its id or the end of it behind a slash, in FDDB's lists without the suffix."""
+        if self.form == "fddb":
+            image_id = _SUFFIX.sub("", image_id)
+        while image_id and image_id not in self.faces:
+            image_id = image_id.partition("/")[2]
+        return image_id or None
+
+
+def read_annotations(file: BinaryIO, name: str) -> Annotations:
+    """Returns the known faces of a table; its form is told by its content.
+
+    Raises:
+        FormatError: names the file and the line that does not fit, or the image that stood there before.
+    """
+    data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"{name} has more than {MAX_BYTES} bytes: no table of faces")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name} is no text: {error}") from error
+    if any("," in line for line in lines[:1]):
+        return Annotations("csv", _from_csv(lines, name))
+    form = _form_of(lines, name)
+    return Annotations(form, dict(_from_list(lines, name, form)))
+
+
+def merged(tables: Iterable[tuple[str, Annotations]]) -> Annotations:
+    """Returns several tables of one form, FDDB's ten folds say, as one.
+
+    Args:
+        tables: each with its name.
+
+    Raises:
+        FormatError: they have different forms, or two name one image.
+    """
+    form, faces = "", dict[str, KnownFaces]()
+    for name, table in tables:
+        if form and table.form != form:
+            raise FormatError(f"{name} has the form {table.form}, the table before it {form}; give tables of one form")
+        if twice := sorted(faces.keys() & table.faces.keys()):
+            raise FormatError(f"{name}: {twice[0]} stands in the table before it as well; remove one of them")
+        form, faces = table.form, faces | table.faces
+    return Annotations(form, faces)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _from_csv(lines: list[str], name: str) -> dict[str, KnownFaces]:
+    rows = csv.DictReader(lines)
+    header = [column.strip() for column in rows.fieldnames or ()]
+    rows.fieldnames = header
+    columns = _box_columns(header, name)
+    found: dict[str, list[tuple[np.ndarray, frozenset[str]]]] = {}
+    sizes: dict[str, tuple[int, int] | None] = {}
+    for row in rows:
+        where = f"{name}, line {rows.line_num}"
+        image = row["image"] or ""
+        if not image or None in row:
+            raise FormatError(f"{where}: {'no image is named' if not image else 'more cells than columns'}")
+        sizes.setdefault(image, _stated_size(row, columns, where))
+        faces = found.setdefault(image, [])
+        if any((row[column] or "").strip() for column in columns):
+            box = _numbers([row[column] or "" for column in columns], 4, where)
+            faces.append((_sound_box(box, where), _words(row)))
+    return {image: _boxes_only(faces, sizes[image]) for image, faces in found.items()}
+
+
+def _box_columns(header: list[str], name: str) -> tuple[str, ...]:
+    """Returns the four columns of a box: w and h; without those, width and height, which else are the image's."""
+    sides = [next((word for word in words if word in header), "") for words in _SIDES]
+    columns = ("x", "y", *sides)
+    missing = [word for word in ("image", *columns) if word not in header]
+    if missing:
+        raise FormatError(
+            f"{name}: a table of faces has the columns image, x, y, w and h, this one {', '.join(header)}"
+        )
+    return columns
+
+
+def _stated_size(row: dict[str, str | None], columns: tuple[str, ...], where: str) -> tuple[int, int] | None:
+    cells = [row.get(column) for column in ("width", "height")]
+    if "width" in columns or not all(cells):
+        return None
+    width, height = _numbers([cell or "" for cell in cells], 2, where)
+    return int(width), int(height)
+
+
+def _words(row: dict[str, str | None]) -> frozenset[str]:
+    words = " ".join(row.get(column) or "" for column in WORD_COLUMNS).split()
+    return frozenset(words) - NO_WORD
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def _form_of(lines: list[str], name: str) -> str:
+    """Returns fddb or wider by the first line of numbers behind a name and a count."""
+    for image, count, numbers in zip(lines, lines[1:], lines[2:], strict=False):
+        cells = numbers.split()
+        if image.strip() and count.strip().isdigit() and len(cells) in (5, 6, 10):
+            return "wider" if len(cells) == 10 else "fddb"
+    raise FormatError(
+        f"{name} is no table of faces: neither a CSV with image, x, y, w and h, nor FDDB's list of ellipses "
+        "(FDDB-fold-01-ellipseList.txt), nor WIDER's of boxes (wider_face_val_bbx_gt.txt)"
+    )
+
+
+def _from_list(lines: list[str], name: str, form: str) -> Iterator[tuple[str, KnownFaces]]:
+    seen: set[str] = set()
+    at = 0
+    while at < len(lines):
+        image = lines[at].strip()
+        if not image:
+            at += 1
+            continue
+        if image in seen:
+            raise FormatError(f"{name}, line {at + 1}: {image} stands there twice; remove one of them")
+        count = _count(lines, at + 1, name)
+        rows = [
+            (f"{name}, line {number + 1}", lines[number]) for number in range(at + 2, min(at + 2 + count, len(lines)))
+        ]
+        if len(rows) < count:
+            raise FormatError(f"{name} ends among the faces of {image}: {len(rows)} of {count}")
+        yield image, (_wider_faces(rows) if form == "wider" else _fddb_faces(rows))
+        seen.add(image)
+        at += 2 + count
+        at += (
+            form == "wider" and not count and at < len(lines) and lines[at].split() == ["0"] * 10
+        )  # in place of a face
+
+
+def _count(lines: list[str], at: int, name: str) -> int:
+    text = lines[at].strip() if at < len(lines) else ""
+    if not text.isascii() or not text.isdigit():
+        raise FormatError(f"{name}, line {at + 1}: the number of faces is wanted, there stands {text!r}")
+    return int(text)
+
+
+def _wider_faces(rows: list[tuple[str, str]]) -> KnownFaces:
+    faces = []
+    for where, line in rows:
+        numbers = _numbers(line.split(), 10, where)
+        words = [f"{flag}{int(value)}" for flag, value in zip(WIDER_FLAGS, numbers[4:].tolist(), strict=True)]
+        box = numbers[:4]
+        if not (box[2:] > 0).all():  # the published lists have a few: they cannot be found
+            words.append("invalid1")
+        faces.append((np.maximum(box, [-np.inf, -np.inf, 0, 0]), frozenset(words) - NO_WORD))
+    return _boxes_only(faces, None)
+
+
+def _fddb_faces(rows: list[tuple[str, str]]) -> KnownFaces:
+    ellipses = np.zeros((len(rows), 5))
+    for row, (where, line) in enumerate(rows):
+        ellipses[row] = _numbers(line.split()[:5], 5, where)
+        if not (ellipses[row, :2] > 0).all():
+            raise FormatError(f"{where}: an ellipse has two radii above 0, there stands {line.strip()}")
+    return KnownFaces(_around(ellipses), ellipses, (frozenset(),) * len(rows))
+
+
+def _around(ellipses: np.ndarray) -> np.ndarray:
+    """Returns (n, 4), the smallest boxes around ellipses."""
+    first, second, angle, x, y = ellipses.T
+    half_width = np.hypot(first * np.cos(angle), second * np.sin(angle))
+    half_height = np.hypot(first * np.sin(angle), second * np.cos(angle))
+    return np.stack([x - half_width, y - half_height, 2 * half_width, 2 * half_height], axis=1)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _boxes_only(faces: list[tuple[np.ndarray, frozenset[str]]], size: tuple[int, int] | None) -> KnownFaces:
+    boxes = np.asarray([box for box, _ in faces], np.float64).reshape(-1, 4)
+    return KnownFaces(boxes, np.full((len(faces), 5), np.nan), tuple(words for _, words in faces), size)
+
+
+def _numbers(cells: list[str], count: int, where: str) -> np.ndarray:
+    try:
+        numbers = np.asarray([float(cell) for cell in cells])
+    except ValueError as error:
+        raise FormatError(f"{where}: {error}") from error
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise FormatError(f"{where}: {count} numbers are wanted, there stands {' '.join(cells)}")
+    return numbers
+
+
+def _sound_box(box: np.ndarray, where: str) -> np.ndarray:
+    if not (box[2:] > 0).all():
+        raise FormatError(f"{where}: a face has a width and a height above 0, there stand {box[2]:g} and {box[3]:g}")
+    return box
