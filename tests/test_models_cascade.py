@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cascades import small_cascade
 
-from models.detectors import DetectorError
-from models.detectors.cascade.detector import Cascade, Traced, describe
-from models.detectors.cascade.options import CascadeOptions
+from models.detectors.cascade.detector import Cascade, Traced, describe, load
 from models.detectors.cascade.panels import TITLE_PX, panels
 from models.detectors.cascade.weights import CascadeWeights, read_weights, write_weights
 from models.detectors.cascade.windows import Reductions, Windows
+from models.detectors.options import CascadeOptions, DetectorError
 
 SIZES = ((90, 120), (40, 200), (160, 70), (13, 11), (1, 1), (64, 64))
-OPEN = CascadeOptions(thresholds=(0.45, 0.4, 0.3), min_face_fraction=0.2, overlap=0.5)
+OPEN = CascadeOptions(thresholds=(0.45, 0.4, 0.3), min_face_fraction=0.2, nms_threshold=0.5)
 
 
 def photos(seed: int = 0) -> list[np.ndarray]:
@@ -38,7 +39,7 @@ def told(detections) -> list[tuple[list, list]]:
 
 @pytest.fixture(scope="module")
 def cascade() -> Cascade:
-    return Cascade(OPEN, small_cascade())
+    return Cascade(OPEN, weights=small_cascade())
 
 
 def test_boxes_lie_inside_their_image_best_first(cascade):
@@ -59,13 +60,12 @@ def test_boxes_do_not_depend_on_the_company(cascade):
     assert told(cascade.detect_batch(images)) == alone
     assert told(cascade.detect_batch(images[::-1])) == alone[::-1]
     assert told(cascade.detect_batch([*photos(1), *images, *photos(2)]))[len(SIZES) : 2 * len(SIZES)] == alone
-    assert told([cascade.detect(images[0])]) == alone[:1]
     assert cascade.detect_batch([]) == []
 
 
 def test_boxes_do_not_depend_on_regrouping(cascade):
     images = photos()
-    apart = Cascade(replace(OPEN, regroup=False), small_cascade())
+    apart = Cascade(replace(OPEN, regroup=False), weights=small_cascade())
     assert told(apart.detect_batch(images)) == told(cascade.detect_batch(images))
 
 
@@ -73,12 +73,12 @@ def test_boxes_do_not_depend_on_the_thread(cascade):
     images = photos() * 3
     alone = told(cascade.detect_batch(images))
     with ThreadPoolExecutor(4) as pool:
-        assert told(pool.map(cascade.detect, images)) == alone
+        assert told(pool.map(lambda image: cascade.detect_batch([image])[0], images)) == alone
 
 
 def test_no_more_windows_leave_a_level_than_the_bound():
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(37, 11), overlaps=(1.0, 1.0, 1.0))
-    steps = {one.step: len(one.windows) for one in Cascade(options, small_cascade()).traced(photos()[0])}
+    steps = {one.step: len(one.windows) for one in Cascade(options, weights=small_cascade()).traced(photos()[0])}
     assert steps["classify 1"] == steps["filter 1"] == 37
     assert steps["classify 2"] == steps["filter 3"] == 11
 
@@ -86,13 +86,13 @@ def test_no_more_windows_leave_a_level_than_the_bound():
 def test_the_windows_that_the_bound_keeps_are_the_best():
     image = photos()[0]
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(100_000, 11))
-    everything = Cascade(options, small_cascade()).traced(image)[0].windows
-    few = Cascade(replace(options, max_windows=(9, 11)), small_cascade()).traced(image)[0].windows
+    everything = Cascade(options, weights=small_cascade()).traced(image)[0].windows
+    few = Cascade(replace(options, max_windows=(9, 11)), weights=small_cascade()).traced(image)[0].windows
     assert few.scores.tolist() == sorted(everything.scores.tolist(), reverse=True)[:9]
 
 
 def test_steps_come_in_the_order_of_the_source():
-    names = [one.step for one in Cascade(OPEN, small_cascade()).traced(photos()[0])]
+    names = [one.step for one in Cascade(OPEN, weights=small_cascade()).traced(photos()[0])]
     assert names == [
         *(f"{kind} {level}" for level in (1, 2, 3) for kind in ("classify", "calibrate", "filter")),
         "global filter",
@@ -101,7 +101,7 @@ def test_steps_come_in_the_order_of_the_source():
 
 def test_what_is_not_calibrated_stays_where_it_was():
     options = replace(OPEN, calibrate=(False, True, False))
-    steps = {one.step: one.windows for one in Cascade(options, small_cascade()).traced(photos()[0])}
+    steps = {one.step: one.windows for one in Cascade(options, weights=small_cascade()).traced(photos()[0])}
     assert "calibrate 1" not in steps and "calibrate 3" not in steps
     sides = {float(side) for side in steps["filter 1"].squares[:, 2]}
     assert len(sides) <= 8  # those of the pyramid's levels
@@ -110,7 +110,7 @@ def test_what_is_not_calibrated_stays_where_it_was():
 @pytest.mark.parametrize("stride", [2, 4, 8])
 def test_fewer_windows_are_looked_at_with_a_larger_stride(stride):
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(100_000, 10), stride=stride)
-    (first, *_) = Cascade(options, small_cascade()).traced(np.zeros((96, 96, 3), np.uint8))
+    (first, *_) = Cascade(options, weights=small_cascade()).traced(np.zeros((96, 96, 3), np.uint8))
     finest = first.windows.at(first.windows.scales == 0)
     corners = np.unique(finest.squares[:, 0])
     assert np.diff(corners) == pytest.approx(stride * 0.2 * 96 / 12, rel=0.05)
@@ -118,8 +118,8 @@ def test_fewer_windows_are_looked_at_with_a_larger_stride(stride):
 
 def test_faces_are_limited_to_the_first(cascade):
     image = photos()[0]
-    few = Cascade(replace(OPEN, max_faces=2), small_cascade()).detect(image)
-    assert few.boxes.tolist() == cascade.detect(image).boxes[:2].tolist()
+    (few,), (all_,) = (one.detect_batch([image]) for one in (Cascade(OPEN, 2, weights=small_cascade()), cascade))
+    assert few.boxes.tolist() == all_.boxes[:2].tolist()
 
 
 # --- what it says of itself ---------------------------------------------------------------------------------------
@@ -133,58 +133,70 @@ def test_the_file_comes_back_as_it_was(tmp_path):
     assert read_weights(tmp_path / "one.npz") == weights
 
 
+def stored(folder, seed: int = 0, **options) -> CascadeOptions:
+    """Returns options that name a file of drawn weights."""
+    path = folder / f"{seed}.npz"
+    write_weights(path, small_cascade(seed=seed))
+    return replace(OPEN, model=str(path), **options)
+
+
 def test_it_is_described_without_being_loaded(tmp_path):
-    write_weights(tmp_path / "one.npz", small_cascade())
     program = (
-        "import sys; from pathlib import Path\n"
+        "import sys\n"
         "from models.detectors.cascade.detector import describe\n"
-        "from models.detectors.cascade.options import CascadeOptions\n"
-        "print(describe(CascadeOptions(), Path(sys.argv[1]))['model'], {'onnxruntime', 'keras'} & set(sys.modules))"
+        "from models.detectors.options import CascadeOptions\n"
+        "print(describe(CascadeOptions(model=sys.argv[1]))['model'], {'onnxruntime', 'keras'} & set(sys.modules))"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "one.npz"], capture_output=True, text=True, check=True
-    )
-    digest = Cascade(OPEN, tmp_path / "one.npz").digest()
-    assert ran.stdout.split() == [digest, "set()"]
+    path = stored(tmp_path).model
+    ran = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [hashlib.sha256(Path(path).read_bytes()).hexdigest(), "set()"]
 
 
 def test_the_description_tells_what_changes_boxes_and_nothing_else(tmp_path):
-    write_weights(tmp_path / "one.npz", small_cascade())
-    write_weights(tmp_path / "two.npz", small_cascade(seed=1))
-    told = describe(OPEN, tmp_path / "one.npz")
-    assert Cascade(OPEN, tmp_path / "one.npz").describe() == told
-    assert describe(replace(OPEN, regroup=False), tmp_path / "one.npz") == told
-    assert describe(replace(OPEN, stride=8), tmp_path / "one.npz") != told
-    assert describe(OPEN, tmp_path / "two.npz") != told
+    told = describe(stored(tmp_path))
+    assert describe(stored(tmp_path, regroup=False)) == told
+    assert describe(stored(tmp_path, stride=8)) != told
+    assert describe(stored(tmp_path, seed=1)) != told
     assert str(tmp_path) not in str(told)
+
+
+def test_it_is_loaded_from_its_file(tmp_path, cascade):
+    images = photos()
+    assert told(load(stored(tmp_path), 0).detect_batch(images)) == told(cascade.detect_batch(images))
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip file", b"PK\x03\x04 and then nothing"])
 def test_a_file_that_holds_no_cascade_is_refused(tmp_path, content):
     (tmp_path / "one.npz").write_bytes(content)
     with pytest.raises(DetectorError, match=r"one\.npz is no file of a cascade's weights"):
-        Cascade(OPEN, tmp_path / "one.npz")
+        load(replace(OPEN, model=str(tmp_path / "one.npz")), 0)
 
 
 def test_missing_files_and_networks_are_named(tmp_path):
     with pytest.raises(DetectorError, match="cannot read the model file"):
-        Cascade(OPEN, tmp_path / "none.npz")
+        load(replace(OPEN, model=str(tmp_path / "none.npz")), 0)
     with pytest.raises(DetectorError, match="the weights have no detect12_4"):
-        Cascade(OPEN, CascadeWeights({}, (0.5,)))
+        Cascade(OPEN, weights=CascadeWeights({}, (0.5,)))
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("stride", 3), ("scale_step", 1.0), ("thresholds", (0.5, 2.0, 0.5)), ("averaging", "mean"), ("overlap", 0.0)],
+    [
+        ("stride", 3),
+        ("scale_step", 1.0),
+        ("thresholds", (0.5, 2.0, 0.5)),
+        ("averaging", "mean"),
+        ("nms_threshold", 0.0),
+    ],
 )
 def test_options_out_of_range_are_refused(option, value):
-    with pytest.raises(ValueError, match=option):
+    with pytest.raises(DetectorError, match=option):
         CascadeOptions(**{option: value})
 
 
 def test_grey_images_are_refused(cascade):
     with pytest.raises(ValueError, match="RGB"):
-        cascade.detect(np.zeros((20, 20), np.uint8))
+        cascade.detect_batch([np.zeros((20, 20), np.uint8)])
 
 
 # --- windows' pixels ----------------------------------------------------------------------------------------------

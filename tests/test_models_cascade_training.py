@@ -180,7 +180,9 @@ def test_a_cascade_is_trained_level_by_level_and_runs(tmp_path):
     assert order == ["detect12", "calibrate12", 1, "detect24", "calibrate24", 2, "detect48", "calibrate48", 3]
     assert len(weights.thresholds) == 3
     assert (tmp_path / "mined24.npz").exists() and (tmp_path / "mined48.npz").exists()
-    detections = Cascade(training.search, tmp_path / "cascade.npz").detect(photo().pixels)
+    detections = Cascade(replace(training.search, model=str(tmp_path / "cascade.npz"))).detect_batch([photo().pixels])[
+        0
+    ]
     assert detections.boxes.shape[1] == 4
     lines.clear()
     again = train_cascade(tmp_path, some, training, lines.append)

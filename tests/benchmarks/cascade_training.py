@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.detectors.cascade.shapes import SOURCE, multi_resolution, normalised
+from models.evaluation.box_map import BoxMap
 from models.training.detection.cascade import CascadeMaterial, CascadeTraining, train_cascade
 from models.training.detection.cascade_networks import NetworkRecipe
-from models.training.detection.photos import BoxMap, Photo, read_photos, read_scenes, read_tiles
+from models.training.detection.photos import Photo, read_photos, read_scenes, read_tiles
 from models.training.detection.scenes import Material
 
 MASKS = {"mt_": BoxMap(0.0, 0.06, 0.755, 0.81), "ft_": BoxMap(-0.02, -0.12, 0.965, 1.13)}  # to YuNet's tight box

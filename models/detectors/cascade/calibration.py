@@ -7,8 +7,6 @@ Pure arithmetic; knows neither OpenCV nor networks.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 SCALES = (0.83, 0.91, 1.0, 1.10, 1.21)
@@ -19,10 +17,8 @@ PATTERNS = np.asarray(
 CLASSES = len(PATTERNS)
 LEAST = 1 / CLASSES  # patterns of a smaller probability are dropped
 
-Averaging = Literal["sum", "share"]
 
-
-def mean_pattern(probabilities: np.ndarray, averaging: Averaging = "share") -> np.ndarray:
+def mean_pattern(probabilities: np.ndarray, averaging: str = "share") -> np.ndarray:
     """Returns (m, 3) float32 scale, dx, dy: the patterns averaged with their probabilities, improbable ones dropped.
 
     Args:

@@ -7,7 +7,7 @@ batches of one size, so that a network always sees one shape: a window's answer 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from models.detectors import Detections, DetectorError, checked_image, detections_in
 from models.detectors.cascade.batching import in_batches
 from models.detectors.cascade.calibration import calibrated, mean_pattern
-from models.detectors.cascade.options import CascadeOptions
 from models.detectors.cascade.overlaps import filtered, order_of
 from models.detectors.cascade.pyramid import Level, padding, pyramid, squares_at
 from models.detectors.cascade.shapes import SIDES
-from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, digest_of, digest_of_weights, read_weights
+from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, digest_of, read_weights
 from models.detectors.cascade.windows import Reductions, Windows
 from models.detectors.cropping import reduced
+from models.detectors.detections import Detections, checked_image, detections_in
+from models.detectors.options import CascadeOptions, DetectorError
+from models.detectors.registry import settings_in
 
 NAME = "cascade"
 REVISION = 1  # part of the features fingerprint: raise it when the same image gives other boxes or scores
@@ -62,21 +63,25 @@ class Traced:
     windows: Windows
 
 
-def describe(options: CascadeOptions, weights: Path = WEIGHTS) -> dict[str, Any]:
-    """Returns all that can change what is found, without loading a network: no path, and no option of speed alone."""
-    return _described(options, digest_of(weights))
+def describe(options: CascadeOptions) -> dict[str, Any]:
+    """Returns the revision, the digest of the weights and the options that change what is found."""
+    heeded = {name: value for name, value in settings_in(options).items() if name != "regroup"}
+    return {"revision": REVISION, "model": digest_of(_path(options)), **heeded}
 
 
-def _described(options: CascadeOptions, digest: str) -> dict[str, Any]:
-    heeded = {key: value for key, value in asdict(options).items() if key != "regroup"}
-    return {"name": NAME, "revision": REVISION, "model": digest, **heeded}
+def load(options: CascadeOptions, max_faces: int) -> Cascade:
+    """Returns the detector."""
+    return Cascade(options, max_faces)
+
+
+def _path(options: CascadeOptions) -> Path:
+    return Path(options.model) if options.model else WEIGHTS
 
 
 class Cascade:
     """Upright faces; square boxes from brow to chin, scores 0 to 1. May be used from several threads at once.
 
     Attributes:
-        name: "cascade".
         channels: 3, RGB.
         options: as given, with the thresholds that count.
         levels: how many are run: three, fewer only while a cascade is trained.
@@ -85,17 +90,22 @@ class Cascade:
         DetectorError: the weights cannot be read, or lack a network that the options ask for.
     """
 
-    name = NAME
     channels = 3
 
-    def __init__(self, options: CascadeOptions | None = None, weights: Path | CascadeWeights = WEIGHTS) -> None:
-        read = read_weights(weights) if isinstance(weights, Path) else weights
-        self._digest = digest_of(weights) if isinstance(weights, Path) else digest_of_weights(read)
-        self._asked = options or CascadeOptions()
+    def __init__(
+        self, options: CascadeOptions | None = None, max_faces: int = 0, weights: CascadeWeights | None = None
+    ) -> None:
+        """Args:
+        options: None for the defaults.
+        max_faces: only the first of an image's faces are kept; 0 for all.
+        weights: in place of those of a file.
+        """
+        options = options or CascadeOptions()
+        read = read_weights(_path(options)) if weights is None else weights
         self.levels = len(read.thresholds)
-        thresholds = self._asked.thresholds or (*read.thresholds, 1.0, 1.0)[:3]
-        self.options = replace(self._asked, thresholds=thresholds)
-        self._thresholds = thresholds
+        self._thresholds = options.thresholds or (*read.thresholds, 1.0, 1.0)[:3]
+        self.options = replace(options, thresholds=self._thresholds)
+        self._max_faces = max_faces
         self._networks = {name: self._network(read, name) for name in self._needed()}
 
     def _needed(self) -> list[str]:
@@ -116,12 +126,8 @@ class Cascade:
         small = [self._reduced(image) for image in images]
         for item in self._run(small):
             shape = small[item.number].shape
-            found.append(_detections(item.windows, shape, images[item.number].shape, self.options.max_faces))
+            found.append(_detections(item.windows, shape, images[item.number].shape, self._max_faces))
         return found
-
-    def detect(self, image: np.ndarray) -> Detections:
-        """Returns the faces of one (h, w, 3) uint8 RGB image."""
-        return self.detect_batch([image])[0]
 
     def traced(self, image: np.ndarray) -> list[Traced]:
         """Returns what each step left of an image, in the order of the steps."""
@@ -139,14 +145,6 @@ class Cascade:
     def windows(self, images: Sequence[np.ndarray]) -> list[Windows]:
         """Returns what the levels leave of each image before the global filter, in pixels of the image: for mining."""
         return [item.windows for item in self._run([self._reduced(image) for image in images], whole=False)]
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of the weights as hex digits."""
-        return self._digest
-
-    def describe(self) -> dict[str, Any]:
-        """Returns the options, the revision and the digest of the weights."""
-        return _described(self._asked, self._digest)
 
     # --- the steps ------------------------------------------------------------------------------------------------
 
@@ -167,7 +165,7 @@ class Cascade:
             yield InWork(number, Reductions(image), nothing)
 
     def _reduced(self, image: np.ndarray) -> np.ndarray:
-        return reduced(checked_image(image, self.channels, self.name), self.options.working_size)
+        return reduced(checked_image(image, self.channels, NAME), self.options.detect_size)
 
     def _run(self, images: Sequence[np.ndarray], *, whole: bool = True) -> Flow:
         flow: Flow = self.begun(images)
@@ -225,7 +223,7 @@ class Cascade:
     def _filtered_at_last(self, flow: Flow) -> Flow:
         for item in flow:
             some = item.windows
-            yield replace(item, windows=some.at(filtered(some.squares, some.scores, self.options.overlap)))
+            yield replace(item, windows=some.at(filtered(some.squares, some.scores, self.options.nms_threshold)))
 
 
 def _session(model: bytes) -> Callable[[np.ndarray], np.ndarray]:

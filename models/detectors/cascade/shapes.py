@@ -9,6 +9,7 @@ from types import MappingProxyType
 from models.detectors.cascade.calibration import CLASSES
 
 SIDES = (12, 24, 48)  # pixels: what the three levels look at
+STRIDES = (2, 4, 8)  # pixels between the first level's windows that there is a graph for
 SCALE, OFFSET = 1 / 64.0, -2.0  # of the pixels before the first convolution: 0 to 255 becomes -2 to 2
 
 

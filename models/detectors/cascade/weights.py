@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.detectors import DetectorError, read_model
+from models.detectors.detections import read_model
+from models.detectors.options import DetectorError
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "detectors" / "cascade.npz"
 _THRESHOLDS = "thresholds"
@@ -57,9 +56,3 @@ def read_weights(path: Path) -> CascadeWeights:
 def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file as hex digits."""
     return read_model(path, "cascade")[1]
-
-
-def digest_of_weights(weights: CascadeWeights) -> str:
-    """Returns the SHA-256, as hex digits, of weights that lie in no file."""
-    told = json.dumps([list(weights.thresholds), sorted(weights.networks)]).encode()
-    return hashlib.sha256(b"".join([told, *(weights.networks[name] for name in sorted(weights.networks))])).hexdigest()

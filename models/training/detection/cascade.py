@@ -13,9 +13,9 @@ import numpy as np
 
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.export import map_graph, windows_graph
-from models.detectors.cascade.options import STRIDES, CascadeOptions
-from models.detectors.cascade.shapes import SHIPPED, SIDES, Shapes
+from models.detectors.cascade.shapes import SHIPPED, SIDES, STRIDES, Shapes
 from models.detectors.cascade.weights import CascadeWeights, write_weights
+from models.detectors.options import CascadeOptions
 from models.training.detection.cascade_mining import Mined, best_scores, mined, threshold_for
 from models.training.detection.cascade_networks import Batches, NetworkRecipe, Report, train_network
 from models.training.detection.cascade_windows import (
@@ -199,7 +199,7 @@ def _mined(
         photos = [photo for some, _ in material.training.photos for photo in some] + [*material.training.empty]
         drawn = np.random.default_rng([training.seed, level]).random(len(photos)) < training.share
         some = [photo for photo, chosen in zip(photos, drawn, strict=True) if chosen]
-        found = mined(Cascade(training.search, weights), some, SIDES[level], training.each, training.seed)
+        found = mined(Cascade(training.search, weights=weights), some, SIDES[level], training.each, training.seed)
         with path.with_suffix(".tmp").open("wb") as file:
             np.savez(file, allow_pickle=False, faces=found.faces, empty=found.empty)
         path.with_suffix(".tmp").replace(path)
@@ -220,7 +220,7 @@ def _with_threshold(
     if not path.exists():
         opened = CascadeWeights(networks, (*weights.thresholds, OPEN))
         search = replace(training.search, max_windows=(4000, 1000), overlaps=(1.0, 1.0, 1.0))
-        scores = best_scores(Cascade(search, opened), material.validation, search.min_face_px)
+        scores = best_scores(Cascade(search, weights=opened), material.validation, search.min_face_px)
         found = threshold_for(training.recalls[level], scores)
         path.write_text(json.dumps({"threshold": found, "recall": float((scores >= found).mean())}), encoding="utf-8")
     threshold = float(json.loads(path.read_text(encoding="utf-8"))["threshold"])

@@ -11,7 +11,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.detectors.cascade.export import weights_of
 from models.detectors.cascade.networks import build
 from models.detectors.cascade.shapes import NetworkShape
 
@@ -74,6 +73,11 @@ def _trained(
             report({"network": name, "step": step + 1, "loss": float(figures[0]), "accuracy": float(figures[1])})
             network.reset_metrics()
     return weights_of(network)
+
+
+def weights_of(network: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights of a network by layer and kind."""
+    return {weight.path: np.asarray(weight, np.float32) for weight in network.weights}
 
 
 def _rate(recipe: NetworkRecipe) -> keras.optimizers.schedules.LearningRateSchedule:
