@@ -41,12 +41,27 @@ setup(
     python_requires=">=3.11",
     packages=[
         "pipeline",
+        "pipeline.commands",
+        "pipeline.report",
+        "pipeline.run",
+        "pipeline.settings",
         "transforms",
         "transforms.formats",
+        "transforms.formats.cache",
+        "transforms.formats.decode",
+        "transforms.formats.shards",
+        "transforms.formats.submission",
+        "transforms.merge",
+        "transforms.storage",
         "models",
+        "models.backbones",
         "models.detectors",
+        "models.detectors.one_shot",
         "models.evaluation",
+        "models.heads",
+        "models.runtimes",
         "models.training",
+        "models.training.detection",
     ],
     package_data={"models": ["weights/*", "weights/*/*"]},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
@@ -56,7 +71,10 @@ setup(
         "h5py>=3.11,<3.15",  # TensorFlow wants < 3.15
         "keras>=3.12",
         "numpy>=2,<2.5",  # Beam wants < 2.5
+        "onnxruntime>=1.20",  # runs the bundled detector
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
+        "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
+        "pillow-heif>=1.1",  # decodes HEIC
         "pyarrow>=16,<26",  # Beam wants < 26
         "pydantic>=2.7,<3",
         "pyyaml>=6",
@@ -69,6 +87,7 @@ setup(
         "aws": ["apache-beam[aws]>=2.76,<3"],
         "sample": ["scikit-image>=0.24"],
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
+        "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
@@ -76,6 +95,7 @@ setup(
             "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
             "matplotlib>=3.9",
             "mypy>=1.13",
+            "onnx>=1.17",
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from models.detectors import DetectorSpec
-from models.device import FeatureSettings
+from models.detectors.registry import DetectorSpec
+from models.runtimes.device import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
 from transforms.formats.records import Limits
 from transforms.job import Job

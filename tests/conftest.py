@@ -40,7 +40,7 @@ def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faulty storage is tried as often as ever, without waiting in between."""
-    retrying = sys.modules.get("transforms.retrying")  # tests of models need no Beam
+    retrying = sys.modules.get("transforms.storage.retrying")  # tests of models need no Beam
     if retrying is not None:
         monkeypatch.setattr(retrying, "PAUSES_S", (0.001,) * len(retrying.PAUSES_S))
         monkeypatch.setattr(retrying, "_gave_up_at", -math.inf)  # another test's storage is no concern of this one

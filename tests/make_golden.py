@@ -1,7 +1,7 @@
 """Writes golden_features.npz: what the networks made of fixed pictures, with weights drawn from a seed.
 
-Run it after a change that is meant to change features, together with a higher `REVISION` in `models/backbones.py`
-or `models/device.py`: python tests/make_golden.py
+Run it after a change that is meant to change features, together with a higher `REVISION` in
+`models/backbones/backbone.py` or `models/runtimes/device.py`: python tests/make_golden.py
 The weights are drawn by NumPy, so that the file is the same for every backend and every version of Keras.
 """
 
@@ -34,7 +34,7 @@ def pictures_of(height: int, width: int, channels: int) -> np.ndarray:
 
 def write_weights(name: str, size: tuple[int, int], path: Path) -> None:
     """Writes weights drawn from a seed, scaled so that features neither vanish nor grow from layer to layer."""
-    from models.backbones import BACKBONES
+    from models.backbones.registry import BACKBONES
 
     network = BACKBONES[name].build(*size)
     draw = np.random.default_rng(12)
@@ -53,8 +53,8 @@ def write_weights(name: str, size: tuple[int, int], path: Path) -> None:
 
 def features() -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name of each case, and what the device of this process makes of it."""
-    from models.backbones import BACKBONES
-    from models.device import Device, FeatureSettings
+    from models.backbones.registry import BACKBONES
+    from models.runtimes.device import Device, FeatureSettings
 
     with tempfile.TemporaryDirectory() as folder:
         for case, (name, pooling, (height, width)) in CASES.items():

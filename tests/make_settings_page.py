@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import Enters, known_settings
+from pipeline.settings.describe import known_settings
+from pipeline.settings.schema import Enters
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CHANGES = {Enters.FEATURES: "features", Enters.RUN: "output", Enters.NOTHING: "nothing"}

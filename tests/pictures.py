@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from transforms.formats.records import Reason
-from transforms.formats.tfrecords import masked_crc32c
+from transforms.formats.shards.tfrecord import masked_crc32c
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 FER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -74,6 +74,13 @@ def jpeg(image: np.ndarray, *, orientation: int | None = None, quality: int = 95
 def with_segment(data: bytes, content: bytes, mark: int = 0xE1) -> bytes:
     """Returns a JPEG with one more segment right behind its start."""
     return data[:2] + bytes([0xFF, mark]) + struct.pack(">H", len(content) + 2) + content + data[2:]
+
+
+def many_scans(count: int) -> bytes:
+    """Returns a progressive JPEG whose last scan comes `count` times."""
+    data = jpeg(quarters(), progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
 
 
 def cmyk_jpeg(ink: tuple[int, int, int, int], *, adobe: bool = True) -> bytes:
@@ -302,6 +309,7 @@ def nasty_files() -> dict[str, tuple[bytes, Reason | None]]:
         "cut.tif": (good["rgb.tif"][:-80], Reason.TRUNCATED),
         "cut.pgm": (good["grey.pgm"][:-4], Reason.TRUNCATED),
         "wrong_sum.png": (_flip(good["rgb.png"], good["rgb.png"].index(b"IDAT") + 10), Reason.UNDECODABLE),
+        "scans.jpg": (many_scans(101), Reason.TOO_COSTLY),
         "no_size.jpg": (b"\xff\xd8\xff\xd9", Reason.UNDECODABLE),
         "no_pixels.png": (huge_png(0, 7), Reason.UNDECODABLE),
         "float.tif": (tiff(grey.astype(np.float32)), Reason.UNDECODABLE),

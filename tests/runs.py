@@ -28,12 +28,13 @@ import numpy as np
 import pictures
 import pyarrow.parquet as pq
 
-from models.device import get_device
-from models.heads import LinearHead
+from models.heads.linear import LinearHead
+from models.runtimes.device import get_device
 from models.training.fit_head import Fitted, save_head
 from pipeline.cli import main
-from pipeline.config import fingerprint, load_settings
-from pipeline.prepare import feature_settings, identity_of
+from pipeline.run.prepare import feature_settings, identity_of
+from pipeline.settings.fingerprints import fingerprint
+from pipeline.settings.load import load_settings
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("happy", "neutral", "sad")

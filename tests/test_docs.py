@@ -6,10 +6,10 @@ from pathlib import Path
 import make_settings_page
 import pytest
 
-from pipeline.cli import COMMANDS
+from pipeline.flags import COMMANDS
 from transforms.formats.records import Reason, Status
-from transforms.formats.shards import FORMATS
-from transforms.merge_parts import IMAGE_SCHEMA, face_schema
+from transforms.formats.shards.registry import FORMATS
+from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "models" / "weights" / "README.md"

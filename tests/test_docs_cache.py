@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.cache.contents import Contents
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import Status
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cache.md").read_text("utf-8")

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 import runs
 
-from models.detectors import Detections
-from transforms import crop_faces, write_parts
+from transforms import detect_faces, write_parts
+from transforms.formats.decode import Decoded, decode
 from transforms.formats.records import Reason, Stage
 
 BELOW_12_PX = {"cmyk.jpg", "moving.gif", "cut.gif", "one_pixel.png", "rgba.png"}  # too small to show a face
@@ -301,24 +301,16 @@ def test_past_max_rejected_the_run_stops_before_merging_and_goes_on_later(bench:
 # --- faults that nobody foresaw ---------------------------------------------------------------------------------------
 
 
-class Fails:
-    """A detector that finds the whole image, and fails at images of one size as numpy does at sizes of 2**31."""
+def fails_at(side: int) -> Callable[..., Decoded]:
+    """Returns a decoder that fails at images of one height, as numpy does at sizes of 2**31."""
 
-    name, channels = "fails", 1
-
-    def __init__(self, side: int) -> None:
-        self._side = side
-
-    def detect(self, image: np.ndarray) -> Detections:
-        if len(image) == self._side:
+    def failing(data: bytes, **other: Any) -> Decoded:
+        decoded = decode(data, **other)
+        if decoded.height == side:
             np.zeros(1, np.int32)[0] = 2**31
-        return Detections(np.asarray([[0, 0, *image.shape[1::-1]]], np.int32), np.ones(1, np.float32))
+        return decoded
 
-    def digest(self) -> str:
-        return ""
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": "none"}
+    return failing
 
 
 def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
@@ -326,9 +318,8 @@ def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
 ) -> None:
     good, bad = runs.faces(8), {"happy/bad.png": next(iter(runs.faces(1, first=99, side=25).values()))}
     source = pictures.write_folder(bench.path / "photos", {**good, **bad})
-    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
     with monkeypatch.context() as patch:
-        patch.setattr(crop_faces, "make_detector", lambda _: Fails(25))
+        patch.setattr(detect_faces, "decode", fails_at(25))
         first = bench.label(source, "out", STATED).done()
         limited = bench.label(source, "limited", STATED, "--max-rejected", "0.1", "--cache", str(bench.path / "c"))
 
@@ -350,9 +341,8 @@ def test_a_fault_at_every_image_stops_the_run_and_it_goes_on_when_that_is_cured(
     bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = pictures.write_folder(bench.path / "photos", runs.faces(30))
-    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
     with monkeypatch.context() as patch:
-        patch.setattr(crop_faces, "make_detector", lambda _: Fails(24))
+        patch.setattr(detect_faces, "decode", fails_at(24))
         stopped = bench.label(source)
     assert stopped.status == 3
     line = next(line for line in stopped.err.splitlines() if line.startswith("pipeline: error: "))
@@ -371,9 +361,8 @@ def test_a_run_that_goes_on_does_blocks_again_that_the_program_failed_at(
     files = {**runs.faces(8), **runs.faces(1, first=99, side=25)}
     source = pictures.write_tar(bench.path / "photos.tar", files)
     settings = (STATED, "read.block_images=3")
-    monkeypatch.setattr(crop_faces, "refuse_another", lambda *_: None)
     with monkeypatch.context() as patch:
-        patch.setattr(crop_faces, "make_detector", lambda _: Fails(25))
+        patch.setattr(detect_faces, "decode", fails_at(25))
         stopped = bench.label(source, "out", *settings, "--max-rejected", "0.1")
     assert stopped.status == 3
 

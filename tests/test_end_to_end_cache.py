@@ -15,10 +15,10 @@ import pictures
 import pytest
 import runs
 
-from models.backbones import BUNDLED_WEIGHTS
-from pipeline import label
-from transforms.formats import feature_cache
-from transforms.formats.feature_cache import FeatureCache
+from models.backbones.registry import BUNDLED_WEIGHTS
+from pipeline.commands import label
+from transforms.formats.cache import feature_cache
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import StorageError
 
 STATED = "write.no_face_label=neutral"

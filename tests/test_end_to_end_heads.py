@@ -10,7 +10,7 @@ import pictures
 import pytest
 import runs
 
-from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.cache.feature_cache import FeatureCache
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import runs
 
-from transforms.formats.feature_cache import FeatureCache
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import is_temporary
 
 IMAGES = 800
@@ -41,7 +41,7 @@ sys.exit(main(sys.argv[5:]))
 # Starts the command line and presses Ctrl-C twice while the engine is being loaded, with its own words silenced.
 INTERRUPTED_WHILE_LOADING = """
 import os, signal, sys, time
-from models import device
+from models.runtimes import device
 from pipeline.cli import main
 def loading():
     with device._silent_stderr():
@@ -92,7 +92,8 @@ def test_killed_at_three_moments_it_goes_on_to_the_same_bytes(
     arguments = bench.arguments(source, "killed", *SETTINGS)
     moments = (
         None,  # from outside, as soon as a part stands
-        ("transforms.formats.feature_cache", "publish", "before", "6"),  # features are computed, and kept nowhere yet
+        # features are computed, and kept nowhere yet
+        ("transforms.formats.cache.feature_cache", "publish", "before", "6"),
         ("transforms.formats.publish", "_flush", "before", "12"),  # a file is written, and has no name yet
     )
     for moment in moments:
@@ -125,7 +126,7 @@ def test_killed_among_blocks_that_share_a_cache_segment(
     arguments = bench.arguments(source, "grouped", *settings)
     for moment in (
         ("transforms.write_parts", "write_part", "before", "3"),  # of a group some have their part, some not
-        ("transforms.formats.feature_cache", "publish", "before", "2"),  # a group is computed, and kept nowhere yet
+        ("transforms.formats.cache.feature_cache", "publish", "before", "2"),  # a group is computed, kept nowhere yet
     ):
         before = runs.parts(output)
         dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)
@@ -147,7 +148,7 @@ def test_killed_while_merging_it_goes_on_to_the_same_bytes(
     cache = ["--cache", str(undisturbed.output / "cache")]  # only the merge is of interest
     arguments = bench.arguments(source, "merging", *SETTINGS, *cache)
     for moment in (
-        ("transforms.merge_parts", "_put_in_place", "after", "2"),  # some predictions, no images
+        ("transforms.merge.row_files", "_put_in_place", "after", "2"),  # some predictions, no images
         ("transforms.finish_run", "_write_record", "before", "1"),  # all but run.json
     ):
         dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)

@@ -32,8 +32,8 @@ def bench(tmp_path: Path, head: Path) -> runs.Bench:
         (["features.batch_size=4"], ["features.batch_size", "8"]),
         (["features.batch_size=many"], ["features.batch_size", "whole number"]),
         (["features.input_size=4"], ["features.input_size"]),
-        (["faces.detector=yunet"], ["faces.model"]),
-        (["faces.detector=yunet", "faces.model=/nowhere/yunet.onnx"], ["/nowhere/yunet.onnx"]),
+        (["faces.detector=yunet"], ["faces.yunet.model"]),
+        (["faces.detector=yunet", "faces.yunet.model=/nowhere/yunet.onnx"], ["/nowhere/yunet.onnx"]),
         (["features.weights=/nowhere/weights.npz"], ["/nowhere/weights.npz", "nothing is downloaded"]),
         (
             ["features.backbone=vgg16", "features.weights=imagenet", "features.input_size=48"],

@@ -10,7 +10,7 @@ import pictures
 import pytest
 import runs
 
-from models import device
+from models.runtimes import device
 
 STATED = "write.no_face_label=neutral"
 
@@ -114,7 +114,7 @@ def test_several_faces_come_in_the_same_order_however_many_threads_look(bench: r
         "turned.jpg": pictures.jpeg(np.rot90(face), orientation=6),
     }
     source = pictures.write_folder(bench.path / "photos", files)
-    with_detector = [STATED, "faces.detector=haar", "faces.min_face_fraction=0.05"]
+    with_detector = [STATED, "faces.detector=haar", "faces.haar.min_face_fraction=0.05"]
     first = bench.label(source, "haar", *with_detector).done()
     second = bench.label(source, "haar_again", *with_detector, "read.threads=1", "read.block_images=1").done()
     assert runs.results(first.output) == runs.results(second.output)

@@ -16,9 +16,10 @@ import pytest
 import runs
 from nearby import Nearby
 
-from pipeline import label
-from transforms import finish_run, storage
+from pipeline.commands import label
+from transforms import finish_run
 from transforms.formats import publish
+from transforms.storage import store as storage
 
 SETTINGS = ("write.no_face_label=neutral", "read.block_images=16")
 DISK_BYTES = 4 * 2**20

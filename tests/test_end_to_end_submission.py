@@ -150,7 +150,7 @@ def test_of_several_faces_the_stated_one_decides(policy: str, bench: runs.Bench)
     group[256:, 512:] = face[::2, ::2]
     source = pictures.write_folder(bench.path / "in", {"group.png": pictures.png(group)})
     ended = bench.label(
-        source, "out", "faces.detector=haar", "faces.min_face_fraction=0.05", f"write.face_policy={policy}"
+        source, "out", "faces.detector=haar", "faces.haar.min_face_fraction=0.05", f"write.face_policy={policy}"
     ).done()
     faces = runs.predictions(ended.output)
     assert len(faces) >= 2

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.formats.results import ResultsError, read_results
-from transforms.merge_parts import IMAGE_SCHEMA, face_schema
+from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
 CLASSES = ("happy", "sad")
 IMAGES = [  # id, status, faces, true label

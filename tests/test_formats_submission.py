@@ -18,25 +18,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.formats import submission
-from transforms.formats.submission import (
+from transforms.formats.submission import rules as submission
+from transforms.formats.submission.rules import (
     CollidingIds,
     LabelledIds,
-    Sample,
-    SampleError,
-    SampleReport,
     SubmissionError,
-    SubmissionReport,
     SubmissionRules,
-    UnlabelledImages,
     check_ids,
     choose_face,
     image_key,
     image_keys,
+)
+from transforms.formats.submission.sample import (
+    Sample,
+    SampleError,
+    SampleReport,
     match_sample,
     read_sample,
-    write_submission,
+    refuse_stranger,
 )
+from transforms.formats.submission.write import SubmissionReport, UnlabelledImages, write_submission
 
 CLASSES = ("angry", "happy", "sad")
 PLAIN = SubmissionRules()
@@ -446,7 +447,7 @@ def test_composed_and_decomposed_images_keep_their_own_rows_or_are_named(tmp_pat
 def test_a_setting_that_keeps_the_sample_from_matching_is_named(rules: SubmissionRules, wanted: str) -> None:
     report = match_sample(sample_of("id,label\n1,0\n2,0\n", rules), lambda: ["a/1.jpg", "a/2.jpg"])
     with pytest.raises(SampleError, match=f"they would match by --set {wanted}$"):
-        submission.refuse_stranger(report)
+        refuse_stranger(report)
 
 
 def test_a_sample_in_another_encoding() -> None:

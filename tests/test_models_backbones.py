@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.backbones import (
-    BACKBONES,
-    BackboneError,
-    backbone,
-    build_features,
-    export_face_vgg,
-    trainable_face_vgg,
-)
+from models.backbones.backbone import BackboneError
+from models.backbones.face_vgg import export_face_vgg, trainable_face_vgg
+from models.backbones.features import build_features
+from models.backbones.registry import BACKBONES, backbone
 from models.detectors.cropping import resized
 from models.training.augment import MiddleCrop
 from models.training.recipe import FaceVggShape

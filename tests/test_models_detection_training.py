@@ -204,7 +204,7 @@ def lesson(material: Material, recipe: Any) -> Any:
 def trained(folder: Path, material: Material, **other: Any) -> tuple[Any, list[dict[str, float]]]:
     import keras
 
-    from models.detectors.one_shot.network import build
+    from models.training.detection.network import build
     from models.training.loop import train
     from models.training.recipe import Recipe
 

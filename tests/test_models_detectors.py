@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.boxes import iou
-from models.detectors import DETECTORS, DetectorError, DetectorSpec, YuNetOptions
 from models.detectors.cropping import crop_resized, reduced, resized
 from models.detectors.detections import detections_in
+from models.detectors.options import DetectorError, YuNetOptions
+from models.detectors.registry import DETECTORS, DetectorSpec
 
 SHARED = Path(__file__).parents[2] / "shared/data/detectors"
 YUNET = SHARED / "face_detection_yunet_2023mar.onnx"
@@ -273,7 +274,8 @@ def test_a_description_holds_what_matters_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("name", ["one_shot", "haar"])
 def test_a_detector_is_described_without_being_loaded(name):
     code = (
-        f"import sys, models.detectors as d; print(d.DetectorSpec({name!r}).describe()['name']); "
+        "import sys; from models.detectors.registry import DetectorSpec; "
+        f"print(DetectorSpec({name!r}).describe()['name']); "
         "print([m for m in ('keras', 'tensorflow', 'onnxruntime', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -281,7 +283,7 @@ def test_a_detector_is_described_without_being_loaded(name):
 
 
 def test_the_table_is_cheap_to_import():
-    code = "import sys, models.detectors; print('cv2' in sys.modules)"
+    code = "import sys, models.detectors.registry; print('cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert list(DETECTORS) == ["none", "one_shot", "haar", "yunet"]

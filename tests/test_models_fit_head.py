@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from models.heads import load_head, softmax
+from models.heads.outputs import softmax
+from models.heads.registry import load_head
 from models.training import fit_head as fitting
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, save_head
 from models.training.head_data import FitError, Rows, Votes
@@ -167,7 +168,7 @@ def test_saving_replaces_a_head_and_leaves_other_files_alone(fitted, tmp_path):
 
 
 def test_a_save_that_is_killed_half_way_never_yields_a_mixture(fitted, tmp_path, monkeypatch):
-    from models.heads import HeadError
+    from models.heads.outputs import HeadError
     from models.training import fit_head
 
     save_head(tmp_path, fit_linear_head(*clouds()), FINGERPRINT, {})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.heads import load_head
+from models.heads.registry import load_head
 from models.training import engine
 from models.training.engine import Examples, one_hot
 from models.training.fit_head import Fitted, save_head
@@ -69,7 +69,7 @@ def test_what_keras_computed_is_what_numpy_computes() -> None:
     features, _ = clouds(40)
     mean, scale = features.mean(0).astype(np.float64), features.std(0).astype(np.float64)
     network = dense_network(mean, scale, (8, 5), 3, QUICK)
-    from models.heads import MlpHead
+    from models.heads.mlp import MlpHead
 
     kernels, biases = _dense_arrays(network)
     assert [kernel.shape for kernel in kernels] == [(6, 8), (8, 5), (5, 3)]

@@ -15,19 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.heads import (
-    BUNDLED_HEADS,
-    ROWS_A_CALL,
-    HeadError,
-    HeadMismatch,
-    KerasHead,
-    LinearHead,
-    MlpHead,
-    check,
-    load_head,
-    most_likely,
-    softmax,
-)
+from models.heads.keras import KerasHead
+from models.heads.linear import LinearHead
+from models.heads.mlp import MlpHead
+from models.heads.outputs import ROWS_A_CALL, HeadError, HeadMismatch, most_likely, softmax
+from models.heads.registry import BUNDLED_HEADS, check, load_head
 
 FINGERPRINT = "0123456789abcdef" * 4
 SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -176,7 +168,7 @@ def test_a_head_in_a_folder_comes_back_whole(tmp_path):
 def test_a_linear_head_loads_neither_keras_nor_sklearn(tmp_path):
     folder = write_linear(tmp_path / "head", linear_head(8))
     code = (
-        "import sys, numpy as np\nfrom models.heads import load_head\n"
+        "import sys, numpy as np\nfrom models.heads.registry import load_head\n"
         f"load_head({str(folder)!r}).probabilities(np.zeros((3, 8), np.float16))\n"
         "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy', 'cv2') if m in sys.modules])"
     )
@@ -332,7 +324,7 @@ def test_dense_layers_in_a_folder_come_back_whole(tmp_path):
 def test_dense_layers_load_neither_keras_nor_sklearn(tmp_path):
     folder = write_mlp(tmp_path / "head", mlp_head(width=8))
     code = (
-        "import sys, numpy as np\nfrom models.heads import load_head\n"
+        "import sys, numpy as np\nfrom models.heads.registry import load_head\n"
         f"load_head({str(folder)!r}).scores(np.zeros((3, 8), np.float16))\n"
         "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy', 'cv2') if m in sys.modules])"
     )

@@ -110,7 +110,7 @@ def test_the_exported_network_answers_as_the_trained_one(stem: tuple[int, int]) 
     import onnxruntime
 
     from models.detectors.one_shot.export import INPUT, OUTPUTS, to_onnx
-    from models.detectors.one_shot.network import build
+    from models.training.detection.network import build
 
     keras.utils.set_random_seed(3)
     shape = OneShotShape(stem=stem, widths=(4, 8, 8), depths=(1, 1, 0), join=4)

@@ -12,10 +12,13 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import pipeline
-from pipeline import cli
-from pipeline.cli import COMMANDS, Command, main, parse
-from pipeline.config import known_settings, load_settings
+from pipeline import beam_flags, cli
+from pipeline.cli import main, parse
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from pipeline.flags import COMMANDS, Command, CommandSpec
+from pipeline.help import TRAINING_SECTIONS
+from pipeline.settings.describe import known_settings
+from pipeline.settings.load import load_settings
 from transforms.formats.records import FormatError
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +200,10 @@ def test_cache(folder: list[str]) -> None:
     ("arguments", "words"),
     [
         (["lable", *LABEL], "unknown command lable; nearest is label"),
-        (["frobnicate"], "known are label, train-head, train-backbone, evaluate, cache"),
+        (
+            ["frobnicate"],
+            "known are label, train-head, train-backbone, train-detector, evaluate, evaluate-detector, cache",
+        ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),
         (["--input", "", "--output", "b"], "--input: is empty"),
@@ -238,7 +244,7 @@ def test_wrong_commands_are_refused_in_one_line(arguments: list[str], words: str
 def test_every_flag_of_beam_is_known() -> None:
     from apache_beam.options import pipeline_options
 
-    known = {option for action in cli._beam_parser()._actions for option in action.option_strings}
+    known = {option for action in beam_flags.parser_of_beam()._actions for option in action.option_strings}
     assert {"--runner", "--direct_num_workers", "--project", "--temp_location", "--experiments"} <= known
     for options in pipeline_options.PipelineOptions.__subclasses__():
         parser = pipeline_options._BeamArgumentParser(add_help=False)
@@ -253,11 +259,11 @@ def test_every_flag_of_beam_is_known() -> None:
 def test_help_tells_every_flag_and_setting(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*([name] if name else []), "--help"]) == 0
     shown = capsys.readouterr().out
-    for flag in cli._own_flags(name or "label"):
+    for flag in beam_flags.own_flags(name or "label"):
         assert flag in shown
     for info in known_settings():  # those of training only where that is trained
         section = info.name.partition(".")[0]
-        assert (f"  {info.name}=" in shown) == (cli.TRAINING_SECTIONS.get(section, name) == name)
+        assert (f"  {info.name}=" in shown) == (TRAINING_SECTIONS.get(section, name) == name)
     assert max(map(len, shown.splitlines())) <= 110
 
 
@@ -309,7 +315,7 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, run) -> None:
     monkeypatch.setitem(sys.modules, "pipeline.fake", module)
     spec = COMMANDS["label"]
     monkeypatch.setitem(
-        COMMANDS, "label", cli.CommandSpec(spec.summary, "pipeline.fake:run", spec.add_flags, spec.required, beam=True)
+        COMMANDS, "label", CommandSpec(spec.summary, "pipeline.fake:run", spec.add_flags, spec.required, beam=True)
     )
 
 

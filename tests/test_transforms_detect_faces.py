@@ -16,10 +16,11 @@ from blocks import job, raw, through
 from pictures import BLUE, RED, gradient, jpeg, nasty_files, plain, png, portrait, quarters
 
 from models.boxes import square_with_margin
-from models.detectors import Detections, Detector, DetectorSpec, HaarOptions
 from models.detectors.cropping import crop_resized, resized
+from models.detectors.detections import Detections
+from models.detectors.options import HaarOptions
+from models.detectors.registry import Detector, DetectorSpec
 from transforms import detect_faces as module
-from transforms import stopping
 from transforms.block import Block, Faces, Reason, Status
 from transforms.containing import IN_A_ROW, ProgramFault
 from transforms.detect_faces import (
@@ -37,7 +38,8 @@ from transforms.formats.decode import decode
 from transforms.formats.publish import StorageError
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.storage import InputFault
+from transforms.storage import stopping
+from transforms.storage.store import InputFault
 
 HAAR = DetectorSpec("haar")
 

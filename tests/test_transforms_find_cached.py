@@ -13,7 +13,8 @@ from blocks import job, raw, through
 from transforms.block import Block, Reason, Status
 from transforms.extract_features import copy_to_same
 from transforms.find_cached import FindCached, apply_contents, find_cached
-from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.cache.contents import Contents
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.job import Job
 from transforms.tally import TALLY
 

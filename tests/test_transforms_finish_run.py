@@ -20,13 +20,18 @@ from transforms.block import Block, Status, no_faces
 from transforms.finish_run import FinishRun, MergeRequest, RunStopped, finish_run
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
-from transforms.formats.submission import SubmissionRules
-from transforms.merge_parts import AccountError
+from transforms.formats.submission.rules import SubmissionRules
+from transforms.merge.account import AccountError
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block
 
 CLASSES = ("happy", "sad")
+
+
+def key(number: int) -> str:
+    """Returns the key of a block, which names its part."""
+    return f"{number:032x}"
 
 
 def request(folder: Path, blocks: Sequence[Block], **other: Any) -> MergeRequest:
@@ -66,8 +71,8 @@ def record(folder: Path) -> dict[str, Any]:
 
 def two_blocks() -> list[Block]:
     return [
-        finished([1, 0], key="k0", prefix="a/", cached=np.asarray([True, False]), labels=("sad", "sad")),
-        finished([1, 1], key="k1", prefix="b/"),
+        finished([1, 0], key=key(0), prefix="a/", cached=np.asarray([True, False]), labels=("sad", "sad")),
+        finished([1, 1], key=key(1), prefix="b/"),
     ]
 
 
@@ -92,7 +97,7 @@ def test_everything_is_merged_and_recorded(tmp_path: Path) -> None:
 
 
 def test_without_stated_labels_there_is_no_accuracy(tmp_path: Path) -> None:
-    finish_run(request(tmp_path, [finished([1], labels=("holiday",))]))
+    finish_run(request(tmp_path, [finished([1], key=key(0), labels=("holiday",))]))
     assert record(tmp_path)["accuracy"] is None
 
 
@@ -165,8 +170,8 @@ def test_what_was_passed_over_while_planning_and_while_streaming_is_added_up(tmp
 
 def test_a_part_of_another_run_is_refused(tmp_path: Path) -> None:
     asked = request(tmp_path, two_blocks())
-    write_block(finished([1], key="alien"), asked.parts, CLASSES, "0" * 64)
-    with pytest.raises(DamagedPart, match=r"parts/alien\.parquet belongs to another run"):
+    write_block(finished([1], key=key(9)), asked.parts, CLASSES, "0" * 64)
+    with pytest.raises(DamagedPart, match=r"parts/0+9\.parquet belongs to another run"):
         finish_run(asked)
     assert sorted(os.listdir(tmp_path)) == ["parts"]
 
@@ -188,23 +193,23 @@ def test_a_damaged_part_is_removed_so_that_its_block_is_done_again(
     tmp_path: Path, hurt: Callable[[Path], None], limit: float | None
 ) -> None:
     asked = request(tmp_path, two_blocks(), max_rejected=limit)
-    hurt(tmp_path / "parts" / "k1.parquet")
-    told = r"^part .*k1\.parquet is damaged \(.*\), so it was removed, to be computed again$"
+    hurt(tmp_path / "parts" / f"{key(1)}.parquet")
+    told = r"^part .*01\.parquet is damaged \(.*\), so it was removed, to be computed again$"
     with pytest.raises(DamagedPart, match=told):
         finish_run(asked)
-    assert os.listdir(tmp_path / "parts") == ["k0.parquet"]
+    assert os.listdir(tmp_path / "parts") == [f"{key(0)}.parquet"]
     assert not (tmp_path / "run.json").exists()
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_all_damaged_parts_are_removed_at_one_go(tmp_path: Path, limit: float | None) -> None:
-    blocks = [finished([1], key=f"k{number}", prefix=f"{number}/") for number in range(6)]
+    blocks = [finished([1], key=key(number), prefix=f"{number}/") for number in range(6)]
     asked = request(tmp_path, blocks, max_rejected=limit)
     for number, hurt in ((1, hurt_within), (3, cut_short), (4, hurt_within)):
-        hurt(tmp_path / "parts" / f"k{number}.parquet")
+        hurt(tmp_path / "parts" / f"{key(number)}.parquet")
     with pytest.raises(DamagedPart, match=r"so it was removed, as were 2 others, to be computed again"):
         finish_run(asked)
-    assert sorted(os.listdir(tmp_path / "parts")) == ["k0.parquet", "k2.parquet", "k5.parquet"]
+    assert sorted(os.listdir(tmp_path / "parts")) == [f"{key(number)}.parquet" for number in (0, 2, 5)]
 
 
 @pytest.mark.parametrize("name", ["part_info", "merge_parts", "publish"])
@@ -230,7 +235,7 @@ def test_what_is_no_part_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit, stops", [(None, False), (0.0, True), (0.24, True), (0.25, False), (1.0, False)])
 def test_too_many_rejections_stop_before_merging(tmp_path: Path, limit: float | None, stops: bool) -> None:
-    blocks = [finished([1, None], key="k0", prefix="a/"), finished([1, 1], key="k1", prefix="b/")]
+    blocks = [finished([1, None], key=key(0), prefix="a/"), finished([1, 1], key=key(1), prefix="b/")]
     asked = request(tmp_path, blocks, max_rejected=limit, submission=None)
     if not stops:
         assert finish_run(asked)["rejected"] == 1
@@ -246,7 +251,7 @@ def test_without_rejections_no_limit_is_passed(tmp_path: Path) -> None:
 
 
 def no_face() -> Block:
-    return finished([1], status=(Status.NO_FACE,), faces=no_faces())
+    return finished([1], key=key(0), status=(Status.NO_FACE,), faces=no_faces())
 
 
 def test_an_image_without_a_face_and_without_a_label_stops_behind_the_tables(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from blocks import job
 
-from models.detectors import DetectorSpec
+from models.detectors.registry import DetectorSpec
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
 from transforms.detect_faces import DetectFaces
 from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
-from transforms.storage import FileChanged
+from transforms.storage.store import FileChanged
 
 
 def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head:
 def a_head(tmp_path: Path) -> Path:
     import numpy as np
 
-    from models.heads import LinearHead
+    from models.heads.linear import LinearHead
     from models.training.fit_head import save_head
 
     head = LinearHead(

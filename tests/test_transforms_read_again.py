@@ -10,7 +10,7 @@ import numpy as np
 import pictures
 import pytest
 
-from pipeline.plan import Layout, make_plan
+from pipeline.run.plan import Layout, make_plan
 from transforms import read_again
 from transforms.formats.records import Limits
 from transforms.read_again import BACKGROUND, face_tile, read_digests, read_pictures

@@ -16,8 +16,7 @@ import pytest
 from blocks import job, references, through
 from pictures import example, gradient, plain, png, tfrecord, write_folder, write_tar, write_zip
 
-from pipeline.plan import Layout, make_plan
-from transforms import stopping, storage
+from pipeline.run.plan import Layout, make_plan
 from transforms.block import Block
 from transforms.formats.records import Entry, FormatError, Limits, Reason, Status
 from transforms.read_blocks import (
@@ -30,7 +29,9 @@ from transforms.read_blocks import (
     stream_blocks,
     stream_key,
 )
-from transforms.storage import InputFault
+from transforms.storage import stopping
+from transforms.storage import store as storage
+from transforms.storage.store import InputFault
 from transforms.stream_marks import StreamMark, read_mark
 from transforms.tally import TALLY
 
@@ -244,8 +245,8 @@ def test_storage_that_fails_in_the_midst_of_a_stream_is_waited_for(
     draw = np.random.default_rng(7)  # what does not shrink is many reads
     (block,) = planned(tmp_path, write_tar(tmp_path / "a.tar.gz", {f"{n}.png": draw.bytes(500) for n in range(10)}))
     whole = [b.data for b in streamed(block)]
-    for name in ("_CHUNK_BYTES", "_PACKED_BYTES"):  # many reads
-        monkeypatch.setattr(f"transforms.formats.archives.{name}", 64)
+    for name in ("forward.CHUNK_BYTES", "gunzip._PACKED_BYTES"):  # many reads
+        monkeypatch.setattr(f"transforms.formats.shards.{name}", 64)
     monkeypatch.setattr(storage, "BUFFER_BYTES", 64)
     real, reads = storage._opened, []
 

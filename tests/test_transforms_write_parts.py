@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from blocks import FINGERPRINT, finished, job, through
 
-from models.heads import LinearHead
+from models.heads.linear import LinearHead
 from models.training.fit_head import Fitted, save_head
-from transforms import stopping
 from transforms.block import PartInfo
 from transforms.formats.parts import part_info, read_part
 from transforms.formats.publish import StorageError
+from transforms.storage import stopping
 from transforms.tally import TALLY
 from transforms.write_parts import WriteParts, write_block
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import apache_beam as beam
 import numpy as np
 
-from models.heads import Head, Scores, load_head
+from models.heads.outputs import Head, Scores
+from models.heads.registry import load_head
 from transforms.block import Block
 from transforms.job import Job
 from transforms.made_of import HEAD, refuse_another

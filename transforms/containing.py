@@ -1,6 +1,6 @@
 """An unforeseen fault at one image costs that image its row; the same fault at many images in a row stops the run.
 
-Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode.py`).
+Not here: faults of content, which are foreseen and have reasons of their own (`formats/decode/`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from transforms.formats.publish import StorageError
 from transforms.formats.records import Reason, RejectedContent
-from transforms.retrying import may_heal
-from transforms.stopping import Stopped
-from transforms.storage import InputFault
+from transforms.storage.retrying import may_heal
+from transforms.storage.stopping import Stopped
+from transforms.storage.store import InputFault
 
 logger = logging.getLogger("pipeline.images")
 

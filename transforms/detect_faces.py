@@ -15,8 +15,9 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.boxes import square_with_margin
-from models.detectors import Detections, Detector
 from models.detectors.cropping import crop_resized, resized
+from models.detectors.detections import Detections
+from models.detectors.registry import Detector
 from transforms.ahead import Ahead
 from transforms.block import Block, Faces
 from transforms.containing import GATE, FaultsInARow, contained, contained_batch, fault_of
@@ -24,7 +25,7 @@ from transforms.formats.decode import Decoded, decode
 from transforms.formats.records import Reason, RejectedContent, Status
 from transforms.job import Job
 from transforms.made_of import DETECTOR, refuse_another
-from transforms.stopping import check
+from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
 REVISION = 1  # part of the cache key: raise it when the same settings would cut other crops

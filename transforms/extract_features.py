@@ -1,7 +1,7 @@
 """Runs the crops of the blocks in hand through the device in full batches, and keeps the results in the cache.
 
 Batches fill across blocks, and a block leaves when its last face is back, so that photos with few
-faces do not send half-empty batches. Features do not depend on which batch a face was in: `models/device.py`.
+faces do not send half-empty batches. Features do not depend on which batch a face was in: `models/runtimes/device.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.boxes import order_faces
-from models.device import REVISION as DEVICE_REVISION
-from models.device import Device, backend, get_device, weights_digest
+from models.runtimes.device import REVISION as DEVICE_REVISION
+from models.runtimes.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
 from transforms.block import Block, Faces, no_faces
-from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.cache.contents import Contents
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
 from transforms.made_of import BACKEND, REVISION, WEIGHTS, refuse_another
-from transforms.retrying import patiently
-from transforms.stopping import check
+from transforms.storage.retrying import patiently
+from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")

@@ -9,10 +9,11 @@ import apache_beam as beam
 import numpy as np
 
 from transforms.block import Block, Faces
-from transforms.formats.feature_cache import Contents, FeatureCache
+from transforms.formats.cache.contents import Contents
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import Reason, Status
 from transforms.job import Job
-from transforms.retrying import patiently
+from transforms.storage.retrying import patiently
 from transforms.tally import TALLY
 
 _STATUS = {status.value: status for status in Status}  # Status(text) takes ten times as long

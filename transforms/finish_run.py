@@ -19,15 +19,18 @@ import apache_beam as beam
 import pyarrow.compute as pc
 
 from transforms.block import PartInfo
-from transforms.formats.loose_files import NAMES_SHOWN
-from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, part_info, read_part
+from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, is_part_name, part_info, read_part
 from transforms.formats.publish import publish
 from transforms.formats.records import Status
-from transforms.formats.submission import Sample, SubmissionRules, UnlabelledImages, read_sample
-from transforms.merge_parts import AccountError, MergeResult, merge_parts
-from transforms.retrying import patiently
-from transforms.stopping import check
-from transforms.storage import open_file
+from transforms.formats.shards.loose_files import NAMES_SHOWN
+from transforms.formats.submission.rules import SubmissionRules
+from transforms.formats.submission.sample import Sample, read_sample
+from transforms.formats.submission.write import UnlabelledImages
+from transforms.merge.account import AccountError, MergeResult
+from transforms.merge.merge_parts import merge_parts
+from transforms.storage.retrying import patiently
+from transforms.storage.stopping import check
+from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
 from transforms.tally import TALLY, Totals, read_heartbeats
 
@@ -92,7 +95,7 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
         AccountError: images are missing. StorageError: the output cannot be written.
     """
     names = patiently(lambda: os.listdir(request.parts))
-    paths = [os.path.join(request.parts, name) for name in sorted(names) if name.endswith(".parquet")]
+    paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
         hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
         marks = _marks(request)

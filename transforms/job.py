@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.detectors import DetectorSpec
-from models.device import FeatureSettings
+from models.detectors.registry import DetectorSpec
+from models.runtimes.device import FeatureSettings
 from transforms.formats.records import Limits
 
 

@@ -1,6 +1,7 @@
-"""Reads inputs a second time, outside the graph: the digests of all images, or the pictures of a few.
+"""Reads inputs outside the graph: all images with their bytes, the digests of all, or the pictures of a few.
 
-For held-out images, which need no features, and for sheets of pictures, which show what a label was given to.
+For judging a detector, for held-out images, which need no features, and for sheets of pictures, which show what a label
+was given to.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ MARGIN = 0.15  # around a face on a sheet: a little of the head tells more than 
 BACKGROUND = 235  # grey beside a picture that is not square
 
 
+def read_all(lines: Iterable[bytes], limits: Limits) -> Iterator[Block]:
+    """Yields the blocks of a plan with their bytes, in plan order; rejected images are rows with a reason.
+
+    Args:
+        lines: of a plan.
+
+    Raises:
+        InputFault: a planned file is gone or cannot be read.
+    """
+    for line in lines:
+        yield from _blocks(PlannedBlock.from_json(line), limits)
+
+
 def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
     """Yields the SHA-256 of every image that has bytes, in plan order; nothing is decoded.
 
@@ -32,11 +46,10 @@ def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
     Raises:
         InputFault: a planned file is gone or cannot be read.
     """
-    for line in lines:
-        for block in _blocks(PlannedBlock.from_json(line), limits):
-            for digest, data in zip(block.digests, block.data, strict=True):
-                if data is not None:
-                    yield digest.tobytes()
+    for block in read_all(lines, limits):
+        for digest, data in zip(block.digests, block.data, strict=True):
+            if data is not None:
+                yield digest.tobytes()
 
 
 def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits) -> Iterator[tuple[str, bytes]]:

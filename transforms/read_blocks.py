@@ -1,6 +1,6 @@
 """From a line of the plan to a block with bytes and digests; the stage of the graph that touches users' files.
 
-Not here: deciding what belongs to which block (`pipeline/plan.py`), decoding (`crop_faces.py`).
+Not here: deciding what belongs to which block (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms import block_coder  # noqa: F401 - tells Beam how to take the size of what this stage gives out
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
-from transforms.formats.loose_files import Skipped, text_of
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
-from transforms.formats.shards import format_named
+from transforms.formats.shards.loose_files import Skipped, text_of
+from transforms.formats.shards.registry import format_named
 from transforms.job import Job
-from transforms.retrying import patiently
-from transforms.stopping import check
-from transforms.storage import open_file, read_file
+from transforms.storage.retrying import patiently
+from transforms.storage.stopping import check
+from transforms.storage.store import open_file, read_file
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY
 

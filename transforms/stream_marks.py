@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from transforms.formats.publish import publish, storage_error
-from transforms.retrying import patiently
+from transforms.storage.retrying import patiently
 
 MARK_SUFFIX = ".stream.json"
 

@@ -20,8 +20,8 @@ from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Status
 from transforms.formats.publish import publish
 from transforms.job import Job
-from transforms.retrying import patiently
-from transforms.stopping import check
+from transforms.storage.retrying import patiently
+from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
 FIELDS = ("ids", "labels", "digests")  # what is small

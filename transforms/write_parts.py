@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 
-from models.heads import load_head
+from models.heads.registry import load_head
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
-from transforms.retrying import patiently
-from transforms.stopping import check
+from transforms.storage.retrying import patiently
+from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
 PARTS_BEHIND = 8  # parts being written and synced while the device works: blocks come in groups

@@ -1,22 +1,5 @@
-"""Where the faces of an image are. `registry.py` lists the detectors.
+"""Where the faces of an image are. `registry.py` lists the detectors, `options.py` their settings.
 
-Not here: squares around faces (`models/boxes.py`) and their pixels (`cropping.py`).
-Cheap to import: OpenCV and runtimes are loaded with the detector that needs them.
+Not here: squares around faces (`models/boxes.py`) and their pixels (`cropping.py`). Nothing is imported here, so that
+settings need neither numpy nor a runtime.
 """
-
-from models.detectors.detections import Detections
-from models.detectors.options import DetectorError, HaarOptions, OneShotOptions, WholeImageOptions, YuNetOptions
-from models.detectors.registry import BUNDLED, DETECTORS, Detector, DetectorSpec
-
-__all__ = [
-    "BUNDLED",
-    "DETECTORS",
-    "Detections",
-    "Detector",
-    "DetectorError",
-    "DetectorSpec",
-    "HaarOptions",
-    "OneShotOptions",
-    "WholeImageOptions",
-    "YuNetOptions",
-]

@@ -1,1 +1,1 @@
-"""How good labels are, from probabilities and true classes: figures, plots, picture sheets and a page. Arrays in."""
+"""How good labels are, from probabilities and true classes. Arrays in, numbers out."""

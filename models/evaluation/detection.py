@@ -158,30 +158,32 @@ class _OneImage:
 
 def _judge_one(photo: Photo, least_overlap: float, least_score: float) -> _OneImage:
     order = np.argsort(-np.asarray(photo.scores, np.float64), kind="stable")
-    counted = int((photo.scores >= least_score).sum())
     overlap = coverage(photo.found[order], photo.known, photo.ellipses)
     real = np.flatnonzero(~photo.ignored)
     aside, aside_overlap = _on_ignored(overlap, photo.ignored)
     excused = aside_overlap > least_overlap
-    totals = np.zeros((len(order), 3))
-    finder = np.full(len(photo.known), NONE)
-    paired = np.full(counted, NONE)
-    outcome = np.where(excused[:counted], Outcome.IGNORED, Outcome.FALSE_ALARM)
-    paired[excused[:counted]] = aside[:counted][excused[:counted]]
-    for last, owner in enumerate(grow_matching(overlap[:, real])):
-        columns = np.flatnonzero(owner != NONE)
-        shared = overlap[owner[columns], real[columns]]
+    counted = int((photo.scores >= least_score).sum())
+    sums = np.zeros((len(order), 3))
+    owner = np.full(len(real), NONE)  # while no box counts
+    for last, best in enumerate(grow_matching(overlap[:, real])):
+        columns = np.flatnonzero(best != NONE)
+        shared = overlap[best[columns], real[columns]]
         hit = np.zeros(last + 1, bool)
-        hit[owner[columns][shared > least_overlap]] = True
-        totals[last] = hit.sum(), (~hit & ~excused[: last + 1]).sum(), shared.sum()
-        if last + 1 == counted:
-            outcome[hit] = Outcome.HIT
-            pairs = outcome[owner[columns]] != Outcome.IGNORED
-            paired[owner[columns][pairs]] = real[columns][pairs]
-            finder[real[columns][shared > least_overlap]] = owner[columns][shared > least_overlap]
-    rows = np.arange(counted)
-    paired_overlap = np.where(paired == NONE, 0.0, overlap[rows, paired]) if len(photo.known) else np.zeros(counted)
-    return _OneImage(order, *totals.T, outcome, paired, paired_overlap, finder)
+        hit[best[columns][shared > least_overlap]] = True
+        sums[last] = hit.sum(), (~hit & ~excused[: last + 1]).sum(), shared.sum()
+        owner = best if last + 1 == counted else owner
+    columns = np.flatnonzero(owner != NONE)
+    paired = np.where(excused, aside, NONE)[:counted]
+    paired_overlap = np.where(excused, aside_overlap, 0.0)[:counted]
+    outcome = np.where(excused, Outcome.IGNORED, Outcome.FALSE_ALARM)[:counted]
+    finder = np.full(len(photo.known), NONE)
+    for box, face in zip(owner[columns].tolist(), real[columns].tolist(), strict=True):
+        hits = overlap[box, face] > least_overlap
+        if hits:
+            outcome[box], finder[face] = Outcome.HIT, box
+        if hits or not excused[box]:
+            paired[box], paired_overlap[box] = face, overlap[box, face]
+    return _OneImage(order, sums[:, 0], sums[:, 1], sums[:, 2], outcome, paired, paired_overlap, finder)
 
 
 def _on_ignored(overlap: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,8 @@ class _Hungarian:
         """Takes in a row at the least cost; rows before it may be moved."""
         columns = self._cost.shape[1]
         distance, before = np.full(columns, np.inf), np.full(columns, NONE)
-        done, path = np.zeros(columns, bool), []
+        done = np.zeros(columns, bool)
+        path: list[int] = []
         at, column = row, NONE
         while at != NONE:
             reduced = self._cost[at] - self._row_price[at] - self._column_price

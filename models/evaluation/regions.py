@@ -81,4 +81,4 @@ def _cross(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _turn(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Returns the angle from one direction to another."""
-    return np.arctan2(_cross(one, other), (one * other).sum(axis=-1))
+    return np.asarray(np.arctan2(_cross(one, other), (one * other).sum(axis=-1)))

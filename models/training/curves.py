@@ -21,17 +21,23 @@ def can_plot() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def plot_history(history: History, path: Path) -> None:
-    """Writes the curves of loss and accuracy, training dashed, validation solid, as SVG; always the same bytes."""
+def plot_history(history: History, path: Path, names: tuple[str, str] = ("loss", "accuracy")) -> None:
+    """Writes two curves, training dashed, validation solid, as SVG; always the same bytes.
+
+    Args:
+        names: of the curves; one that the history lacks in training or on validation is not drawn.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in history]
     with mpl.rc_context({"svg.hashsalt": "history", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 3), layout="constrained")
-        for axes, name, colour in zip(figure.subplots(1, 2), ("loss", "accuracy"), (LOSS, ACCURACY), strict=True):
-            axes.plot(epochs, [row[name] for row in history], "--", color=colour, label="training", alpha=0.6)
-            axes.plot(epochs, [row[f"val_{name}"] for row in history], color=colour, label="validation")
+        for axes, name, colour in zip(figure.subplots(1, 2), names, (LOSS, ACCURACY), strict=True):
+            kinds = ((name, "training", "--", 0.6), (f"val_{name}", "validation", "-", 1.0))
+            for key, label, line, alpha in kinds:
+                if all(key in row for row in history):
+                    axes.plot(epochs, [row[key] for row in history], line, color=colour, label=label, alpha=alpha)
             axes.set(xlabel="epoch", title=name)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ The head that is saved is the one that was measured: trained on the training par
 everything, so that its temperature and its figures are its own. The held-out part chose strength and temperature,
 so its figures are slightly flattering: quote a test set that was used for nothing.
 
-Not here: how features are computed, how a head is applied (`models/heads.py`), dense layers (`fit_mlp.py`).
+Not here: how features are computed, how a head is applied (`models/heads/registry.py`), dense layers (`fit_mlp.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from models.heads import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ, LinearHead, StoredHead
+from models.heads.folder import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ
+from models.heads.linear import LinearHead
+from models.heads.registry import StoredHead
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation, standardised
 from models.training.head_figures import accuracy_of, balanced_accuracy_of, calibrated, temperature_of
 from models.training.imbalance import WAYS, balanced_weights, frequencies

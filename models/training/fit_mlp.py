@@ -5,7 +5,7 @@ are in memory, as float32. Standardisation is the network's first layer, in trai
 
 Two classes are two outputs: softmax cross-entropy of their difference is the binary cross-entropy of one sigmoid.
 
-Not here: the loop itself (`engine.py`), and applying the result (`models/heads.py`, without Keras).
+Not here: the loop itself (`engine.py`), and applying the result (`models/heads/registry.py`, without Keras).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.heads import MlpHead
+from models.heads.mlp import MlpHead
 from models.training.checkpoint import BEST, CHECKPOINT, HISTORY
 from models.training.engine import Examples, Task, fit, one_hot
 from models.training.fit_head import Fitted

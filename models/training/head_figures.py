@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.metrics import area, balanced_accuracy, confusion_matrix, roc_curve
-from models.heads import StoredHead, reject_share, softmax
+from models.heads.outputs import reject_share, softmax
+from models.heads.registry import StoredHead
 from models.training.head_data import Part
 
 ECE_BINS = 15  # as in Guo et al. 2017 (arXiv:1706.04599), where temperature scaling comes from

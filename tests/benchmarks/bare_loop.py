@@ -18,10 +18,10 @@ import time
 import cv2
 import numpy as np
 
-from models.backbones import backbone
-from models.device import Device
-from pipeline.config import load_settings
-from pipeline.prepare import feature_settings
+from models.backbones.registry import backbone
+from models.runtimes.device import Device
+from pipeline.run.prepare import feature_settings
+from pipeline.settings.load import load_settings
 
 FREE_WIDTH = 864  # of the features of a net that costs nothing: those of face_vgg
 FREE_S = 5e-4  # an image: it lasts, as a net does, or the threads around it would do nothing but wait for each other

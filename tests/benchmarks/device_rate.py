@@ -1,10 +1,10 @@
 """How much of the processor's arithmetic the shipped net gets: its faces a second beside a plain matrix product.
 
-In one process, in turn: the net as the program compiles and calls it (`models.device.Device`, full batches, `uint8` in,
-`float16` out), and the product of two 2048² matrices in the same precision through TensorFlow, both on all cores. The
-net's operations are counted from its layers, two for each multiplication with its addition; only convolutions count,
-so pooling, activation, preprocessing and copies are the net's loss. Wall and CPU time are given for every pair; the
-claims are about the medians of the ratios.
+In one process, in turn: the net as the program compiles and calls it (`models.runtimes.device.Device`, full batches,
+`uint8` in, `float16` out), and the product of two 2048² matrices in the same precision through TensorFlow, both on all
+cores. The net's operations are counted from its layers, two for each multiplication with its addition; only
+convolutions count, so pooling, activation, preprocessing and copies are the net's loss. Wall and CPU time are given for
+every pair; the claims are about the medians of the ratios.
 
 `--weights FILE` measures another network than the bundled one.
 """
@@ -75,10 +75,10 @@ def measure(precision: str, pairs: int, seconds: float, words: Sequence[str]) ->
     import numpy as np
     import tensorflow as tf
 
-    from models.backbones import build_features
-    from models.device import Device
-    from pipeline.config import load_settings
-    from pipeline.prepare import feature_settings
+    from models.backbones.features import build_features
+    from models.runtimes.device import Device
+    from pipeline.run.prepare import feature_settings
+    from pipeline.settings.load import load_settings
 
     chosen = feature_settings(load_settings((), [*words, f"features.precision={precision}"]))
     size = (chosen.height, chosen.width)

@@ -5,7 +5,7 @@ be inherited by what `getrusage` tells of a child). The images are those of FER2
 as new bytes, so that none is a copy. Growth is the difference of two peaks by the difference of their images.
 
 Some stores have a fixed size and fill within the first ten thousands: the merge reads 30 parts at once (8,000 images)
-and holds row groups of 8,192 rows (FILES_OPEN and ROW_GROUP in transforms/merge_parts.py). The claims include them. A
+and holds row groups of 8,192 rows (FILES_OPEN and ROW_GROUP in transforms/merge/). The claims include them. A
 warm run keeps only segments of the cache whose images were not all asked for yet (up to 128 MB, where the order of the
 images is quite another; here it is the same).
 """

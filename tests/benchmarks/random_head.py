@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.device import Device
-from models.heads import LinearHead
+from models.heads.linear import LinearHead
+from models.runtimes.device import Device
 from models.training.fit_head import Fitted, save_head
-from pipeline.config import fingerprint, load_settings
-from pipeline.prepare import feature_settings, identity_of
+from pipeline.run.prepare import feature_settings, identity_of
+from pipeline.settings.fingerprints import fingerprint
+from pipeline.settings.load import load_settings
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 

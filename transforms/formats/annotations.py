@@ -9,7 +9,7 @@
 Boxes are pixels of the stored image. What is said of a face besides comes as words: the cells of the columns
 `occlusion`, `box_from` and `flags`, WIDER's flags as `blur2`, `invalid1`.
 
-Not here: opening files (`transforms/storage.py`), and what counts as found (`models/evaluation/detection.py`).
+Not here: opening files (`transforms/storage/store.py`), and what counts as found (`models/evaluation/detection.py`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Working files of a run, read again by the merge and by a run that goes on. Their bytes are checked when they
 are read: a flipped bit is silent in Parquet without page checksums, and those do not cover the footer (where
 some change values and others abort the process), so it has a checksum of ours.
-Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge_parts.py`).
+Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge/`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,14 @@ GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge hol
 
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
 _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: then follows a text of eight bytes
+
+
+_NAME = re.compile(r"[0-9a-f]{32}(-\d{8})?\.parquet", re.ASCII)
+
+
+def is_part_name(name: str) -> bool:
+    """True if a file is called as a part is: the key of its block, of a streamed archive with a number behind it."""
+    return _NAME.fullmatch(name) is not None
 
 
 class DamagedPart(FormatError):

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_BYTES = "too_many_bytes"
     TOO_SMALL = "too_small"
+    TOO_COSTLY = "too_costly"
     UNSAFE_NAME = "unsafe_name"
     NOT_A_FILE = "not_a_file"
     UNSUPPORTED_COMPRESSION = "unsupported_compression"
@@ -68,6 +69,7 @@ _FOUND_WHILE_DECODING = frozenset(
         Reason.TOO_MANY_PIXELS,
         Reason.TOO_SMALL,
         Reason.INTERNAL_ERROR,  # also of a detector, or of a crop
+        Reason.TOO_COSTLY,
     }
 )
 

@@ -1,6 +1,6 @@
 """Reads the tables of a finished run back: a row an image, with the face that stands for it.
 
-Not here: how they are written (`transforms/merge_parts.py`), and `run.json` (the caller hands in what it says).
+Not here: how they are written (`transforms/merge/`), and `run.json` (the caller hands in what it says).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from transforms.formats.publish import storage_error
 from transforms.formats.records import FormatError
-from transforms.formats.submission import choose_face
+from transforms.formats.submission.rules import choose_face
 
 PREFIX = "p_"  # of the columns with probabilities
 _IMAGE_COLUMNS = ("image_id", "digest", "status", "faces", "true_label")

@@ -1,8 +1,8 @@
 """Soft labels: for an image, shares of classes that sum to 1, from annotators' votes or from a finished run.
 
 A table of votes is a CSV with a header: the image's id first, then a column a class with counts or shares. Not here:
-finished runs, by which any trained network can teach another one (`pipeline/soft_labels.py`), opening files
-(`transforms/storage.py`), and what is learned from the shares.
+finished runs, by which any trained network can teach another one (`pipeline/run/soft_labels.py`), opening files
+(`transforms/storage/store.py`), and what is learned from the shares.
 """
 
 from __future__ import annotations

@@ -1,0 +1,121 @@
+"""The whole feature extractor: preprocessing, backbone and pooling as one Keras model.
+
+Not here: compiling, batching and padding (`runtimes/device.py`), and anything that trains (`training/`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.backbones.backbone import POOLINGS, Backbone, BackboneError, channels_last, faults_of
+from models.backbones.face_vgg import load_face_vgg
+from models.backbones.preprocess import Preprocess
+from models.backbones.registry import backbone
+
+if TYPE_CHECKING:
+    import keras
+
+
+@channels_last()
+def build_features(
+    name: str,
+    weights: str,
+    *,
+    pooling: str,
+    size: tuple[int, int],
+    precision: str = "float32",
+    seed: int = 0,
+    mirrored: bool = False,
+    mirror_cut: float = 0.0,
+) -> keras.Model:
+    """Returns the whole feature extractor: (n, h, w, c) uint8 -> (n, d) float32, preprocessing inside.
+
+    Args:
+        pooling: `avg` (mean of the last block's map), `multi` (means of every block's map, joined),
+            `flatten` (the last block's map as it is).
+        size: (height, width) of the crops.
+        precision: `bfloat16` computes convolutions in it and keeps the weights in float32.
+        mirrored: features are the mean of those of the crop and of its mirror image, at twice the work.
+        mirror_cut: fraction of the side cut off each edge of the mirror image, which is enlarged to `size` again: so
+            two frames are averaged, as detectors draw theirs now wider, now narrower.
+
+    Raises:
+        BackboneError: unknown name, a size that collapses, weights that are missing or of another network.
+    """
+    import keras
+
+    kind = backbone(name)
+    height, width = size
+    kind.check_size(height, width)
+    if pooling not in POOLINGS:
+        raise BackboneError(f"features.pooling={pooling} is not one of {', '.join(POOLINGS)}")
+    path = None if weights == "random" else kind.weights_path(weights)
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        if weights == "random":
+            keras.utils.set_random_seed(seed)
+        base = _built(kind, height, width, path)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if path is not None:
+        with faults_of(path, kind.name):
+            _load_weights(base, path)
+    image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
+    x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
+    if not mirrored:
+        return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
+    # two calls of one shape, not one of twice the batch: the kernels, and with them the bits, stay those of any batch
+    mirror = _Mirror(height, width, mirror_cut, dtype="float32", name="mirror")(x)
+    both = [_pool(base(x), pooling), _pool(base(mirror), pooling, "mirrored_")]
+    mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)
+    return keras.Model(image, mean, name=f"{name}_mirrored_features")
+
+
+def _pool(blocks: list[Any], pooling: str, prefix: str = "") -> Any:
+    import keras
+
+    if pooling == "flatten":
+        return keras.layers.Flatten(dtype="float32", name=f"{prefix}features")(blocks[-1])
+    means = [
+        keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"{prefix}mean{i}")(block)
+        for i, block in enumerate(blocks if pooling == "multi" else blocks[-1:], 1)
+    ]
+    join = keras.layers.Concatenate(dtype="float32", name=f"{prefix}features")
+    return means[0] if len(means) == 1 else join(means)
+
+
+def _Mirror(height: int, width: int, cut: float, **options: Any) -> Any:  # noqa: N802 - makes a layer
+    import keras
+
+    down, across = (int(side * cut + 0.5) for side in (height, width))
+
+    def mirror(x: Any) -> Any:
+        inner = keras.ops.flip(x, axis=2)[:, down : height - down, across : width - across]
+        if not (down or across):
+            return inner
+        return keras.ops.image.resize(inner, (height, width), interpolation="bilinear", antialias=False)
+
+    return keras.layers.Lambda(mirror, **options)
+
+
+def _Preprocessing(preprocess: Preprocess, **options: Any) -> Any:  # noqa: N802 - makes a layer
+    import keras
+
+    return keras.layers.Lambda(lambda x: preprocess.apply(keras.ops.cast(x, "float32")), **options)
+
+
+def _built(kind: Backbone, height: int, width: int, path: Path | None) -> keras.Model:
+    if path is None:
+        return kind.build(height, width, None)
+    with faults_of(path, kind.name):
+        return kind.build(height, width, path)
+
+
+def _load_weights(base: keras.Model, path: Path) -> None:
+    if path.suffix == ".npz":
+        load_face_vgg(base, path)
+    else:
+        base.load_weights(str(path))

@@ -1,0 +1,55 @@
+"""A piece of an image around a box, with the outlines of boxes on it: to see what a detector did.
+
+Not here: choosing the boxes, and the sheet (`sheets.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.boxes import square_with_margin
+from models.detectors.cropping import crop_resized
+
+AROUND = 0.6  # of the box's longer side on each side: a face is judged by the head and the neighbours around it
+LINE_PX = 2
+KNOWN, FOUND, WRONG = (255, 255, 255), (86, 180, 233), (213, 94, 0)  # white, and two that Okabe and Ito tell apart
+
+Colour = tuple[int, int, int]
+
+
+def outlined(
+    image: np.ndarray, box: np.ndarray, outlines: Sequence[tuple[np.ndarray, Colour]], side: int
+) -> np.ndarray:
+    """Returns (side, side, 3) uint8 RGB of the square around a box, with the outlines of boxes in their colours.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        box: (4,) x, y, width, height in pixels of the image.
+        outlines: boxes of the image and their colours, later ones on top.
+    """
+    square = square_with_margin(np.asarray(box)[None], AROUND)[0]
+    tile = np.array(crop_resized(image, square, (side, side)))
+    factor = side / square[2]
+    for other, colour in outlines:
+        left, top = (np.asarray(other[:2]) - square[:2]) * factor
+        width, height = np.asarray(other[2:]) * factor
+        _draw(tile, (left, top, left + width, top + height), (0, 0, 0), LINE_PX + 2)
+        _draw(tile, (left, top, left + width, top + height), colour, LINE_PX)
+    return tile
+
+
+def _draw(tile: np.ndarray, edges: tuple[float, float, float, float], colour: Colour, thickness: int) -> None:
+    """Draws a rectangle around left, top, right, bottom; what lies outside the tile is left out."""
+    half = thickness / 2
+    left, top, right, bottom = edges
+    for x0, y0, x1, y1 in (
+        (left, top, right, top),
+        (left, bottom, right, bottom),
+        (left, top, left, bottom),
+        (right, top, right, bottom),
+    ):
+        columns = slice(*np.clip(np.round([x0 - half, x1 + half]), 0, tile.shape[1]).astype(int).tolist())
+        rows = slice(*np.clip(np.round([y0 - half, y1 + half]), 0, tile.shape[0]).astype(int).tolist())
+        tile[rows, columns] = colour

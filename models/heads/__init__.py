@@ -1,0 +1,1 @@
+"""Small trained models on features, a kind each. The table of kinds is `registry.py`."""

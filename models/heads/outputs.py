@@ -1,0 +1,200 @@
+"""What every head offers: classes, probabilities, and how they come from logits.
+
+A head may know *reject classes*: answers such as "no face" that are no label. They take no column of the probabilities,
+which are those of the other classes given that it is one of them, and their share becomes a score of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+REVISION = 2  # part of every head's digest: raise it when the same head gives other probabilities
+# One shape for every product: what a row gets must not depend on how many rows come with it. And a small one: from a
+# million multiplications on BLAS shares a product among threads, which then spin for the next (90 CPU-us an image).
+ROWS_A_CALL = 64
+DECIMALS = 6  # of a probability, rounded before any arg-max: far above float64 noise, far below meaning
+
+
+class HeadError(ValueError):
+    """A head cannot be used; the message names it, the fault, and the cure."""
+
+
+class HeadMismatch(HeadError):
+    """A head was made for other features than those at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a head says of rows of features.
+
+    Attributes:
+        probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 but for the rounding.
+        reject_score: (m,) float64 in [0, 1], rounded to 1e-6: the probability of the reject classes together; None
+            where the head has none.
+    """
+
+    probabilities: np.ndarray
+    reject_score: np.ndarray | None = None
+
+
+class Head(Protocol):
+    """What every head offers.
+
+    Attributes:
+        classes: names, alphabetical: column i of the probabilities is classes[i].
+        reject: names of the reject classes, alphabetical; () for most heads.
+        features_fingerprint: of the features it was made for, hex digits.
+        features: the same in words, {} where the head does not say.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def reject(self) -> tuple[str, ...]: ...
+    @property
+    def features_fingerprint(self) -> str: ...
+    @property
+    def features(self) -> Mapping[str, Any]: ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, over all that can change a probability: for the run fingerprint."""
+        ...
+
+    def prepare(self, width: int) -> None:
+        """Loads what is loaded lazily, and checks that the head takes features of this width.
+
+        Raises:
+            HeadError: it does not, or its model cannot be loaded.
+        """
+        ...
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Returns (m, k) float64, rounded to 1e-6, for (m, d) features; the same bytes however rows are split.
+
+        Raises:
+            HeadError: the width is not the head's, or a row holds values that are not finite.
+        """
+        ...
+
+    def scores(self, features: np.ndarray) -> Scores:
+        """Returns the probabilities, and the reject score where the head has one; raises as `probabilities` does."""
+        ...
+
+
+def most_likely(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the (m,) column of the largest probability; of equal ones the first in the alphabet."""
+    return np.asarray(probabilities.argmax(axis=1))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns (m, k) probabilities of (m, k) logits, row by row."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def in_fixed_calls(features: np.ndarray, columns: int, call: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Returns (m, columns) float64: `call` on (64, d) float64 rows at a time, the last ones padded with zeros."""
+    out = np.empty((len(features), columns))
+    rows = np.zeros((ROWS_A_CALL, features.shape[1]))
+    for start in range(0, len(features), ROWS_A_CALL):
+        count = min(ROWS_A_CALL, len(features) - start)
+        rows[:count] = features[start : start + count]
+        rows[count:] = 0
+        out[start : start + count] = call(rows)[:count]
+    return out
+
+
+def checked_features(features: np.ndarray, width: int, head: str) -> np.ndarray:
+    if features.ndim != 2 or features.shape[1] != width:
+        raise HeadError(f"{head} takes features of shape (rows, {width}), not {features.shape}")
+    return features
+
+
+def checked_values(values: np.ndarray, head: str) -> np.ndarray:
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise HeadError(
+            f"{head}: features of row {row} are not finite (float16 ends at 65504); choose another pooling or weights"
+        )
+    return values
+
+
+def digest_of_parts(**parts: Any) -> str:
+    text = json.dumps({"revision": REVISION, **parts}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LogitsHead:
+    """What heads share that give logits of their classes and then of their reject classes."""
+
+    classes: tuple[str, ...]
+    reject: tuple[str, ...]
+    temperature: float
+    features_fingerprint: str
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Returns (m, k) float64 rounded to 1e-6, see `Head`."""
+        return self.scores(features).probabilities
+
+    def scores(self, features: np.ndarray) -> Scores:
+        """Returns probabilities and, with reject classes, their score, see `Head`."""
+        logits = self.logits(features) / self.temperature
+        k = len(self.classes)
+        probabilities = np.round(softmax(logits[:, :k]), DECIMALS)  # of those k alone: what is left is shared out
+        return Scores(probabilities, np.round(reject_share(logits, k), DECIMALS) if self.reject else None)
+
+
+def reject_share(logits: np.ndarray, classes: int) -> np.ndarray:
+    """Returns (m,) the probability of all columns from `classes` on, of (m, classes + r) logits."""
+    return np.asarray(softmax(logits)[:, classes:].sum(axis=1))
+
+
+def check_outputs(classes: tuple[str, ...], reject: tuple[str, ...], temperature: float, head: str) -> None:
+    check_classes(classes, head)
+    if not all(isinstance(name, str) and name for name in reject) or len({*classes, *reject}) < len(classes + reject):
+        raise HeadError(f"{head}: reject classes must be names of their own, they are {list(reject)}")
+    for what, names in (("classes", classes), ("reject classes", reject)):
+        if list(names) != sorted(names):
+            raise HeadError(f"{head}: {what} must be in alphabetical order, they are {', '.join(names)}")
+    if not 0 < temperature < np.inf:
+        raise HeadError(f"{head}: temperature is {temperature}, it must be above 0")
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], head: str) -> None:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise HeadError(f"{head}: {name} must be {shape} finite floats, it is {array.dtype} {array.shape}")
+    if not (arrays["scale"] > 0).all():
+        raise HeadError(f"{head}: scale holds values that are not above 0")
+
+
+def digest_of_arrays(kind: str, head: LogitsHead, values: Sequence[np.ndarray]) -> str:
+    arrays = hashlib.sha256()
+    for value in values:
+        arrays.update(np.ascontiguousarray(value, dtype="<f8").tobytes())
+    more = {"reject": head.reject} if head.reject else {}  # the digests of heads without are older than this
+    return digest_of_parts(
+        kind=kind,
+        classes=head.classes,
+        features=head.features_fingerprint,
+        temperature=head.temperature,
+        arrays=arrays.hexdigest(),
+        **more,
+    )
+
+
+def check_classes(classes: tuple[str, ...], head: str) -> None:
+    if not all(isinstance(c, str) and c for c in classes) or len(classes) < 2 or len(set(classes)) != len(classes):
+        raise HeadError(f"{head}: classes must be two or more different names, they are {list(classes)}")

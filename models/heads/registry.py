@@ -1,0 +1,154 @@
+"""Which kinds of heads there are; a head is loaded from its folder and checked against the features at hand.
+
+A head is a folder with `head.json` (classes, what features it was made for) and its weights: `head.npz`, plain arrays,
+for a linear head and for dense layers; a `.keras` file for a Keras head. Only the latter loads Keras, and only when it
+is first used.
+
+Not here: how a head is trained (`training/fit_head.py`, `training/fit_mlp.py`), and which features are computed
+(`backbones/`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.heads.folder import HEAD_JSON, HEAD_NPZ, SHORT_FINGERPRINT, read_head_json, read_verified
+from models.heads.keras import KerasHead
+from models.heads.linear import ARRAYS, LinearHead
+from models.heads.mlp import MlpHead
+from models.heads.outputs import Head, HeadError, HeadMismatch
+
+BUNDLED_HEAD = Path(__file__).parents[1] / "weights" / "fer2013"
+BUNDLED_HEADS = {  # words of `head.path` that are no paths
+    "bundled": BUNDLED_HEAD,
+    "bundled/fer2013": BUNDLED_HEAD,
+    "bundled/ferplus": BUNDLED_HEAD.with_name("ferplus"),
+}
+StoredHead = LinearHead | MlpHead  # in plain arrays, which `train-head` writes
+
+
+def load_head(path: str | Path) -> Head:
+    """Returns the head in a folder that holds `head.json`, or the `.keras` file with a `head.json` beside it.
+
+    A Keras head's `head.json` needs `classes` (in the order of the outputs) and `features_fingerprint`; `features`,
+    `sha256` and, in a folder with several models, `file` are optional. The model itself is loaded when first used.
+
+    Raises:
+        HeadError: nothing there, no head, or damaged.
+    """
+    path = Path(path)
+    is_file = path.suffix == ".keras" and not path.is_dir()
+    folder = path.parent if is_file else path
+    about = read_head_json(folder / HEAD_JSON)
+    kind = about.get("kind", "keras")
+    if kind in STORED_KINDS and not is_file:
+        return _stored_head(folder, about)
+    if kind == "keras":
+        return _keras_head(path if is_file else _keras_file(folder, about), about)
+    known = "keras, to go with that file" if is_file else "linear, mlp or keras"
+    raise HeadError(f"{path}: the kind in {HEAD_JSON} is {kind!r}, it must be {known}")
+
+
+STORED_KINDS = ("linear", "mlp")
+
+
+def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead:
+    kind = about["kind"]
+    data, sha256 = read_verified(folder / HEAD_NPZ, about.get("sha256", ""))
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        rest: dict[str, Any] = {
+            "temperature": float(about.get("temperature", 1.0)),
+            "features_fingerprint": about["features_fingerprint"],
+            "features": about.get("features", {}),
+            "sha256": sha256,
+            "metrics": about.get("metrics", {}),
+            "split": about.get("split", {}),
+            "reject": tuple(about.get("reject", ())),
+        }
+        if kind == "linear":
+            return LinearHead(tuple(about["classes"]), **{name: arrays[name] for name in ARRAYS}, **rest)
+        count = sum(name.startswith("kernel") for name in arrays)
+        kernels, biases = (tuple(arrays[f"{part}{i}"] for i in range(count)) for part in ("kernel", "bias"))
+        return MlpHead(tuple(about["classes"]), kernels, biases, arrays["mean"], arrays["scale"], **rest)
+    except (KeyError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as e:
+        raise HeadError(f"{folder} is damaged or no {kind} head: {e}; train the head again") from e
+
+
+def _keras_file(folder: Path, about: dict[str, Any]) -> Path:
+    if isinstance(about.get("file"), str):
+        return folder / Path(about["file"]).name
+    found = sorted(folder.glob("*.keras"))
+    if len(found) != 1:
+        cure = f"give the path of one, or name it as file in {HEAD_JSON}"
+        raise HeadError(f"{folder} holds {len(found)} .keras files; {cure}")
+    return found[0]
+
+
+def _keras_head(path: Path, about: dict[str, Any]) -> KerasHead:
+    _, sha256 = read_verified(path, about.get("sha256"))
+    return KerasHead(
+        path,
+        tuple(about["classes"]),
+        features_fingerprint=about["features_fingerprint"],
+        features=about.get("features", {}),
+        sha256=sha256,
+    )
+
+
+def check(head: Head, fingerprint: str, describe: Mapping[str, Any] | None = None) -> None:
+    """Refuses a head that was made for other features.
+
+    Fingerprints are equal if one is a beginning of the other of at least 16 digits: caches are named so.
+
+    Args:
+        fingerprint: of the features at hand, hex digits.
+        describe: the same in words, nested mappings; used to say what differs.
+
+    Raises:
+        HeadMismatch: names both fingerprints, and the settings that differ where both sides tell them.
+    """
+    made_for = head.features_fingerprint
+    shared = min(len(made_for), len(fingerprint))
+    if shared >= SHORT_FINGERPRINT and made_for[:shared] == fingerprint[:shared]:
+        return
+    differs = _differences(_flat(head.features), _flat(describe or {})) if head.features and describe else []
+    raise HeadMismatch(
+        f"the head was made for features {made_for[:SHORT_FINGERPRINT]}, these are {fingerprint[:SHORT_FINGERPRINT]}"
+        + (f" ({'; '.join(differs)})" if differs else "")
+        + "; use the settings it was trained with, or train a head on these features"
+    )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {"a.b": value} of nested mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: head {_shown(there, key)}, here {_shown(here, key)}"
+        for key in sorted(there.keys() | here.keys())
+        if key not in there or key not in here or there[key] != here[key]
+    ]
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return "unset"
+    text = values[key] if isinstance(values[key], str) else json.dumps(values[key])
+    return text if len(text) <= 40 else text[:SHORT_FINGERPRINT] + "…"

@@ -1,0 +1,91 @@
+"""Flags that are not ours: Beam's pass through, a mistyped one is refused with the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.flags import COMMANDS, FlagParser, parser_of
+from pipeline.settings.describe import nearest_setting
+
+
+def refuse_unknown_flags(name: str, rest: list[str]) -> None:
+    """Raises for the first of `rest` that is no flag of Beam; looks Beam up only if there is something to look up."""
+    if not rest:
+        return
+    own = own_flags(name)
+    for token in rest:
+        flag = token.partition("=")[0]
+        if flag.startswith("--") and flag.replace("_", "-") in own:  # Beam has a --dry_run that would do nothing here
+            raise UsageError(f"unknown flag {flag}; nearest is {flag.replace('_', '-')}")
+    beam_parser = parser_of_beam() if COMMANDS[name].beam else FlagParser(add_help=False, allow_abbrev=False)
+    _, unknown = beam_parser.parse_known_args(rest)
+    if not unknown:
+        return
+    flags = [token.partition("=")[0] for token in unknown if token.startswith("-") and token != "-"]
+    if not flags:
+        raise UsageError(_stray(unknown[0]))
+    known = [*own, *(option for action in beam_parser._actions for option in action.option_strings)]
+    raise UsageError(f"unknown flag {flags[0]}; {_nearest_flag(flags[0], known)}")
+
+
+def _stray(token: str) -> str:
+    if token in COMMANDS:
+        return f"{token} stands behind flags; the command comes first: python -m pipeline {token} ..."
+    return f"unexpected {token!r}; every value follows a flag, such as --input {token}"
+
+
+def own_flags(name: str) -> list[str]:
+    return [option for action in parser_of(name)._actions for option in action.option_strings]
+
+
+def _nearest_flag(flag: str, known: Iterable[str]) -> str:
+    """Returns the cure for a mistyped flag: the known flag or setting that reads most like it."""
+    words = flag.lstrip("-").replace("-", "_")
+    by_words = {option.lstrip("-").replace("-", "_"): option for option in known}
+    setting = nearest_setting(words)
+    if setting:
+        by_words.setdefault(setting.partition(".")[2], f"--set {setting}=...")
+        by_words.setdefault(setting, f"--set {setting}=...")
+    near = difflib.get_close_matches(words, by_words, n=1)
+    return f"nearest is {by_words[near[0]]}" if near else "see --help; what is meant for the runner goes behind --"
+
+
+def parser_of_beam() -> FlagParser:
+    """Returns a parser of all flags that Beam knows. Imports Beam, one to two seconds."""
+    with without_warnings():
+        from apache_beam.options import pipeline_options
+    parser = _BeamFlags(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in _subclasses(pipeline_options.PipelineOptions):
+        options._add_argparse_args(parser)
+    return parser
+
+
+class _BeamFlags(FlagParser):
+    """A parser that Beam's option classes can fill."""
+
+    def add_value_provider_argument(self, *names: str, **details: Any) -> None:
+        """Adds a flag whose value may come later, which makes no difference to its name."""
+        if names[0].startswith("-"):
+            self.add_argument(*names, **details)
+
+
+def _subclasses(kind: type[Any]) -> list[type[Any]]:
+    found: dict[type[Any], None] = {}
+    for child in kind.__subclasses__():
+        found |= dict.fromkeys([child, *_subclasses(child)])
+    return list(found)
+
+
+class without_warnings:  # noqa: N801 - reads as a word in a `with`
+    """Keeps warnings of optional parts that Beam misses while it is imported away from the user."""
+
+    def __enter__(self) -> None:
+        self._level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(self._level)

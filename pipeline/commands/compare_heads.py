@@ -1,0 +1,129 @@
+"""`train-head --compare`: every kind of head on several features of the same images, one table.
+
+Logistic regression stands there once for each thing that can be done for rare classes, all else being equal.
+Features of each setting are computed once and cached; images, split and seed are the same in every line. Nothing is
+kept but the table: the line that is best is trained again by `train-head`, in seconds, from the cache.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.evaluation.metrics import balanced_accuracy
+from models.training.imbalance import WAYS
+from pipeline.errors import UsageError
+from pipeline.report.comparison import TABLE, as_markdown, write_table
+from pipeline.run.fitting import fit
+from pipeline.run.gathering import Gathered, gathered, read_shares
+from pipeline.run.output_folder import OutputFolder
+from pipeline.settings.load import load_settings
+from pipeline.settings.schema import HeadSettings, MlpSettings, Settings
+
+if TYPE_CHECKING:
+    from pipeline.flags import Command
+
+
+FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in the table
+    "last block": {"pooling": "avg", "mirrored": False},
+    "all blocks": {"pooling": "multi", "mirrored": False},
+    "all blocks, mirrored": {"pooling": "multi", "mirrored": True},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A head of the table: its name there, and the settings that it is fitted by; `mlp` counts for that kind alone."""
+
+    name: str
+    head: HeadSettings
+    mlp: MlpSettings
+
+
+def compare(command: Command) -> int:
+    """Writes `compare.csv` into the output folder and prints it."""
+    candidates = candidates_of(command.options["compare"], command.settings)
+    shares = read_shares(command)
+    rows: list[dict[str, Any]] = []
+    output = Path(command.options["output"])
+    with OutputFolder(str(output)).locked():
+        for name, features in FEATURES.items():
+            chosen = command.settings.features.model_copy(update=features)
+            with gathered(with_features(command, chosen), shares) as data:
+                rows += [row_of(command, data, name, candidate) for candidate in candidates]
+        write_table(output / TABLE, rows)
+    print(as_markdown(rows))
+    best = max(rows, key=lambda row: row["accuracy"])
+    words = f"{best['head']} ({best['imbalance']}) on {best['features']}"
+    print(f"\nbest accuracy: {words}; table: {output / TABLE}")
+    return 0
+
+
+def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
+    """Returns each head: logistic for each way with rare classes, ridge, the mlp of each file, or else that in force.
+
+    What is done for rare classes in ridge and the mlp, `head.imbalance` says: that in force, or that of the file.
+
+    Raises:
+        UsageError: a file is no file of settings, two have one name, or one blends another share of votes.
+    """
+    named = {Path(file).stem: load_settings([file]) for file in files} if files else {"mlp": settings}
+    if len(named) < len(files) or {"logistic", "ridge"} & named.keys():
+        raise UsageError(f"--compare {' '.join(files)}: the files need names of their own, which the table shows")
+
+    share = settings.head.soft_share  # of what is learned, which is gathered once
+    for name, chosen in named.items():
+        if "soft_share" in chosen.head.model_fields_set and chosen.head.soft_share != share:
+            raise UsageError(
+                f"--compare: head.soft_share is {chosen.head.soft_share} in {name} and {share} in the command; all "
+                "lines learn the same, so give it by --set or --config alone"
+            )
+
+    def candidate(name: str, chosen: Settings, **change: str) -> Candidate:
+        return Candidate(name, chosen.head.model_copy(update=change), chosen.mlp)
+
+    return [
+        *(candidate("logistic", settings, kind="logistic", imbalance=way) for way in WAYS),
+        candidate("ridge", settings, kind="ridge"),
+        *(candidate(name, chosen, kind="mlp") for name, chosen in named.items()),
+    ]
+
+
+def with_features(command: Command, features: Any) -> Command:
+    """Returns the command with other settings of the features."""
+    return replace(command, settings=command.settings.model_copy(update={"features": features}))
+
+
+def row_of(command: Command, data: Gathered, features: str, candidate: Candidate) -> dict[str, Any]:
+    """Returns the line of one head on one kind of features; its figures are of the rows held out."""
+    imbalance = candidate.head.imbalance
+    if not command.options["quiet"]:
+        print(f"{features}: {candidate.name}, {imbalance}", file=sys.stderr, flush=True)
+    began = time.process_time()  # of all threads: what it costs, on a busy machine too
+    fitted = fit(command, data, candidate.head, candidate.mlp)
+    seconds = time.process_time() - began
+    metrics = fitted.metrics
+    row = {
+        "features": features,
+        "width": data.train.features.shape[1],
+        "head": candidate.name,
+        "imbalance": imbalance,
+        "parameters": fitted.head.parameters,
+        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics["macro_f1"],
+        "balanced_accuracy": float(balanced_accuracy(np.asarray(metrics["confusion"]))),
+        "ece": metrics["ece"],
+        "nll": metrics["nll"],
+        "fit_cpu_s": seconds,
+        "train": fitted.split["train"],
+        "held_out": metrics["rows"],
+    }
+    if "reject" in metrics:
+        row["reject_auc"] = metrics["reject"]["auc"]
+    return row

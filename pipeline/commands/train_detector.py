@@ -1,0 +1,186 @@
+"""`train-detector`: trains the one-shot detector on photos with known faces; exports what `faces.one_shot.model` takes.
+
+The loop is `models/training/loop.py`, as for networks of features; the lesson is `models/training/detection/lesson.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.detectors.one_shot.shape import OneShotShape
+from models.training.recipe import Recipe
+from pipeline.errors import UsageError
+from pipeline.run.detection_sets import DetectionData, counted, read_sets
+from pipeline.run.output_folder import OutputFolder
+from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
+from transforms.formats.publish import publish
+
+if TYPE_CHECKING:
+    from models.training.checkpoint import History
+    from pipeline.flags import Command
+
+MODEL, CARD, RECIPE_JSON, CURVES = "one_shot.onnx", "one_shot.json", "recipe.json", "history.svg"
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+
+
+def run(command: Command) -> int:
+    """Trains, continuing from the output folder's checkpoint if there is one, and exports the model."""
+    if find_spec("onnx") is None:
+        raise UsageError("train-detector writes ONNX: pip install onnx")
+    options = command.options
+    recipe = load_recipe(Path(options["recipe"]), epochs=options.get("epochs"), seed=options.get("seed"))
+    data = read_sets(recipe.sets, Path(options["data"]))
+    quiet = bool(options["quiet"])
+    if not quiet:
+        print(", ".join(counted(data)), file=sys.stderr)
+    output = Path(options["output"])
+    with OutputFolder(str(output)).locked():
+        refuse_another_recipe(output, recipe)
+        network, history = _trained(recipe, data, output, quiet=quiet)
+        _export(network, recipe, output)
+        _draw(history, output)
+        _write_card(output, recipe, history)
+    print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
+    return 0
+
+
+def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, *, quiet: bool) -> tuple[Any, History]:
+    from models.runtimes.device import start_engine
+
+    start_engine(recipe.training.seed)
+    from models.training.checkpoint import TrainingError
+    from models.training.detection.lesson import Detection
+    from models.training.detection.network import untrained
+    from models.training.detection.scenes import SceneRecipe
+    from models.training.loop import train
+
+    numbers, training = recipe.training, recipe_of(recipe)
+    lesson = Detection(
+        data.material,
+        SceneRecipe(**recipe.scenes.model_dump()),
+        data.validation,
+        training,
+        an_epoch=numbers.scenes_an_epoch,
+        mine_every=numbers.mine_every,
+    )
+    network = untrained(
+        shape_of(recipe),
+        precision=numbers.precision,
+        seed=numbers.seed,
+        statistics_momentum=max(ENOUGH_MOMENTUM, numbers.averaged),
+    )
+    try:
+        with _Bar(lesson.steps, numbers.epochs, quiet=quiet) as bar:
+            return network, train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
+    except TrainingError as error:
+        raise UsageError(str(error)) from error
+
+
+def shape_of(recipe: DetectorRecipe) -> OneShotShape:
+    """Returns the shape of the network."""
+    shape = recipe.network
+    return OneShotShape(
+        stem=(shape.stem[0], shape.stem[1]),
+        widths=(shape.widths[0], shape.widths[1], shape.widths[2]),
+        depths=(shape.depths[0], shape.depths[1], shape.depths[2]),
+        join=shape.join,
+    )
+
+
+def recipe_of(recipe: DetectorRecipe) -> Recipe:
+    """Returns the numbers of the training as the loop takes them; what it says of pixels does not count."""
+    own = recipe.training.model_dump(exclude={"scenes_an_epoch", "mine_every"})
+    return Recipe(**own, schedule="cosine", keep="last")
+
+
+def refuse_another_recipe(output: Path, recipe: DetectorRecipe) -> None:
+    """Refuses to go on from a checkpoint of another recipe: a mixture could not be made again."""
+    from models.training.checkpoint import CHECKPOINT
+    from pipeline.settings.fingerprints import differences
+
+    path, present = output / RECIPE_JSON, json.loads(recipe.model_dump_json())
+    if path.exists() and ((output / CHECKPOINT).exists() or (output / MODEL).exists()):
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
+            ) from error
+        if different := differences(before, present):
+            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, present)
+
+
+def _export(network: Any, recipe: DetectorRecipe, output: Path) -> None:
+    from models.detectors.one_shot.export import to_onnx
+    from models.training.detection.network import weights_of
+
+    model = to_onnx(weights_of(network), shape_of(recipe))
+    publish(str(output / MODEL), lambda out: out.write(model))
+
+
+def _draw(history: History, output: Path) -> None:
+    from models.training.curves import can_plot, plot_history
+
+    if can_plot():
+        plot_history(history, output / CURVES, ("loss", "recall"))
+
+
+def _write_card(output: Path, recipe: DetectorRecipe, history: History) -> None:
+    from models.runtimes.device import backend
+
+    last: Mapping[str, float] = history[-1] if history else {}
+    card = {
+        "detector": "one_shot",
+        "sha256": hashlib.sha256((output / MODEL).read_bytes()).hexdigest(),
+        "recipe": json.loads(recipe.model_dump_json()),
+        "epoch": last.get("epoch"),
+        "validation_recall": last.get("val_recall"),
+        "validation_threshold": last.get("val_threshold"),
+        "versions": {"keras": version("keras"), "backend": backend(), "onnx": version("onnx")},
+    }
+    _write_json(output / CARD, card)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = (json.dumps(value, indent=1) + "\n").encode()
+    publish(str(path), lambda out: out.write(text))
+
+
+class _Bar:
+    """Shows the steps of the present epoch, and a line for each epoch that is done."""
+
+    def __init__(self, steps: int, epochs: int, *, quiet: bool) -> None:
+        self._steps, self._epochs, self._quiet = steps, epochs, quiet
+
+    def __enter__(self) -> _Bar:
+        from tqdm import tqdm
+
+        shown = not self._quiet and sys.stderr.isatty()
+        self._bar: Any = tqdm(total=self._steps, desc="epoch", unit="step", leave=False, disable=not shown)
+        return self
+
+    def step(self) -> None:
+        self._bar.update()
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self._bar.reset()
+        if not self._quiet:
+            print(
+                f"epoch {row['epoch']:.0f} of {self._epochs}: loss {row['loss']:.4f}, recall {row['val_recall']:.4f} "
+                f"at the threshold {row['val_threshold']:.2f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

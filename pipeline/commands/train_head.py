@@ -1,0 +1,82 @@
+"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
+
+Not here: what is learned (`run/gathering.py`), the fits (`run/fitting.py`), and the table of all kinds
+(`compare_heads.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.training.fit_head import Fitted, save_head
+from pipeline.errors import UsageError
+from pipeline.run.fitting import fit
+from pipeline.run.gathering import gathered, read_shares
+from pipeline.run.output_folder import OutputFolder
+from pipeline.settings.fingerprints import fingerprint
+
+if TYPE_CHECKING:
+    from pipeline.flags import Command
+
+
+CURVES = ("history.csv", "history.svg")
+
+
+def run(command: Command) -> int:
+    """Fits a head on the labelled inputs and writes it to the output folder."""
+    if command.options["compare"] is not None:
+        from pipeline.commands.compare_heads import compare
+
+        return compare(command)
+    settings, output = command.settings, os.path.abspath(command.options["output"])
+    _check_tensorboard(command)
+    shares = read_shares(command)
+    with OutputFolder(output).locked():
+        with gathered(command, shares) as data:
+            fitted = fit(command, data, settings.head, settings.mlp)
+        _publish_curves(command, fitted, Path(output))
+        save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
+    print(_words(fitted, output))
+    return 0
+
+
+def _check_tensorboard(command: Command) -> None:
+    from importlib.util import find_spec
+
+    if not command.options["tensorboard"]:
+        return
+    if command.settings.head.kind != "mlp":
+        raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+
+
+def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
+    """Writes the curves of dense layers; removes those of a head that stood there before."""
+    from models.training.checkpoint import write_history
+    from models.training.curves import can_plot, plot_history, write_events
+
+    for name in CURVES:
+        (output / name).unlink(missing_ok=True)
+    if not fitted.history:
+        return
+    history = [dict(row) for row in fitted.history]
+    write_history(output / CURVES[0], history)
+    if can_plot():
+        plot_history(history, output / CURVES[1])
+    if command.options["tensorboard"]:
+        write_events(history, output / "tensorboard")
+
+
+def _words(fitted: Fitted, output: str) -> str:
+    metrics = fitted.metrics
+    chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
+    reject = metrics.get("reject", {}).get("auc")
+    return (
+        f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
+        f"majority baseline {metrics['majority_baseline']:.4f}"
+        + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
+        + f"\nhead: {output} (use it with --head {output})"
+    )

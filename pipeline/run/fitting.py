@@ -1,0 +1,87 @@
+"""Fits a head of any kind on gathered rows. The fits themselves are `models/training/fit_head.py` and `fit_mlp.py`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
+from models.training.head_data import FitError, Labels, Rows
+from models.training.recipe import Recipe
+from pipeline.errors import StoppedError
+from pipeline.run.gathering import WORK, Gathered, is_blended
+
+if TYPE_CHECKING:
+    from pipeline.flags import Command
+    from pipeline.settings.schema import HeadSettings, MlpSettings
+
+
+HOLDOUT = 0.2  # of the images, where no validation input is given
+
+
+def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
+    """Returns the fitted head: of its settings kind and imbalance count; those of dense layers for the kind mlp.
+
+    Raises:
+        StoppedError: the rows do not allow it.
+    """
+    quiet = bool(command.options["quiet"])
+    of_mlp = partial(_fit_mlp, command, mlp)
+    fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
+    swept = {"logistic": "cs", "ridge": "alphas"}
+    strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
+    validation = data.validation
+    try:
+        fitted: Fitted = fits[head.kind](
+            data.train.features,
+            data.train.labels,
+            imbalance=head.imbalance,
+            validation=None if validation is None else (validation.features, validation.labels),
+            holdout=command.options["holdout"] or HOLDOUT,
+            groups=data.train.groups,
+            seed=command.settings.features.seed,
+            report=None if quiet else _report,
+            **strength,
+        )
+    except FitError as error:
+        raise StoppedError(str(error)) from error
+    if not is_blended(command):
+        return fitted
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": command.settings.head.soft_share})
+
+
+def _report(row: dict[str, Any]) -> None:
+    words = (f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
+    print(", ".join(words), file=sys.stderr, flush=True)
+
+
+def _fit_mlp(
+    command: Command, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
+) -> Fitted:
+    from models.runtimes.device import start_engine
+
+    start_engine()
+    from models.training.checkpoint import TrainingError
+    from models.training.fit_mlp import fit_mlp_head
+
+    folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
+    recipe = recipe_of(mlp, imbalance)
+    try:
+        fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
+    except TrainingError as error:
+        raise StoppedError(str(error)) from error
+    shutil.rmtree(folder)
+    return replace(fitted, recipe={**mlp.model_dump(), "imbalance": imbalance})
+
+
+def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
+    """Returns the recipe of dense layers: what it says of pixels does not count."""
+    from models.training.fit_mlp import recipe_of_features
+
+    shared = {f.name: getattr(mlp, f.name) for f in fields(Recipe) if f.name in type(mlp).model_fields}
+    return recipe_of_features(Recipe(**shared, imbalance=imbalance))

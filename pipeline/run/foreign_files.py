@@ -1,0 +1,182 @@
+"""Whose the files in an output folder are, by name and by content: a run refuses what is not its own, before it begins.
+
+Only then may `own_files.py` remove by name. A file counts as ours if nothing speaks against it: a sound file of another
+make is the user's, also under a name of ours; a damaged one is ours where a run has been.
+Not here: inputs that lie in an output folder (`own_files.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from typing import BinaryIO
+
+from pipeline.errors import UsageError
+from pipeline.run.own_files import LOCK, OWN_FILES, OWN_FOLDERS, RECORD, is_own
+from transforms.formats.publish import is_temporary
+
+PARQUET, ZIP = b"PAR1", b"PK\3\4"
+FOOTER_BYTES = 64 * 2**20  # at most looked at: of a file of ours with columns for a thousand classes a thousandth
+_MARKS = {  # words in the footer of a Parquet file, which Arrow writes as they are
+    "parts": (b"part_crc32", b"image_id"),
+    ".merging": (b"part_crc32", b"image_id"),
+    "predictions": (b"image_id", b"detection_score"),
+    "images": (b"image_id", b"true_label"),
+}
+_KEYS = {  # of a JSON file that a run writes
+    "plan.json": ("inputs_digest", "layout"),
+    "plan.tmp": ("inputs_digest", "layout"),
+    "identity.json": ("features",),
+    "stream.json": ("images", "blocks"),
+    RECORD: ("inputs_digest", "counts", "parts"),
+}
+_ROWS = {"ids.npy", "labels.npy", "digests.npy", "features.npy"}  # of a file of training rows
+WORKING = {"run", "training", "validation"}  # below `work/`: output folders of their own
+OF_A_RUN = {*OWN_FOLDERS, *OWN_FILES, LOCK}
+LEARNED = {"training.npy", "validation.npy"}
+EXCLUDED = "excluded"  # a plan
+MLP, MLP_FILES = "mlp", (".npz", ".json", ".csv", ".tmp")  # the checkpoint of dense layers
+
+
+def refuse_foreign(output: str, *, flag: str = "--output") -> None:
+    """Raises UsageError if a file that a run would remove or replace there is not a run's own; changes nothing."""
+    ours = False
+    damaged = []
+    for folder in OWN_FOLDERS:
+        path = os.path.join(output, folder)
+        for name in _names(path, flag, output):
+            found = _whose(os.path.join(path, name), folder, name)
+            ours |= found is True
+            if found is False:
+                raise _foreign(flag, output, f"{folder}/{name}")
+            if found is None:
+                damaged.append(f"{folder}/{name}")
+    record = _whose_json(os.path.join(output, RECORD), RECORD)
+    if record is False:
+        raise UsageError(
+            f"{flag} {output}: its run.json is not that of a run of label; move it away or give another folder"
+        )
+    if ours or record:
+        return
+    unknown = [*damaged, *(name for name in OWN_FILES if os.path.lexists(os.path.join(output, name)))]
+    if unknown:
+        raise _foreign(flag, output, unknown[0])
+
+
+def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:
+    """Raises UsageError if `work`, which a command removes in the end, holds what no command of ours put there."""
+    known = {*WORKING, *LEARNED, EXCLUDED, MLP, LOCK}
+    for name in _only(work, known.__contains__, flag):
+        inner = os.path.join(work, name)
+        if name in WORKING:
+            _only(inner, OF_A_RUN.__contains__, flag)
+            refuse_foreign(inner, flag=flag)
+        elif name == EXCLUDED:
+            _only(inner, partial(is_own, "plan"), flag)
+        elif name == MLP:
+            _only(inner, lambda file: file.endswith(MLP_FILES), flag)
+
+
+def _only(folder: str, known: Callable[[str], bool], flag: str) -> list[str]:
+    """Returns the names in a working folder; refuses others than those that are known."""
+    parent, own = os.path.split(folder)
+    names = _names(folder, flag, parent)
+    for name in names:
+        if not known(name) and not is_temporary(name):
+            raise _foreign(flag, parent, f"{own}/{name}")
+    return names
+
+
+def _names(folder: str, flag: str, output: str) -> list[str]:
+    """Returns what lies in a folder that a run writes to, nothing where there is none; refuses a link and a file."""
+    try:
+        mode = os.lstat(folder).st_mode
+        if stat.S_ISDIR(mode):
+            return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UsageError(f"{flag} {folder}: {error.strerror}; give a folder that can be read and written") from error
+    kind = "a link, through which nothing is written or removed" if stat.S_ISLNK(mode) else "no folder"
+    raise UsageError(
+        f"{flag} {output}: {os.path.basename(folder)}, where results go, is {kind}; "
+        "move it away or give another output folder"
+    )
+
+
+def _foreign(flag: str, output: str, name: str) -> UsageError:
+    return UsageError(
+        f"{flag} {output}: {name} lies where results are written, and no run wrote it; "
+        "move it away or give another output folder"
+    )
+
+
+def _whose(path: str, folder: str, name: str) -> bool | None:
+    """Returns True for a sound file of ours or an empty one, False for another's, None where it is damaged."""
+    if not is_own(folder, name):
+        return False
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return False
+        if is_temporary(name) or folder == "heartbeats":
+            return True
+        if name.endswith((".json", "plan.tmp")):
+            return _whose_json(path, "stream.json" if name.endswith(".stream.json") else name)
+        with open(path, "rb") as file:
+            return _whose_content(file, folder, name)
+    except FileNotFoundError:  # moved meanwhile
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; get permission, or move it away") from error
+
+
+def _whose_content(file: BinaryIO, folder: str, name: str) -> bool | None:
+    start = file.read(4)
+    if not start.strip(b"\0"):  # empty, or as a power cut leaves a file: nothing to lose
+        return True
+    if name.endswith(".npz"):
+        return _whose_rows(file) if start == ZIP else False
+    if folder == "plan":  # its lines
+        return start.startswith(b'[["')
+    if start != PARQUET:
+        return False
+    footer = _parquet_footer(file)
+    return None if footer is None else all(mark in footer for mark in _MARKS[folder])
+
+
+def _parquet_footer(file: BinaryIO) -> bytes | None:
+    """Returns the end of a Parquet file with names of columns and notes; None where it is cut short."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    length, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
+    if magic != PARQUET or length + 8 > size:
+        return None
+    file.seek(size - length - 8)
+    return file.read(min(length, FOOTER_BYTES))
+
+
+def _whose_rows(file: BinaryIO) -> bool | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return set(archive.namelist()) == _ROWS
+    except zipfile.BadZipFile:
+        return None
+
+
+def _whose_json(path: str, name: str) -> bool | None:
+    """Returns True for a JSON object with the keys of ours, None where there is none or it is damaged."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return True if name != RECORD and not text.strip(b"\0") else None
+    return isinstance(value, dict) and all(key in value for key in _KEYS[name])

@@ -1,0 +1,43 @@
+"""The Beam graph of `label` and of filling the cache: a table of contents, one line a stage, no logic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from transforms.apply_head import ApplyHead
+from transforms.block import BlockRef
+from transforms.detect_faces import DetectFaces
+from transforms.extract_features import ExtractFeatures
+from transforms.find_cached import FindCached
+from transforms.finish_run import FinishRun, MergeRequest
+from transforms.job import Job
+from transforms.read_blocks import ReadBlocks
+from transforms.write_parts import WriteParts
+
+
+def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.PCollection:
+    """Returns the blocks with features, each kept in the cache."""
+    return (
+        root
+        | "ListBlocks" >> beam.Create(blocks)
+        | "ReadBlocks" >> beam.ParDo(ReadBlocks(job))
+        | "FindCached" >> beam.ParDo(FindCached(job))
+        | "DetectFaces" >> beam.ParDo(DetectFaces(job))
+        | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job))
+    )
+
+
+def label(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job, request: MergeRequest) -> beam.PCollection:
+    """Returns the names of the final files; they and `run.json` are written by then."""
+    parts = (
+        featured(root, blocks, job)
+        | "ApplyHead" >> beam.ParDo(ApplyHead(job))
+        | "WriteParts" >> beam.ParDo(WriteParts(job))
+    )
+    return (
+        root
+        | "AskForMerge" >> beam.Create([request])
+        | "FinishRun" >> beam.ParDo(FinishRun(), finished=beam.pvalue.AsIter(parts))
+    )

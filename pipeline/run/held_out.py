@@ -1,0 +1,34 @@
+"""The digests of images that are held out: read and digested, nothing decoded, no features."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pipeline.run.plan import Layout, make_plan
+from pipeline.settings.schema import Settings
+from transforms.formats.records import Limits
+from transforms.read_again import read_digests
+
+
+def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[bytes]:
+    """Returns the SHA-256 of every image that --exclude names, with a label or without; says how many those are.
+
+    Args:
+        folder: of the plan.
+
+    Raises:
+        UsageError: nothing is there.
+        InputFault: a file cannot be read.
+    """
+    read = settings.read
+    limits = Limits(read.max_image_bytes, read.max_pixels)
+    layout = Layout(read.block_images, read.block_bytes)
+    plan = make_plan(patterns, folder, layout, limits, flag="--exclude")
+    count = 0
+    digests = set()
+    for digest in read_digests((line for _, line in plan.lines()), limits):
+        digests.add(digest)
+        count += 1
+    print(f"excluded: {count:,} images, {len(digests):,} of different bytes", file=sys.stderr)
+    return digests

@@ -1,0 +1,70 @@
+"""Ctrl-C: asks the stages to stop between steps, and leaves after five seconds in any case."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from transforms.storage import stopping
+
+PATIENCE_S = 5.0  # a batch of a large network on a CPU takes about as long
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Returns the signals that stop a run: a terminal that hangs up too, unless `nohup` says that this is no reason."""
+    known = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    return known if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*known, hang_up]
+
+
+@contextmanager
+def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP stops work softly; a second, or five seconds, leave at once.
+
+    Nothing is lost by leaving at once: what has a final name is whole, the rest has a temporary name.
+
+    Args:
+        last_words: what to print on the way out.
+        tell: asks other processes of the run to stop too; a fault of the storage there is no reason to go on.
+    """
+    stopping.forget()
+    told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
+
+    def leave() -> None:
+        with suppress(OSError):  # the terminal that hung up is gone
+            os.write(told, ("\n" + last_words() + "\n").encode())
+        os._exit(130)  # threads of the engine may hold on for ever
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopping.asked():
+            leave()
+        stopping.ask_to_stop()
+        with suppress(OSError):
+            tell()
+        with suppress(OSError):
+            os.write(told, b"\nstopping after the step in hand ...\n")
+        timer = threading.Timer(PATIENCE_S, leave)
+        timer.daemon = True
+        timer.start()
+        timers.append(timer)
+
+    timers: list[threading.Timer] = []
+    if threading.current_thread() is not threading.main_thread():
+        os.close(told)
+        yield
+        return
+    before = {number: signal.signal(number, on_signal) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(told)
+        sys.stderr.flush()

@@ -1,0 +1,257 @@
+"""Images and answers that a backbone learns from: decoded, copies of held-out images left out.
+
+Reads any input that `label` reads; every image is one face, as `faces.detector=none` takes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.errors import StoppedError, UsageError
+from pipeline.run.held_out import digests_of
+from pipeline.run.plan import Layout, make_plan
+from pipeline.run.soft_labels import read_source
+from transforms.formats.records import Limits
+from transforms.formats.soft_labels import SoftLabels
+
+if TYPE_CHECKING:
+    from models.training.engine import Examples, Task
+    from pipeline.settings.schema import Settings, TrainSettings
+
+
+HOLDOUT = 0.1  # of the images, where no validation input is given
+SIDE = 48  # pixels, height and width of a crop
+LABELS = "labels"  # the task of the hard labels; the first one, by which an epoch is judged
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Decoded crops: `images` (n, h, w, 1) uint8, `ids`, `labels`, `digests` of the encoded bytes.
+
+    A label is None where soft labels alone know the image.
+    """
+
+    images: np.ndarray
+    ids: list[str]
+    labels: list[str | None]
+    digests: list[bytes]
+
+    def of(self, rows: Sequence[int]) -> LabelledImages:
+        """Returns these rows."""
+        return LabelledImages(
+            self.images[list(rows)],
+            [self.ids[row] for row in rows],
+            [self.labels[row] for row in rows],
+            [self.digests[row] for row in rows],
+        )
+
+    def without(self, digests: set[bytes]) -> LabelledImages:
+        """Returns the images whose bytes are none of these."""
+        return self.of([row for row, digest in enumerate(self.digests) if digest not in digests])
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """All that is learned from: images apart, the tasks, and how many images were left out and why."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    classes: tuple[str, ...]
+    soft: Mapping[str, SoftLabels]
+    left_out: Mapping[str, int]
+
+
+def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
+    """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
+    limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
+    soft = read_soft_labels(options.get("soft_labels") or ())
+    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft)
+    held_out: set[bytes] = set()
+    validation = None
+    if options.get("validation"):
+        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation")
+        held_out.update(validation.digests)
+    if options.get("exclude"):
+        with tempfile.TemporaryDirectory() as folder:
+            held_out |= digests_of(options["exclude"], folder, settings)
+    train = read.without(held_out)
+    if not train.labels:
+        raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
+    shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
+    left_out = {
+        "without labels or rejected": passed_over,
+        "copies of validation or excluded images": len(read.labels) - len(train.labels),
+        "pictures of one value": len(train.labels) - len(shown),
+    }
+    train = train.of(shown)
+    taught = train.labels.count(None)
+    also = f", {taught:,} of them by soft labels alone" if taught else ""
+    print(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}", file=sys.stderr)
+    if validation is None:
+        train, validation = _split(train)
+        if only := sorted(_named(validation) - _named(train)):
+            raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
+    return Data(train, validation, _classes(train, validation), soft, left_out)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def _named(images: LabelledImages) -> set[str]:
+    return {label for label in images.labels if label is not None}
+
+
+def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ...]:
+    classes = tuple(sorted(_named(train)))
+    unknown = sorted(_named(validation) - set(classes))
+    if unknown:
+        raise UsageError(f"--validation has classes that --input lacks: {', '.join(unknown)}")
+    if len(classes) < 2:
+        raise UsageError(
+            f"--input has one class only ({', '.join(classes) or 'and no image of it'}); at least two are needed"
+        )
+    return classes
+
+
+def read_labelled(
+    patterns: Sequence[str],
+    size: tuple[int, int],
+    limits: Limits,
+    flag: str = "--input",
+    *,
+    soft: Mapping[str, SoftLabels] = MappingProxyType({}),
+) -> tuple[LabelledImages, int]:
+    """Returns the images of the inputs that have labels or `soft` labels in plan order, and how many were passed over.
+
+    Raises:
+        UsageError: nothing there, or nothing with a label.
+    """
+    images, ids, labels, digests, passed_over = [], [], [], [], 0
+    for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
+        known = label is not None or any(shares.of(image_id) is not None for shares in soft.values())
+        if image is None or not known:
+            passed_over += 1
+            continue
+        images.append(image)
+        ids.append(image_id)
+        labels.append(label)
+        digests.append(digest)
+    if all(label is None for label in labels):
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
+    return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
+
+
+def _decoded(
+    patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str
+) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
+    """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
+    from transforms.containing import GATE, contained
+    from transforms.formats.records import RejectedContent
+    from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
+
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(patterns, folder, Layout(256, 64 * 2**20), limits, flag=flag)
+        for _, line in plan.lines():
+            planned = PlannedBlock.from_json(line)
+            blocks = (
+                stream_blocks(planned, limits, block_images=256, block_bytes=64 * 2**20, finished=set())
+                if planned.streamed
+                else [read_block(planned, limits)]
+            )
+            for block in blocks:
+                for image_id, label, data in zip(block.ids, block.labels, block.data, strict=True):
+                    digest = hashlib.sha256(data or b"").digest()
+                    try:
+                        with GATE.together():
+                            image = contained(image_id, partial(_pixels, data or b"", size, limits))
+                    except RejectedContent:
+                        image = None
+                    yield image_id, label, digest, image
+
+
+def _pixels(data: bytes, size: tuple[int, int], limits: Limits) -> np.ndarray:
+    """Returns (*size) uint8 grey of an encoded image."""
+    from models.detectors.cropping import resized
+    from transforms.formats.decode import decode
+
+    return resized(decode(data, channels=1, limits=limits).image, size)
+
+
+def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Returns (training, validation), decided by the digest alone, so that copies stay on one side."""
+    labelled = {d for d, label in zip(images.digests, images.labels, strict=True) if label is not None}
+    held_out = {d for d in labelled if int.from_bytes(d[:8], "big") / 2**64 < HOLDOUT}
+    judged = enumerate(zip(images.digests, images.labels, strict=True))
+    rows = [row for row, (digest, label) in judged if digest in held_out and label is not None]
+    if not rows or len(rows) == len(images.labels):
+        raise StoppedError(f"{len(images.labels)} images are too few to hold some out: give --validation")
+    return images.without(held_out), images.of(rows)
+
+
+def read_soft_labels(sources: Sequence[str]) -> dict[str, SoftLabels]:
+    """Returns the soft labels of `NAME=PATH` texts by name; a path is a CSV of votes or a finished run's folder.
+
+    Raises:
+        UsageError: a text is no NAME=PATH, a name stands twice, or nothing is there.
+    """
+    found: dict[str, SoftLabels] = {}
+    for source in sources:
+        name, equals, path = source.partition("=")
+        if not equals or not name.isidentifier() or name in (LABELS, *found):
+            raise UsageError(f"--soft-labels {source}: give NAME=PATH with a name of its own, such as votes=votes.csv")
+        found[name] = read_source(path)
+    return found
+
+
+def tasks_of(data: Data, settings: TrainSettings) -> list[Task]:
+    """Returns the task of the labels and one for each source of soft labels."""
+    from models.training.engine import Task
+
+    soft = [Task(name, labels.classes, settings.soft_weight, soft=True) for name, labels in data.soft.items()]
+    return [Task(LABELS, data.classes), *soft]
+
+
+def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Examples:
+    """Returns what the engine learns from.
+
+    Args:
+        reject: classes of soft labels; where one has the largest share, the hard label weighs nothing.
+
+    """
+    from models.training.engine import Examples, one_hot
+
+    labelled = np.array([label is not None for label in images.labels], bool)
+    targets = {LABELS: np.zeros((len(labelled), len(data.classes)), np.float32)}
+    targets[LABELS][labelled] = one_hot([label for label in images.labels if label is not None], data.classes)
+    weights = {LABELS: labelled.astype(np.float32)}
+    for name, labels in data.soft.items():
+        rows = [labels.of(image_id) for image_id in images.ids]
+        nothing = np.zeros(len(labels.classes), np.float32)
+        targets[name] = np.stack([nothing if row is None else row for row in rows])
+        weights[name] = np.asarray([row is not None for row in rows], np.float32)
+        rejecting = [place for place, label in enumerate(labels.classes) if label in reject]
+        leads = np.isin(targets[name].argmax(1), rejecting) & (weights[name] > 0)
+        weights[LABELS][leads] = 0.0
+    return Examples(images.images, targets, weights)
+
+
+def check_soft_labels(train: Examples, data: Data, reject: Sequence[str]) -> None:
+    """Raises UsageError if soft labels know none of the images, or have no class of a name in `reject`."""
+    for name in data.soft:
+        if not train.weights[name].any():
+            raise UsageError(f"--soft-labels {name} knows none of the images, whose ids are like {data.train.ids[0]}")
+    known = sorted({label for labels in data.soft.values() for label in labels.classes})
+    if unknown := sorted(set(reject) - set(known)):
+        raise UsageError(
+            f"train.reject {', '.join(unknown)}: no --soft-labels have that class; known: {', '.join(known) or 'none'}"
+        )

@@ -1,0 +1,123 @@
+"""Which files in an output folder are a run's own, by their names: no input, and all that is ever removed there.
+
+A folder called `images` may be the user's. So nothing is removed by the name of its folder alone, and a run refuses an
+input among what it writes. That the content too is ours is made sure of before a run begins (`foreign_files.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from pipeline.errors import UsageError
+from transforms.formats.publish import is_temporary
+from transforms.storage.store import Kind
+
+_TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
+OWN_FOLDERS = {
+    "predictions": _TABLE,
+    "images": _TABLE,
+    "parts": re.compile(r"[0-9a-f]{32}(-\d{8})?\.(parquet|npz|stream\.json)", re.ASCII),
+    "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
+    ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
+    "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|stop", re.ASCII),
+}
+_CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features
+RECORD = "run.json"
+IDENTITY = "plan/identity.json"
+LOCK = ".lock"
+OWN_FILES = ("submission.csv", RECORD)
+
+
+class Found(Protocol):
+    """A file of an input."""
+
+    @property
+    def root(self) -> str:
+        """The folder that its name hangs below, with a final `/`; "" for the current one."""
+
+    @property
+    def name(self) -> str:
+        """Its path below the root."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+
+
+Input = TypeVar("Input", bound=Found)
+
+
+def is_own(folder: str, name: str) -> bool:
+    """True if a run gives such a name to a file of this one of its folders."""
+    return bool(OWN_FOLDERS[folder].fullmatch(name)) or is_temporary(name)
+
+
+def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: Iterable[str] = OWN_FILES) -> None:
+    """Removes the run's own files; a folder goes if nothing else is left in it."""
+    for folder in folders:
+        path = os.path.join(output, folder)
+        if os.path.islink(path) or not os.path.isdir(path):
+            continue
+        names = os.listdir(path)
+        for name in names:
+            if is_own(folder, name):
+                os.unlink(os.path.join(path, name))
+        if all(is_own(folder, name) for name in names):
+            os.rmdir(path)
+    for name in files:
+        path = os.path.join(output, name)
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
+def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = "--input") -> list[Input]:
+    """Returns the files of an input that are none of a run's own: an output folder may lie within an input.
+
+    Raises:
+        UsageError: something else lies where the run writes: it is not to be lost, and not to be mixed up with results.
+    """
+    output, cache = os.path.realpath(output), os.path.realpath(cache)
+    wholes: dict[str, str | None] = {}  # by root: its path, None where no file below it can lie in these places
+    kept = []
+    for file in files:
+        if file.kind is Kind.LINKED_FOLDER:  # not followed: nothing in it is an input
+            kept.append(file)
+            continue
+        if file.root not in wholes:
+            wholes[file.root] = _whole(file.root, (output, cache))
+        whole = wholes[file.root]
+        if whole is None or not _is_the_runs(os.path.join(whole, file.name), whole, output, cache, flag):
+            kept.append(file)
+    return kept
+
+
+def _whole(root: str, places: Iterable[str]) -> str | None:
+    whole = os.path.realpath(root or ".")
+    meets = any(_within(place, whole) or _within(whole, place) for place in places)
+    return whole if meets and "://" not in root else None
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _is_the_runs(path: str, root: str, output: str, cache: str, flag: str) -> bool:
+    if _within(path, output):
+        first, _, rest = os.path.relpath(path, output).partition("/")
+        if first in OWN_FILES or first == LOCK:
+            return True
+        if first in OWN_FOLDERS:
+            asked_for = _within(root, os.path.join(output, first))
+            if not asked_for and is_own(first, rest) and _is_of_a_run(output):
+                return True
+            raise UsageError(
+                f"{flag}: {path} lies where results are written (--output {output}); give another output folder"
+            )
+    return _within(path, cache) and bool(_CACHED.match(os.path.relpath(path, cache)))
+
+
+def _is_of_a_run(output: str) -> bool:
+    return any(os.path.exists(os.path.join(output, name)) for name in (RECORD, IDENTITY))

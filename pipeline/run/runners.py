@@ -1,0 +1,174 @@
+"""Which engine runs the graph, with which options. The only module that names one.
+
+`--runner=DirectRunner` means Beam's FnApiRunner in this process. Left to itself, Beam tries another
+engine first: it downloads a program, and falls back without a word where it cannot, so that the same
+command would be one engine online and another offline (and the other is slower here and takes three
+times the memory). Every other `--runner` goes to Beam unchanged.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineRunner
+
+from pipeline.errors import StoppedError, UsageError
+from pipeline.memory_limit import lack_of_memory
+from pipeline.run.worker_folder import LOUD, QUIET
+
+if TYPE_CHECKING:
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+
+DIRECT = "DirectRunner"
+DOWNLOADED = {  # runners in lower case, as Beam takes them, whose program Beam downloads, and the flag that names it
+    "flinkrunner": "flink_job_server_jar",
+    "sparkrunner": "spark_job_server_jar",
+    "prismrunner": "prism_location",
+}
+
+
+def options_of(beam_options: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options as typed on the command line; DirectRunner if none is named.
+
+    Raises:
+        UsageError: one of them is not as Beam wants it.
+    """
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):  # Beam leaves through its parser, with all of its flags as usage
+            options = PipelineOptions(list(beam_options))
+            options.get_all_options()
+    except SystemExit as error:
+        last = told.getvalue().strip().rpartition("error: ")[2]
+        raise UsageError(f"Beam refuses its options: {last}; see its documentation, or leave them out") from error
+    standard = options.view_as(StandardOptions)
+    if standard.runner == "":
+        raise UsageError(f"--runner is empty; give {DIRECT}, or another runner of Beam")
+    standard.runner = standard.runner or DIRECT
+    workers = options.view_as(DirectOptions).direct_num_workers
+    if workers < 0:
+        raise UsageError(f"--direct_num_workers={workers} must be a number from 1, or 0 for one a core")
+    _refuse_download(options)
+    return options
+
+
+def _refuse_download(options: PipelineOptions) -> None:
+    """Raises UsageError where Beam would fetch the runner's own program from the internet."""
+    given = options.get_all_options()
+    runner = str(options.view_as(StandardOptions).runner)
+    flag = DOWNLOADED.get(runner.rpartition(".")[2].lower())
+    if flag is None or given.get("job_endpoint"):
+        return
+    path = given.get(flag)
+    if not path:
+        raise UsageError(
+            f"--runner={runner}: Beam would download this runner's program, and nothing is downloaded at run time; "
+            f"give it with --{flag}=PATH, or a job server that runs with --job_endpoint=HOST:PORT"
+        )
+    if not os.path.isfile(path):
+        raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
+
+
+def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
+    """Returns a pipeline without stages for this engine.
+
+    Args:
+        folder, verbose: as for `runner_of`.
+
+    Raises:
+        UsageError: Beam does not know the engine, lacks its packages, or wants other options for it.
+    """
+    try:
+        return beam.Pipeline(runner=runner_of(options, folder=folder, verbose=verbose), options=options)
+    except (ValueError, ImportError, AttributeError) as error:
+        if lack := lack_of_memory(error):
+            raise StoppedError(lack) from error
+        raise UsageError(f"Beam refuses --runner or its options: {error}") from error
+
+
+def is_direct(options: PipelineOptions) -> bool:
+    """True if the graph runs on this machine."""
+    return str(options.view_as(StandardOptions).runner) in (DIRECT, "FnApiRunner")
+
+
+def uses_processes(options: PipelineOptions) -> bool:
+    """True if local workers are processes of their own."""
+    return is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+
+
+def runner_of(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> PipelineRunner | str:
+    """Returns what `beam.Pipeline(runner=...)` takes.
+
+    Args:
+        folder: of the worker processes' notes and last words, where workers are processes.
+        verbose: what Beam writes in them reaches the user.
+    """
+    if not is_direct(options):
+        return str(options.view_as(StandardOptions).runner)
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    if uses_processes(options):
+        _let_workers_import()
+        return _with_our_workers(folder, verbose)
+    return FnApiRunner()
+
+
+def _with_our_workers(folder: str, verbose: bool) -> PipelineRunner:
+    """Returns the engine with worker processes that run `pipeline.run.worker`."""
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipeline.run.worker",
+        folder or tempfile.gettempdir(),
+        LOUD if verbose else QUIET,
+    ]
+    ours = SubprocessSDKEnvironment.from_command_string(command_string=f"exec {shlex.join(words)}")
+
+    class WithOurWorkers(FnApiRunner):
+        """Keeps its environment: Beam names its own command where workers are processes."""
+
+        _default_environment = property(lambda _: ours, lambda *_: None)
+
+    return WithOurWorkers(provision_info=None if verbose else _quiet_workers())
+
+
+def work_for_beam() -> None:
+    """Is a worker process of a local run; what it shall do comes from Beam, through the environment."""
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main([])
+
+
+def _quiet_workers() -> ExtendedProvisionInfo:
+    """What worker processes are told at their start: to keep to errors, where Beam would log its comings and goings."""
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+    from google.protobuf import struct_pb2
+
+    told = struct_pb2.Struct()
+    told.update({"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told))
+
+
+def _let_workers_import() -> None:
+    """Worker processes must find the same three packages, also when this program runs from a checkout."""
+    here = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in known and here not in sys.path[1:]:
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, known)])
+    elif here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, known), here])

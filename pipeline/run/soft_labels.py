@@ -1,0 +1,63 @@
+"""Opens a source of soft labels: a table of votes (`transforms/formats/soft_labels.py`), or a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.errors import UsageError
+from pipeline.run.finished_run import finished_run, results_of
+from transforms.formats.records import Status
+from transforms.formats.soft_labels import SoftLabels, read_votes
+from transforms.storage.store import exists, is_folder, is_local, open_file
+
+FLAG = "--soft-labels"
+
+
+def read_source(path: str) -> SoftLabels:
+    """Returns the soft labels of a CSV of votes, or what a finished run says of each image's largest face.
+
+    The largest face, of equals the first, is also the one that heads learn and that is judged.
+
+    Raises:
+        UsageError: the path is neither, or the run is unfinished or was changed.
+        FormatError: the table does not fit.
+    """
+    if path.endswith(".csv"):
+        if not exists(path):
+            raise UsageError(f"{FLAG} {path}: there is no such file")
+        with open_file(path) as file:
+            return read_votes(file, path)
+    if not is_local(path):
+        raise UsageError(f"{FLAG} {path}: a finished run must lie on this machine's file systems; copy it there")
+    if not is_folder(path):
+        raise UsageError(f"{FLAG} {path} is neither a CSV file nor the folder of a finished run")
+    folder, record = finished_run(path, flag=FLAG)
+    results = results_of(folder.path, record["head"]["classes"])
+    sums = results.probabilities.sum(axis=1, keepdims=True)
+    rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
+    said = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
+    shares = {image: row for image, status, row in said if status != Status.DUPLICATE}  # those were not labelled
+    return SoftLabels(results.classes, shares)
+
+
+def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
+    """Returns the soft labels with classes by other names: shares of one name added, those of None left out.
+
+    What is left of a row is scaled to sum to 1; an image with nothing left has no soft labels.
+
+    Raises:
+        UsageError: a name is none of theirs, or fewer than two classes are left.
+    """
+    if not names:
+        return labels
+    if unknown := sorted(set(names) - set(labels.classes)):
+        raise UsageError(
+            f"--classes-map {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
+        )
+    means = [names.get(name, name) for name in labels.classes]
+    classes = tuple(dict.fromkeys(name for name in means if name is not None))
+    if len(classes) < 2:
+        raise UsageError("--classes-map leaves fewer than two classes of --soft-labels; leave out less")
+    return labels.added(classes, np.array([[mean == name for name in classes] for mean in means], np.float32))

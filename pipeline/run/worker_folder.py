@@ -1,0 +1,53 @@
+"""What a run and its worker processes tell each other through a folder: to stop, and a worker's last words.
+
+Each worker writes `FOLDER/worker-PID.log`: the run shows its end if the process dies.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+QUIET, LOUD = "quiet", "loud"
+STOP_FILE = "stop"
+READ_BYTES = 2**20  # from the end of a log: image libraries may have complained a million times
+WORDS_SHOWN = 200  # letters of them: an error is one line
+_FATAL = "Fatal Python error"  # how Python begins when a library has crashed; what follows is where
+_TELLS_NOTHING = ("INFO:", "WARNING:", "Extension modules:")  # as Beam logs at its start, and as Python ends
+
+
+def log_file(folder: str, pid: int) -> Path:
+    """Returns where a worker's last words are."""
+    return Path(folder, f"worker-{pid}.log")
+
+
+def last_words(folder: str) -> str:
+    """Returns the line that tells most of why a worker died, "" where none wrote one.
+
+    Those that live are not asked. A crash that Python has told of comes before anything else; then the newest file.
+    """
+    logs = sorted(Path(folder).glob("worker-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    told = [lines for path in logs if not _is_alive(path) and (lines := _telling_lines(path))]
+    fatal = [line for lines in told for line in reversed(lines) if line.startswith(_FATAL)]
+    return (fatal or [lines[-1] for lines in told] or [""])[0][:WORDS_SHOWN]
+
+
+def _is_alive(log: Path) -> bool:
+    """True if the worker that writes this log is still there."""
+    try:
+        os.kill(int(log.stem.removeprefix("worker-")), 0)
+    except (OSError, ValueError, OverflowError):  # one that is not ours to signal has got the number since
+        return False
+    return True
+
+
+def _telling_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - READ_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    return [line for line in lines if line and not line.startswith(_TELLS_NOTHING)]
+
+
+def tell_to_stop(folder: str) -> None:
+    """Asks the workers of a run to stop between steps, also where no signal reached them."""
+    Path(folder, STOP_FILE).touch()

@@ -1,0 +1,149 @@
+"""The file that says how a detector is trained: network, training, scenes, and the sets that it learns from.
+
+A file of its own and no section of the settings, because sets are lists: `configs/recipes/one_shot.yaml` is the one
+that made what ships.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import UsageError
+from pipeline.settings.notation import SettingsLoader
+
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+MAX_RECIPE_BYTES = 2**20  # a recipe is a page; past this somebody named the wrong file
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Network(_Part):
+    """The shape of the network, as `models/detectors/one_shot/shape.py` has it."""
+
+    stem: list[int] = Field(default=[0, 32], min_length=2, max_length=2)
+    widths: list[Count] = Field(default=[48, 64, 96], min_length=3, max_length=3)
+    depths: list[Annotated[int, Field(ge=0, le=20)]] = Field(default=[1, 2, 2], min_length=3, max_length=3)
+    join: Count = 48
+
+
+class Training(_Part):
+    """The numbers of `models/training/recipe.py` that a detector heeds, and how long an epoch is."""
+
+    epochs: Count = 32
+    scenes_an_epoch: Count = 12_000
+    mine_every: Annotated[int, Field(ge=0)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 48
+    optimiser: str = Field(default="adam", pattern="^(adam|sgd|rmsprop)$")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    weight_decay: float = Field(default=0.03, ge=0)
+    averaged: float = Field(default=0.9985, ge=0, lt=1)
+    clip_norm: float = Field(default=10.0, ge=0)
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: str = Field(default="mixed_bfloat16", pattern="^(float32|mixed_bfloat16)$")
+
+
+class Scenes(_Part):
+    """How scenes are drawn: the fields of `models/training/detection/scenes.py`, `SceneRecipe`."""
+
+    side: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 256
+    photos: Share = 0.6
+    pasted: Share = 0.15
+    smallest: float = Field(default=8.0, gt=0)
+    largest: float = Field(default=210.0, gt=0)
+    enlarge: float = Field(default=2.0, gt=0)
+    unlearned: float = Field(default=7.0, ge=0)
+    rotation: float = Field(default=20.0, ge=0, le=180)
+    joined: Share = 0.5
+    hard: Share = 0.5
+
+
+Map = Annotated[list[float], Field(min_length=4, max_length=4)]  # dx, dy, sw, sh of `BoxMap`
+
+
+class FaceSet(_Part):
+    """Photos or tiles with faces.
+
+    Attributes:
+        archive, table: paths below --data.
+        share: of the scenes.
+        maps: from the set's boxes to tight ones; by beginning of the image's name (photos) or by `box_from` (tiles).
+    """
+
+    archive: str
+    table: str
+    share: float = Field(default=1.0, gt=0)
+    maps: dict[str, Map] = {}
+
+
+class EmptySet(_Part):
+    """Scenes without faces.
+
+    Attributes:
+        archive: path below --data.
+        keep_out: [n, k] keeps scene k, k + n, … of the archive out of training, to measure on.
+        scores, above: a table (image, score) of another detector; images with a higher score may show a person.
+    """
+
+    archive: str
+    keep_out: list[int] | None = Field(default=None, min_length=2, max_length=2)
+    scores: str | None = None
+    above: float = 1.0
+
+
+class Sets(_Part):
+    """What is learned from. `validation_every`: of so many groups of near copies one is held out."""
+
+    photos: list[FaceSet] = Field(min_length=1)
+    tiles: list[FaceSet] = Field(min_length=1)
+    empty: list[EmptySet] = Field(min_length=1)
+    validation_every: Annotated[int, Field(ge=2)] = 12
+
+
+class DetectorRecipe(_Part):
+    """The whole file."""
+
+    network: Network = Network()
+    training: Training = Training()
+    scenes: Scenes = Scenes()
+    sets: Sets
+
+
+def load_recipe(path: Path, **training: Any) -> DetectorRecipe:
+    """Returns the recipe of a YAML file.
+
+    Args:
+        training: values over those of the file's `training`; None leaves the file's.
+
+    Raises:
+        UsageError: it cannot be read, or a value is unknown or wrong; the message names it.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_RECIPE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"--recipe {path} cannot be read: {error.strerror or error}") from error
+    if len(text) > MAX_RECIPE_BYTES:
+        raise UsageError(f"--recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; name a recipe")
+    try:
+        tree = yaml.load(text, Loader=SettingsLoader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise UsageError(f"--recipe {path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"--recipe {path} holds no sections; see configs/recipes/one_shot.yaml")
+    given = {name: value for name, value in training.items() if value is not None}
+    if given:
+        tree["training"] = {**(tree.get("training") or {}), **given}
+    try:
+        return DetectorRecipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"--recipe {path}: {name}: {first['msg'].lower()}") from error

@@ -1,0 +1,69 @@
+"""YAML as settings are written: dates and times stay texts, 010 is ten."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import yaml
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """YAML as people expect it: no and off are words, 1e-3 is a number, a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # SafeLoader refuses it below
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key_node.value} is set twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _plain_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Returns SafeLoader's table without dates, octals, base 60 and the words yes, no, on, off."""
+    table = [
+        ("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
+        ("tag:yaml.org,2002:null", re.compile(r"~|null|Null|NULL|"), "~nN"),
+        ("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*"), "-+0123456789"),
+        (
+            "tag:yaml.org,2002:float",
+            re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"),
+            "-+0123456789.",
+        ),
+        ("tag:yaml.org,2002:merge", re.compile(r"<<"), "<"),
+    ]
+    resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for tag, pattern, first in table:
+        for letter in first:
+            resolvers.setdefault(letter, []).append((tag, re.compile(f"(?:{pattern.pattern})$")))
+    resolvers[""] = [("tag:yaml.org,2002:null", re.compile(r"$"))]
+    return resolvers
+
+
+def _decimal(loader: SettingsLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+SettingsLoader.yaml_implicit_resolvers = _plain_resolvers()
+SettingsLoader.add_constructor("tag:yaml.org,2002:int", _decimal)  # 010 is ten, not eight
+
+
+def yaml_scalar(value: object) -> str:
+    """Returns one value in YAML notation, on one line."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./-]*", value) and isinstance(_reread(value), str)
+        return value if plain else yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf).strip()
+    return json.dumps(value)
+
+
+def _reread(text: str) -> object:
+    return yaml.load(text, Loader=SettingsLoader)

@@ -1,0 +1,356 @@
+"""`train-head`: what is kept out of a training, whose labels count, and the table of all kinds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pictures
+import pytest
+import runs
+
+from models.training.checkpoint import load_checkpoint
+from models.training.head_data import Rows
+from models.training.imbalance import WAYS
+from models.training.recipe import FaceVggShape
+from pipeline.cli import parse
+from pipeline.commands.compare_heads import candidates_of, row_of
+from pipeline.errors import StoppedError, UsageError
+from pipeline.run import fitting, gathering
+from pipeline.run.output_folder import OutputFolder
+from pipeline.run.soft_labels import renamed
+from transforms.formats.cache.feature_cache import FeatureCache
+from transforms.formats.soft_labels import SoftLabels
+
+
+def test_excluded_images_are_known_by_their_bytes_and_cost_no_features(tmp_path: Path) -> None:
+    files = runs.faces(60)
+    train = pictures.write_tar(tmp_path / "train.tar", files)
+    unlabelled = {f"{i}.png": data for i, data in enumerate(list(files.values())[:20])}
+    strange = {f"strange_{i}.png": data for i, data in enumerate(runs.faces(5, first=900).values())}
+    held_out = pictures.write_tar(tmp_path / "held_out.tar.gz", {**unlabelled, **strange, "text.png": b"no image"})
+    output = tmp_path / "head"
+    given = ["--input", str(train), "--exclude", str(held_out), "--output", str(output), "--set", *runs.SMALL]
+    ended = runs.run("train-head", "--runner=DirectRunner", *given, output=output).done()
+    assert "excluded: 26 images, 26 of different bytes" in ended.err
+    assert "20 copies of validation or excluded images left out" in ended.err
+    assert len(FeatureCache.open(output / "cache")) == 60
+    assert not (output / "work" / "excluded").exists()
+
+
+def head(source: Path, output: Path, *more: str) -> runs.Ended:
+    given = ["--input", str(source), "--output", str(output), "--set", *runs.SMALL]
+    return runs.run("train-head", "--runner=DirectRunner", *given, *more, output=output)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures.write_tar(tmp_path_factory.mktemp("source") / "train.tar", runs.faces(60))
+
+
+VOTES = "id,happy,neutral,sad,NF\n" + "".join(f"{name},3,2,1,0\n" for name in runs.faces(30))
+
+
+@pytest.mark.parametrize(
+    "text, more, status, said",
+    [
+        (VOTES, ("--reject", "unknown"), 2, "--reject unknown: --soft-labels have no such class; known: happy"),
+        (VOTES, ("--names", "bored"), 2, "--names bored: --soft-labels have no such class"),
+        ("id,a,b\nelsewhere.png,1,0\n", (), 2, "--soft-labels knows none of the images, whose ids are like"),
+        ("id,a,b\nx.png,1\n", (), 3, "votes.csv, line 2: 2 numbers from 0"),
+        (VOTES, (), 3, "no training row has a vote for NF"),
+    ],
+)
+def test_votes_that_do_not_fit_are_refused_in_one_line(
+    source: Path, tmp_path: Path, text: str, more: tuple[str, ...], status: int, said: str
+) -> None:
+    (tmp_path / "votes.csv").write_text(text)
+    ended = head(source, tmp_path / "head", "--soft-labels", str(tmp_path / "votes.csv"), "--quiet", *more)
+    assert ended.status == status
+    assert said in ended.err.splitlines()[-1]
+    assert not (tmp_path / "head" / "head.json").exists()
+
+
+def test_a_path_that_is_no_source_of_votes_is_refused_before_any_work(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "head", "--soft-labels", str(tmp_path / "nowhere"))
+    assert ended.status == 2
+    assert "neither a CSV file nor the folder of a finished run" in ended.line
+    assert not (tmp_path / "head").exists()
+
+
+def test_names_of_votes_leave_the_others_out(source: Path, tmp_path: Path) -> None:
+    lines = [f"{name},{number % 3},{(number + 1) % 3},5" for number, name in enumerate(runs.faces(60))]
+    (tmp_path / "votes.csv").write_text("\n".join(["id,happy,sad,neutral", *lines]))
+    votes = ("--soft-labels", str(tmp_path / "votes.csv"), "--names", "happy", "sad")
+    ended = head(source, tmp_path / "head", *votes, "--kind", "ridge", "--set", "head.imbalance=inverse_sqrt").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["classes"], about["fitted_by"], about["recipe"]) == (
+        ["happy", "sad"], "ridge", {"imbalance": "inverse_sqrt"},
+    )  # fmt: skip
+
+
+OTHERS = ("joy", "calm", "grief", "NF")  # names that annotators gave to runs.CLASSES, and one more
+
+
+def votes_file(folder: Path, count: int) -> Path:
+    """Writes votes that call every image by the class behind its own, NF now and then, of so many images."""
+    rows = []
+    for number, name in enumerate(runs.faces(count)):
+        votes = [4 * (place == (number + 1) % 3) for place in range(3)]
+        rows.append(",".join(map(str, [name, *votes, number % 2])))
+    (folder / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *rows]) + "\n")
+    return folder / "votes.csv"
+
+
+MAPPED = ("--classes-map", "joy=happy", "calm=neutral", "grief=sad", "NF=")
+
+
+SILENCED = ("--soft-labels", "V", "--set", "head.soft_share=0.5", "--reject")
+
+
+def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_truth(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 50)), *MAPPED)
+    found = {}
+    for share in ("0.02", "0.98"):
+        said = ("head.kind=ridge", f"head.soft_share={share}", "head.strength=0.01")
+        ended = head(source, tmp_path / share, *votes, "--set", *said).done()
+        assert "images without votes learn their label alone" in ended.err
+        found[share] = json.loads((ended.output / "head.json").read_text())
+    for share, about in found.items():
+        assert about["classes"] == list(runs.CLASSES)
+        assert about["recipe"] == {"soft_share": float(share)}
+        assert "truth" not in about["metrics"]  # which would say that votes were
+    said = [about["sweep"][0]["train_accuracy"] for about in found.values()]
+    assert said[0] > 0.9 > 0.3 > said[1]  # the votes name another class than the label everywhere
+
+
+def test_images_whose_votes_a_reject_class_leads_are_not_learned_beside_labels(source: Path, tmp_path: Path) -> None:
+    names = list(runs.faces(60))
+    led = set(names[:12])
+    lines = [f"{name},{'1,1,1,5' if name in led else '5,1,1,1'}" for name in names[:50]]
+    (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
+    votes = ("--soft-labels", str(tmp_path / "votes.csv"), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
+    ended = head(source, tmp_path / "head", *votes, "--set", "head.soft_share=0.5").done()
+    assert "12 images not learned, as NF leads their votes" in ended.err
+    assert "10 images without votes learn their label alone" in ended.err
+    about = json.loads((ended.output / "head.json").read_text())
+    assert about["split"]["train"] + about["split"]["held_out"] == 48
+    assert about["classes"] == list(runs.CLASSES) and "reject" not in about
+
+    judging = runs.faces(20, first=60)
+    lines += [f"{name},1,1,1,5" for name in judging]
+    (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
+    given = ("--validation", str(pictures.write_tar(tmp_path / "judging.tar", judging)), *votes)
+    ended = head(source, tmp_path / "other", *given, "--set", "head.soft_share=0.5").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["split"]["train"], about["split"]["held_out"]) == (48, 20)
+
+
+def test_only_what_its_own_votes_say_silences_an_image() -> None:
+    rows = {"happy/1.png": [5, 0, 0], "1.png": [0, 0, 5], "2.png": [2, 1, 2], "3.png": [1, 2, 2]}
+    given = SoftLabels(("joy", "NF", "odd"), {name: np.asarray(row, np.float32) for name, row in rows.items()})
+    shares = gathering.Shares(given, given, ("odd", "NF"))
+    said = {name: shares.silences(name) for name in ("a/happy/1.png", "sad/1.png", "2.png", "3.png", "4.png")}
+    assert said == {"a/happy/1.png": False, "sad/1.png": True, "2.png": False, "3.png": True, "4.png": False}
+
+
+def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
+    shares = {"a": [0.2, 0.3, 0.5, 0.0], "b": [0.0, 0.0, 0.0, 1.0], "c": [0.25, 0.25, 0.0, 0.5]}
+    votes = SoftLabels(("joy", "glee", "calm", "NF"), {name: np.array(row, np.float32) for name, row in shares.items()})
+    found = renamed(votes, {"joy": "happy", "glee": "happy", "NF": None})
+    assert found.classes == ("happy", "calm")
+    assert found.of("b") is None  # nothing is left of it
+    assert np.allclose(found.shares["a"], [0.5, 0.5]) and np.allclose(found.shares["c"], [1, 0])
+    assert renamed(votes, {}) is votes
+
+
+def test_names_cut_votes_and_labels_alike_and_dense_layers_learn_blends(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED, "--names", "happy", "sad", "--kind", "mlp")
+    small = ("mlp.layers=[4]", "mlp.epochs=2", "mlp.batch_size=8", "head.soft_share=0.3")
+    ended = head(source, tmp_path / "head", *votes, "--set", *small).done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert (about["classes"], about["recipe"]["soft_share"]) == (["happy", "sad"], 0.3)
+
+
+def test_a_damaged_checkpoint_of_dense_layers_stops_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any, folder: Path, **__: Any) -> None:
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.npz").write_bytes(b"no arrays")
+        load_checkpoint(folder / "checkpoint.npz", None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("models.training.fit_mlp.fit_mlp_head", damaged)
+    command = command_of(tmp_path, "head.kind=mlp")
+    with pytest.raises(StoppedError, match=r"^[^\n]*checkpoint\.npz is damaged[^\n]*$"):
+        fitting.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
+
+
+def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
+    recipe = tmp_path / "dense.yaml"
+    recipe.write_text("head:\n  soft_share: 0.3\n")
+    with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense and 1\.0 in the command"):
+        candidates_of((str(recipe),), command_of(tmp_path, "head.kind=logistic").settings)
+    candidates_of((str(recipe),), command_of(tmp_path, "head.soft_share=0.3").settings)
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
+        ((*SILENCED, "nf"), "--reject nf: --soft-labels have no such class"),
+        ((*SILENCED, *OTHERS[1:]), "--reject leaves fewer than two classes of --soft-labels"),
+        ((*SILENCED, "calm", "NF", "--classes-map", "calm=sad"), "--reject calm: --classes-map says that it is sad"),
+        (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
+        (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
+        (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),
+        (("--soft-labels", "V", "--names", "x", "--set", "head.soft_share=0.5"), "--names x: --soft-labels have none"),
+        (("--soft-labels", "V", "--classes-map", "joy"), "give OTHER=CLASS, such as happiness=happy"),
+    ],
+)
+def test_shares_beside_labels_that_cannot_be(source: Path, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
+    votes = str(votes_file(tmp_path, 60))
+    ended = head(source, tmp_path / "head", "--quiet", *(votes if word == "V" else word for word in more))
+    assert ended.status == 2
+    assert said in ended.err.splitlines()[-1]
+
+
+def test_votes_by_other_names_are_votes_by_these(source: Path, tmp_path: Path) -> None:
+    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
+    about = json.loads((head(source, tmp_path / "head", *votes).done().output / "head.json").read_text())
+    assert (about["classes"], about["reject"]) == (list(runs.CLASSES), ["NF"])
+
+
+def test_tensorboard_is_for_epochs(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "head", "--tensorboard")
+    assert ended.status == 2
+    assert "give --kind mlp or drop it" in ended.line
+
+
+def test_the_table_of_all_kinds_has_one_split_and_keeps_no_head(source: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    text = "head:\n  imbalance: inverse_sqrt\nmlp:\n  layers: [4]\n  epochs: 2\n  batch_size: 8\n"
+    recipe.write_text(text)
+    ended = head(source, tmp_path / "out", "--compare", str(recipe)).done()
+    with open(ended.output / "compare.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    heads = [
+        ("logistic", "natural"), ("logistic", "inverse_sqrt"), ("logistic", "logit_adjustment"), ("ridge", "natural"),
+        ("tiny", "inverse_sqrt"),
+    ]  # fmt: skip
+    assert [(row["features"], row["head"], row["imbalance"]) for row in rows] == [
+        (features, *named) for features in ("last block", "all blocks", "all blocks, mirrored") for named in heads
+    ]
+    for figure in ("accuracy", "macro_f1", "balanced_accuracy", "ece"):
+        assert all(0 <= float(row[figure]) <= 1 for row in rows)
+    last, every = FaceVggShape().widths[-1], sum(FaceVggShape().widths)
+    assert {row["width"] for row in rows} == {str(last), str(every)}
+    assert {(row["train"], row["held_out"]) for row in rows} == {("48", "12")}
+    assert {row["parameters"] for row in rows if row["head"] == "tiny"} == {str(n * 4 + 4 + 15) for n in (last, every)}
+    assert ended.out.count("\n| ") == len(rows)
+    assert sorted(path.name for path in ended.output.iterdir()) == [".lock", "cache", "compare.csv"]
+    assert len(list((ended.output / "cache").iterdir())) == 3
+
+
+def rows_of_clouds() -> gathering.Gathered:
+    """Returns 400 rows of which one class has 320."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), [320, 48, 32])
+    features = (np.eye(3, 6)[y] * 2 + rng.normal(size=(400, 6))).astype(np.float16)
+    labels = [runs.CLASSES[i] for i in y]
+    return gathering.Gathered(None, gathering.Labelled(Rows(features), labels, list(range(400))), None)  # type: ignore[arg-type]
+
+
+def command_of(output: Path, *settings: str) -> Any:
+    return parse(["train-head", "--input", "a", "--output", str(output), "--quiet", "--set", *settings])
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp"])
+def test_one_setting_for_rare_classes_holds_for_every_kind(tmp_path: Path, kind: str) -> None:
+    small = ("mlp.layers=[4]", "mlp.epochs=4", "mlp.batch_size=20", "mlp.learning_rate=0.03", "mlp.keep=last")
+    recalls, said = {}, {}
+    for way in WAYS:
+        command = command_of(tmp_path / way, f"head.kind={kind}", f"head.imbalance={way}", *small)
+        fitted = fitting.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
+        recalls[way] = np.mean([row["recall"] for row in fitted.metrics["by_class"].values()])
+        said[way] = fitted.recipe.get("imbalance")
+    assert recalls["natural"] < min(recalls["inverse_sqrt"], recalls["logit_adjustment"])
+    unsaid = "natural" if kind == "mlp" else None
+    assert said == {"natural": unsaid, "inverse_sqrt": "inverse_sqrt", "logit_adjustment": "logit_adjustment"}
+
+
+def test_the_balanced_accuracy_of_the_table_is_the_mean_recall(tmp_path: Path) -> None:
+    command = command_of(tmp_path, "head.imbalance=logit_adjustment")
+    first, _, adjusted, ridge, dense = candidates_of((), command.settings)
+    assert [one.head.imbalance for one in (first, adjusted, ridge, dense)] == ["natural", *["logit_adjustment"] * 3]
+    assert [one.head.kind for one in (first, adjusted, ridge, dense)] == ["logistic", "logistic", "ridge", "mlp"]
+    fitted = fitting.fit(command, rows_of_clouds(), adjusted.head, adjusted.mlp)
+    row = row_of(command, rows_of_clouds(), "clouds", adjusted)
+    assert row["balanced_accuracy"] == pytest.approx(
+        np.mean([one["recall"] for one in fitted.metrics["by_class"].values()])
+    )
+    assert (row["ece"], row["imbalance"]) == (fitted.metrics["ece"], "logit_adjustment")
+
+
+def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "r.yaml", tmp_path / "a" / "r.yaml"):
+        path.write_text("mlp:\n  epochs: 1\n")
+    ended = head(source, tmp_path / "out", "--compare", str(tmp_path / "r.yaml"), str(tmp_path / "a" / "r.yaml"))
+    assert ended.status == 2
+    assert "names of their own" in ended.line
+
+
+@pytest.mark.parametrize(("kind", "name"), [("logistic", "c"), ("ridge", "alpha")])
+def test_a_strength_that_is_given_is_the_one_that_is_fitted(source: Path, tmp_path: Path, kind: str, name: str) -> None:
+    ended = head(source, tmp_path / "head", "--kind", kind, "--set", "head.strength=0.25").done()
+    assert json.loads((ended.output / "head.json").read_text())["split"][name] == 0.25
+
+
+def test_a_strength_of_dense_layers_is_refused(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "head", "--kind", "mlp", "--set", "head.strength=0.25")
+    assert ended.status == 2
+    assert "head.strength is for logistic and ridge, but head.kind is mlp" in ended.line
+
+
+def test_a_killed_comparison_goes_on_though_other_features_were_the_last(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "head"
+    left = OutputFolder(str(output / "work" / "training"))
+    left.prepare({"purpose": "training", "features": {"space": {"pooling": "multi"}}})
+    Path(left.parts, "0.npz").write_bytes(b"of other features")
+    assert head(source, output, "--quiet").done().status == 0
+    assert not (output / "work").exists()
+
+
+def test_one_training_an_output_folder(source: Path, tmp_path: Path) -> None:
+    with OutputFolder(str(tmp_path / "head")).locked():
+        for more in ((), ("--compare",)):
+            refused = head(source, tmp_path / "head", *more)
+            assert refused.status == 3
+            assert "another run works in this folder; wait for it" in refused.line
+    assert not (tmp_path / "head" / "work").exists()
+
+
+def test_validation_may_lack_a_class_that_is_named(source: Path, tmp_path: Path) -> None:
+    judging = {name: data for name, data in runs.faces(20, first=60).items() if not name.startswith("sad/")}
+    given = ("--validation", str(pictures.write_tar(tmp_path / "judging.tar", judging)))
+    ended = head(source, tmp_path / "head", *given, "--names", "happy", "sad").done()
+    about = json.loads((ended.output / "head.json").read_text())
+    assert about["classes"] == ["happy", "sad"]
+    assert about["split"]["held_out"] == sum(name.startswith("happy/") for name in judging)
+
+    refused = head(source, tmp_path / "other", *given, "--names", "sad", "bored")
+    assert "--names bored: no image of --input has that label; known: happy, neutral, sad" in refused.err
+    only = {name: data for name, data in judging.items() if name.startswith("neutral/")}
+    given = ("--validation", str(pictures.write_tar(tmp_path / "only.tar", only)))
+    refused = head(source, tmp_path / "other", *given, "--names", "happy", "sad")
+    assert (refused.status, "no image of --validation has that label; known: neutral" in refused.err) == (2, True)
+
+
+def test_what_is_not_there_is_named_with_its_flag(source: Path, tmp_path: Path) -> None:
+    refused = head(source, tmp_path / "head", "--validation", str(tmp_path / "nowhere"))
+    assert refused.status == 2
+    assert f"--validation {tmp_path / 'nowhere'}: nothing is there" in refused.err

@@ -1,0 +1,286 @@
+"""From settings to fingerprints and to what the stages need."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from models.detectors.options import HaarOptions, OneShotOptions
+from models.detectors.registry import DetectorSpec
+from models.heads.linear import LinearHead
+from models.heads.registry import check
+from pipeline.errors import UsageError
+from pipeline.run.prepare import (
+    SMALLEST_SIDE_PX,
+    Identity,
+    chosen_head,
+    detector_spec,
+    feature_settings,
+    identity_of,
+    make_job,
+)
+from pipeline.settings.fingerprints import fingerprint
+from pipeline.settings.load import load_settings
+from pipeline.settings.schema import Settings
+from transforms.formats.records import Limits
+
+RANDOM = ("features.weights=random",)
+
+
+def settings_of(*texts: str) -> Settings:
+    return load_settings((), texts)
+
+
+def identity(*texts: str, head: LinearHead | None = None) -> Identity:
+    return identity_of(settings_of(*RANDOM, *texts), head)
+
+
+def a_head(value: float = 1.0) -> LinearHead:
+    return LinearHead(
+        classes=("a", "b"),
+        coef=np.full((2, 3), value, np.float32),
+        intercept=np.zeros(2),
+        mean=np.zeros(3),
+        scale=np.ones(3),
+    )
+
+
+@pytest.mark.parametrize(
+    "texts, size",
+    [
+        ([], (48, 48)),
+        (["features.input_size=32"], (32, 32)),
+        (["features.input_size=48x64"], (48, 64)),
+        (["features.backbone=vgg16"], (224, 224)),
+        (["features.backbone=vgg19"], (224, 224)),
+    ],
+)
+def test_an_open_size_is_the_backbones_own(texts: Sequence[str], size: tuple[int, int]) -> None:
+    chosen = feature_settings(settings_of(*texts))
+    assert (chosen.height, chosen.width) == size
+
+
+def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = feature_settings(
+        settings_of(
+            *("features.weights=mine.npz", "features.pooling=flatten", "features.batch_size=16"),
+            *("features.precision=bfloat16", "features.seed=3"),
+        )
+    )
+    assert chosen.weights == str(tmp_path / "mine.npz")
+    assert (chosen.pooling, chosen.batch_size, chosen.precision, chosen.seed) == ("flatten", 16, "bfloat16", 3)
+
+
+def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
+    plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
+    assert not plain.space["mirrored"] and "mirror_cut" not in plain.space
+    assert both.space == {**plain.space, "mirrored": True, "mirror_cut": 0.0625}
+    assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain  # nothing there to cut
+    assert identity("features.mirror_cut=0").space == {**plain.space, "mirrored": True}
+    assert identity("features.mirror_cut=0.1").space == {**both.space, "mirror_cut": 0.1}
+    assert both.features["space"] == both.space
+    assert identity() == both
+    assert feature_settings(settings_of()).mirrored
+    others = feature_settings(settings_of("features.backbone=vgg19", "features.mirrored=true"))
+    assert (others.mirrored, others.mirror_cut) == (True, 0)
+    assert not feature_settings(settings_of("features.backbone=vgg19")).mirrored
+
+
+def test_the_detectors_share_of_the_settings() -> None:
+    haar = ("detect_size=320", "min_face_fraction=0.2", "scale_factor=1.3", "min_neighbors=4", "model=mine.xml")
+    texts = ("faces.detector=haar", "faces.max_faces=2", *(f"faces.haar.{text}" for text in haar))
+    assert detector_spec(settings_of(*texts)) == DetectorSpec("haar", HaarOptions("mine.xml", 320, 0.2, 1.3, 4), 2)
+    assert detector_spec(settings_of("faces.haar.min_neighbors=4")) == DetectorSpec("one_shot")
+    one_shot = detector_spec(settings_of("faces.one_shot.min_face_fraction=0.1"))
+    assert one_shot.options == OneShotOptions(min_face_fraction=0.1)
+
+
+def test_weights_of_another_network_are_refused_before_anything_else(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **{"block1_conv1/kernel": np.zeros((3, 3, 3, 8))})
+    with pytest.raises(UsageError, match=r"mine\.npz does not hold weights of face_vgg: .*3x3x3x8 there, not 3x3x1x8"):
+        identity_of(settings_of(f"features.weights={tmp_path}/mine.npz"), None)
+
+
+SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
+
+
+@pytest.mark.parametrize(
+    "text, changes",
+    [
+        ("read.block_images=7", set()),
+        ("read.block_bytes=1000", set()),
+        ("read.threads=9", set()),
+        ("features.batch_size=8", set()),
+        ("features.input_size=48", set()),
+        ("write.keep_parts=true", set()),
+        ("faces.yunet.score_threshold=0.5", set()),  # of yunet, which is not chosen
+        ("write.rows_per_file=10", {RUN}),
+        ("write.label_values=name", {RUN}),
+        ("write.no_face_label=sad", {RUN}),
+        ("write.drop_folder=true", {RUN}),
+        ("read.max_pixels=1000", {FEATURES, PARTS, RUN}),
+        ("read.max_image_bytes=1000", {FEATURES, PARTS, RUN}),
+        ("faces.detector=none", {FEATURES, PARTS, RUN}),
+        ("faces.haar.min_neighbors=4", {FEATURES, PARTS, RUN}),
+        ("faces.margin=0.3", {FEATURES, PARTS, RUN}),
+        ("faces.max_faces=1", {FEATURES, PARTS, RUN}),
+        ("features.precision=bfloat16", {FEATURES, PARTS, RUN}),
+        ("features.seed=1", {SPACE, FEATURES, PARTS, RUN}),
+        ("features.pooling=flatten", {SPACE, FEATURES, PARTS, RUN}),
+        ("features.input_size=32", {SPACE, FEATURES, PARTS, RUN}),
+        ("features.backbone=vgg16", {SPACE, FEATURES, PARTS, RUN}),
+    ],
+)
+def test_what_a_setting_changes(text: str, changes: set[str]) -> None:
+    before, after = identity("faces.detector=haar"), identity("faces.detector=haar", text)
+    assert {name for name in (SPACE, FEATURES, PARTS, RUN) if getattr(before, name) != getattr(after, name)} == changes
+
+
+def test_what_a_detector_does_not_heed_changes_nothing() -> None:
+    assert identity("faces.detector=none", "faces.margin=0.5", "faces.haar.detect_size=99") == identity(
+        "faces.detector=none"
+    )
+
+
+def test_another_head_is_another_run_on_the_same_features() -> None:
+    one, other = identity(head=a_head()), identity(head=a_head(2.0))
+    assert (one.space, one.features) == (other.space, other.features)
+    assert one.parts != other.parts
+    assert one.run != other.run
+    assert identity(head=a_head()) == one
+
+
+def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    before = identity()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert identity().features != before.features
+    assert identity().space == before.space
+
+
+@pytest.mark.parametrize("name", ["foo", "TensorFlow"])
+def test_a_backend_that_keras_does_not_know_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(UsageError, match=f"Keras's backend '{name}' .* is none of tensorflow, jax, torch"):
+        identity()
+
+
+def test_weights_are_known_by_their_bytes_not_by_their_place(tmp_path: Path) -> None:
+    for name, filters in (("a", 8), ("c", 9)):
+        parts = {part: np.zeros(filters) for part in ("gamma", "beta", "mean", "variance")}
+        arrays = {"kernel": np.zeros((3, 3, 1, filters)), **parts}
+        np.savez(tmp_path / f"{name}.npz", **{f"block1_conv1/{part}": array for part, array in arrays.items()})
+    shutil.copy(tmp_path / "a.npz", tmp_path / "b.npz")
+    a, b, c = (identity(f"features.weights={tmp_path / name}.npz") for name in "abc")
+    assert a == b
+    assert a.space != c.space
+
+
+def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path) -> None:
+    import cv2.data
+
+    stock = Path(cv2.data.haarcascades, "haarcascade_frontalface_default.xml")
+    shutil.copy(stock, tmp_path / "mine.xml")
+    mine = ("faces.detector=haar", f"faces.haar.model={tmp_path / 'mine.xml'}")
+    assert identity(*mine) == identity("faces.detector=haar")
+    shutil.copy(stock.with_name("haarcascade_frontalface_alt.xml"), tmp_path / "mine.xml")
+    assert identity(*mine).features != identity("faces.detector=haar").features
+
+
+@pytest.mark.parametrize(
+    "texts, words",
+    [
+        (["features.weights=nowhere.npz"], "nowhere.npz; nothing is downloaded"),
+        (["features.backbone=vgg16", "features.weights=imagenet"], "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        (["faces.detector=yunet", "faces.yunet.model=nowhere.onnx"], "nowhere.onnx"),
+        (["faces.detector=haar", "faces.haar.model=nowhere.xml"], "nowhere.xml"),
+        (["features.input_size=15"], "face_vgg needs 16 at least"),
+        (
+            ["features.backbone=vgg19", "features.weights=random", "features.input_size=64x31"],
+            "vgg19 needs 32 at least",
+        ),
+    ],
+)
+def test_what_is_missing_or_too_small_stops_the_job_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: Sequence[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(UsageError) as refused:
+        identity_of(settings_of(*texts), None)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    with h5py.File(path, "w"):
+        pass
+    space = identity_of(settings_of("features.backbone=vgg19"), None).space
+    assert space["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_bundled_head_of_another_name_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"bundled/fer is no bundled head: there are bundled, .*bundled/ferplus"):
+        chosen_head(settings_of("head.path=bundled/fer"))
+
+
+def test_a_head_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        chosen_head(settings_of(f"head.path={tmp_path / 'nowhere'}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "rejects"), [("bundled", 7, False), ("bundled/fer2013", 7, False), ("bundled/ferplus", 8, True)]
+)
+def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, classes: int, rejects: bool) -> None:
+    settings = settings_of(f"head.path={name}")
+    path, head = chosen_head(settings)
+    assert os.path.isdir(path)
+    assert list(head.classes) == sorted(head.classes)
+    assert (len(head.classes), bool(head.reject)) == (classes, rejects)
+    space = identity_of(settings, head).space
+    check(head, fingerprint(space), space)  # raises where head and network do not belong together
+
+
+def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of(
+        *RANDOM, "read.threads=3", "read.max_pixels=77", "read.max_image_bytes=88", "faces.margin=0.25"
+    )
+    who = identity_of(settings, None)
+    job = make_job(settings, who, output="out", cache="cache", head="h", heartbeat="beats", layout=(5, 6))
+    assert (job.parts, job.cache, job.head, job.heartbeat) == ("out/parts", str(tmp_path / "cache"), "h", "beats")
+    assert (job.limits, job.margin, job.threads) == (Limits(max_image_bytes=88, max_pixels=77), 0.25, 3)
+    assert (job.block_images, job.block_bytes, job.channels) == (5, 6, 1)
+    assert job.smallest_side == SMALLEST_SIDE_PX
+    own = make_job(settings, who, output="out", cache="cache", head="h")
+    assert (own.block_images, own.block_bytes) == (settings.read.block_images, settings.read.block_bytes)
+    assert own.run_fingerprint == job.run_fingerprint
+
+
+def test_a_jobs_fingerprint_follows_the_head_but_not_the_submission(tmp_path: Path) -> None:
+    def fingerprints(*texts: str, head: LinearHead | None = None) -> tuple[str, str]:
+        settings = settings_of(*RANDOM, *texts)
+        job = make_job(settings, identity_of(settings, head), output="o", cache="c", head="h")
+        return job.fingerprint_json, job.run_fingerprint
+
+    plain = fingerprints(head=a_head())
+    assert fingerprints("write.label_values=name", head=a_head()) == plain
+    other = fingerprints(head=a_head(2.0))
+    assert other[0] == plain[0]
+    assert other[1] != plain[1]

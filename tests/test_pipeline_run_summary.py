@@ -1,0 +1,80 @@
+"""From run.json to the closing words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.run.summary import closing_words
+
+PLAIN: dict[str, Any] = {
+    "counts": {"images": 1234, "labelled": 1200, "no_face": 20, "rejected": 10, "duplicate": 4, "faces": 1500},
+    "labels": {"angry": 100, "happy": 1200, "sad": 200, "fear": 0},
+    "reasons": {},
+    "accuracy": None,
+    "cache": {"hits": 1000, "misses": 234, "damaged": 0},
+    "resume": {"blocks_reused": 0, "blocks_redone": 0},
+    "seconds": {"total": 61.25, "images_per_s": 98.7},
+}
+
+
+def words(folder: Path, **other: Any) -> list[str]:
+    return closing_words({**PLAIN, **other}, str(folder)).splitlines()
+
+
+def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "plan").mkdir()
+    lines = words(tmp_path)
+    assert lines[0] == "1,234 images: 1,200 labelled, 20 without a face, 10 rejected, 4 with an id that came before"
+    assert lines[1] == "1,500 faces: happy 1,200, sad 200, angry 100"
+    assert lines[2].startswith("61.2 s, 99 images/s ")
+    assert lines[2].endswith(", 1,000 of 1,234 results from the cache")
+    assert lines[3:] == [f"written: {tmp_path}/predictions, {tmp_path}/run.json"]
+
+
+@pytest.mark.parametrize(
+    "other, line",
+    [
+        ({"reasons": {"empty": 2, "truncated": 8}}, "reasons: truncated 8, empty 2"),
+        ({"accuracy": {"known": 2000, "correct": 1500}}, "0.7500 of 2,000 stated labels agree"),
+        (
+            {"skipped_files": {"count": 1200, "names": ["a.txt", "b.txt"]}},
+            "passed over 1,200 files that are no images: a.txt, b.txt",
+        ),
+        ({"notes": ["keep this in mind"]}, "keep this in mind"),
+        (
+            {"reasons": {"empty": 2, "internal_error": 8}},
+            "8 of the rejected failed by a fault of the program (internal_error), not of their own: the warnings tell "
+            "which; the cache holds nothing of them, and --overwrite tries them again",
+        ),
+        ({"labels": {}, "counts": {**PLAIN["counts"], "faces": 0}}, "0 faces"),
+    ],
+)
+def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other: dict[str, Any], line: str) -> None:
+    assert line in words(tmp_path, **other)
+    assert line not in words(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other, clause",
+    [
+        ({"cache": {"hits": 0, "misses": 3, "damaged": 2}}, "2 damaged cache files set aside and computed again"),
+        ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks of an earlier run kept"),
+        (
+            {"resume": {"blocks_reused": 0, "blocks_redone": 3}},
+            "3 done again, as an input changed or their part was damaged or held an internal_error",
+        ),
+    ],
+)
+def test_clauses_on_the_work(tmp_path: Path, other: dict[str, Any], clause: str) -> None:
+    assert any(line.endswith(clause) for line in words(tmp_path, **other))
+    assert not any(clause in line for line in words(tmp_path))
+
+
+@pytest.mark.parametrize("rate", [None, 0])
+def test_a_rate_that_is_not_known_is_not_told(tmp_path: Path, rate: float | None) -> None:
+    assert "images/s" not in "\n".join(words(tmp_path, seconds={"total": 1.0, "images_per_s": rate}))

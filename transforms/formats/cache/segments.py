@@ -1,0 +1,126 @@
+"""The segments of one folder, read whole and verified; damaged ones are moved aside, the last ones read are kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from transforms.formats.cache.contents import Contents
+from transforms.formats.cache.folders import DAMAGED
+from transforms.formats.cache.segment import SegmentDamage, decoded_segment
+from transforms.formats.publish import storage_error
+
+logger = logging.getLogger("pipeline.cache")
+
+
+class Segments:
+    """Reads segments of one fingerprint. Safe to use from several threads.
+
+    Attributes:
+        read_only: True to leave damaged segments in their place.
+        damaged: (segment, what is wrong) for each damaged segment met so far.
+        stuck: names of segments that are damaged and not to be moved.
+        width: of the features, as far as known; else 0.
+        warm: segments kept in memory with their bytes, the longest unused first; `warm_bytes` of them all.
+        unasked: of each warm segment: images that nobody has looked up yet.
+    """
+
+    def __init__(self, folder: str, fingerprint: str, *, memory_bytes: int, read_only: bool = False) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.read_only = read_only
+        self.damaged: list[tuple[str, str]] = []
+        self.stuck: set[str] = set()
+        self.width = 0
+        self.warm: OrderedDict[str, tuple[Contents, int]] = OrderedDict()
+        self.warm_bytes = 0
+        self.unasked: dict[str, int] = {}
+        self._memory_bytes = memory_bytes
+        self._lock = threading.RLock()
+
+    def read(self, name: str) -> tuple[Contents, int] | None:
+        """Returns a segment, verified, and its bytes; None where it is gone, or damaged (then it is moved aside)."""
+        path = os.path.join(self.folder, name)
+        for _ in range(3):  # another run may put a whole one in place of the damaged one just read
+            try:
+                with open(path, "rb") as file:
+                    stamp, data = _stamp(os.fstat(file.fileno())), file.read()
+            except FileNotFoundError:
+                logger.debug("%s is gone: pruned by another run", path)
+                return None
+            except OSError as error:
+                raise storage_error("read", path, error) from error
+            try:
+                contents = decoded_segment(data, self.fingerprint)
+            except SegmentDamage as fault:
+                if self._move_aside(name, stamp, str(fault)):
+                    return None
+            else:
+                self.width = contents.features.shape[1] or self.width
+                return contents, len(data)
+        return None
+
+    def digests_of(self, name: str) -> tuple[np.ndarray, int] | None:
+        """Returns (n, 32) digests and the number of faces of a segment, or None where it is of no use."""
+        read = self.read(name)
+        if read is not None:
+            return read[0].digest, len(read[0].face_image)
+        # what cannot be moved aside is listed for ever: so is its absence
+        return (np.zeros((0, 32), np.uint8), 0) if name in self.stuck else None
+
+    def kept(self, name: str) -> Contents | None:
+        """Returns a verified segment, kept in memory for the next time; None where it is damaged or gone."""
+        with self._lock:
+            if name in self.warm:
+                self.warm.move_to_end(name)
+                return self.warm[name][0]
+        read = self.read(name)
+        if read is None:
+            return None
+        with self._lock:
+            if name not in self.warm:
+                self.warm[name] = read
+                self.warm_bytes += read[1]
+                self.unasked[name] = len(read[0])
+            while self.warm_bytes > self._memory_bytes:
+                self._let_go(next(iter(self.warm)))
+        return read[0]
+
+    def note_asked(self, name: str, images: int) -> None:
+        """Lets go of a segment when each of its images was looked up: a run asks once, mostly in the cache's order."""
+        if name in self.unasked:
+            self.unasked[name] -= images
+            if self.unasked[name] <= 0:
+                self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        self.warm_bytes -= self.warm.pop(name)[1]
+        del self.unasked[name]
+
+    def _move_aside(self, name: str, stamp: tuple[int, ...], why: str) -> bool:
+        """Renames a damaged segment and reports it; False if another file stands there by now."""
+        path = os.path.join(self.folder, name)
+        try:
+            if _stamp(os.stat(path)) != stamp:
+                return False
+            if self.read_only:
+                self.stuck.add(name)
+            else:
+                os.replace(path, path + DAMAGED)
+        except FileNotFoundError:
+            pass  # another run was quicker
+        except OSError as error:
+            self.stuck.add(name)
+            logger.warning("%s is damaged and cannot be moved aside (%s)", path, error.strerror)
+        if (name, why) not in self.damaged:
+            self.damaged.append((name, why))
+        logger.warning("%s is damaged (%s): not used, its images count as new", path, why)
+        return True
+
+
+def _stamp(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

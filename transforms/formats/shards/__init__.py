@@ -1,0 +1,1 @@
+"""Files that hold many images, a format each. The table of formats is `registry.py`."""

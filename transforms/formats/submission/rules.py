@@ -1,0 +1,202 @@
+"""How a submission names images and labels them: columns, ids, the face that decides.
+
+Labels are alphabetical indices of classes, or names. A sample submission fixes columns, ids and their order.
+Not here: which images there are and what their faces show (`transforms/merge/`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.formats.parts import text_array
+from transforms.formats.records import FormatError
+
+FacePolicy = Literal["largest", "confident", "first"]
+Values = Literal["index", "name"]
+NAMED = 5  # names that a report or an error gives before it only counts
+BATCH = 16_384  # ids handled at once: a few MB
+_FOLDER = r"^(?s:.*)/"
+_EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{0,4}"  # a letter first: `IMG_1.5` has no extension
+EXTENSION_AT_END = re.compile(_EXTENSION + r"\Z")
+
+
+class SubmissionError(FormatError):
+    """No submission file can be written; the message says why and what to do. None is left behind."""
+
+
+class CollidingIds(SubmissionError):
+    """Two images would get one id. Attributes: `first`, `second`, their image ids; `key`, the id both would get."""
+
+    def __init__(self, message: str, *, first: str = "", second: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.first, self.second, self.key = first, second, key
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionRules:
+    """How the file looks. None stands for "as the sample has it", and without a sample for the default.
+
+    Attributes:
+        id_column, label_column: names of the columns; in a sample with more than two, which ones they are.
+        values: alphabetical index of the class (default) or its name.
+        drop_folder, drop_extension: of the image id; default is to keep both.
+        face_policy: which face gives an image its label: the largest by area, the one whose label is the most
+            confident, or the first (highest detection score); ties go to the earlier face.
+        no_face_label: class (name, or index) stated for images without a label; None refuses them.
+    """
+
+    id_column: str = "id"
+    label_column: str = "label"
+    values: Values | None = None
+    drop_folder: bool | None = None
+    drop_extension: bool | None = None
+    face_policy: FacePolicy = "largest"
+    no_face_label: str | None = None
+
+    @property
+    def drops(self) -> bool:
+        """True if ids are shortened, so that two may become one."""
+        return bool(self.drop_folder or self.drop_extension)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledIds:
+    """Some images of a submission.
+
+    Attributes:
+        ids: (n,) strings, image ids.
+        labels: (n,) int, index of the class, -1 where there is none.
+    """
+
+    ids: pa.Array
+    labels: np.ndarray
+
+
+def choose_face(
+    counts: np.ndarray, *, box: np.ndarray, confidence: np.ndarray, policy: FacePolicy = "largest"
+) -> np.ndarray:
+    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without one.
+
+    Args:
+        counts: (n,) faces of each image.
+        box: (m, 4) x, y, width, height, image after image.
+        confidence: (m,) probability of each face's label.
+    """
+    counts = np.asarray(counts, np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)]
+    has_face = counts > 0
+    chosen = np.where(has_face, starts, -1)
+    if policy == "first":
+        return chosen
+    weight = confidence if policy == "confident" else box[:, 2].astype(np.int64) * box[:, 3].astype(np.int64)
+    image = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((-weight, image))  # stable: the earlier of equal faces comes first
+    chosen[has_face] = order[starts[has_face]]
+    return chosen
+
+
+def label_texts(classes: Sequence[str], rules: SubmissionRules) -> list[str]:
+    """Returns what is written for each class."""
+    return list(classes) if rules.values == "name" else [str(index) for index in range(len(classes))]
+
+
+def no_face_index(classes: Sequence[str], rules: SubmissionRules) -> int:
+    """Returns the index of the class stated for images without a label, -1 if none is.
+
+    Raises:
+        SubmissionError: it is no class.
+    """
+    label = rules.no_face_label
+    if label is None:
+        return -1
+    if label in classes:
+        return list(classes).index(label)
+    if label.isascii() and label.isdigit() and int(label) < len(classes):
+        return int(label)
+    raise SubmissionError(f"write.no_face_label={label} is none of the classes: {', '.join(classes)}")
+
+
+def image_key(image_id: str, rules: SubmissionRules) -> str:
+    """Returns the id under which the submission names an image.
+
+    >>> image_key("test/0001.jpg", SubmissionRules(drop_folder=True, drop_extension=True))
+    '0001'
+    """
+    key = image_id.rpartition("/")[2] if rules.drop_folder else image_id
+    return EXTENSION_AT_END.sub(r"\1", key) if rules.drop_extension else key
+
+
+def image_keys(ids: pa.Array, rules: SubmissionRules) -> pa.Array:
+    """Returns `image_key` of each of (n,) strings."""
+    if rules.drop_folder:
+        ids = pc.replace_substring_regex(ids, pattern=_FOLDER, replacement="", max_replacements=1)
+    if rules.drop_extension:
+        ids = pc.replace_substring_regex(ids, pattern=_EXTENSION + r"\z", replacement=r"\1")
+    return ids
+
+
+def check_ids(ids: Callable[[], Iterable[str]], rules: SubmissionRules) -> None:
+    """Checks, before anything is read, that no two image ids become one when they are shortened.
+
+    An id that occurs twice is no collision: the merge lets the first of its images win.
+
+    Args:
+        ids: gives the image ids from the start each time it is called; kept are 16 bytes of each.
+
+    Raises:
+        CollidingIds: names the first two.
+    """
+    if rules.drops:
+        refuse_collisions(lambda: id_batches(ids()), rules)
+
+
+def id_batches(ids: Iterable[str]) -> Iterator[pa.Array]:
+    rest = iter(ids)
+    while group := list(itertools.islice(rest, BATCH)):
+        yield text_array(group)
+
+
+def refuse_collisions(batches: Callable[[], Iterable[pa.Array]], rules: SubmissionRules) -> None:
+    suspects = _suspects(batches(), rules)
+    if not suspects:
+        return
+    first_with: dict[str, str] = {}
+    for ids in batches():
+        for image_id, key in zip(ids.to_pylist(), image_keys(ids, rules).to_pylist(), strict=True):
+            if hash(key) in suspects and first_with.setdefault(key, image_id) != image_id:
+                raise collision(first_with[key], image_id, key)
+
+
+def _suspects(batches: Iterable[pa.Array], rules: SubmissionRules) -> set[int]:
+    """Returns hashes of keys that ids of different hashes share: collisions, or the coincidence of two hashes."""
+    keys, names = array("q"), array("q")  # Python's own hash: 64 bits, and never stored
+    for ids in batches:
+        keys.extend(map(hash, image_keys(ids, rules).to_pylist()))
+        names.extend(map(hash, ids.to_pylist()))
+    key, name = np.asarray(keys, np.int64), np.asarray(names, np.int64)
+    order = np.argsort(key, kind="stable")
+    key, name = key[order], name[order]
+    return set(key[1:][(key[1:] == key[:-1]) & (name[1:] != name[:-1])].tolist())
+
+
+def collision(first: str, second: str, key: str) -> CollidingIds:
+    return CollidingIds(
+        f"images {first!r} and {second!r} would both get the id {key!r} in the submission; "
+        "keep what tells them apart: --set write.drop_folder=false write.drop_extension=false",
+        first=first,
+        second=second,
+        key=key,
+    )
+
+
+def some_names(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,181 @@
+"""Writes the submission file, checked before it stands under its name."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.formats.parts import text_array
+from transforms.formats.publish import publish_file, storage_error
+from transforms.formats.submission.rules import (
+    BATCH,
+    NAMED,
+    LabelledIds,
+    SubmissionError,
+    SubmissionRules,
+    image_keys,
+    label_texts,
+    no_face_index,
+    refuse_collisions,
+    some_names,
+)
+from transforms.formats.submission.sample import (
+    MatchedIds,
+    Sample,
+    SampleReport,
+    match_ids,
+    names_at,
+    refuse_stranger,
+    sample_report,
+)
+
+_TO_QUOTE = r"""[",\r\n]|^\s|\s$"""
+
+
+class UnlabelledImages(SubmissionError):
+    """Images have no label and no label is stated for them. Attributes: `count`, and `names` of the first few."""
+
+    def __init__(self, message: str, *, count: int = 0, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.count, self.names = count, names
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionReport:
+    """What was written: `rows`, how many of them got the label for images `without_label`, and how a sample matched."""
+
+    rows: int
+    without_label: int
+    sample: SampleReport | None = None
+
+
+def write_submission(
+    path: str,
+    batches: Callable[[], Iterable[LabelledIds]],
+    *,
+    classes: Sequence[str],
+    rules: SubmissionRules,
+    sample: Sample | None = None,
+) -> SubmissionReport:
+    """Writes the submission under its final name, whole and checked, or leaves none there, not even an old one.
+
+    Args:
+        batches: gives the images from the start each time it is called: all that want a row, each id once, in the
+            order of the rows (a sample has its own).
+        classes: in the order of the labels' indices.
+        rules: how the file looks; with a sample, its own rules hold.
+
+    Raises:
+        UnlabelledImages: images without a label, and none stated for them.
+        CollidingIds: two images would get one id.
+        SubmissionError: an id is empty, or the stated label is no class.
+        StorageError: the file cannot be written.
+    """
+    _remove(path)
+    rules = rules if sample is None else sample.rules
+    fallback = no_face_index(classes, rules)
+    texts = pa.array(label_texts(classes, rules), pa.string())
+    if sample is None:
+        return _write_all(path, batches, rules=rules, texts=texts, fallback=fallback)
+    return _write_sample(path, batches, sample, texts=texts, fallback=fallback)
+
+
+def _write_all(
+    path: str,
+    batches: Callable[[], Iterable[LabelledIds]],
+    *,
+    rules: SubmissionRules,
+    texts: pa.Array,
+    fallback: int,
+) -> SubmissionReport:
+    rows, without = 0, MatchedIds()
+    with publish_file(path) as temporary, open(temporary, "wb") as file:
+        file.write(_lines([text_array([rules.id_column]), text_array([rules.label_column])]))
+        for batch in batches():
+            keys = image_keys(batch.ids, rules)
+            _refuse_empty(keys, batch.ids)
+            rows += len(keys)
+            without.add(batch.ids.filter(pa.array(batch.labels < 0)))
+            if fallback >= 0 or without.count == 0:  # else the rest is only counted
+                file.write(_lines([keys, texts.take(pa.array(np.where(batch.labels < 0, fallback, batch.labels)))]))
+        _refuse_unlabelled(without, fallback)
+        if rules.drops:
+            refuse_collisions(lambda: (batch.ids for batch in batches()), rules)
+    return SubmissionReport(rows, without.count)
+
+
+def _write_sample(
+    path: str, batches: Callable[[], Iterable[LabelledIds]], sample: Sample, *, texts: pa.Array, fallback: int
+) -> SubmissionReport:
+    matched = match_ids(sample, batches)
+    report = sample_report(sample, matched)
+    refuse_stranger(report)
+    unlabelled = np.flatnonzero(matched.label < 0)
+    without = MatchedIds(len(unlabelled), list(names_at(sample, unlabelled[:NAMED])))
+    _refuse_unlabelled(without, fallback)
+    labels = np.where(matched.label < 0, fallback, matched.label)
+    with publish_file(path) as temporary, open(temporary, "wb") as file:
+        file.write(_lines([text_array([name]) for name in sample.columns]))
+        keys = iter(sample.rows)
+        for start in range(0, len(sample), BATCH):
+            group = text_array(list(itertools.islice(keys, BATCH)))
+            file.write(_lines(_columns(sample, start, group, texts.take(pa.array(labels[start : start + BATCH])))))
+    return SubmissionReport(len(sample), without.count, report)
+
+
+def _columns(sample: Sample, start: int, keys: pa.Array, labels: pa.Array) -> list[pa.Array]:
+    """Returns the columns of some rows, in the sample's order."""
+    others = iter(zip(*sample.others[start : start + len(keys)], strict=True)) if sample.others else iter(())
+    columns = []
+    for at in range(len(sample.columns)):
+        columns.append(keys if at == sample.id_at else labels if at == sample.label_at else text_array(next(others)))
+    return columns
+
+
+def _lines(columns: Sequence[pa.Array]) -> bytes:
+    """Returns rows of CSV: UTF-8, LF, quotes only where a field needs them."""
+    lines = pc.binary_join_element_wise(*[_quoted(column) for column in columns], ",").to_pylist()
+    return "".join(line + "\n" for line in lines).encode("utf-8")
+
+
+def _quoted(column: pa.Array) -> pa.Array:
+    needed = pc.match_substring_regex(column, _TO_QUOTE)
+    if not pc.any(needed).as_py():
+        return column
+    doubled = pc.replace_substring(column, '"', '""')
+    return pc.if_else(needed, pc.binary_join_element_wise('"', doubled, '"', ""), column)
+
+
+def _refuse_empty(keys: pa.Array, ids: pa.Array) -> None:
+    empty = ids.filter(pc.equal(keys, ""))
+    if len(empty):
+        raise SubmissionError(
+            f"image {empty[0].as_py()!r} would get an empty id in the submission; rename it, or keep its folder: "
+            "--set write.drop_folder=false"
+        )
+
+
+def _refuse_unlabelled(without: MatchedIds, fallback: int) -> None:
+    if without.count and fallback < 0:
+        names = tuple(without.names)
+        raise UnlabelledImages(
+            f"{without.count} images have no label, so submission.csv is not written: {some_names(names)}; "
+            "state one for them: --set write.no_face_label=CLASS",
+            count=without.count,
+            names=names,
+        )
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise storage_error("replace", path, error) from error

@@ -1,0 +1,1 @@
+"""From the sorted parts of all blocks to the final tables and the submission."""

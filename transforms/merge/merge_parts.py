@@ -1,0 +1,130 @@
+"""From the sorted parts of all blocks to the final tables and the submission, in bounded memory.
+
+What comes out depends on the rows alone, not on how they were cut into parts.
+Not here: what a part is (`formats/parts.py`), and what a submission looks like (`formats/submission/`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.formats.parts import part_schema
+from transforms.formats.publish import StorageError, storage_error
+from transforms.formats.submission.rules import LabelledIds, SubmissionRules
+from transforms.formats.submission.sample import Sample
+from transforms.formats.submission.write import write_submission
+from transforms.merge.account import NOT_WANTED, Account, MergeResult
+from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
+from transforms.merge.rows import IMAGE_SCHEMA, face_rows, face_schema, image_rows
+from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
+from transforms.storage.stopping import check
+
+_SCRATCH = ".merging"  # folder of the rounds' files
+
+
+def merge_parts(
+    parts: Sequence[str],
+    output: str,
+    *,
+    classes: Sequence[str],
+    rejecting: bool = False,
+    rows_per_file: int = 1_000_000,
+    row_group: int = ROW_GROUP,
+    max_open: int = FILES_OPEN,
+    submission: SubmissionRules | None = None,
+    sample: Sample | None = None,
+    expected_images: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> MergeResult:
+    """Writes `predictions/`, `images/` and `submission.csv` from all parts; doing it again gives the same bytes.
+
+    Args:
+        parts: paths, in any order.
+        output: folder of the run; final files of an earlier merge there are replaced.
+        classes: of the head, in the order of the probabilities.
+        rejecting: the head gives a reject score, and `predictions/` has a column of it.
+        rows_per_file, row_group: output file i holds the rows i·N … (i+1)·N−1, in row groups of exactly so many.
+        max_open: files open at once, at least 4.
+        submission: how `submission.csv` looks; None writes none and removes an old one.
+        sample: to be followed; its rules stand above `submission`.
+        expected_images: how many must come out.
+        progress: called with the number of images merged so far.
+
+    Raises:
+        AccountError: images are missing, or too many; nothing is published.
+        DamagedPart: a part cannot be read; nothing is published.
+        SubmissionError: no submission can be written; the tables are published.
+        StorageError: the output cannot be written.
+    """
+    rules = sample.rules if sample is not None else submission or SubmissionRules()
+    account = Account(tuple(classes), rules)
+    images = RowFiles(os.path.join(output, "images"), IMAGE_SCHEMA, rows_per_file=rows_per_file, row_group=row_group)
+    faces = RowFiles(
+        os.path.join(output, "predictions"),
+        face_schema(classes, rejecting=rejecting),
+        rows_per_file=rows_per_file,
+        row_group=row_group,
+    )
+    schema = part_schema(len(classes), rejecting=rejecting)
+    with _storage(output), _scratch(output) as scratch, faces, images:
+        unlink_if_there(os.path.join(output, "submission.csv"))
+        runs = few_runs(parts, schema, scratch, max_open)
+        for rows in without_repeated_ids(merged_rows(runs, schema, max_open - OUTPUTS_OPEN)):
+            check()
+            account.add(rows)
+            images.add(image_rows(rows))
+            faces.add(face_rows(rows, classes))
+            if progress is not None:
+                progress(account.images)
+        account.refuse_unless(expected_images)
+        files = [*faces.publish(), *(listed := images.publish())]
+        report = None
+        if submission is not None or sample is not None:
+            batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
+            path = os.path.join(output, "submission.csv")
+            report = write_submission(path, batches, classes=classes, rules=rules, sample=sample)
+            files.append(output_file(path, output, report.rows))
+    return replace(account.result(), files=tuple(files), submission=report)
+
+
+def _labelled_ids(paths: Sequence[str], labels: np.ndarray) -> Iterator[LabelledIds]:
+    """Yields the images of the final tables with their labels, duplicates left out."""
+    start = 0
+    for path in paths:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=["image_id"]):
+                some = labels[start : start + batch.num_rows]
+                start += batch.num_rows
+                yield LabelledIds(batch.column(0).filter(pa.array(some != NOT_WANTED)), some[some != NOT_WANTED])
+
+
+@contextlib.contextmanager
+def _scratch(output: str) -> Iterator[str]:
+    """Gives an empty folder for the files of the rounds, and removes it."""
+    folder = os.path.join(output, _SCRATCH)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    try:
+        yield folder + os.sep
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _storage(output: str) -> Iterator[None]:
+    """Turns faults of the output's storage into one line with the cure."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error("write", error.filename or output, error) from error

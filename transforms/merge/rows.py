@@ -1,0 +1,80 @@
+"""Rows of parts as rows of the final tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.formats.parts import REJECT_SCORE
+from transforms.merge.sorted_parts import nested, text_column
+
+IMAGE_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("digest", pa.string()),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("faces", pa.int32(), nullable=False),
+        pa.field("true_label", pa.string()),
+    ]
+)
+
+
+def image_rows(rows: pa.Table) -> pa.Table:
+    """Returns the rows of `images/` for some rows of parts."""
+    columns = {name: rows[name] for name in rows.schema.names}
+    columns["digest"] = _hex(text_column(rows, "digest"))
+    columns["faces"] = pc.list_value_length(rows["faces"])
+    return pa.Table.from_arrays([columns[name] for name in IMAGE_SCHEMA.names], schema=IMAGE_SCHEMA)
+
+
+def _hex(digests: pa.Array) -> pa.Array:
+    """Returns (n,) strings of 64 hex digits, null where there is no digest."""
+    raw = pc.fill_null(digests, bytes(32)).cast(pa.binary())
+    letters = b"".join(raw.to_pylist()).hex().encode()
+    offsets = pa.py_buffer(np.arange(0, 64 * len(digests) + 1, 64, dtype=np.int32).tobytes())
+    texts = pa.StringArray.from_buffers(len(digests), offsets, pa.py_buffer(letters))
+    return pc.if_else(digests.is_valid(), texts, pa.scalar(None, pa.string()))
+
+
+def face_schema(classes: Sequence[str], *, rejecting: bool = False) -> pa.Schema:
+    """Returns the columns of `predictions/`, with the reject score or without."""
+    reject = [pa.field(REJECT_SCORE, pa.float64(), nullable=False)] if rejecting else []
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False),
+            *(pa.field(name, pa.int32(), nullable=False) for name in ("face", "x", "y", "width", "height")),
+            pa.field("detection_score", pa.float32(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("label_index", pa.int32(), nullable=False),
+            pa.field("confidence", pa.float64(), nullable=False),
+            *reject,
+            *(pa.field(f"p_{name}", pa.float64(), nullable=False) for name in classes),
+        ]
+    )
+
+
+def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Returns the rows of `predictions/` for some rows of parts; the faces of an image are numbered in their order."""
+    counts, faces = nested(text_column(rows, "faces"))
+    starts = np.cumsum(counts) - counts
+    image = np.repeat(np.arange(len(counts)), counts)
+    fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
+    p = fields["p"].flatten().to_numpy().reshape(-1, len(classes))
+    columns = [
+        text_column(rows, "image_id").take(pa.array(image)),
+        pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
+        *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
+        pa.array(classes, pa.string()).take(fields["label_index"]),
+        *(fields[name] for name in ("label_index", "confidence", REJECT_SCORE) if name in fields),
+        *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
+    ]
+    return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=REJECT_SCORE in fields))

@@ -1,0 +1,1 @@
+"""Users' files wherever they are, retries, and requests to stop."""

@@ -1,0 +1,380 @@
+"""Users' files wherever they are: opened through Beam's FileSystems, which list what is remote; folders are walked.
+
+Faults of the storage that may heal are waited for (`retrying.py`), also in the midst of a file.
+Not here: publishing of output (`formats/publish.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from itertools import chain
+from typing import Any, BinaryIO
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.storage.retrying import patiently
+
+BUFFER_BYTES = 64 * 2**10  # of an opened file: readers here ask for much more at once, or for headers
+
+
+class InputFault(OSError):
+    """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable.
+
+    Attributes:
+        errno: the number of the underlying error, or None.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
+
+
+class FileChanged(InputFault):
+    """A file is another one than when its reading began: what was read does not fit what would be read now."""
+
+    heals = False  # as `retrying.may_heal` asks
+
+
+class NoSuchStorage(InputFault):
+    """A path is of a kind of storage that is not installed, or that nobody knows."""
+
+    heals = False
+
+
+WILDCARDS = "*?["
+EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}  # of apache-beam, by the scheme of a path
+
+
+class Kind(Enum):
+    """What a listed name stands for."""
+
+    FILE = "file"
+    NOT_A_FILE = "not_a_file"  # a link that leads nowhere, a pipe, a socket, a device: nothing to open
+    LINKED_FOLDER = "linked_folder"  # not followed: it may lead back here, or give an image two ids
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as listed: `path`, `size` in bytes, `modified` seconds since the epoch (0 where unknown)."""
+
+    path: str
+    size: int
+    modified: float
+    kind: Kind = Kind.FILE
+
+
+def is_local(path: str) -> bool:
+    """True if the path names no other file system."""
+    return "://" not in path
+
+
+def escape(path: str) -> str:
+    """Returns a pattern that matches this path alone."""
+    return re.sub(r"([\[*?])", r"[\1]", path)
+
+
+def exists(path: str) -> bool:
+    """True if there is a file or folder of exactly this name."""
+
+    def ask() -> bool:
+        with _named(path, "looked for"):
+            return bool(FileSystems.exists(path))
+
+    return patiently(ask)
+
+
+def list_files(pattern: str) -> Iterator[FoundFile]:
+    """Yields the files a pattern matches, in no particular order; `**` crosses folders.
+
+    Local folders are walked here and not by Beam (see `list_folder`).
+
+    Raises:
+        InputFault: the file system refuses.
+    """
+    if is_local(pattern):
+        yield from _list_local(pattern)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
+        matches = patiently(lambda: _match(pattern))
+    for match in matches:
+        for metadata in match.metadata_list:
+            yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
+
+
+def _match(pattern: str) -> list[Any]:
+    with _named(pattern, "listed"):
+        return list(FileSystems.match([pattern]))
+
+
+def _list_local(pattern: str) -> Iterator[FoundFile]:
+    if not any(sign in pattern for sign in WILDCARDS):
+        if os.path.exists(pattern) and not os.path.isdir(pattern):
+            yield found_file(pattern)
+        return
+    if pattern.endswith("/"):  # as Beam has it
+        pattern += "*"
+    if not root_of(pattern):
+        pattern = "./" + pattern
+    root = root_of(pattern)
+    if os.path.isdir(root):
+        yield from _walk(root, _matcher(pattern), _enterer(root, pattern[len(root) :]))
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
+        return re.compile(FileSystem.translate_pattern(pattern)).match
+
+
+def _enterer(root: str, rest: str) -> Callable[[str], object]:
+    """Returns what tells whether anything below a folder may match: folders that cannot are not even looked into."""
+    if re.search(r"\[[^\]]*/", rest):  # a set with a slash in it: no telling where a name ends
+        return lambda path: True
+    parts = rest.split("/")[:-1]
+    deep = next((level for level, part in enumerate(rest.split("/")) if "**" in part), None)
+    levels = [_matcher(root + "/".join(parts[: level + 1])) for level in range(len(parts) if deep is None else deep)]
+
+    def enters(path: str) -> object:
+        level = path.count("/", len(root))
+        return levels[level](path) if level < len(levels) else deep is not None
+
+    return enters
+
+
+def root_of(pattern: str) -> str:
+    """Returns the longest folder of a pattern without a wildcard, with a final `/` ("" for the current one)."""
+    wild = min((pattern.index(c) for c in WILDCARDS if c in pattern), default=len(pattern))
+    return pattern[: pattern[:wild].rfind("/") + 1]
+
+
+def list_folder(folder: str) -> Iterator[FoundFile]:
+    """Yields all files below a folder, and what else has a name there but is no folder, in no particular order.
+
+    Local folders are walked here and not by Beam, which passes over folders that it may not read and links that lead
+    nowhere without a word.
+
+    Raises:
+        InputFault: a folder below cannot be read.
+    """
+    if not is_local(folder):
+        yield from list_files(escape(folder.rstrip("/")) + "/**")
+        return
+    yield from _walk(folder, lambda path: True, lambda path: True)
+
+
+def _walk(top: str, matches: Callable[[str], object], enters: Callable[[str], object]) -> Iterator[FoundFile]:
+    """Yields the files that match, and the linked folders that would be entered if they were none."""
+    waiting = [top]
+    while waiting:
+        below, linked, others = patiently(partial(_scan, waiting.pop()))
+        waiting += filter(enters, below)
+        yield from map(found_file, chain(filter(enters, linked), filter(matches, others)))
+
+
+def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Returns the paths of what is in a local folder: folders, links to folders, and all else."""
+    below, linked, others = [], [], []
+    with _named(folder, "read"), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif _is_folder(entry):
+                linked.append(entry.path)
+            else:
+                others.append(entry.path)
+    return below, linked, others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through a file; whoever opens it is told
+        return False
+
+
+def found_file(path: str) -> FoundFile:
+    """Returns what is known of a local file, or of what lies in its place.
+
+    Raises:
+        InputFault: it is gone, or its folder may not be searched.
+    """
+    return patiently(partial(_found, path))
+
+
+def _found(path: str) -> FoundFile:
+    with _named(path, "read"):
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR) or not os.path.islink(path):
+                raise
+            return FoundFile(path, 0, os.lstat(path).st_mtime, Kind.NOT_A_FILE)
+    if stat.S_ISREG(found.st_mode):
+        return FoundFile(path, found.st_size, found.st_mtime)
+    return FoundFile(path, 0, found.st_mtime, Kind.LINKED_FOLDER if stat.S_ISDIR(found.st_mode) else Kind.NOT_A_FILE)
+
+
+def is_folder(path: str) -> bool:
+    """True if the path is a folder, local or remote."""
+    if is_local(path):
+        return os.path.isdir(path)
+    return any(True for _ in list_files(escape(path.rstrip("/")) + "/*"))
+
+
+def open_file(path: str) -> BinaryIO:
+    """Returns the raw bytes of a file as a seekable stream; nothing is decompressed.
+
+    A fault while it is read is an `InputFault` too, behind attempts to open the file anew and to go on.
+
+    Raises:
+        InputFault: it is gone, or may not be read.
+    """
+    return io.BufferedReader(_Reopening(path), BUFFER_BYTES)
+
+
+def read_file(path: str, limit: int) -> bytes:
+    """Returns at most `limit` + 1 bytes of a file: enough to tell that it is too large.
+
+    Raises:
+        InputFault: it is gone, or may not be read.
+    """
+
+    def read() -> bytes:
+        with _opened(path) as stream, _named(path, "read"):
+            return bytes(stream.read(limit + 1))
+
+    return patiently(read)
+
+
+class _Reopening(io.RawIOBase):
+    """A file that is opened anew where reading it fails, and read on from there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._at = 0
+        self._stream: Any = patiently(lambda: _opened(path))
+        self._stamp = _stamp(self._stream)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fills the buffer as far as one read goes and returns how many bytes that were, 0 at the end."""
+        count = self._again_and_again(lambda stream: int(stream.readinto(buffer) or 0))
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Goes to another place and returns it."""
+        if whence == io.SEEK_CUR:
+            offset, whence = offset + self._at, io.SEEK_SET
+        self._at = self._again_and_again(lambda stream: int(stream.seek(offset, whence)))
+        return self._at
+
+    def tell(self) -> int:
+        """Returns the place of the next byte."""
+        return self._at
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True: it goes back to its place by itself when it has to."""
+        return True
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing."""
+        if not self.closed and self._stream is not None:
+            self._stream.close()
+        super().close()
+
+    def _again_and_again(self, step: Callable[[Any], int]) -> int:
+        def attempt() -> int:
+            if self._stream is None:
+                self._stream = self._opened_again()
+            try:
+                with _named(self._path, "read"):
+                    return step(self._stream)
+            except InputFault:
+                with contextlib.suppress(OSError):
+                    self._stream.close()
+                self._stream = None
+                raise
+
+        return patiently(attempt)
+
+    def _opened_again(self) -> Any:
+        stream = _opened(self._path)
+        if _stamp(stream) != self._stamp:
+            stream.close()
+            raise FileChanged(None, f"{self._path} was changed while it was read")
+        with _named(self._path, "read"):
+            stream.seek(self._at)
+        return stream
+
+
+def _stamp(stream: Any) -> tuple[int, int] | None:
+    """Returns bytes and time of change of an opened local file; None for others, which nobody changes in place."""
+    try:
+        found = os.fstat(stream.fileno())
+    except OSError:  # not a file of this machine
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _opened(path: str) -> Any:
+    with _named(path, "opened"):
+        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return stream if isinstance(stream, io.IOBase) else io.BufferedReader(stream)
+
+
+@contextlib.contextmanager
+def _named(path: str, action: str) -> Iterator[None]:
+    """Turns a fault of the storage into one line with the path."""
+    try:
+        yield
+    except InputFault:
+        raise
+    except OSError as error:
+        if any(isinstance(inner, ImportError) for inner in _inner(error)):
+            raise NoSuchStorage(None, f"{path} cannot be {action}: {_missing(path)}") from error
+        text = _first_line(error) if isinstance(error, BeamIOError) else error.strerror or _first_line(error)
+        raise InputFault(_number(error), f"{path} cannot be {action}: {text}") from error
+    except ValueError as error:
+        if not str(error).startswith("Unable to get filesystem"):  # of Beam; it has no class of its own
+            raise
+        raise NoSuchStorage(None, f"{path} cannot be {action}: {_missing(path)}") from error
+
+
+def _missing(path: str) -> str:
+    scheme = path.partition("://")[0]
+    if scheme in EXTRAS:
+        return f"{scheme}:// needs pip install 'apache-beam[{EXTRAS[scheme]}]'"
+    return f"no storage of the kind {scheme}:// is known"
+
+
+def _number(error: OSError) -> int | None:
+    """Returns the number of an error; Beam keeps it in the errors that its own one stands for."""
+    for inner in _inner(error):
+        if isinstance(inner, OSError) and inner.errno is not None:
+            return inner.errno
+    return error.errno
+
+
+def _inner(error: OSError) -> list[object]:
+    """Returns the errors that one of Beam's stands for."""
+    return list((getattr(error, "exception_details", None) or {}).values())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
