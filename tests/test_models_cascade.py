@@ -177,6 +177,9 @@ def test_missing_files_and_networks_are_named(tmp_path):
         load(replace(OPEN, model=str(tmp_path / "none.npz")), 0)
     with pytest.raises(DetectorError, match="the weights have no detect12_4"):
         Cascade(OPEN, weights=CascadeWeights({}, (0.5,)))
+    networks = {**small_cascade().networks, "detect24": b"other bytes"}
+    with pytest.raises(DetectorError, match="detect24 in the weights is no network in ONNX"):
+        Cascade(OPEN, weights=CascadeWeights(networks, (0.5, 0.5, 0.5)))
 
 
 @pytest.mark.parametrize(

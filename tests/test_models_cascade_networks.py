@@ -37,8 +37,8 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", EVERY)
 def test_onnx_answers_as_keras(shape):
-    from models.detectors.cascade.networks import build
-    from models.training.detection.cascade_networks import weights_of
+    from models.training.detection.cascade.networks import build
+    from models.training.detection.cascade.one_network import weights_of
 
     network = build(shape)
     draw = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_a_windows_answer_does_not_depend_on_its_company(name):
 
 
 def test_the_two_networks_of_the_source_are_as_it_gives_them():
-    from models.detectors.cascade.networks import build
+    from models.training.detection.cascade.networks import build
 
     small, large = build(SOURCE["calibrate12"]), build(SOURCE["calibrate48"])
     kinds = [type(layer).__name__ for layer in small.layers if type(layer).__name__ not in ("Rescaling", "ReLU")]

@@ -11,10 +11,10 @@ from cascades import SMALL
 from models.detectors.cascade.calibration import OFFSETS, PATTERNS, SCALES
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.overlaps import overlap
-from models.training.detection.cascade import CascadeMaterial, CascadeTraining, train_cascade
-from models.training.detection.cascade_mining import threshold_for
-from models.training.detection.cascade_networks import NetworkRecipe, train_network
-from models.training.detection.cascade_windows import (
+from models.training.detection.cascade.levels import CascadeMaterial, CascadeTraining, train_cascade
+from models.training.detection.cascade.mining import threshold_for
+from models.training.detection.cascade.one_network import NetworkRecipe, train_network
+from models.training.detection.cascade.windows import (
     APART,
     FacePatches,
     apart,

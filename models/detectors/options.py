@@ -169,4 +169,4 @@ class CascadeOptions:
         )
 
 
-Options = WholeImageOptions | HaarOptions | YuNetOptions | OneShotOptions
+Options = WholeImageOptions | HaarOptions | YuNetOptions | OneShotOptions | CascadeOptions

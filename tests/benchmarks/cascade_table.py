@@ -25,7 +25,7 @@ from models.detectors.cascade.panels import panels
 from models.detectors.cascade.weights import WEIGHTS
 from models.detectors.options import CascadeOptions
 from models.evaluation.detection import Judgement, Photo, fit_map, judge, mapped, recall_at
-from models.training.detection.cascade_windows import squares_of
+from models.training.detection.cascade.windows import squares_of
 from models.training.detection.photos import members
 
 LOW = 0.02  # last threshold of a run: the curve down to here

@@ -6,22 +6,20 @@ Run again, it goes on where it was. Variants: shipped, source, normalised, mined
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from models.detectors.cascade.shapes import SOURCE, multi_resolution, normalised
-from models.evaluation.box_map import BoxMap
-from models.training.detection.cascade import CascadeMaterial, CascadeTraining, train_cascade
-from models.training.detection.cascade_networks import NetworkRecipe
-from models.training.detection.photos import Photo, read_photos, read_scenes, read_tiles
+from models.training.detection.cascade.levels import CascadeMaterial, CascadeTraining, train_cascade
+from models.training.detection.cascade.one_network import NetworkRecipe
 from models.training.detection.scenes import Material
+from pipeline.run.detection_sets import read_sets
+from pipeline.settings.detector_recipe import load_recipe
 
-MASKS = {"mt_": BoxMap(0.0, 0.06, 0.755, 0.81), "ft_": BoxMap(-0.02, -0.12, 0.965, 1.13)}  # to YuNet's tight box
-HUMAN = BoxMap(0.0, 0.04, 0.8, 0.87)  # the same for crops_human
-ON_PEOPLE = 0.88  # YuNet's score of a photo of pets from which a person may be in it
+RECIPE = Path(__file__).parents[2] / "configs/recipes/one_shot.yaml"
+PHOTOS = 0.6  # share of the faces that are drawn from photos, not from tiles
 PRECISE = "mixed_bfloat16"
 
 
@@ -40,7 +38,7 @@ _BRIEF = recipes((1200, 600, 600), (1200, 600, 500), PRECISE)  # the variants: a
 _SMALLER = (256, 256, 64)
 _NORMALISED = normalised(SOURCE)
 VARIANTS = {
-    "shipped": CascadeTraining(recipes=recipes((1000, 1000, 1500), (1000, 800, 800), "float32"), share=0.5, each=24),
+    "shipped": CascadeTraining(recipes=recipes((1000, 1000, 900), (1000, 600, 500), "float32"), share=0.35, each=24),
     "source": CascadeTraining(shapes=SOURCE, recipes=_BRIEF, batches=_SMALLER, mined=False),
     "normalised": CascadeTraining(shapes=_NORMALISED, recipes=_BRIEF, batches=_SMALLER, mined=False),
     "mined": CascadeTraining(shapes=_NORMALISED, recipes=_BRIEF, batches=_SMALLER),
@@ -48,45 +46,13 @@ VARIANTS = {
 }
 
 
-def held_out(number: int) -> bool:
-    """Whether a scene without faces is kept out of training: every third."""
-    return number % 3 == 2
-
-
-def photos_with_faces(data: Path) -> tuple[list[list[Photo]], list[Photo]]:
-    """Returns the photos for training, set by set, and those for validation: one group in twelve."""
-    more, faces = data / "faces_more", data / "faces"
-    sets = [read_photos(more / f"{name}.tar", more / f"{name}.csv", {}) for name in ("hf_train", "fddb_single")]
-    training = [[photo for photo in some if int(photo.group) % 12] for some in sets]
-    validation = [photo for some in sets for photo in some if not int(photo.group) % 12]
-    masks = read_photos(faces / "train_full.tar", faces / "train_full.csv", MASKS)
-    training.append([photo for number, photo in enumerate(masks) if number % 12])
-    return training, validation + masks[::12]
-
-
 def read_material(data: Path) -> CascadeMaterial:
-    training, validation = photos_with_faces(data)
-    faces = data / "faces"
-    tiles = [
-        (read_tiles(faces / f"crops_{name}.tar", faces / f"crops_{name}.csv", {made: box}), share)
-        for name, made, box, share in (
-            ("utk", "yunet", BoxMap(), 0.12),
-            ("aaf", "yunet", BoxMap(), 0.12),
-            ("ytf", "yunet", BoxMap(), 0.1),
-            ("human", "human", HUMAN, 0.06),
-        )
-    ]
-    empty = [
-        photo
-        for name in ("negatives", "negatives_colour")
-        for number, photo in enumerate(read_scenes(data / name / f"{name}.tar"))
-        if not held_out(number)
-    ]
-    with (data / "cats_dogs/yunet_score.csv").open(newline="", encoding="utf-8") as file:
-        people = {row["image"] for row in csv.DictReader(file) if float(row["yunet_max_score"]) >= ON_PEOPLE}
-    empty += read_scenes(data / "cats_dogs/train.tar.gz", frozenset(people))
-    shares = [(some, share) for some, share in zip(training, (0.3, 0.2, 0.1), strict=True)]
-    return CascadeMaterial(Material(shares, tiles, empty), tuple(validation))
+    """Returns the sets that the one-shot detector learns from, photos and tiles together in one draw of faces."""
+    sets = read_sets(load_recipe(RECIPE).sets, data)
+    photos = [(some, share * PHOTOS) for some, share in sets.material.photos]
+    tiles = [(some, share * (1 - PHOTOS)) for some, share in sets.material.tiles]
+    with_faces = tuple(photo for photo in sets.validation if len(photo.boxes))
+    return CascadeMaterial(Material(photos, tiles, sets.material.empty), with_faces)
 
 
 def main() -> None:

@@ -81,6 +81,11 @@ def _path(options: CascadeOptions) -> Path:
 class Cascade:
     """Upright faces; square boxes from brow to chin, scores 0 to 1. May be used from several threads at once.
 
+    Args:
+        options: None for the defaults.
+        max_faces: only the first of an image's faces are kept; 0 for all.
+        weights: in place of those of a file.
+
     Attributes:
         channels: 3, RGB.
         options: as given, with the thresholds that count.
@@ -95,15 +100,11 @@ class Cascade:
     def __init__(
         self, options: CascadeOptions | None = None, max_faces: int = 0, weights: CascadeWeights | None = None
     ) -> None:
-        """Args:
-        options: None for the defaults.
-        max_faces: only the first of an image's faces are kept; 0 for all.
-        weights: in place of those of a file.
-        """
         options = options or CascadeOptions()
         read = read_weights(_path(options)) if weights is None else weights
         self.levels = len(read.thresholds)
-        self._thresholds = options.thresholds or (*read.thresholds, 1.0, 1.0)[:3]
+        first, second, third = options.thresholds or (*read.thresholds, 1.0, 1.0)[:3]
+        self._thresholds = (first, second, third)
         self.options = replace(options, thresholds=self._thresholds)
         self._max_faces = max_faces
         self._networks = {name: self._network(read, name) for name in self._needed()}
@@ -116,7 +117,10 @@ class Cascade:
     def _network(self, weights: CascadeWeights, name: str) -> Any:
         if name not in weights.networks:
             raise DetectorError(f"detector cascade: the weights have no {name}, only {', '.join(weights.networks)}")
-        return _session(weights.networks[name])
+        try:
+            return _session(weights.networks[name])
+        except Exception as error:  # ONNX Runtime has a class of its own for every fault
+            raise DetectorError(f"detector cascade: {name} in the weights is no network in ONNX") from error
 
     # --- what it offers -------------------------------------------------------------------------------------------
 

@@ -34,12 +34,12 @@ def filtered(squares: np.ndarray, scores: np.ndarray, limit: float, groups: np.n
     if limit >= 1:
         return order
     if groups is None:
-        return order[_best(squares[order], limit)]
+        return np.asarray(order[_best(squares[order], limit)])
     stay = np.zeros(len(order), bool)
     for group in np.unique(groups):
         members = np.flatnonzero(groups[order] == group)
         stay[members] = _best(squares[order[members]], limit)
-    return order[stay]
+    return np.asarray(order[stay])
 
 
 def _best(squares: np.ndarray, limit: float) -> np.ndarray:

@@ -43,7 +43,8 @@ def _panel(photo: np.ndarray, number: int, step: Traced, known: np.ndarray, scal
     title = np.zeros((TITLE_PX, photo.shape[1], 3), np.uint8)
     text = f"{number} {step.step}: {len(step.windows)}"
     cv2.putText(title, text, (4, TITLE_PX - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, WHITE, 1, cv2.LINE_AA)
-    return cv2.copyMakeBorder(np.concatenate([title, photo]), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BLACK)
+    whole = np.concatenate([title, photo])
+    return np.asarray(cv2.copyMakeBorder(whole, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BLACK))
 
 
 def _rectangle(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +51,6 @@ def read_weights(path: Path) -> CascadeWeights:
         raise DetectorError(f"detector cascade: {path} is no file of a cascade's weights") from e
 
 
-@cache
 def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file as hex digits."""
     return read_model(path, "cascade")[1]

@@ -37,15 +37,15 @@ class Windows:
 class Reductions:
     """An image in steps of the square root of two, each averaged from a larger one.
 
+    Args:
+        pixels: (h, w, 3) uint8.
+        least: pixels; no reduction has a shorter side than this.
+
     Attributes:
         height, width: of the image in pixels.
     """
 
     def __init__(self, pixels: np.ndarray, least: int = 8) -> None:
-        """Args:
-        pixels: (h, w, 3) uint8.
-        least: pixels; no reduction has a shorter side than this.
-        """
         self.height, self.width = pixels.shape[:2]
         self._images = [pixels]
         if min(self.height, self.width) / STEP >= least:

@@ -16,9 +16,9 @@ from models.detectors.cascade.export import map_graph, windows_graph
 from models.detectors.cascade.shapes import SHIPPED, SIDES, STRIDES, Shapes
 from models.detectors.cascade.weights import CascadeWeights, write_weights
 from models.detectors.options import CascadeOptions
-from models.training.detection.cascade_mining import Mined, best_scores, mined, threshold_for
-from models.training.detection.cascade_networks import Batches, NetworkRecipe, Report, train_network
-from models.training.detection.cascade_windows import (
+from models.training.detection.cascade.mining import Mined, best_scores, mined, threshold_for
+from models.training.detection.cascade.one_network import Batches, NetworkRecipe, Report, train_network
+from models.training.detection.cascade.windows import (
     LARGEST,
     FacePatches,
     averaged,
@@ -80,7 +80,7 @@ class CascadeTraining:
     mined: bool = True
     share: float = 1.0
     each: int = 16
-    empty: int = 40_000
+    empty: int = 10_000
     search: CascadeOptions = field(default_factory=lambda: CascadeOptions(scale_step=1.4, max_windows=(600, 200)))
     seed: int = 0
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.overlaps import overlap
 from models.detectors.cascade.windows import Reductions, Windows
-from models.training.detection.cascade_windows import apart, squares_of
+from models.training.detection.cascade.windows import apart, squares_of
 from models.training.detection.photos import Photo
 
 FOUND = 0.4  # intersection over union from which a window counts as one of a face

@@ -18,6 +18,7 @@ CONTEXT = 2  # sides of a face that a stored patch shows: any pattern lies insid
 LARGEST = 48  # pixels: windows are stored at this side, and reduced to those of smaller networks
 LEAST_SHARE = 0.4  # of a network's side: smaller faces would only show how enlarging looks
 LEAST_PX = LEAST_SHARE * 12
+EACH = 8  # windows anywhere that one drawn photo gives: more photos cost more than more windows
 APART = 0.3  # intersection over union with every face: below, a window shows none (as MTCNN)
 
 
@@ -85,7 +86,8 @@ def face_patches(material: Material, seed: int) -> FacePatches:
 
 
 def _patches(photo: Photo, squares: np.ndarray, empty: Sequence[Photo], draw: np.random.Generator) -> np.ndarray:
-    wide = squares + squares[:, 2:] * np.float32([-(CONTEXT - 1) / 2, -(CONTEXT - 1) / 2, CONTEXT - 1])
+    around = np.asarray([-(CONTEXT - 1) / 2, -(CONTEXT - 1) / 2, CONTEXT - 1], np.float32)
+    wide = squares + squares[:, 2:] * around
     patches = Reductions(photo.pixels).windows(wide, CONTEXT * LARGEST)
     for patch, square in zip(patches, wide, strict=True):
         if draw.random() < 0.7:  # else the photo's border is repeated, as it is in use
@@ -102,7 +104,7 @@ def _surround(
     x, y = square[0] + steps, square[1] + steps
     outside = ~(((y >= 0) & (y < shape[0]))[:, None] & ((x >= 0) & (x < shape[1]))[None])
     if outside.any():
-        scene = empty[draw.integers(len(empty))].pixels
+        scene = empty[int(draw.integers(len(empty)))].pixels
         patch[outside] = Reductions(scene).windows(_anywhere(scene, 1, draw), size)[0][outside]
 
 
@@ -155,9 +157,9 @@ def empty_windows(material: Material, count: int, seed: int) -> np.ndarray:
     photos = [photo for some, _ in material.photos for photo in some]
     found = []
     for some in (material.empty, photos):
-        each = -(-count // (2 * max(1, len(some))))
-        for photo in some:
-            squares = np.concatenate([_anywhere(photo.pixels, each, draw), _beside(photo, 2, draw)])
+        for index in draw.integers(len(some), size=-(-count // (2 * EACH))):
+            photo = some[index]
+            squares = np.concatenate([_anywhere(photo.pixels, EACH, draw), _beside(photo, 2, draw)])
             found.append(Reductions(photo.pixels).windows(apart(squares, photo), LARGEST))
     return np.concatenate(found)
 
@@ -195,8 +197,8 @@ def relit(windows: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     values = np.linspace(0, 1, 256, dtype=np.float32)[None] ** np.exp(draw.normal(0, 0.25, (count, 1)))
     curves = (values - 0.5) * np.exp(draw.normal(0, 0.2, (count, 1))) + 0.5 + draw.normal(0, 0.08, (count, 1))
     tables = np.clip(curves * 255, 0, 255).astype(np.uint8)
-    grey, blurred = draw.random(count) < 0.3, draw.random(count) < 0.2
-    factors = draw.uniform(0.4, 0.9, count)
+    grey, blurred = (np.asarray(draw.random(count) < share) for share in (0.3, 0.2))
+    factors = np.asarray(draw.uniform(0.4, 0.9, count))
     out = np.empty_like(windows)
     for number, window in enumerate(windows):
         one = cv2.LUT(window, tables[number])

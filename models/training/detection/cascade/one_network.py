@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.detectors.cascade.networks import build
 from models.detectors.cascade.shapes import NetworkShape
+from models.training.detection.cascade.networks import build
 
 Batches = Callable[[int], tuple[np.ndarray, np.ndarray]]  # step to (windows, classes): a function of the step alone
 Report = Callable[[dict[str, object]], None]
