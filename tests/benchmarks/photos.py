@@ -1,4 +1,4 @@
-"""Labels real photos as the program comes, checks that the counts add up, and draws what came out, for people to look at.
+"""Labels real photos as the program comes, checks that the counts add up, and draws the results for people to look at.
 
 The photos: those that come with scikit-image and that `run_local.sh` labels, and two archives of the data sets. Drawn
 from the files of the run alone: the boxes of `predictions/` on the photos of the archive, the labels above them,
