@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
-from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, padded, scales_for
+from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
 
@@ -54,6 +54,7 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
     assert scales[0] <= 1
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
+    assert height * width * scales[0] ** 2 <= MOST_PX * (1 + 1e-9)
     for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX

@@ -8,16 +8,14 @@ minutes a file.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import struct
 import subprocess
 import sys
-import tempfile
 import zlib
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,19 +250,6 @@ def cost(root: Path, file: Path) -> Cost:
     return Cost(seconds, megabytes, str(first["outcome"]), same)
 
 
-@contextlib.contextmanager
-def checkout(commit: str) -> Iterator[Path]:
-    """Gives a worktree of a commit, removed in the end."""
-    with tempfile.TemporaryDirectory(prefix="before-") as folder:
-        place = Path(folder) / "tree"
-        git = ["git", "-C", str(measuring.ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
-        try:
-            yield place
-        finally:
-            subprocess.run([*git, "remove", "--force", str(place)], check=True)
-
-
 def table(root: Path, files: dict[str, Path], title: str) -> dict[str, Cost]:
     """Prints and returns what each file cost."""
     costs = {}
@@ -288,7 +273,7 @@ def run(options: Namespace) -> int:
             files[name] = work / f"{number:02d}"
             files[name].write_bytes(make())
         if options.before:
-            with checkout(options.before) as old:
+            with measuring.checkout(options.before) as old:
                 table(old, files, f"Before ({options.before})")
         costs = table(measuring.ROOT, files, "Now")
     slowest, largest = max(one.seconds for one in costs.values()), max(one.megabytes for one in costs.values())

@@ -8,14 +8,11 @@ rounds. The claim is about the least of each over all turns, and the ratios of t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -67,19 +64,6 @@ def write_files(work: Path) -> dict[str, Path]:
     return {name: work / name for name in made}
 
 
-@contextlib.contextmanager
-def checkout(commit: str) -> Iterator[Path]:
-    """Gives a worktree of a commit, removed in the end."""
-    with tempfile.TemporaryDirectory(prefix="before-") as folder:
-        place = Path(folder) / "tree"
-        git = ["git", "-C", str(measuring.ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
-        try:
-            yield place
-        finally:
-            subprocess.run([*git, "remove", "--force", str(place)], check=True)
-
-
 def measured(root: Path, tasks: list[list[object]]) -> dict[str, float]:
     """Returns CPU-µs an image of each task, by a fresh process of the checkout `root`."""
     ran = subprocess.run(
@@ -96,7 +80,7 @@ def measured(root: Path, tasks: list[list[object]]) -> dict[str, float]:
 def run(options: Namespace) -> int:
     """Measures, prints, and returns the exit status."""
     turns, seconds = (1, 0.05) if options.small else (options.turns, options.seconds)
-    with measuring.workplace(options) as work, checkout(options.before) as old:
+    with measuring.workplace(options) as work, measuring.checkout(options.before) as old:
         files = write_files(work)
         tasks: list[list[object]] = []
         for name, side in (("photo.jpg", 0), ("photo.jpg", 48), ("small.png", 0), ("large.png", 0)):

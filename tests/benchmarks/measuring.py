@@ -31,7 +31,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 WHOLE = ("faces.detector=none", "features.pooling=multi")  # an image is a face; the bundled head's features
-FOUND = ("faces.detector=haar", "features.pooling=multi")
 RESULTS = ("predictions", "images", "submission.csv")  # what depends on input and settings alone
 VERSIONED = (
     "apache-beam", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pyarrow", "h5py", "opencv-python",
@@ -75,6 +74,19 @@ def workplace(options: argparse.Namespace, keep: Sequence[str] = ()) -> Iterator
         else:
             path.unlink()
     yield options.work.resolve()
+
+
+@contextlib.contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """Gives a worktree of a commit, removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="before-") as folder:
+        place = Path(folder) / "tree"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], check=True)
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], check=True)
 
 
 # --- running the program ----------------------------------------------------------------------------------------------
