@@ -72,7 +72,7 @@ class OutputFolder:
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, LOCK), "w")  # noqa: SIM115 - held below, behind its own errors
+            lock = open(os.path.join(self.path, LOCK), "a")  # noqa: SIM115 - held below; "a" empties nobody's file
         except OSError as error:
             raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
         with lock:

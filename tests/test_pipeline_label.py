@@ -154,6 +154,28 @@ def test_a_link_among_parts_and_a_file_in_place_of_a_folder_are_refused(head: Pa
     assert "images, where results go, is no folder" in bench.label(inputs, "file", "--overwrite").line
 
 
+@pytest.mark.parametrize("name", ["run.json", "plan/identity.json"])
+def test_a_damaged_record_is_named_and_overwriting_cures_it(head: Path, tmp_path: Path, name: str) -> None:
+    bench = runs.Bench(tmp_path, head)
+    inputs = pictures.write_folder(tmp_path / "in", runs.faces(2))
+    done = bench.label(inputs, "out", "--keep-parts").done()
+    before = runs.results(done.output)
+    (done.output / name).write_bytes(b"garbage")
+    refused = bench.label(inputs, "out")
+    assert refused.status == 2
+    assert f"{name} is damaged, so nobody can tell which settings the results there are of; --overwrite" in refused.line
+    assert runs.results(bench.label(inputs, "out", "--overwrite").done().output) == before
+
+
+def test_a_lock_of_the_users_is_not_emptied(head: Path, tmp_path: Path) -> None:
+    mine = pictures.write_folder(tmp_path / "elsewhere", {"mine.txt": b"mine"}) / "mine.txt"
+    inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(mine)
+    runs.Bench(tmp_path, head).label(inputs, "out").done()
+    assert mine.read_bytes() == b"mine"
+
+
 def test_what_a_kill_or_a_power_cut_left_is_ours(head: Path, tmp_path: Path) -> None:
     bench = runs.Bench(tmp_path, head)
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(5))
