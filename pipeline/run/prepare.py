@@ -43,7 +43,7 @@ class Identity:
     Attributes:
         space: the feature space, what heads are bound to.
         features: all that can change features; canonical JSON of it names the cache's folder.
-        parts: features and head: what finished blocks depend on.
+        parts: features, head, and which faces it labels: what finished blocks depend on.
         run: parts and output settings.
     """
 
@@ -60,6 +60,11 @@ def detector_spec(settings: Settings) -> DetectorSpec:
     own = getattr(faces, name, None)
     options = DETECTORS[name].options(**(own.model_dump() if own is not None else {}))
     return DetectorSpec(name, options, faces.max_faces)
+
+
+def min_label_px(settings: Settings) -> int:
+    """Returns the least side of a face that gets a label; without a detector the user says what is a face."""
+    return settings.faces.min_label_px if settings.faces.detector != "none" else 0
 
 
 def feature_settings(settings: Settings) -> FeatureSettings:
@@ -122,7 +127,9 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
         "device": {"backend": device.backend(), "precision": chosen.precision, "revision": device.REVISION},
     }
-    parts = {"features": features, "head": head.digest if head else ""}
+    parts: dict[str, Any] = {"features": features, "head": head.digest if head else ""}
+    if head is not None:
+        parts["faces"] = {"min_label_px": min_label_px(settings)}
     return Identity(space, features, parts, {**parts, "write": run_settings(settings)["write"]})
 
 
@@ -188,6 +195,7 @@ def make_job(
         block_bytes=block_bytes,
         heartbeat=heartbeat,
         all_labels=all_labels,
+        min_label_px=min_label_px(settings),
         made_of=made_of(
             {
                 WEIGHTS: identity.space["weights"],
