@@ -203,7 +203,7 @@ def test_cache(folder: list[str]) -> None:
         (
             ["frobnicate"],
             "known are label, train-head, train-backbone, train-detector, evaluate, describe-head, "
-            "evaluate-detector, cache",
+            "evaluate-detector, report, cache",
         ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),

@@ -52,12 +52,15 @@ def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
                 yield digest.tobytes()
 
 
-def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits) -> Iterator[tuple[str, bytes]]:
+def read_pictures(
+    lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits, *, most_streamed: int | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yields (image id, encoded bytes) of wanted images that are still what they were; stops when it has all.
 
     Args:
         lines: of a plan.
         wanted: SHA-256 in hex of the bytes, by image id.
+        most_streamed: images after which an archive that can only be streamed is left; None reads it to its end.
 
     Raises:
         InputFault: a planned file is gone or cannot be read.
@@ -69,13 +72,17 @@ def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Lim
         planned = _only(PlannedBlock.from_json(line), missing)
         if planned is None:
             continue
+        passed = 0
         for block in _blocks(planned, limits):
             for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
                 if data is not None and missing.get(name) == digest.tobytes().hex():
                     del missing[name]
                     yield name, data
+            passed += len(block)
             if not missing:
                 return
+            if planned.streamed and most_streamed is not None and passed >= most_streamed:
+                break
 
 
 def _only(planned: PlannedBlock, wanted: Mapping[str, str]) -> PlannedBlock | None:

@@ -28,7 +28,8 @@ _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of fe
 RECORD = "run.json"
 IDENTITY = "plan/identity.json"
 LOCK = ".lock"
-OWN_FILES = ("submission.csv", RECORD)
+PAGE, NUMBERS = "report.html", "report.json"  # about a run, and its numbers
+OWN_FILES = ("submission.csv", PAGE, NUMBERS, RECORD)
 
 
 class Found(Protocol):

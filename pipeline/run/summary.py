@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.run.own_files import PAGE
+
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:
     """Returns a few lines for people: images, faces, labels, what was rejected and why, time, and where files are."""
@@ -35,6 +37,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
     for note in record.get("notes", []):
         lines.append(note)
     names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
+    if record.get("report", {}).get("files"):
+        lines.append(f"to look at: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
     return "\n".join(lines)
 

@@ -293,6 +293,9 @@ class WriteSettings(_Section):
         None, "ids in submission.csv go without their extension; null is what the sample submission shows, else they "
         "keep it", enters=Enters.RUN, allowed="true, false or null",
     )  # fmt: skip
+    report: bool = _setting(
+        True, "write report.html, a page about the run, and its numbers as report.json", enters=Enters.NOTHING
+    )
     keep_parts: bool = _setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 
