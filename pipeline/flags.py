@@ -240,6 +240,13 @@ def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=_seed, help="the same as --set train.seed=N")
 
 
+def _add_describe_head(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--head", metavar="FILE.keras", type=_path, help="a Keras model from features to classes")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", metavar="NAME", type=_path, help="in the order of the model's outputs"
+    )
+
+
 def _add_train_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
     parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
@@ -315,6 +322,12 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_evaluate,
         ("output",),
         beam=True,
+    ),
+    "describe-head": CommandSpec(
+        "write the head.json of a Keras model of your own",
+        "pipeline.commands.describe_head:run",
+        _add_describe_head,
+        ("head", "classes"),
     ),
     "evaluate-detector": CommandSpec(
         "how well a detector finds known faces: curves, pictures and a page",

@@ -1,4 +1,4 @@
-"""What Pillow makes of a file, by the conventions of `transforms/formats/decode.py`, and how far ours is from it.
+"""What Pillow makes of a file, by the conventions of `transforms/formats/decode/`, and how far ours is from it.
 
 What is done to Pillow's pixels to make them comparable:
   - EXIF orientation is applied once; the first frame counts.

@@ -27,7 +27,7 @@ def job(folder: Path, **other: Any) -> Job:
     given: dict[str, Any] = {
         "parts": str(folder / "parts"),
         "cache": str(folder / "cache"),
-        "fingerprint_json": '{"features":"test"}',
+        "cache_key_json": '{"features":"test"}',
         "run_fingerprint": FINGERPRINT,
         "detector": DetectorSpec("none"),
         "features": FeatureSettings("face_vgg", "random", "avg", 16, 16, batch_size=8),

@@ -8,13 +8,19 @@ from pipeline.settings.describe import known_settings
 from pipeline.settings.schema import Enters
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-CHANGES = {Enters.FEATURES: "features", Enters.RUN: "output", Enters.NOTHING: "nothing"}
+CHANGES = {
+    Enters.FEATURE_SPACE: "feature space",
+    Enters.CACHE_KEY: "cache key",
+    Enters.RUN: "output",
+    Enters.NOTHING: "nothing",
+}
 HEAD = """# What can be set?
 
 Settings come from YAML (`--config FILE`, several in turn) and then from `--set KEY=VALUE`. An unknown key is refused
 with the nearest name that exists; `--print-config` shows what is in force. The last column says what a setting changes:
-*features* (a cache folder of their own, and everything after), *output* (labels and files), or *nothing* but speed and
-memory: those may differ when a run is resumed.
+the *feature space* (heads for it, a cache folder of its own, and everything after), the *cache key* (a cache folder of
+its own, and everything after), the *output* (labels and files), or *nothing* but speed and memory: those may differ
+when a run is resumed.
 
 `configs/local.yaml` and `configs/kaggle.yaml` run as they are.
 

@@ -32,9 +32,9 @@ from models.heads.linear import LinearHead
 from models.runtimes.device import get_device
 from models.training.fit_head import Fitted, save_head
 from pipeline.cli import main
-from pipeline.run.prepare import feature_settings, identity_of
-from pipeline.settings.fingerprints import fingerprint
+from pipeline.run.identity import feature_settings, identity_of
 from pipeline.settings.load import load_settings
+from transforms.formats.canonical import fingerprint_of
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("happy", "neutral", "sad")
@@ -77,14 +77,14 @@ def make_head(folder: Path, *, settings: Sequence[str] = SMALL, classes: Sequenc
         mean=seen.mean(0),
         scale=seen.std(0) + 1e-3,
     )
-    space = identity_of(chosen, None).space
-    save_head(folder, Fitted(head, sweep=(), split={}, metrics={}), fingerprint(space), space)
+    space = identity_of(chosen, None).feature_space
+    save_head(folder, Fitted(head, sweep=(), split={}, metrics={}), fingerprint_of(space), space)
     return folder
 
 
 def fingerprint_of_space(settings: Sequence[str]) -> str:
     """Returns the fingerprint that a head of these settings' features carries."""
-    return fingerprint(identity_of(load_settings((), settings), None).space)
+    return fingerprint_of(identity_of(load_settings((), settings), None).feature_space)
 
 
 @dataclass(frozen=True)

@@ -132,9 +132,9 @@ def test_other_features_are_another_folder(setting: str, bench: runs.Bench, cach
         more += ["--head", str(head)]
     ended = again(bench, bench.path / "in", "other", *more).done()
     assert ended.record["cache"]["hits"] == 0
-    assert ended.record["features_fingerprint"] != cached.record["features_fingerprint"]
+    assert ended.record["cache_key"] != cached.record["cache_key"]
     folders = {path.name for path in (cached.output / "cache").iterdir()}
-    assert folders == {r.record["features_fingerprint"][:16] for r in (cached, ended)}
+    assert folders == {r.record["cache_key"][:16] for r in (cached, ended)}
     states = json.loads((cached.output / "cache" / min(folders) / "fingerprint.json").read_text())
     assert states["sha256"].startswith(min(folders))
 
@@ -142,7 +142,7 @@ def test_other_features_are_another_folder(setting: str, bench: runs.Bench, cach
 def test_the_margin_of_faces_changes_the_folder(bench: runs.Bench, cached: runs.Ended) -> None:
     haar = again(bench, bench.path / "in", "haar", "faces.detector=haar").done()
     wider = again(bench, bench.path / "in", "wider", "faces.detector=haar", "faces.margin=0.3").done()
-    assert len({r.record["features_fingerprint"] for r in (cached, haar, wider)}) == 3
+    assert len({r.record["cache_key"] for r in (cached, haar, wider)}) == 3
 
 
 def test_batch_and_block_sizes_do_not_change_the_folder(bench: runs.Bench, cached: runs.Ended) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,7 @@ def test_a_trained_head_labels_what_it_has_not_seen(bench: runs.Bench, trained: 
     assert "held-out accuracy" in trained.out
     about = json.loads((trained.output / "head.json").read_text())
     assert about["classes"] == list(runs.CLASSES)
-    assert about["features_fingerprint"] == runs.fingerprint_of_space(bench.settings)
+    assert about["feature_space"] == runs.fingerprint_of_space(bench.settings)
 
     unseen = pictures.write_folder(bench.path / "unseen", easy_faces(60, first=1000))
     ended = bench.label(unseen, "labelled", "--head", str(trained.output)).done()
@@ -84,6 +86,12 @@ def test_a_trained_head_refuses_other_features(bench: runs.Bench, trained: runs.
     assert not refused.output.exists()
 
 
+def describe(model: Path, settings: Sequence[str], *classes: str) -> runs.Ended:
+    """Writes the head.json of a Keras model."""
+    names = classes or ("smiling", "other")
+    return runs.run("describe-head", "--head", str(model), "--classes", *names, "--set", *settings, output=model.parent)
+
+
 def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
     import keras
 
@@ -93,8 +101,10 @@ def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
     folder = bench.path / "own"
     folder.mkdir()
     own.save(folder / "own.keras")
-    about = {"classes": ["smiling", "other"], "features_fingerprint": runs.fingerprint_of_space(bench.settings)}
-    (folder / "head.json").write_text(json.dumps(about))
+    described = describe(folder / "own.keras", bench.settings)
+    described.done()
+    about = json.loads((folder / "head.json").read_text())
+    assert about["feature_space"] == runs.fingerprint_of_space(bench.settings)
 
     ended = bench.label(source, "own_out", "--head", str(folder / "own.keras")).done()
 
@@ -113,7 +123,24 @@ def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
     assert runs.results(cut.output) == runs.results(ended.output)
     refused = bench.label(source, "own_refused", "--head", str(folder), "features.seed=1")
     assert refused.status == 2
-    assert about["features_fingerprint"][:16] in refused.line
+    assert about["feature_space"][:16] in refused.line
+
+    assert "lists 3 classes" in describe(folder / "own.keras", bench.settings, "a", "b", "c").line
+    wider = describe(folder / "own.keras", [*bench.settings, "features.pooling=flatten"])
+    assert "takes features of width 384, not 2304" in wider.line
+    assert "give a .keras file" in describe(bench.head, bench.settings).line
+    assert "cannot be read: No such file" in describe(folder / "gone.keras", bench.settings).line
+    assert json.loads((folder / "head.json").read_text()) == about  # what was refused has changed nothing
+
+
+def test_a_keras_model_beside_another_head_is_not_described(bench: runs.Bench) -> None:
+    folder = shutil.copytree(bench.head, bench.path / "both")
+    before = (folder / "head.json").read_bytes()
+    (folder / "own.keras").write_bytes(b"any")
+    refused = describe(folder / "own.keras", bench.settings)
+    assert refused.status == 2
+    assert "describes another head; put own.keras into a folder of its own" in refused.line
+    assert (folder / "head.json").read_bytes() == before
 
 
 DENSE = ("mlp.layers=[16]", "mlp.epochs=12", "mlp.batch_size=16", "mlp.learning_rate=0.01")

@@ -27,12 +27,11 @@ from transforms.formats.cache import segment, segments
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import (
-    canonical_json,
     fingerprint_folders,
-    fingerprint_of,
     has_lost_its_fingerprint,
 )
 from transforms.formats.cache.segments import Segments
+from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.publish import StorageError
 from transforms.formats.records import FormatError, Status
 

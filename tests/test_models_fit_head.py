@@ -147,7 +147,7 @@ def test_what_is_measured_is_what_is_saved(fitted, tmp_path):
     again = metrics_of(head.probabilities(features[:60]), y, head.classes)
     assert again["confusion"] == found.metrics["confusion"]
     assert again["nll"] == pytest.approx(found.metrics["nll"], abs=1e-5)
-    assert (head.features_fingerprint, head.features) == (FINGERPRINT, {"backbone": "face_vgg"})
+    assert (head.feature_space, head.features) == (FINGERPRINT, {"backbone": "face_vgg"})
 
 
 def test_the_folder_holds_two_files_and_a_readable_account(fitted, tmp_path):
@@ -155,7 +155,7 @@ def test_the_folder_holds_two_files_and_a_readable_account(fitted, tmp_path):
     assert sorted(p.name for p in (tmp_path / "deep" / "head").iterdir()) == ["head.json", "head.npz"]
     about = json.loads((tmp_path / "deep" / "head" / "head.json").read_text())
     assert about["classes"] == ["angry", "happy", "sad"]
-    assert (about["kind"], about["format_version"]) == ("linear", 1)
+    assert (about["kind"], about["format_version"]) == ("linear", 2)
     assert about["metrics"]["majority_baseline"] == pytest.approx(1 / 3)
 
 

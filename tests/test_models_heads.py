@@ -44,10 +44,10 @@ def write_linear(folder, head, **about):
     np.savez(out, coef=head.coef, intercept=head.intercept, mean=head.mean, scale=head.scale)
     (folder / "head.npz").write_bytes(out.getvalue())
     told = {
-        "format_version": 1,
+        "format_version": 2,
         "kind": "linear",
         "classes": list(head.classes),
-        "features_fingerprint": FINGERPRINT,
+        "feature_space": FINGERPRINT,
         "features": {"backbone": "face_vgg", "input": {"height": 48}},
         "temperature": head.temperature,
         "split": {},
@@ -56,6 +56,16 @@ def write_linear(folder, head, **about):
     }
     (folder / "head.json").write_text(json.dumps({k: v for k, v in (told | about).items() if v is not None}))
     return folder
+
+
+def test_a_head_of_the_format_before_says_how_to_convert_it(tmp_path):
+    folder = write_linear(tmp_path / "head", linear_head(), format_version=1, feature_space=None)
+    about = json.loads((folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps({**about, "features_fingerprint": FINGERPRINT}))
+    with pytest.raises(HeadError, match="rename features_fingerprint to feature_space in it, and set format_version"):
+        load_head(folder)
+    (folder / "head.json").write_text(json.dumps({**about, "feature_space": FINGERPRINT, "format_version": 2}))
+    assert load_head(folder).feature_space == FINGERPRINT
 
 
 def rows_of(count, width=480, seed=1):
@@ -157,7 +167,7 @@ def test_a_head_in_a_folder_comes_back_whole(tmp_path):
     head = linear_head(temperature=1.5)
     loaded = load_head(write_linear(tmp_path / "head", head))
     assert loaded.classes == SEVEN
-    assert loaded.features_fingerprint == FINGERPRINT
+    assert loaded.feature_space == FINGERPRINT
     assert loaded.features == {"backbone": "face_vgg", "input": {"height": 48}}
     assert loaded.probabilities(rows_of(10)).tobytes() == head.probabilities(rows_of(10)).tobytes()
     loaded.prepare(480)
@@ -188,9 +198,9 @@ def test_one_flipped_byte_is_damage(tmp_path):
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        ({"format_version": 2}, "format 2, this program reads 1"),
+        ({"format_version": 3}, "format 3, this program reads 2"),
         ({"classes": None}, "lacks classes"),
-        ({"features_fingerprint": None}, "lacks features_fingerprint"),
+        ({"feature_space": None}, "lacks feature_space"),
         ({"kind": "forest"}, "'forest', it must be linear, mlp or keras"),
         ({"classes": list(SEVEN[::-1])}, "alphabetical"),
         ({"classes": list(SEVEN[:6])}, r"coef must be \(6, 480\)"),
@@ -263,11 +273,11 @@ def write_mlp(folder, head, *, arrays=None, **about):
     np.savez(out, **{name: value for name, value in (stored | (arrays or {})).items() if value is not None})
     (folder / "head.npz").write_bytes(out.getvalue())
     told = {
-        "format_version": 1,
+        "format_version": 2,
         "kind": "mlp",
         "classes": list(head.classes),
         "reject": list(head.reject),
-        "features_fingerprint": FINGERPRINT,
+        "feature_space": FINGERPRINT,
         "temperature": head.temperature,
         "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
     }
@@ -309,7 +319,7 @@ def test_the_bytes_of_dense_layers_do_not_depend_on_the_rows_beside(count, cuts,
 def test_dense_layers_in_a_folder_come_back_whole(tmp_path):
     head = mlp_head(reject=("NF",), temperature=0.7)
     loaded = load_head(write_mlp(tmp_path / "head", head))
-    assert (loaded.classes, loaded.reject, loaded.features_fingerprint) == (SEVEN, ("NF",), FINGERPRINT)
+    assert (loaded.classes, loaded.reject, loaded.feature_space) == (SEVEN, ("NF",), FINGERPRINT)
     assert [kernel.shape for kernel in loaded.kernels] == [(480, 16), (16, 8), (8, 8)]
     assert loaded.probabilities(rows_of(10)).tobytes() == head.probabilities(rows_of(10)).tobytes()
     loaded.prepare(480)
@@ -412,7 +422,7 @@ def test_heads_without_reject_classes_have_no_score(tmp_path):
 def test_digests_of_heads_without_reject_classes_are_what_they_were():
     head = LinearHead(
         ("a", "b"), coef=np.array([[0.5, -1], [0.25, 2]], np.float32), intercept=np.array([0.0, 0.5]),
-        mean=np.array([1.0, 2.0]), scale=np.array([2.0, 4.0]), temperature=1.5, features_fingerprint=FINGERPRINT,
+        mean=np.array([1.0, 2.0]), scale=np.array([2.0, 4.0]), temperature=1.5, feature_space=FINGERPRINT,
     )  # fmt: skip
     assert head.digest == "b19680d96a4df10bd711167b617f28dc2d638b7021bf1b83ae902cc5c5f79b65"
 
@@ -427,7 +437,7 @@ def test_the_digest_tells_which_classes_are_rejected():
 
 
 def head_for(fingerprint, features=None):
-    return linear_head(8, ("a", "b"), features_fingerprint=fingerprint, features=features or {})
+    return linear_head(8, ("a", "b"), feature_space=fingerprint, features=features or {})
 
 
 @pytest.mark.parametrize("made_for", [FINGERPRINT, FINGERPRINT[:16]])
@@ -460,7 +470,7 @@ def test_a_refusal_says_what_differs_where_both_describe_themselves():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"temperature": 2.0}, {"features_fingerprint": "f" * 64}, {"seed": 5}, {"classes": (*SEVEN[:6], "wonder")}],
+    [{"temperature": 2.0}, {"feature_space": "f" * 64}, {"seed": 5}, {"classes": (*SEVEN[:6], "wonder")}],
 )
 def test_the_digest_changes_with_all_that_changes_predictions(changed):
     assert linear_head(**changed).digest != linear_head().digest
@@ -482,7 +492,7 @@ def keras():
 def keras_folder(folder, model, classes, **about):
     folder.mkdir(exist_ok=True)
     model.save(folder / "model.keras")
-    told = {"classes": list(classes), "features_fingerprint": FINGERPRINT, **about}
+    told = {"classes": list(classes), "feature_space": FINGERPRINT, **about}
     (folder / "head.json").write_text(json.dumps(told))
     return folder
 
@@ -553,7 +563,7 @@ def test_a_keras_digest_is_the_file_s(keras, tmp_path):
 
 def test_a_file_that_is_no_keras_model_is_one_line(keras, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"nothing")
-    (tmp_path / "head.json").write_text(json.dumps({"classes": ["a", "b"], "features_fingerprint": FINGERPRINT}))
+    (tmp_path / "head.json").write_text(json.dumps({"classes": ["a", "b"], "feature_space": FINGERPRINT}))
     with pytest.raises(HeadError, match=r"model\.keras is no Keras model") as caught:
         load_head(tmp_path).prepare(6)
     assert "\n" not in str(caught.value)

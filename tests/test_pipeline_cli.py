@@ -202,7 +202,8 @@ def test_cache(folder: list[str]) -> None:
         (["lable", *LABEL], "unknown command lable; nearest is label"),
         (
             ["frobnicate"],
-            "known are label, train-head, train-backbone, train-detector, evaluate, evaluate-detector, cache",
+            "known are label, train-head, train-backbone, train-detector, evaluate, describe-head, "
+            "evaluate-detector, cache",
         ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),

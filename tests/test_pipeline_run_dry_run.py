@@ -50,7 +50,7 @@ def fill_cache(chosen: Job, contents: list[bytes], features: np.ndarray | None) 
     detected = with_rows(block, [detect_rows(block, range(len(contents)), chosen, detector)])
     kept = contents_to_keep(with_features(detected, features))
     assert kept is not None
-    FeatureCache.create(chosen.cache, chosen.fingerprint_json).add(kept)
+    FeatureCache.create(chosen.cache, chosen.cache_key_json).add(kept)
 
 
 def shown(

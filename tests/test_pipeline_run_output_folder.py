@@ -15,7 +15,7 @@ from pictures import gradient, png, write_folder, write_tar
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, head_of, make_plan
-from pipeline.settings.fingerprints import fingerprint
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
 from transforms.read_blocks import stream_key
 from transforms.stream_marks import StreamMark, write_mark
@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_damage_and_not_another_setting(folder: OutputFolder) -
     path.write_text(path.read_text().replace("face_vgg", "face_vgf"))
     with pytest.raises(UsageError, match=r"plan/identity\.json is damaged"):
         folder.refuse_damaged()
-    record = {"identity": WHOSE, "run_fingerprint": fingerprint(WHOSE)}
+    record = {"identity": WHOSE, "run_fingerprint": fingerprint_of(WHOSE)}
     path.unlink()
     Path(folder.record_file).write_text(json.dumps(record))
     folder.refuse_damaged()

@@ -17,18 +17,11 @@ from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
 from models.heads.registry import check
 from pipeline.errors import UsageError
-from pipeline.run.prepare import (
-    SMALLEST_SIDE_PX,
-    Identity,
-    chosen_head,
-    detector_spec,
-    feature_settings,
-    identity_of,
-    make_job,
-)
-from pipeline.settings.fingerprints import fingerprint
+from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, identity_of
+from pipeline.run.prepare import chosen_head, make_job
 from pipeline.settings.load import load_settings
 from pipeline.settings.schema import Settings
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
 
 RANDOM = ("features.weights=random",)
@@ -81,12 +74,12 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
 
 def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
     plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
-    assert not plain.space["mirrored"] and "mirror_cut" not in plain.space
-    assert both.space == {**plain.space, "mirrored": True, "mirror_cut": 0.0625}
+    assert not plain.feature_space["mirrored"] and "mirror_cut" not in plain.feature_space
+    assert both.feature_space == {**plain.feature_space, "mirrored": True, "mirror_cut": 0.0625}
     assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain  # nothing there to cut
-    assert identity("features.mirror_cut=0").space == {**plain.space, "mirrored": True}
-    assert identity("features.mirror_cut=0.1").space == {**both.space, "mirror_cut": 0.1}
-    assert both.features["space"] == both.space
+    assert identity("features.mirror_cut=0").feature_space == {**plain.feature_space, "mirrored": True}
+    assert identity("features.mirror_cut=0.1").feature_space == {**both.feature_space, "mirror_cut": 0.1}
+    assert both.cache_key["space"] == both.feature_space
     assert identity() == both
     assert feature_settings(settings_of()).mirrored
     others = feature_settings(settings_of("features.backbone=vgg19", "features.mirrored=true"))
@@ -109,7 +102,7 @@ def test_weights_of_another_network_are_refused_before_anything_else(tmp_path: P
         identity_of(settings_of(f"features.weights={tmp_path}/mine.npz"), None)
 
 
-SPACE, FEATURES, PARTS, RUN = "space", "features", "parts", "run"
+SPACE, FEATURES, PARTS, RUN = "feature_space", "cache_key", "parts", "run"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +145,7 @@ def test_what_a_detector_does_not_heed_changes_nothing() -> None:
 
 def test_another_head_is_another_run_on_the_same_features() -> None:
     one, other = identity(head=a_head()), identity(head=a_head(2.0))
-    assert (one.space, one.features) == (other.space, other.features)
+    assert (one.feature_space, one.cache_key) == (other.feature_space, other.cache_key)
     assert one.parts != other.parts
     assert one.run != other.run
     assert identity(head=a_head()) == one
@@ -162,8 +155,8 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     before = identity()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert identity().features != before.features
-    assert identity().space == before.space
+    assert identity().cache_key != before.cache_key
+    assert identity().feature_space == before.feature_space
 
 
 @pytest.mark.parametrize("name", ["foo", "TensorFlow"])
@@ -183,7 +176,7 @@ def test_weights_are_known_by_their_bytes_not_by_their_place(tmp_path: Path) -> 
     shutil.copy(tmp_path / "a.npz", tmp_path / "b.npz")
     a, b, c = (identity(f"features.weights={tmp_path / name}.npz") for name in "abc")
     assert a == b
-    assert a.space != c.space
+    assert a.feature_space != c.feature_space
 
 
 def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path) -> None:
@@ -194,7 +187,7 @@ def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path
     mine = ("faces.detector=haar", f"faces.haar.model={tmp_path / 'mine.xml'}")
     assert identity(*mine) == identity("faces.detector=haar")
     shutil.copy(stock.with_name("haarcascade_frontalface_alt.xml"), tmp_path / "mine.xml")
-    assert identity(*mine).features != identity("faces.detector=haar").features
+    assert identity(*mine).cache_key != identity("faces.detector=haar").cache_key
 
 
 @pytest.mark.parametrize(
@@ -230,7 +223,7 @@ def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
     path = tmp_path / "models" / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
     with h5py.File(path, "w"):
         pass
-    space = identity_of(settings_of("features.backbone=vgg19"), None).space
+    space = identity_of(settings_of("features.backbone=vgg19"), None).feature_space
     assert space["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -253,8 +246,8 @@ def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, clas
     assert os.path.isdir(path)
     assert list(head.classes) == sorted(head.classes)
     assert (len(head.classes), bool(head.reject)) == (classes, rejects)
-    space = identity_of(settings, head).space
-    check(head, fingerprint(space), space)  # raises where head and network do not belong together
+    space = identity_of(settings, head).feature_space
+    check(head, fingerprint_of(space), space)  # raises where head and network do not belong together
 
 
 def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +270,7 @@ def test_a_jobs_fingerprint_follows_the_head_but_not_the_submission(tmp_path: Pa
     def fingerprints(*texts: str, head: LinearHead | None = None) -> tuple[str, str]:
         settings = settings_of(*RANDOM, *texts)
         job = make_job(settings, identity_of(settings, head), output="o", cache="c", head="h")
-        return job.fingerprint_json, job.run_fingerprint
+        return job.cache_key_json, job.run_fingerprint
 
     plain = fingerprints(head=a_head())
     assert fingerprints("write.label_values=name", head=a_head()) == plain

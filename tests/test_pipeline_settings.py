@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, to_yaml
 from pipeline.settings.detector_recipe import load_recipe
-from pipeline.settings.fingerprints import canonical_json, differences, features_settings, fingerprint, run_settings
+from pipeline.settings.differences import differences
 from pipeline.settings.load import SettingsError, load_settings
-from pipeline.settings.schema import Enters, Settings
+from pipeline.settings.schema import Settings
 from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_FEATURES_FINGERPRINT = "f030d7623cdc274f6a07fd090c5d9a8fb8fe58add82b42e18ba6c23e9f4b71d1"
-DEFAULT_RUN_FINGERPRINT = "6043113db137d500b903736495f5f016241037f34716217f38b3b8b5080a7d6c"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:
@@ -275,108 +273,7 @@ def test_detectors_take_what_is_allowed_and_have_the_same_defaults(name: str, bo
     options(**values)
 
 
-# --- fingerprints
-
-
-def test_fingerprints_of_the_defaults_are_golden() -> None:
-    """Changing these makes every cache and every unfinished run useless: only do it on purpose."""
-    assert fingerprint(features_settings(Settings())) == DEFAULT_FEATURES_FINGERPRINT
-    assert fingerprint(run_settings(Settings())) == DEFAULT_RUN_FINGERPRINT
-
-
-CHANGED = {
-    "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
-    "faces.one_shot.model": "a.onnx", "faces.one_shot.min_face_fraction": "0.2",
-    "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
-    "faces.haar.model": "a.xml", "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",
-    "faces.haar.scale_factor": "1.2", "faces.haar.min_neighbors": "3",
-    "faces.yunet.model": "a.onnx", "faces.yunet.detect_size": "320", "faces.yunet.score_threshold": "0.5",
-    "faces.yunet.nms_threshold": "0.5",
-    "features.backbone": "vgg16", "features.weights": "random", "features.pooling": "flatten",
-    "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "a/head", "head.kind": "ridge",
-    "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
-    "write.rows_per_file": "10", "write.no_face_label": "none", "write.face_policy": "first",
-    "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
-    "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
-    "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
-    "train.optimiser": "adam",
-    "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
-    "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.averaged": "0",
-    "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
-    "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
-    "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.sides": "[24, 40]",
-    "train.flip": "false", "train.shift": "0", "train.rotation": "0", "train.scale": "0", "train.shrink": "0",
-    "train.contrast": "0",
-    "train.brightness": "0", "train.blur": "0", "train.reduce": "1", "train.compress": "1", "train.erase": "0",
-    "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
-    "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
-    "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
-    "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
-    "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
-    "mlp.mixup": "0.2", "mlp.seed": "1",
-}  # fmt: skip
-RUNTIME = {
-    *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
-    "head.soft_share", "head.strength",
-    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts",
-    "faces.one_shot.model", "faces.haar.model", "faces.yunet.model",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("info", known_settings(), ids=lambda info: info.name)
-def test_a_setting_changes_the_fingerprints_that_it_should(info) -> None:
-    settings = load_settings((), [f"{info.name}={CHANGED[info.name]}"])
-    assert settings != Settings()
-    changes_features = features_settings(settings) != features_settings(Settings())
-    changes_run = run_settings(settings) != run_settings(Settings())
-    assert changes_features == (info.enters is Enters.FEATURES)
-    assert changes_run == (info.name not in RUNTIME)
-
-
-def test_paths_do_not_enter_fingerprints() -> None:
-    yunet = ["faces.detector=yunet"]
-    one = load_settings((), ["features.weights=a.npz", "head.path=x", *yunet, "faces.yunet.model=1.onnx"])
-    two = load_settings((), ["features.weights=b.npz", "head.path=y", *yunet, "faces.yunet.model=2.onnx"])
-    assert run_settings(one) == run_settings(two)
-    assert run_settings(one)["features"]["weights"] == "file"
-
-
-def test_naming_the_backbones_own_size_is_no_change() -> None:
-    named = load_settings((), ["features.input_size=48"])
-    assert features_settings(named) == features_settings(Settings(), native_size=(48, 48))
-
-
-def test_a_whole_number_and_its_float_are_one_value() -> None:
-    assert run_settings(load_settings((), ["faces.margin=0"])) == run_settings(load_settings((), ["faces.margin=0.0"]))
-    whole, fraction = (load_settings((), [f"faces.margin={text}"]) for text in ("1", "1.0"))
-    assert canonical_json(run_settings(whole)) == canonical_json(run_settings(fraction))
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text(), JSON, max_size=4), st.randoms())
-def test_canonical_json_does_not_know_the_order_of_keys(tree, random) -> None:
-    keys = list(tree)
-    random.shuffle(keys)
-    assert canonical_json({key: tree[key] for key in keys}) == canonical_json(tree)
-    assert "\n" not in canonical_json(tree)
-
-
-def test_canonical_json_is_literal() -> None:
-    assert canonical_json({"b": [1, 2.5, None, True], "a": {"é": "x"}}) == '{"a":{"é":"x"},"b":[1,2.5,null,true]}'
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, {"a": {1: 2}}, {"a": object()}, [{None: 1}]])
-def test_canonical_json_refuses_what_has_no_one_text(value: object) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        canonical_json(value)
+# --- differences
 
 
 def test_differences_names_both_sides() -> None:

@@ -42,7 +42,7 @@ def contents(block: Block, rows: list[int], faces: list[int], **other: Any) -> C
 
 
 def a_cache(given: Job, *kept: Contents) -> FeatureCache:
-    cache = FeatureCache.create(given.cache, given.fingerprint_json)
+    cache = FeatureCache.create(given.cache, given.cache_key_json)
     for one in kept:
         cache.add(one)
     cache.refresh()
@@ -118,7 +118,7 @@ def test_the_stage_looks_up_by_fingerprint_and_tells_of_damage(tmp_path: Path) -
     TALLY.reset()
     (found,) = through(FindCached(given), [block])
     assert found.cached.tolist() == [True, True]
-    (other,) = through(FindCached(job(tmp_path, fingerprint_json='{"features":"others"}')), [block])
+    (other,) = through(FindCached(job(tmp_path, cache_key_json='{"features":"others"}')), [block])
     assert other.cached.tolist() == [False, False]
     segment = sorted(Path(cache.folder).glob("*.h5"))[0]
     data = bytearray(segment.read_bytes())

@@ -235,7 +235,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.fingerprint_json))
+        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None

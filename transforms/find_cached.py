@@ -66,13 +66,13 @@ def _undecided(block: Block) -> np.ndarray:
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class FindCached(beam.DoFn):
-    """Looks each block up in the cache of the run's features fingerprint."""
+    """Looks each block up in the cache of the run's cache key."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.fingerprint_json))
+        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
         self._damaged = 0
 
     def process(self, block: Block) -> Iterator[Block]:

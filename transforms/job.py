@@ -16,7 +16,7 @@ class Job:
     Attributes:
         parts: folder of the finished parts.
         cache: root of the feature cache.
-        fingerprint_json: canonical JSON that the features fingerprint is the digest of.
+        cache_key_json: canonical JSON of the cache key.
         run_fingerprint: digest of all that decides the output.
         detector, features, limits: settings of the stages.
         margin: context around a face, as a share of the box's side, on each side.
@@ -32,7 +32,7 @@ class Job:
 
     parts: str
     cache: str
-    fingerprint_json: str
+    cache_key_json: str
     run_fingerprint: str
     detector: DetectorSpec
     features: FeatureSettings

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 
-REVISION = 2  # part of the features fingerprint: raise it when any network here computes other numbers
+REVISION = 2  # part of the feature space: raise it when any network here computes other numbers
 POOLINGS = ("avg", "multi", "flatten")
 
 

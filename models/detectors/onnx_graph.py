@@ -62,20 +62,22 @@ class OnnxGraph:
         )
         return self.node("Relu", [outputs], f"{name}_relu") if relu else outputs
 
-    def serialized(self, inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> bytes:
+    def serialized(
+        self, inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]], *, pixels: bool = False
+    ) -> bytes:
         """Returns the graph as the bytes of an ONNX file.
 
         Args:
             inputs, outputs: shapes by name; a text stands for a side that is open.
+            pixels: the inputs are uint8, not float32.
         """
         from onnx import TensorProto, checker, helper
 
-        def described(shapes: Mapping[str, Sequence[Any]]) -> list[Any]:
-            return [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in shapes.items()
-            ]
+        def described(shapes: Mapping[str, Sequence[Any]], kind: int = TensorProto.FLOAT) -> list[Any]:
+            return [helper.make_tensor_value_info(name, kind, list(shape)) for name, shape in shapes.items()]
 
-        graph = helper.make_graph(self._nodes, "detector", described(inputs), described(outputs), self._constants)
+        into = described(inputs, TensorProto.UINT8 if pixels else TensorProto.FLOAT)
+        graph = helper.make_graph(self._nodes, "detector", into, described(outputs), self._constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString())

@@ -9,9 +9,11 @@ from typing import Any
 
 from models.heads.outputs import HeadError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEAD_JSON = "head.json"
 HEAD_NPZ = "head.npz"
+OLD_NAME = "features_fingerprint"  # of the feature space, in format 1
+_VERSION = f"set format_version to {FORMAT_VERSION}"
 SHORT_FINGERPRINT = 16  # hex digits: as caches are named; 64 bits tell any two feature spaces apart
 
 
@@ -24,11 +26,13 @@ def read_head_json(path: Path) -> dict[str, Any]:
         raise HeadError(f"{path} is damaged: no JSON; train the head again") from e
     if not isinstance(about, dict):
         raise HeadError(f"{path} is damaged: no JSON object; train the head again")
+    if OLD_NAME in about and "feature_space" not in about:
+        raise HeadError(f"{path} is of an older format: rename {OLD_NAME} to feature_space in it, and {_VERSION}")
     if about.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise HeadError(f"{path} has format {about['format_version']}, this program reads {FORMAT_VERSION}: update it")
-    for key, kind in (("classes", list), ("features_fingerprint", str)):
+    for key, kind in (("classes", list), ("feature_space", str)):
         if not isinstance(about.get(key), kind):
-            raise HeadError(f"{path} lacks {key}: a head states its classes and the fingerprint of its features")
+            raise HeadError(f"{path} lacks {key}: a head states its classes and its feature space")
     if not isinstance(about.get("features", {}), dict):
         raise HeadError(f"{path}: features must be an object that describes the features")
     return about

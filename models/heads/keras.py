@@ -45,7 +45,7 @@ class KerasHead:
         path: Path,
         output_classes: tuple[str, ...],
         *,
-        features_fingerprint: str,
+        feature_space: str,
         features: Mapping[str, Any],
         sha256: str,
     ) -> None:
@@ -53,7 +53,7 @@ class KerasHead:
         self.path = path
         self.classes = tuple(sorted(output_classes))
         self.reject: tuple[str, ...] = ()
-        self.features_fingerprint = features_fingerprint
+        self.feature_space = feature_space
         self.features = features
         self.sha256 = sha256
         self._output_classes = output_classes
@@ -66,7 +66,7 @@ class KerasHead:
     def digest(self) -> str:
         """SHA-256 over kind, classes, features and the model file."""
         return digest_of_parts(
-            kind="keras", classes=self._output_classes, features=self.features_fingerprint, file=self.sha256
+            kind="keras", classes=self._output_classes, features=self.feature_space, file=self.sha256
         )
 
     def prepare(self, width: int) -> None:

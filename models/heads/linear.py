@@ -30,7 +30,7 @@ class LinearHead(LogitsHead):
         classes: k names, alphabetical.
         coef: (k + r, d) float32. intercept: (k + r,), mean, scale: (d,) float64; scale is above 0.
         temperature: logits are divided by it.
-        features_fingerprint, features: what it was made for.
+        feature_space, features: what it was made for.
         sha256: of `head.npz`, hex digits, "" before it is saved.
         metrics, split: how good it was, on what; for people.
         reject: r names of reject classes, alphabetical, whose logits stand behind the classes'.
@@ -45,7 +45,7 @@ class LinearHead(LogitsHead):
     mean: np.ndarray
     scale: np.ndarray
     temperature: float = 1.0
-    features_fingerprint: str = ""
+    feature_space: str = ""
     features: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)

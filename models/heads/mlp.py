@@ -29,7 +29,7 @@ class MlpHead(LogitsHead):
         kernels: of each layer (inputs, outputs) float32; the first takes d, the last gives k + r.
         biases: of each layer (outputs,) float32.
         mean, scale: (d,) float64; scale is above 0.
-        temperature, features_fingerprint, features, sha256, metrics, split, reject: as of `LinearHead`.
+        temperature, feature_space, features, sha256, metrics, split, reject: as of `LinearHead`.
 
     Raises:
         HeadError: arrays that do not fit each other or are not finite, or classes out of order.
@@ -41,7 +41,7 @@ class MlpHead(LogitsHead):
     mean: np.ndarray
     scale: np.ndarray
     temperature: float = 1.0
-    features_fingerprint: str = ""
+    feature_space: str = ""
     features: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -49,7 +49,7 @@ class Head(Protocol):
     Attributes:
         classes: names, alphabetical: column i of the probabilities is classes[i].
         reject: names of the reject classes, alphabetical; () for most heads.
-        features_fingerprint: of the features it was made for, hex digits.
+        feature_space: the digest of what it was trained for, hex digits.
         features: the same in words, {} where the head does not say.
     """
 
@@ -58,7 +58,7 @@ class Head(Protocol):
     @property
     def reject(self) -> tuple[str, ...]: ...
     @property
-    def features_fingerprint(self) -> str: ...
+    def feature_space(self) -> str: ...
     @property
     def features(self) -> Mapping[str, Any]: ...
 
@@ -138,7 +138,7 @@ class LogitsHead:
     classes: tuple[str, ...]
     reject: tuple[str, ...]
     temperature: float
-    features_fingerprint: str
+    feature_space: str
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -188,7 +188,7 @@ def digest_of_arrays(kind: str, head: LogitsHead, values: Sequence[np.ndarray]) 
     return digest_of_parts(
         kind=kind,
         classes=head.classes,
-        features=head.features_fingerprint,
+        features=head.feature_space,
         temperature=head.temperature,
         arrays=arrays.hexdigest(),
         **more,

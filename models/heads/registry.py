@@ -37,7 +37,7 @@ StoredHead = LinearHead | MlpHead  # in plain arrays, which `train-head` writes
 def load_head(path: str | Path) -> Head:
     """Returns the head in a folder that holds `head.json`, or the `.keras` file with a `head.json` beside it.
 
-    A Keras head's `head.json` needs `classes` (in the order of the outputs) and `features_fingerprint`; `features`,
+    A Keras head's `head.json` needs `classes` (in the order of the outputs) and `feature_space`; `features`,
     `sha256` and, in a folder with several models, `file` are optional. The model itself is loaded when first used.
 
     Raises:
@@ -67,7 +67,7 @@ def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead:
             arrays = {name: stored[name] for name in stored.files}
         rest: dict[str, Any] = {
             "temperature": float(about.get("temperature", 1.0)),
-            "features_fingerprint": about["features_fingerprint"],
+            "feature_space": about["feature_space"],
             "features": about.get("features", {}),
             "sha256": sha256,
             "metrics": about.get("metrics", {}),
@@ -98,7 +98,7 @@ def _keras_head(path: Path, about: dict[str, Any]) -> KerasHead:
     return KerasHead(
         path,
         tuple(about["classes"]),
-        features_fingerprint=about["features_fingerprint"],
+        feature_space=about["feature_space"],
         features=about.get("features", {}),
         sha256=sha256,
     )
@@ -116,7 +116,7 @@ def check(head: Head, fingerprint: str, describe: Mapping[str, Any] | None = Non
     Raises:
         HeadMismatch: names both fingerprints, and the settings that differ where both sides tell them.
     """
-    made_for = head.features_fingerprint
+    made_for = head.feature_space
     shared = min(len(made_for), len(fingerprint))
     if shared >= SHORT_FINGERPRINT and made_for[:shared] == fingerprint[:shared]:
         return

@@ -30,7 +30,7 @@ from models.backbones.registry import BACKBONES
 
 logger = logging.getLogger("pipeline.device")
 
-REVISION = 1  # part of the features fingerprint: raise it when the same weights would give other features
+REVISION = 1  # part of the cache key: raise it when the same weights would give other features
 BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")  # of Keras 3
 SMALLEST_BATCH = 8  # below it oneDNN picks other kernels, and features would depend on the batch
 FROZEN_PARAMETERS = 10_000_000  # larger networks gain nothing from frozen weights and take seconds to freeze
@@ -130,7 +130,7 @@ def get_device(settings: FeatureSettings) -> Device:
 
 
 def backend() -> str:
-    """Returns the name of Keras's backend without importing Keras: it decides the features fingerprint."""
+    """Returns the name of Keras's backend without importing Keras: it decides the cache key."""
     if os.environ.get("KERAS_BACKEND"):  # an empty one is none to Keras
         return os.environ["KERAS_BACKEND"]
     import json

@@ -387,7 +387,7 @@ def save_head(folder: str | Path, fitted: Fitted, fingerprint: str, features_des
         "kind": "linear" if isinstance(head, LinearHead) else "mlp",
         "fitted_by": fitted.kind,
         "classes": list(head.classes),
-        "features_fingerprint": fingerprint,
+        "feature_space": fingerprint,
         "features": features_description,
         "temperature": head.temperature,
         "split": fitted.split,

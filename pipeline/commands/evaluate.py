@@ -34,14 +34,15 @@ from pipeline.run import graph
 from pipeline.run.finished_run import finished_run, results_of
 from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.held_out import digests_of
+from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import remove_own
 from pipeline.run.plan import Layout, make_plan
-from pipeline.run.prepare import Identity, chosen_head, identity_of, make_job
+from pipeline.run.prepare import chosen_head, make_job
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.soft_labels import read_source
-from pipeline.settings.fingerprints import fingerprint
 from transforms.finish_run import MergeRequest
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
@@ -118,7 +119,7 @@ def _require_matplotlib() -> None:
 
 def _check_head(head: Head, identity: Identity) -> None:
     try:
-        check(head, fingerprint(identity.space), identity.space)
+        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:
         raise UsageError(str(error)) from error
 
@@ -196,7 +197,7 @@ def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...
         "source": "run",
         "inputs": list(inputs),
         "head": {"path": head.get("path"), "digest": head.get("digest"), "classes": head["classes"]},
-        "features_fingerprint": record.get("features_fingerprint"),
+        "cache_key": record.get("cache_key"),
         "run_fingerprint": record.get("run_fingerprint"),
     }
     return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs)
@@ -214,7 +215,7 @@ def _of_input(command: Command, path: str, head: Head, identity: Identity) -> _L
         "source": "input",
         "inputs": list(inputs),
         "head": {"path": command.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
-        "features_fingerprint": fingerprint(identity.features),
+        "cache_key": fingerprint_of(identity.cache_key),
     }
     return _Labelled(results_of(folder.path, list(head.classes)), about, inputs)
 

@@ -19,9 +19,9 @@ from models.detectors.registry import Detector
 from pipeline.errors import UsageError
 from pipeline.report.detection_files import Given, closing_words, write_detection
 from pipeline.report.known_and_found import Outside, check_words, compare
+from pipeline.run.identity import SMALLEST_SIDE_PX, detector_spec
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
-from pipeline.run.prepare import SMALLEST_SIDE_PX, detector_spec
 from pipeline.run.search_faces import CpuSeconds, Looking, search
 from pipeline.settings.schema import Settings
 from transforms.formats.annotations import Annotations, merged, read_annotations

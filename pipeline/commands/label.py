@@ -18,15 +18,16 @@ from models.runtimes.device import backend
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import dry_run, graph
 from pipeline.run.foreign_files import refuse_foreign
+from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
-from pipeline.run.prepare import Identity, chosen_head, identity_of, local_cache, make_job
+from pipeline.run.prepare import chosen_head, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of
 from pipeline.run.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.run.summary import closing_words
-from pipeline.settings.fingerprints import fingerprint
 from transforms.finish_run import MergeRequest
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
 from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
 from transforms.job import Job
@@ -101,7 +102,7 @@ def _with_sample(identity: Identity, path: str | None) -> Identity:
 
 def _check_head(head: Head, identity: Identity, command: Command) -> None:
     try:
-        check(head, fingerprint(identity.space), identity.space)
+        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:
         raise UsageError(str(error)) from error
     label = command.settings.write.no_face_label
@@ -234,10 +235,11 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "layout": asdict(plan.layout),
         "settings": this.command.settings.model_dump(mode="json"),
         "identity": this.identity.run,
-        "features_fingerprint": fingerprint(this.identity.features),
-        "run_fingerprint": fingerprint(this.identity.run),
+        "feature_space": fingerprint_of(this.identity.feature_space),
+        "cache_key": fingerprint_of(this.identity.cache_key),
+        "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
-        "weights": {"backbone": job.features.backbone, "digest": this.identity.space["weights"]},
+        "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
         "backend": backend(),
         "versions": _versions(),
         "cache_folder": this.cache,

@@ -225,7 +225,7 @@ def _digest(examples: Examples) -> str:
 def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
     from models.training.checkpoint import CHECKPOINT, HISTORY
-    from pipeline.settings.fingerprints import differences
+    from pipeline.settings.differences import differences
 
     path = output / RECIPE_JSON
     trained = any((output / name).exists() for name in (CHECKPOINT, HISTORY, WEIGHTS))

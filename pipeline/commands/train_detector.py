@@ -103,7 +103,7 @@ def recipe_of(recipe: DetectorRecipe) -> Recipe:
 def refuse_another_recipe(output: Path, recipe: DetectorRecipe) -> None:
     """Refuses to go on from a checkpoint of another recipe: a mixture could not be made again."""
     from models.training.checkpoint import CHECKPOINT
-    from pipeline.settings.fingerprints import differences
+    from pipeline.settings.differences import differences
 
     path, present = output / RECIPE_JSON, json.loads(recipe.model_dump_json())
     if path.exists() and ((output / CHECKPOINT).exists() or (output / MODEL).exists()):

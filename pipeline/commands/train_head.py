@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.run.fitting import fit
 from pipeline.run.gathering import gathered, read_shares
 from pipeline.run.output_folder import OutputFolder
-from pipeline.settings.fingerprints import fingerprint
+from transforms.formats.canonical import fingerprint_of
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
@@ -37,7 +37,8 @@ def run(command: Command) -> int:
         with gathered(command, shares) as data:
             fitted = fit(command, data, settings.head, settings.mlp)
         _publish_curves(command, fitted, Path(output))
-        save_head(output, fitted, fingerprint(data.identity.space), data.identity.space)
+        space = data.identity.feature_space
+        save_head(output, fitted, fingerprint_of(space), space)
     print(_words(fitted, output))
     return 0
 

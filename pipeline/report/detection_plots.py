@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.evaluation.detection import Curve, SizeBin
+from models.evaluation.metrics import Curve as Line
 from pipeline.report.drawing import BLUE, COLOURS, GREY, as_shares, as_svg, new_figure, our_look
-from pipeline.report.plots import Curve as Line
 from pipeline.report.plots import thinned, wilson
 
 

@@ -220,7 +220,7 @@ def _facts(given: Evaluated) -> list[tuple[str, str]]:
     facts = [
         ("images", ", ".join(about["inputs"])),
         ("head", f"{head['path']} ({str(head['digest'])[:SHORT]}…)"),
-        ("features", f"{str(about['features_fingerprint'])[:SHORT]}…"),
+        ("cache key", f"{str(about['cache_key'])[:SHORT]}…"),
         ("face", about["face"]),
         ("evaluated", f"{len(given.rows):,} of {_images(given.rows.counts['images'])}"),
     ]

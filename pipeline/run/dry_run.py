@@ -18,7 +18,8 @@ from pipeline.settings.schema import Settings
 from transforms.block import Block
 from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
-from transforms.formats.cache.folders import fingerprint_folders, fingerprint_of
+from transforms.formats.cache.folders import fingerprint_folders
+from transforms.formats.canonical import digest_of_canonical
 from transforms.job import Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 
@@ -63,7 +64,7 @@ def _sample(plan: Plan, job: Job) -> Sampled:
 
 def _standing_cache(job: Job) -> FeatureCache | None:
     """Returns the cache of these features if there is one; never makes a folder."""
-    fingerprint = fingerprint_of(job.fingerprint_json)
+    fingerprint = digest_of_canonical(job.cache_key_json)
     if fingerprint[:16] not in fingerprint_folders(job.cache):
         return None
     return FeatureCache.open(job.cache, fingerprint, read_only=True)

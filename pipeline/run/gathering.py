@@ -24,9 +24,10 @@ from pipeline.run import graph
 from pipeline.run.classes_map import class_pairs
 from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.held_out import digests_of
+from pipeline.run.identity import identity_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, head_of, make_plan
-from pipeline.run.prepare import identity_of, make_job
+from pipeline.run.prepare import make_job
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.soft_labels import read_source, renamed
 from transforms.formats.soft_labels import SoftLabels
@@ -35,7 +36,7 @@ from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
-    from pipeline.run.prepare import Identity
+    from pipeline.run.identity import Identity
 
 
 WORK = "work"  # below the output folder: plans, features, checkpoints; removed in the end

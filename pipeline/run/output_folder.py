@@ -16,8 +16,9 @@ from typing import Any
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.own_files import IDENTITY, LOCK, RECORD, is_own, remove_own
 from pipeline.run.plan import Plan, head_of
-from pipeline.settings.fingerprints import differences, fingerprint
+from pipeline.settings.differences import differences
 from transforms.block import BlockRef
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
 from transforms.read_blocks import STREAM_MARK
@@ -96,14 +97,14 @@ class OutputFolder:
         if found is None:
             return None
         digest = found.pop(DIGEST, None)  # earlier versions wrote none
-        return found if digest in (None, fingerprint(found)) else {}
+        return found if digest in (None, fingerprint_of(found)) else {}
 
     def refuse_damaged(self) -> None:
         """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
         record = self.record() or {}
         told = (record.get("identity"), record.get("run_fingerprint"))
         damaged = {
-            self.record_file: not record or (all(told) and fingerprint(told[0]) != told[1]),
+            self.record_file: not record or (all(told) and fingerprint_of(told[0]) != told[1]),
             self.identity_file: not self.identity(),
         }
         for path, is_damaged in damaged.items():
@@ -129,7 +130,7 @@ class OutputFolder:
             os.makedirs(folder, exist_ok=True)
             remove_leftovers(folder)
         remove_leftovers(self.path)
-        text = json.dumps({**identity, DIGEST: fingerprint(identity)}, indent=1, sort_keys=True).encode()
+        text = json.dumps({**identity, DIGEST: fingerprint_of(identity)}, indent=1, sort_keys=True).encode()
         patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
         self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 

@@ -23,7 +23,8 @@ SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last b
 class Enters(StrEnum):
     """The results that a setting changes, so the fingerprint that it enters."""
 
-    FEATURES = "features"  # features, and with them everything after
+    FEATURE_SPACE = "feature space"  # what a head is trained for, and with it the cache key and the run
+    CACHE_KEY = "cache key"  # features, but not what a head is trained for; and with them the run
     RUN = "run"  # labels and files, but not features
     NOTHING = "nothing"  # speed and memory alone
 
@@ -65,10 +66,10 @@ class ReadSettings(_Section):
         64 * 2**20, "encoded bytes in a block, past which it is closed early", enters=Enters.NOTHING, ge=1
     )
     max_image_bytes: int = _setting(
-        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.FEATURES, ge=1, le=2**40
+        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.CACHE_KEY, ge=1, le=2**40
     )
     max_pixels: int = _setting(
-        100_000_000, "width x height past which an image is rejected", enters=Enters.FEATURES, ge=1
+        100_000_000, "width x height past which an image is rejected", enters=Enters.CACHE_KEY, ge=1
     )
     threads: int = _setting(
         2,
@@ -88,7 +89,7 @@ def _model(description: str) -> Any:
 
 def _detect_size(default: int) -> Any:
     words = "longer side in pixels that an image is reduced to before detection"
-    return _setting(default, words, enters=Enters.FEATURES, ge=16, le=16384)
+    return _setting(default, words, enters=Enters.CACHE_KEY, ge=16, le=16384)
 
 
 class OneShotSettings(_Section):
@@ -98,15 +99,15 @@ class OneShotSettings(_Section):
     min_face_fraction: float = _setting(
         _ONE_SHOT.min_face_fraction,
         "smallest face, as a fraction of the image's shorter side: it decides the cost",
-        enters=Enters.FEATURES,
+        enters=Enters.CACHE_KEY,
         ge=0.005,
         le=1,
     )
     score_threshold: float = _setting(
-        _ONE_SHOT.score_threshold, "least score of a face", enters=Enters.FEATURES, ge=0.001, le=0.999
+        _ONE_SHOT.score_threshold, "least score of a face", enters=Enters.CACHE_KEY, ge=0.001, le=0.999
     )
     nms_threshold: float = _setting(
-        _ONE_SHOT.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.FEATURES, gt=0, le=1
+        _ONE_SHOT.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
     )
 
 
@@ -118,13 +119,15 @@ class HaarSettings(_Section):
     min_face_fraction: float = _setting(
         _HAAR.min_face_fraction,
         "smallest face, as a fraction of the image's shorter side",
-        enters=Enters.FEATURES,
+        enters=Enters.CACHE_KEY,
         ge=0,
         le=1,
     )
-    scale_factor: float = _setting(_HAAR.scale_factor, "step between two scales", enters=Enters.FEATURES, ge=1.01, le=4)
+    scale_factor: float = _setting(
+        _HAAR.scale_factor, "step between two scales", enters=Enters.CACHE_KEY, ge=1.01, le=4
+    )
     min_neighbors: int = _setting(
-        _HAAR.min_neighbors, "overlapping hits that make a face", enters=Enters.FEATURES, ge=1, le=1000
+        _HAAR.min_neighbors, "overlapping hits that make a face", enters=Enters.CACHE_KEY, ge=1, le=1000
     )
 
 
@@ -134,10 +137,10 @@ class YuNetSettings(_Section):
     model: str | None = _model("path of face_detection_yunet_2023mar.onnx")
     detect_size: int = _detect_size(_YUNET.detect_size)
     score_threshold: float = _setting(
-        _YUNET.score_threshold, "least score of a face", enters=Enters.FEATURES, gt=0, le=1
+        _YUNET.score_threshold, "least score of a face", enters=Enters.CACHE_KEY, gt=0, le=1
     )
     nms_threshold: float = _setting(
-        _YUNET.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.FEATURES, gt=0, le=1
+        _YUNET.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
     )
 
 
@@ -147,12 +150,12 @@ class FacesSettings(_Section):
     detector: Literal["bundled", "none", "one_shot", "haar", "yunet"] = _setting(
         "bundled",
         "what finds faces: bundled is one_shot; none takes the whole image as one face",
-        enters=Enters.FEATURES,
+        enters=Enters.CACHE_KEY,
     )
     margin: float = _setting(
-        0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.FEATURES, ge=0, le=2
+        0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.CACHE_KEY, ge=0, le=2
     )
-    max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.FEATURES, ge=0)
+    max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.CACHE_KEY, ge=0)
     one_shot: OneShotSettings = OneShotSettings()
     haar: HaarSettings = HaarSettings()
     yunet: YuNetSettings = YuNetSettings()
@@ -162,34 +165,34 @@ class FeaturesSettings(_Section):
     """Turning faces into features."""
 
     backbone: Literal["face_vgg", "vgg16", "vgg19"] = _setting(
-        "face_vgg", "network that computes features", enters=Enters.FEATURES
+        "face_vgg", "network that computes features", enters=Enters.FEATURE_SPACE
     )
     weights: str = _setting(
         "",
         "weights of the backbone; by default bundled for face_vgg, imagenet for the others",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         allowed="bundled, imagenet, random or a path",
         min_length=1,
     )
     pooling: Literal["avg", "multi", "flatten"] = _setting(
-        "multi", "how feature maps become one vector", enters=Enters.FEATURES
+        "multi", "how feature maps become one vector", enters=Enters.FEATURE_SPACE
     )
     input_size: Size | None = _setting(
         None,
         "height x width in pixels that faces are resized to; null is the backbone's own",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         allowed="a whole number, HEIGHTxWIDTH or [height, width], each from 1 to 4096, or null",
     )
     batch_size: int = _setting(
         64, "faces in one call of the device", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536
     )
     precision: Literal["float32", "bfloat16"] = _setting(
-        "float32", "number format inside the network", enters=Enters.FEATURES
+        "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
     seed: int = _setting(
         0,
         "seed of random weights, and of the images that train-head holds out",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         ge=0,
         le=2**31 - 1,
     )
@@ -197,13 +200,13 @@ class FeaturesSettings(_Section):
         True,
         "features are the mean of those of the face and of its mirror image, at twice the cost; "
         "by default for face_vgg alone",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
     )
     mirror_cut: float = _setting(
         0.0625,
         "fraction of the side, in whole pixels, cut off each edge of the mirror image before it is enlarged again; "
         "0 for others than face_vgg by default",
-        enters=Enters.FEATURES,
+        enters=Enters.FEATURE_SPACE,
         ge=0,
         le=0.45,
     )

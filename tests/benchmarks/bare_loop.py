@@ -20,7 +20,7 @@ import numpy as np
 
 from models.backbones.registry import backbone
 from models.runtimes.device import Device
-from pipeline.run.prepare import feature_settings
+from pipeline.run.identity import feature_settings
 from pipeline.settings.load import load_settings
 
 FREE_WIDTH = 864  # of the features of a net that costs nothing: those of face_vgg

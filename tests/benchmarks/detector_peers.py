@@ -7,21 +7,25 @@ below its own, so that its curve is seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import cv2.data
 import numpy as np
 
-from models.detectors import DETECTORS, DetectorSettings, make_detector
+from models.detectors.options import HaarOptions, YuNetOptions
+from models.detectors.registry import DETECTORS, Detector, DetectorSpec
 
 YUNET, RFB = "detectors/face_detection_yunet_2023mar.onnx", "detectors/version-RFB-640.onnx"
 OTHERS = ("none", "haar", "yunet")  # in the program's table and not its own
 FLOOR = 0.3  # of the scores that are kept
+MIN_FACE = 0.1  # of the shorter side: Haar's smallest face where none is stated
 
 Boxes = tuple[np.ndarray, np.ndarray]
 Find = Callable[[np.ndarray], Boxes]
+Make = Callable[[float | None], Find]
 
 
 @dataclass(frozen=True)
@@ -32,22 +36,22 @@ class Contestant:
         name: in the tables.
         network: what is run; contestants of one network share its boxes.
         threshold: the least score; None if all boxes count.
-        make: the function that finds faces down to a share of the image's shorter side.
+        make: the function that finds faces down to a share of the image's shorter side; None for what is set.
     """
 
     name: str
     network: str
     threshold: float | None
-    make: Callable[[float], Find]
+    make: Make
 
 
-def haar(fraction: float) -> Find:
+def haar(fraction: float | None) -> Find:
     """Returns OpenCV's cascade as the anchors were measured: at full size, steps of 1.1, three neighbours."""
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
 
     def find(image: np.ndarray) -> Boxes:
         luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        least = max(1, int(fraction * min(luma.shape)))
+        least = max(1, int((MIN_FACE if fraction is None else fraction) * min(luma.shape)))
         boxes, _, weights = cascade.detectMultiScale3(
             luma, scaleFactor=1.1, minNeighbors=3, minSize=(least, least), outputRejectLevels=True
         )
@@ -56,29 +60,27 @@ def haar(fraction: float) -> Find:
     return find
 
 
-def haar_as_set(fraction: float) -> Find:
+def haar_as_set(fraction: float | None) -> Find:
     """Returns the program's `haar` at its defaults."""
-    detector = make_detector(DetectorSettings(name="haar", min_face_fraction=fraction))
-    return lambda image: _found(detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)))
+    detector = DetectorSpec("haar", HaarOptions(min_face_fraction=MIN_FACE if fraction is None else fraction)).load()
+    return lambda image: _found(detector, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
-def yunet(data: Path) -> Callable[[float], Find]:
+def yunet(data: Path) -> Make:
     """Returns YuNet at full size; it has no smallest face to be told."""
     model = str(data / YUNET)
 
-    def make(_: float) -> Find:
-        detector = make_detector(
-            DetectorSettings(name="yunet", model=model, score_threshold=FLOOR, working_size=100_000)
-        )
-        return lambda image: _found(detector.detect(image))
+    def make(_: float | None) -> Find:
+        detector = DetectorSpec("yunet", YuNetOptions(model, detect_size=100_000, score_threshold=FLOOR)).load()
+        return lambda image: _found(detector, image)
 
     return make
 
 
-def rfb(data: Path) -> Callable[[float], Find]:
+def rfb(data: Path) -> Make:
     """Returns RFB-640: the whole image squeezed to 640 × 480."""
 
-    def make(_: float) -> Find:
+    def make(_: float | None) -> Find:
         network = cv2.dnn.readNetFromONNX(str(data / RFB))
 
         def find(image: np.ndarray) -> Boxes:
@@ -97,24 +99,28 @@ def rfb(data: Path) -> Callable[[float], Find]:
     return make
 
 
-def own(name: str, floor: float) -> Callable[[float], Find]:
+def own(name: str, floor: float) -> Make:
     """Returns a detector of the program's table by its name, at its defaults but for the threshold."""
 
-    def make(fraction: float) -> Find:
-        settings = DetectorSettings(name=name, score_threshold=floor, min_face_fraction=fraction)
-        detector = make_detector(settings)
-        return lambda image: _found(detector.detect(image))
+    def make(fraction: float | None) -> Find:
+        defaults: Any = DETECTORS[name].options()
+        smallest = defaults.min_face_fraction if fraction is None else fraction
+        settings = replace(defaults, score_threshold=floor, min_face_fraction=smallest)
+        detector = DetectorSpec(name, settings).load()
+        return lambda image: _found(detector, image)
 
     return make
 
 
-def _found(found: object) -> Boxes:
-    return np.asarray(found.boxes, float).reshape(-1, 4), np.asarray(found.scores, float)  # type: ignore[attr-defined]
+def _found(detector: Detector, image: np.ndarray) -> Boxes:
+    found = detector.detect_batch([image])[0]
+    return np.asarray(found.boxes, float).reshape(-1, 4), np.asarray(found.scores, float)
 
 
-def own_names() -> list[str]:
-    """Returns the names of the program's own detectors."""
-    return [name for name in DETECTORS if name not in OTHERS]
+def own_thresholds() -> dict[str, float]:
+    """Returns the thresholds of the program's own detectors as they are set, by name."""
+    defaults: dict[str, Any] = {name: kind.options() for name, kind in DETECTORS.items() if name not in OTHERS}
+    return {name: options.score_threshold for name, options in defaults.items()}
 
 
 def contestants(data: Path, ours: dict[str, float], floor: float) -> list[Contestant]:

@@ -11,8 +11,8 @@ leave out. Both were screened with YuNet, colour with RFB too: their own figures
 By group: tiles of UTKFace and All-Age-Faces in scenes (`detector_sets.py` says how). The tiles were chosen and boxed by
 YuNet at 0.6, which flatters it; compare groups within a detector.
 
-`--ours NAME=THRESHOLD` adds detectors of the program; without it, those that are registered, at 0.5. With `--work DIR`
-the boxes of the others are kept there and read again.
+`--ours NAME=THRESHOLD` names detectors of the program; without it, all of its own at their own thresholds. With
+`--work DIR` the boxes of the others are kept there and read again.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ import cv2
 import detector_sets as sets
 import measuring
 import numpy as np
-from detector_peers import Boxes, Contestant, Find, contestants, own_names
+from detector_peers import Boxes, Contestant, Find, contestants, own_thresholds
 from detector_sets import Scene
 
 from models.evaluation.detection import Curve, Judgement, Photo, fit_map, judge, mapped, recall_at
 
-FRACTION = 0.1  # of the shorter side, the smallest face in the tables of recall
 FRACTIONS = (0.10, 0.05, 0.02)  # in the table of times
 TIMED_PHOTOS, ROUNDS = 24, 3
 KEPT = "boxes"  # folder below --work
-OWN_THRESHOLD, OWN_FLOOR = 0.5, 0.1
+OWN_FLOOR = 0.1  # of the scores of the program's own detectors that are kept
 NEAR = 0.01  # how far an anchor may be off
 
 
@@ -104,7 +103,7 @@ class Arena:
         self.everyone = everyone
         self._kept, self._ours = kept, ours
         makers = {one.network: one.make for one in everyone}
-        self._find: dict[str, Find] = {network: make(FRACTION) for network, make in makers.items()}
+        self._find: dict[str, Find] = {network: make(None) for network, make in makers.items()}
 
     def found(self, name: str, scenes: Sequence[Scene]) -> dict[str, list[Boxes]]:
         """Returns the boxes of every network in each scene of a set."""
@@ -333,8 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = options.data
     measuring.needed(data / "faces" / "mac_eval.tar", data / "faces_more" / "fddb_multi.tar", data / "detectors")
     cv2.setNumThreads(1)
-    given = options.ours if options.ours is not None else [f"{name}={OWN_THRESHOLD}" for name in own_names()]
-    ours = {name: float(threshold) for name, _, threshold in (text.partition("=") for text in given)}
+    stated = (text.partition("=") for text in options.ours or ())
+    ours = own_thresholds() if options.ours is None else {name: float(threshold) for name, _, threshold in stated}
     with measuring.workplace(options, keep=(KEPT,)) as work:
         kept = work / KEPT if options.work is not None and not options.small else None
         arena = Arena(contestants(data, ours, OWN_FLOOR), list(ours), kept)

@@ -77,7 +77,7 @@ def measure(precision: str, pairs: int, seconds: float, words: Sequence[str]) ->
 
     from models.backbones.features import build_features
     from models.runtimes.device import Device
-    from pipeline.run.prepare import feature_settings
+    from pipeline.run.identity import feature_settings
     from pipeline.settings.load import load_settings
 
     chosen = feature_settings(load_settings((), [*words, f"features.precision={precision}"]))

@@ -31,7 +31,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 WHOLE = ("faces.detector=none", "features.pooling=multi")  # an image is a face; the bundled head's features
-FOUND = ("faces.detector=haar", "features.pooling=multi")
 RESULTS = ("predictions", "images", "submission.csv")  # what depends on input and settings alone
 VERSIONED = (
     "apache-beam", "tensorflow", "tensorflow-cpu", "keras", "numpy", "pyarrow", "h5py", "opencv-python",

@@ -1,4 +1,4 @@
-"""Labels real photos with Haar, checks that the counts add up, and draws what came out, for people to look at.
+"""Labels real photos as the program comes, checks that the counts add up, and draws the results for people to look at.
 
 The photos: those that come with scikit-image and that `run_local.sh` labels, and two archives of the data sets. Drawn
 from the files of the run alone: the boxes of `predictions/` on the photos of the archive, the labels above them,
@@ -24,7 +24,7 @@ FACE, FACE_PIXELS = 150, 114  # pixels of a face's tile, and of the face in it
 FACE_COLUMNS, FACE_ROWS = 13, 8  # faces a sheet
 SAMPLE = "sample.tar"  # made of the photos that come with scikit-image
 GREEN, RED, WHITE = (80, 220, 80), (60, 60, 240), (255, 255, 255)
-SETTINGS = ("write.no_face_label=neutral",)  # all others as they are: Haar, the bundled network and head
+SETTINGS = ("write.no_face_label=neutral",)  # all others as they are: the bundled detector, network and head
 
 Row = dict[str, Any]
 

@@ -15,9 +15,9 @@ import numpy as np
 from models.heads.linear import LinearHead
 from models.runtimes.device import Device
 from models.training.fit_head import Fitted, save_head
-from pipeline.run.prepare import feature_settings, identity_of
-from pipeline.settings.fingerprints import fingerprint
+from pipeline.run.identity import feature_settings, identity_of
 from pipeline.settings.load import load_settings
+from transforms.formats.canonical import fingerprint_of
 
 CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -33,8 +33,8 @@ def main() -> None:
         mean=np.zeros(width),
         scale=np.ones(width),
     )
-    space = identity_of(settings, None).space
-    save_head(Path(sys.argv[1]), Fitted(head, sweep=(), split={}, metrics={}), fingerprint(space), space)
+    space = identity_of(settings, None).feature_space
+    save_head(Path(sys.argv[1]), Fitted(head, sweep=(), split={}, metrics={}), fingerprint_of(space), space)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The cache of features, by content: what one features fingerprint made of each image it has ever seen.
+"""The cache of features, by content: what one cache key made of each image it has ever seen.
 
 A cache folder holds immutable HDF5 segments and an index derived from them. An entry is believed only if the
 digest of the image's bytes, the fingerprint and the segment's checksum all match; anything else is a miss.
-Not here: how features are computed, what a fingerprint covers (`pipeline/settings/fingerprints.py`), object stores.
+Not here: how features are computed, what a cache key covers (`pipeline/run/identity.py`), object stores.
 
 In a notebook: `cache = FeatureCache.open("out/cache")`, then `cache.features` and, row by row, `cache.face_labels`.
 """
@@ -36,12 +36,10 @@ from transforms.formats.cache.folders import (
     FOLDER_NAME,
     INDEX_FILE,
     SEGMENT_NAME,
-    canonical_json,
     file_sizes,
     find_folder,
     fingerprint_file,
     fingerprint_folders,
-    fingerprint_of,
     local_path,
     read_fingerprint,
     remove_folder,
@@ -52,6 +50,7 @@ from transforms.formats.cache.folders import (
 from transforms.formats.cache.index import Index, built_index, distinct_rows, groups_of, read_index
 from transforms.formats.cache.segment import encoded_segment, glimpse, segment_name
 from transforms.formats.cache.segments import Segments
+from transforms.formats.canonical import canonical_json, digest_of_canonical
 from transforms.formats.publish import REFUSED, StorageError, is_temporary, publish, storage_error
 from transforms.formats.records import FormatError, Status
 
@@ -87,7 +86,7 @@ class Pruned:
 
 
 class FeatureCache:
-    """The results of one features fingerprint, by content. Open it with `create` in a run, `open` in a notebook.
+    """The results of one cache key, by content. Open it with `create` in a run, `open` in a notebook.
 
     Safe to use from several threads, and beside other runs on the same folder. Segments that this object or
     another run adds are found after `refresh`.
@@ -163,7 +162,7 @@ class FeatureCache:
             StorageError: the folder cannot be made, read or written.
         """
         text = fingerprint if isinstance(fingerprint, str) else canonical_json(fingerprint)
-        settings, digest = json.loads(text), fingerprint_of(text)
+        settings, digest = json.loads(text), digest_of_canonical(text)
         if not isinstance(settings, dict):
             raise ValueError(f"a fingerprint stands for named settings, not for {text[:80]}")
         folder = os.path.join(local_path(root), digest[:16])

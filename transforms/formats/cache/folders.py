@@ -1,15 +1,14 @@
-"""The folders of a cache, one for each features fingerprint: finding, describing, tidying and removing them."""
+"""The folders of a cache, one for each cache key: finding, describing, tidying and removing them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from transforms.formats.publish import REFUSED, StorageError, is_remote, publish, remove_leftovers, storage_error
@@ -23,17 +22,6 @@ DAMAGED = ".damaged"
 FOLDER_NAME = re.compile(r"[0-9a-f]{16}\Z")
 SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5\Z")
 DAMAGED_SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5" + re.escape(DAMAGED) + r"\Z")  # `notes.damaged` is the user's
-
-
-def canonical_json(value: Mapping[str, Any]) -> str:
-    """Returns the one JSON text for `value`: keys sorted, no spaces, Unicode as it is, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def fingerprint_of(settings: Mapping[str, Any] | str) -> str:
-    """Returns the SHA-256, 64 hex digits, of the canonical JSON of `settings` (a text is taken as canonical)."""
-    text = settings if isinstance(settings, str) else canonical_json(settings)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def fingerprint_folders(root: str | os.PathLike[str], *, lost: bool = False) -> list[str]:

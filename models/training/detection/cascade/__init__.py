@@ -1,0 +1,1 @@
+"""Training of the cascade, level by level: `levels.train_cascade`."""

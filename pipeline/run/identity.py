@@ -1,0 +1,159 @@
+"""What a run is made of, and the fingerprints that stand for it. The one place where they are put together.
+
+- The *feature space* is what a head is trained for: network, weights, pooling, input size, preprocessing.
+- The *cache key* is the feature space and all else that can change features: reading, faces, backend, precision.
+- The *run* adds the head and the output's settings.
+
+A head is bound to the space, not to the detector: one that was trained on crops serves whatever finds the faces.
+
+Each setting states which of them it enters (`settings/schema.py`). It enters by its own name and value unless this
+module says otherwise, so a new setting cannot be forgotten here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from models.backbones import backbone as backbones
+from models.backbones.backbone import BackboneError
+from models.backbones.registry import backbone
+from models.backbones.weights import check_weights_file
+from models.detectors import cropping
+from models.detectors.options import DetectorError
+from models.detectors.registry import BUNDLED, DETECTORS, DetectorSpec
+from models.heads.outputs import Head
+from models.runtimes import device
+from models.runtimes.device import FeatureSettings
+from pipeline.errors import UsageError
+from pipeline.settings.describe import known_settings, section_of
+from pipeline.settings.schema import Enters, Settings
+from transforms import detect_faces
+from transforms.formats import decode
+
+SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a run is made of, readable; `fingerprint_of` each of them is its digest.
+
+    Attributes:
+        feature_space: what heads are bound to.
+        cache_key: all that can change features; names the cache's folder.
+        parts: cache key and head: what finished blocks depend on.
+        run: parts and output settings.
+    """
+
+    feature_space: dict[str, Any]
+    cache_key: dict[str, Any]
+    parts: dict[str, Any]
+    run: dict[str, Any]
+
+
+def identity_of(settings: Settings, head: Head | None) -> Identity:
+    """Returns what a run with these settings is made of.
+
+    Raises:
+        UsageError: weights or a detector's model are missing or wrong, or the crops are too small.
+    """
+    if device.backend() not in device.BACKENDS:
+        known = ", ".join(device.BACKENDS)
+        raise UsageError(f"Keras's backend {device.backend()!r} (KERAS_BACKEND or keras.json) is none of {known}")
+    try:
+        space = feature_space(settings)
+        key = cache_key(settings, space)
+    except (BackboneError, DetectorError) as error:
+        raise UsageError(str(error)) from error
+    parts = {"features": key, "head": head.digest if head else ""}
+    return Identity(space, key, parts, {**parts, "write": _entering(settings, Enters.RUN)["write"]})
+
+
+def feature_space(settings: Settings) -> dict[str, Any]:
+    """Returns the feature space: equal spaces give interchangeable features.
+
+    Raises:
+        BackboneError: the weights are missing or another network's, or the crops are too small.
+    """
+    chosen = feature_settings(settings)
+    kind = backbone(chosen.backbone)
+    kind.check_size(chosen.height, chosen.width)
+    check_weights_file(chosen.backbone, chosen.weights)
+    in_other_words: dict[str, dict[str, Any]] = {
+        "weights": {"weights": device.weights_digest(chosen)},  # what lies at a path, not the path
+        "input_size": {"input": [chosen.height, chosen.width, kind.channels]},  # the default may be named or left out
+        "seed": {},  # stands in the name of random weights
+        "mirror_cut": {"mirror_cut": chosen.mirror_cut} if chosen.mirror_cut else {},  # of nothing mirrored, nothing
+    }
+    space: dict[str, Any] = {"preprocess": kind.preprocess.name, "revision": backbones.REVISION}
+    for name, value in _entering(settings, Enters.FEATURE_SPACE)["features"].items():
+        space |= in_other_words.get(name, {name: value})
+    return space
+
+
+def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
+    """Returns all that can change features.
+
+    Args:
+        space: the feature space of the same settings.
+
+    Raises:
+        DetectorError: the detector's model is missing or wrong.
+    """
+    tree = _entering(settings, Enters.CACHE_KEY)
+    chosen = detector_spec(settings)
+    faces = tree.pop("faces")
+    own: dict[str, Any] = faces.get(chosen.name, {})  # the settings of other detectors change nothing
+    shared = {name: value for name, value in faces.items() if name not in ("detector", "max_faces", *DETECTORS)}
+    if chosen.name == "none":
+        shared["margin"] = 0.0  # the whole image has none
+    return {
+        "space": space,
+        "read": {**tree.pop("read"), "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
+        "faces": {**own, **chosen.describe(), **shared},
+        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
+        "device": {"backend": device.backend(), **tree.pop("features"), "revision": device.REVISION},
+        **tree,
+    }
+
+
+def _entering(settings: Settings, kind: Enters) -> dict[str, Any]:
+    """Returns the values of the settings that enter one fingerprint, as a tree of sections."""
+    tree: dict[str, Any] = {}
+    for info in known_settings():
+        if info.enters is kind:
+            section, _, leaf = info.name.rpartition(".")
+            node = tree
+            for part in section.split("."):
+                node = node.setdefault(part, {})
+            node[leaf] = getattr(section_of(settings, section), leaf)
+    return tree
+
+
+def detector_spec(settings: Settings) -> DetectorSpec:
+    """Returns the detector that the settings choose, with the settings of its own section."""
+    faces = settings.faces
+    name = BUNDLED if faces.detector == "bundled" else faces.detector
+    own = getattr(faces, name, None)
+    options = DETECTORS[name].options(**(own.model_dump() if own is not None else {}))
+    return DetectorSpec(name, options, faces.max_faces)
+
+
+def feature_settings(settings: Settings) -> FeatureSettings:
+    """Returns the device's share of the settings, with the backbone's own size where none is set."""
+    chosen = settings.features
+    height, width = chosen.input_size or backbone(chosen.backbone).native_size
+    weights = chosen.weights if chosen.weights in ("bundled", "imagenet", "random") else os.path.abspath(chosen.weights)
+    return FeatureSettings(
+        backbone=chosen.backbone,
+        weights=weights,
+        pooling=chosen.pooling,
+        height=height,
+        width=width,
+        batch_size=chosen.batch_size,
+        precision=chosen.precision,
+        seed=chosen.seed,
+        mirrored=chosen.mirrored,
+        mirror_cut=chosen.mirror_cut if chosen.mirrored else 0.0,
+    )

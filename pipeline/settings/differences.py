@@ -1,0 +1,33 @@
+"""How two trees of values differ, in words: `faces.detector: haar there, yunet here`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transforms.formats.canonical import canonical_json
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns a clause for each value that differs: `faces.detector: haar there, yunet here`."""
+    there, here = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{name}: {_worded(there, name)} there, {_worded(here, name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if name not in there or name not in here or canonical_json(there[name]) != canonical_json(here[name])
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _worded(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return "not set"
+    value = values[name]
+    return value if isinstance(value, str) and value else canonical_json(value)
