@@ -34,6 +34,7 @@ FACE = {
     "width": 30,
     "height": 40,
     "detection_score": 0.5,
+    "labelled": True,
     "label_index": 1,
     "confidence": 0.75,
     "p": [0.25, 0.75],
@@ -191,10 +192,10 @@ def test_ids_that_look_like_the_checksum_do_no_harm(tmp_path: Path, text: str) -
 
 def test_part_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "p.parquet")
-    monkeypatch.setattr(parts, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(parts, "FORMAT_VERSION", 1)
     write_part(path, TABLE, METADATA)
     monkeypatch.undo()
-    with pytest.raises(DamagedPart, match="version 2 of the format, not 1"):
+    with pytest.raises(DamagedPart, match="version 1 of the format, not 2"):
         part_info(path)
 
 

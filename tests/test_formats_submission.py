@@ -77,20 +77,32 @@ FACES = {
 )
 def test_the_face_that_stands_for_an_image(policy: submission.FacePolicy, chosen: list[int]) -> None:
     faces = {name: np.asarray(values) for name, values in FACES.items()}
-    found = choose_face(faces["counts"], box=faces["box"], confidence=faces["confidence"], policy=policy)
+    all_of_them = np.ones(6, bool)
+    found = choose_face(**faces, labelled=all_of_them, policy=policy)
     assert found.tolist() == chosen
+
+
+@pytest.mark.parametrize(
+    "policy, chosen", [("largest", [0, -1, -1, 4]), ("confident", [0, -1, -1, 4]), ("first", [0, -1, -1, 4])]
+)
+def test_a_face_without_a_label_stands_for_no_image(policy: submission.FacePolicy, chosen: list[int]) -> None:
+    faces = {name: np.asarray(values) for name, values in FACES.items()}
+    labelled = np.asarray([True, False, False, False, True, True])
+    assert choose_face(**faces, labelled=labelled, policy=policy).tolist() == chosen
+    assert choose_face(**faces, labelled=np.zeros(6, bool), policy=policy).tolist() == [-1] * 4
 
 
 @pytest.mark.parametrize("policy", ["largest", "confident", "first"])
 @pytest.mark.parametrize("counts", [[], [0], [0, 0]])
 def test_images_without_faces(policy: submission.FacePolicy, counts: list[int]) -> None:
-    found = choose_face(np.asarray(counts), box=np.zeros((0, 4), np.int32), confidence=np.zeros(0), policy=policy)
+    nobody = {"box": np.zeros((0, 4), np.int32), "confidence": np.zeros(0), "labelled": np.zeros(0, bool)}
+    found = choose_face(np.asarray(counts), **nobody, policy=policy)
     assert found.tolist() == [-1] * len(counts)
 
 
 def test_the_area_of_a_large_face_does_not_overflow() -> None:
     box = np.asarray([[0, 0, 100, 100], [0, 0, 60_000, 60_000]], np.int32)
-    assert choose_face(np.asarray([2]), box=box, confidence=np.zeros(2)).tolist() == [1]
+    assert choose_face(np.asarray([2]), box=box, confidence=np.zeros(2), labelled=np.ones(2, bool)).tolist() == [1]
 
 
 # Ids

@@ -29,7 +29,7 @@ SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by ano
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
+    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1", "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
     "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
     "faces.haar.model": STOCK, "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",

@@ -42,6 +42,7 @@ class Faces:
         features: (m, d) float16, None before extraction.
         probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
         reject_score: (m,) float64 rounded to 1e-6, where the head gives one.
+        labelled: (m,) bool, False for a face too small to be labelled; None where every face is.
     """
 
     image: np.ndarray
@@ -51,6 +52,7 @@ class Faces:
     features: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     reject_score: np.ndarray | None = None
+    labelled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -114,7 +116,7 @@ class Block:
         cached: (n,) bool, found in the cache (a copy within the block is not a hit).
         width, height: (n,) int32 pixels of the upright image, 0 where unknown.
         status: a `Status` an image, None while undecided.
-        reason: a `Reason` for each rejected image, else None.
+        reason: a `Reason` for each rejected image, and for one whose faces are all too small to label; else None.
         faces: of all images of the block, as far as their features are known.
         fresh: newly detected faces with crops and without features, between DetectFaces and ExtractFeatures.
     """

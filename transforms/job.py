@@ -22,6 +22,7 @@ class Job:
         margin: context around a face, as a share of the box's side, on each side.
         smallest_side: pixels; an image with a smaller side is rejected as too small.
         channels: of the crops, 1 grey or 3 RGB.
+        min_label_px: a face whose longer side is smaller gets no label; 0 labels all.
         head: folder or file of the head; "" when features are filled and nothing is labelled.
         threads: of each pool that works ahead of the device.
         block_images, block_bytes: how streamed archives are cut.
@@ -46,4 +47,5 @@ class Job:
     block_bytes: int
     heartbeat: str = ""
     all_labels: bool = False
+    min_label_px: int = 0
     made_of: tuple[tuple[str, str], ...] = ()

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from transforms.formats.publish import publish_file, storage_error
 from transforms.formats.records import FormatError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REJECT_SCORE = "reject_score"  # of a face: the probability that it has no label, where the head knows such classes
 GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge holds one, however crowded the photos
 
@@ -95,6 +95,8 @@ def storable(text: str) -> str:
 def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
     """Returns the type of the column `faces`: a list of structs, `p` holding a probability a class.
 
+    Label and probabilities of a face that is not `labelled` are what the head says, and become nulls in the merge.
+
     Args:
         rejecting: the head gives a reject score too, which is a field of its own.
     """
@@ -102,6 +104,7 @@ def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
     fields = [pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")]
     fields += [
         pa.field("detection_score", pa.float32(), nullable=False),
+        pa.field("labelled", pa.bool_(), nullable=False),
         pa.field("label_index", pa.int32(), nullable=False),
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("p", probabilities, nullable=False),

@@ -21,15 +21,19 @@ class Status(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where an image was rejected."""
+    """Where it was found that an image gets no label."""
 
     READ = "read"
     DECODE = "decode"
+    LABEL = "label"
     MERGE = "merge"
 
 
 class Reason(StrEnum):
-    """Why an image was rejected. Values are stored in the cache and in the output: never rename one."""
+    """Why an image has no label, where more is to say than that no face was found.
+
+    Values are stored in the cache and in the output: never rename one.
+    """
 
     EMPTY = "empty"
     TRUNCATED = "truncated"
@@ -44,6 +48,7 @@ class Reason(StrEnum):
     UNSUPPORTED_COMPRESSION = "unsupported_compression"
     DAMAGED_ARCHIVE = "damaged_archive"
     DAMAGED_MEMBER = "damaged_member"
+    TOO_SMALL_TO_LABEL = "too_small_to_label"
     DUPLICATE_ID = "duplicate_id"
     INTERNAL_ERROR = "internal_error"
 
@@ -52,6 +57,8 @@ class Reason(StrEnum):
         """The stage that finds this fault."""
         if self is Reason.DUPLICATE_ID:
             return Stage.MERGE
+        if self is Reason.TOO_SMALL_TO_LABEL:
+            return Stage.LABEL
         return Stage.DECODE if self in _FOUND_WHILE_DECODING else Stage.READ
 
     @property

@@ -36,7 +36,7 @@ class Results:
         ids, status: (n,) text.
         digests: (n,) text, 64 hex digits; null where there were no bytes.
         labels: (n,) text, the true label; null where none is known.
-        box: (n, 4) int32 of the largest face (of equals the first): x, y, width, height; zeros without a face.
+        box: (n, 4) int32 of the largest labelled face (of equals the first): x, y, width, height; zeros without one.
         probabilities: (n, k) float64 of that face, zeros without one.
     """
 
@@ -69,7 +69,8 @@ def read_results(folder: str, classes: Sequence[str]) -> Results:
     if len(row) != faces.num_rows or not _same(images["image_id"].take(pa.array(row)), faces["image_id"]):
         raise ResultsError(f"{folder}: predictions/ and images/ are not of one run; label again with --overwrite")
     box = np.stack([faces[name].to_numpy() for name in _FACE_COLUMNS[1:]], axis=1).astype(np.int32)
-    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), policy="largest")
+    labelled = faces[names[0]].is_valid().to_numpy()  # a face without a label has no probabilities either
+    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), labelled=labelled, policy="largest")
     seen = chosen >= 0
     out = Results(
         tuple(classes),

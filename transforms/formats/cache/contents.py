@@ -165,7 +165,9 @@ def object_array(values: list[Any]) -> np.ndarray:
 
 STATUS_OF_WORD = {status.value: status for status in CACHED_STATUSES}
 _WORDS = frozenset((status.value, "") for status in (Status.LABELLED, Status.NO_FACE)) | frozenset(
-    (Status.REJECTED.value, reason.value) for reason in Reason if reason is not Reason.INTERNAL_ERROR
+    (Status.REJECTED.value, reason.value)
+    for reason in Reason
+    if reason not in (Reason.INTERNAL_ERROR, Reason.TOO_SMALL_TO_LABEL)
 )
 
 

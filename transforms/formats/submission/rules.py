@@ -51,7 +51,7 @@ class SubmissionRules:
         drop_folder, drop_extension: of the image id; default is to keep both.
         face_policy: which face gives an image its label: the largest by area, the one whose label is the most
             confident, or the first (highest detection score); ties go to the earlier face.
-        no_face_label: class (name, or index) stated for images without a label; None refuses them.
+        no_face_label: class (name, or index) stated for images without a labelled face; None refuses them.
     """
 
     id_column: str = "id"
@@ -82,25 +82,32 @@ class LabelledIds:
 
 
 def choose_face(
-    counts: np.ndarray, *, box: np.ndarray, confidence: np.ndarray, policy: FacePolicy = "largest"
+    counts: np.ndarray,
+    *,
+    box: np.ndarray,
+    confidence: np.ndarray,
+    labelled: np.ndarray,
+    policy: FacePolicy = "largest",
 ) -> np.ndarray:
-    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without one.
+    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without a labelled one.
 
     Args:
         counts: (n,) faces of each image.
         box: (m, 4) x, y, width, height, image after image.
         confidence: (m,) probability of each face's label.
+        labelled: (m,) bool; a face without a label never decides.
     """
-    counts = np.asarray(counts, np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)]
-    has_face = counts > 0
-    chosen = np.where(has_face, starts, -1)
-    if policy == "first":
-        return chosen
-    weight = confidence if policy == "confident" else box[:, 2].astype(np.int64) * box[:, 3].astype(np.int64)
+    weight = {
+        "largest": box[:, 2].astype(np.int64) * box[:, 3].astype(np.int64),
+        "confident": confidence,
+        "first": np.zeros(len(box)),
+    }[policy]
+    counts, faces = np.asarray(counts, np.int64), np.flatnonzero(labelled)
     image = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((-weight, image))  # stable: the earlier of equal faces comes first
-    chosen[has_face] = order[starts[has_face]]
+    order = faces[np.lexsort((-weight[faces], image[faces]))]  # stable: the earlier of equal faces comes first
+    images, first = np.unique(image[order], return_index=True)
+    chosen = np.full(len(counts), -1)
+    chosen[images] = order[first]
     return chosen
 
 
