@@ -20,7 +20,7 @@ from transforms.formats.records import Limits
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_FEATURES_FINGERPRINT = "12588a29805cef684ac5d9963f89f2743ed8d721ac04e7a4e3ba6a2810edecd9"
-DEFAULT_RUN_FINGERPRINT = "f12de4b349c33c1651c59308b919cf96ca2c6cc20517ea1393f20b72baaf111e"
+DEFAULT_RUN_FINGERPRINT = "9ebd7fab3d542053d58e89806bae8409f47828bf2d0078d94bd140b40248a8e1"
 
 
 def from_yaml(tmp_path: Path, text: str, *overrides: str) -> Settings:

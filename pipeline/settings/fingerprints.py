@@ -25,19 +25,22 @@ def features_settings(settings: Settings, *, native_size: tuple[int, int] | None
         native_size: the backbone's own (height, width), stated in place of an `input_size` left open, so that
             naming the default and leaving it out are the same features.
     """
-    tree = _entering(settings, {Enters.FEATURES})
+    return _tree(settings, {Enters.FEATURES}, native_size)
+
+
+def run_settings(settings: Settings, *, native_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Returns the settings that can change any result: those of features, and of labels, head and submission."""
+    tree = _tree(settings, {Enters.FEATURES, Enters.RUN}, native_size)
+    tree["head"]["path"] = "bundled" if settings.head.path == "bundled" else "file"
+    return tree
+
+
+def _tree(settings: Settings, kinds: set[Enters], native_size: tuple[int, int] | None) -> dict[str, Any]:
+    tree = _entering(settings, kinds)
     if settings.features.weights not in ("bundled", "imagenet", "random"):
         tree["features"]["weights"] = "file"
     size = settings.features.input_size or native_size
     tree["features"]["input_size"] = None if size is None else list(size)
-    return tree
-
-
-def run_settings(settings: Settings, *, native_size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Returns the settings that can change any result: those of features, and of head and submission."""
-    tree = features_settings(settings, native_size=native_size)
-    tree |= _entering(settings, {Enters.RUN})
-    tree["head"]["path"] = "bundled" if settings.head.path == "bundled" else "file"
     return tree
 
 
