@@ -76,7 +76,7 @@ setup(
         "onnxruntime>=1.20",  # runs the bundled detector
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
         "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
-        "pillow-heif>=1.1",  # decodes HEIC
+        "pi-heif>=1.1",  # decodes HEIC; pillow-heif would bring an encoder under the GPL
         "pyarrow>=16,<26",  # Beam wants < 26
         "pydantic>=2.7,<3",
         "pyyaml>=6",
@@ -98,6 +98,7 @@ setup(
             "matplotlib>=3.9",
             "mypy>=1.13",
             "onnx>=1.17",
+            "pillow-heif>=1.1",  # makes HEIC files for tests
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",

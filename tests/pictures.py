@@ -22,6 +22,7 @@ import pytest
 from transforms.formats.records import Reason
 from transforms.formats.shards.tfrecord import masked_crc32c
 
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 FER_LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -126,7 +127,7 @@ def png(
     channels = 1 if image.ndim == 2 else image.shape[2]
     colours = 3 if palette else {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     depth = depth or image.dtype.itemsize * 8
-    rows = [_pack(row.reshape(-1), depth) for row in image]
+    rows = [pack(row.reshape(-1), depth) for row in image]
     chunks = [png_chunk(b"IHDR", struct.pack(">2I5B", image.shape[1], image.shape[0], depth, colours, 0, 0, 0))]
     if orientation is not None:
         chunks.append(png_chunk(b"eXIf", exif(orientation, ">")))
@@ -135,7 +136,7 @@ def png(
     if clear is not None:
         chunks.append(png_chunk(b"tRNS", clear))
     chunks += [png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), png_chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    return PNG_MAGIC + b"".join(chunks)
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -143,7 +144,8 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _pack(samples: np.ndarray, depth: int) -> bytes:
+def pack(samples: np.ndarray, depth: int) -> bytes:
+    """Returns samples as PNG and BMP store a row of them: big end first, the last byte filled with zeros."""
     if depth >= 8:
         return samples.astype(f">u{depth // 8}").tobytes()
     bits = (samples[:, None] >> np.arange(depth - 1, -1, -1)) & 1

@@ -26,7 +26,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "matplotlib": ("pipeline.report", "models.training.curves"),
     "cv2": ("transforms.formats.decode", "transforms.detect_faces", "models.detectors", "models.training.detection"),
     "PIL": ("transforms.formats.decode",),
-    "pillow_heif": ("transforms.formats.decode",),
+    "pi_heif": ("transforms.formats.decode",),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "tools"}

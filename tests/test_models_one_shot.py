@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
-from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, padded, scales_for
+from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
 
@@ -54,6 +54,7 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
     assert scales[0] <= 1
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
+    assert height * width * scales[0] ** 2 <= MOST_PX * (1 + 1e-9)
     for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
@@ -92,6 +93,13 @@ def test_what_stays_overlaps_nothing_and_what_goes_overlaps_something_better(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     again = np.asarray(shuffled, int)[without_overlaps(boxes[shuffled], scores[shuffled], threshold=threshold)]
     assert np.array_equal(rows[again], rows[kept])
+
+
+def test_a_box_inside_a_surer_one_goes_however_small() -> None:
+    boxes, scores = np.asarray([[0, 0, 20, 20], [8, 12, 6, 4], [18, 18, 6, 6]]), np.asarray([0.9, 0.8, 0.7])
+    assert without_overlaps(boxes, scores, threshold=0.3).tolist() == [0, 1, 2]
+    assert without_overlaps(boxes, scores, threshold=0.3, nested=0.7).tolist() == [0, 2]
+    assert without_overlaps(boxes, scores[::-1].copy(), threshold=0.3, nested=0.7).tolist() == [2, 1]  # the surer stays
 
 
 def test_only_the_best_are_looked_at() -> None:

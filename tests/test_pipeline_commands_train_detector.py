@@ -22,7 +22,7 @@ from pipeline.run.detection_sets import held_out, read_sets
 from pipeline.settings.detector_recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ROOT / "configs/recipes/one_shot.yaml"
+SHIPPED = ROOT / "configs/detectors/one_shot.yaml"
 SHARED = ROOT.parent / "shared/data"
 
 

@@ -320,7 +320,7 @@ def test_a_killed_comparison_goes_on_though_other_features_were_the_last(source:
     output = tmp_path / "head"
     left = OutputFolder(str(output / "work" / "training"))
     left.prepare({"purpose": "training", "features": {"space": {"pooling": "multi"}}})
-    Path(left.parts, "0.npz").write_bytes(b"of other features")
+    Path(left.parts, f"{0:032x}.npz").write_bytes(b"PK\3\4 of other features")
     assert head(source, output, "--quiet").done().status == 0
     assert not (output / "work").exists()
 

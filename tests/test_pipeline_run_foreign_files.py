@@ -20,6 +20,7 @@ OURS = {
     "run/plan/identity.json": b'{"features": {}, "purpose": "evaluate"}',
     "run/plan/blocks.jsonl": b'[["key"',
     f"training/parts/{'0' * 32}.npz": b"",
+    "pictures/blocks.jsonl": b'[["key"',
     "excluded/plan.json": b'{"inputs_digest": "", "layout": {}}',
     "mlp/checkpoint.npz": b"",
 }

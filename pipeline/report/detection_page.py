@@ -83,7 +83,7 @@ def _scores(figures: Mapping[str, Any]) -> Iterator[str]:
         "annotated this set.</p>"
     )
     yield "<h2>Faces found at so many false alarms an image</h2>"
-    head = ("overlap above", *(f"≤ {level:g}" for level in LEVELS_SHOWN))
+    levels = ("overlap above", *(f"≤ {level:g}" for level in LEVELS_SHOWN))
     rows_at = [
         (
             f"{one['overlap']}{', mapped' if one['mapped'] else ''}",
@@ -91,7 +91,7 @@ def _scores(figures: Mapping[str, Any]) -> Iterator[str]:
         )
         for one in figures["scores"]
     ]
-    yield f"<div class=wide>{table(rows_at, head)}</div>"
+    yield f"<div class=wide>{table(rows_at, levels)}</div>"
     yield (
         "<p class=note>Behind each: the least score that gives it. A star: all boxes count there; a lower threshold of "
         "the detector itself may find more.</p>"

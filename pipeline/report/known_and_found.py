@@ -93,11 +93,11 @@ def compare(searched: Iterable[Searched], table: Annotations, outside: Outside) 
 def _check(image: Searched, name: str, known: KnownFaces, taken: dict[str, str]) -> None:
     if name in taken:
         raise UsageError(f"{taken[name]} and {image.id} are both {name} of --boxes; give the images of one set")
-    if known.size not in (None, (image.width, image.height)):
-        stated = "{}×{}".format(*known.size or ())
+    if known.size is not None and known.size != (image.width, image.height):
+        width, height = known.size
         raise UsageError(
-            f"{image.id} has {image.width}×{image.height} pixels, --boxes says {stated}: boxes are pixels of the "
-            "stored image; give the images that the table was made for"
+            f"{image.id} has {image.width}×{image.height} pixels, --boxes says {width}×{height}: boxes are pixels of "
+            "the stored image; give the images that the table was made for"
         )
 
 
@@ -111,7 +111,7 @@ def _photo(image: Searched, known: KnownFaces, outside: Outside) -> Photo:
 def _ignored(known: KnownFaces, outside: Outside) -> np.ndarray:
     said = [not words.isdisjoint(outside.words | NEVER_COUNTED) for words in known.words]
     small = known.boxes[:, 2:].max(axis=1, initial=0) < outside.min_face_px
-    return np.asarray(said, bool) | small
+    return np.asarray(np.asarray(said, bool) | small)
 
 
 def check_words(words: Collection[str], table: Annotations) -> None:

@@ -39,7 +39,7 @@ _ROWS = {"ids.npy", "labels.npy", "digests.npy", "features.npy"}  # of a file of
 WORKING = {"run", "training", "validation"}  # below `work/`: output folders of their own
 OF_A_RUN = {*OWN_FOLDERS, *OWN_FILES, LOCK}
 LEARNED = {"training.npy", "validation.npy"}
-EXCLUDED = "excluded"  # a plan
+PLANS = {"excluded", "pictures"}  # a plan each
 MLP, MLP_FILES = "mlp", (".npz", ".json", ".csv", ".tmp")  # the checkpoint of dense layers
 
 
@@ -70,13 +70,13 @@ def refuse_foreign(output: str, *, flag: str = "--output") -> None:
 
 def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:
     """Raises UsageError if `work`, which a command removes in the end, holds what no command of ours put there."""
-    known = {*WORKING, *LEARNED, EXCLUDED, MLP, LOCK}
+    known = {*WORKING, *LEARNED, *PLANS, MLP, LOCK}
     for name in _only(work, known.__contains__, flag):
         inner = os.path.join(work, name)
         if name in WORKING:
             _only(inner, OF_A_RUN.__contains__, flag)
             refuse_foreign(inner, flag=flag)
-        elif name == EXCLUDED:
+        elif name in PLANS:
             _only(inner, partial(is_own, "plan"), flag)
         elif name == MLP:
             _only(inner, lambda file: file.endswith(MLP_FILES), flag)

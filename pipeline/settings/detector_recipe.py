@@ -1,6 +1,6 @@
 """The file that says how a detector is trained: network, training, scenes, and the sets that it learns from.
 
-A file of its own and no section of the settings, because sets are lists: `configs/recipes/one_shot.yaml` is the one
+A file of its own and no section of the settings, because sets are lists: `configs/detectors/one_shot.yaml` is the one
 that made what ships.
 """
 
@@ -36,7 +36,7 @@ class Network(_Part):
 class Training(_Part):
     """The numbers of `models/training/recipe.py` that a detector heeds, and how long an epoch is."""
 
-    epochs: Count = 32
+    epochs: Count = 28
     scenes_an_epoch: Count = 12_000
     mine_every: Annotated[int, Field(ge=0)] = 4
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 48
@@ -137,7 +137,7 @@ def load_recipe(path: Path, **training: Any) -> DetectorRecipe:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"--recipe {path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
-        raise UsageError(f"--recipe {path} holds no sections; see configs/recipes/one_shot.yaml")
+        raise UsageError(f"--recipe {path} holds no sections; see configs/detectors/one_shot.yaml")
     given = {name: value for name, value in training.items() if value is not None}
     if given:
         tree["training"] = {**(tree.get("training") or {}), **given}

@@ -7,6 +7,7 @@ neither its neighbours nor the number of threads can change a box.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ SHIPPED = Path(__file__).parents[2] / "weights" / "detectors" / "one_shot.onnx"
 REVISION = 1  # part of the cache key: raise it when the same image gives other boxes or scores
 LEARNED_PX = 9  # mean side of the smallest faces that it was trained for
 LARGEST_PX = 160  # of the largest ones that one pass is trusted with; larger ones are left to the next pass
+MOST_PX = 2**22  # pixels that are searched at once: about 110 MB of memory; only long strips have more
 STEP = 4  # each pass is so many times smaller than the one before
+NESTED = 0.7  # a box with so much of itself inside a surer one is a part of that face: mouths, chins, eyes
 PATCH = STRIDES[-1]  # sides are padded to multiples of it
 
 
@@ -55,7 +58,8 @@ def scales_for(height: int, width: int, min_face_fraction: float) -> list[float]
     [0.375, 0.09375]
     """
     shorter = min(height, width)
-    scales = [min(1.0, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
+    bounded = math.sqrt(MOST_PX / (height * width))
+    scales = [min(1.0, bounded, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
     while shorter * scales[-1] > LARGEST_PX:
         scales.append(scales[-1] / STEP)
     return scales
@@ -116,7 +120,7 @@ def search(
     ]
     boxes = np.concatenate([some.boxes for some in found])
     scores = np.concatenate([some.scores for some in found])
-    kept = without_overlaps(boxes, scores, threshold=overlap)
+    kept = without_overlaps(boxes, scores, threshold=overlap, nested=NESTED)
     return Candidates(boxes[kept], scores[kept])
 
 

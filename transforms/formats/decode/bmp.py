@@ -145,7 +145,7 @@ def _part(values: np.ndarray, rows: np.ndarray, mask: int) -> np.ndarray:
         return rows[:, shift // 8 :: values.itemsize][:, : values.shape[1]]
     largest = mask >> shift
     part = (values & values.dtype.type(mask)) >> shift
-    return ((part.astype(np.float64) * 255 / largest) + 0.5).astype(np.uint8)
+    return np.asarray(part.astype(np.float64) * 255 / largest + 0.5).astype(np.uint8)
 
 
 def _unpacked_runs(data: bytes, header: Header) -> np.ndarray:

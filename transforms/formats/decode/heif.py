@@ -1,4 +1,4 @@
-"""HEIC, by pillow-heif, and AVIF, by Pillow: loaded when the first such image comes.
+"""HEIC, by pi-heif, and AVIF, by Pillow: loaded when the first such image comes.
 
 Both say which way is up by transformations of their own; EXIF's orientation is a mere note there. `heif_boxes.py`
 bounds what the pieces of a picture may add up to.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,17 +37,17 @@ def _brands(data: bytes) -> list[bytes]:
 
 
 @functools.cache
-def _pillow_heif() -> ModuleType:
-    import pillow_heif
-    from pillow_heif import options
+def _pi_heif() -> Any:
+    import pi_heif
+    from pi_heif import options
 
     options.DECODE_THREADS = 1  # the pool has its own
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
-    return pillow_heif
+    return pi_heif
 
 
 @functools.cache
-def _pillow_avif() -> ModuleType:
+def _pillow_avif() -> Any:
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -81,7 +80,7 @@ def _opened(data: bytes) -> tuple[Any, int]:
             if any(brand in _AV1 for brand in _brands(data)):
                 image = _pillow_avif().open(io.BytesIO(data), formats=["AVIF"])
                 return image, image.getexif().get(_ORIENTATION, 1)
-            return _pillow_heif().open_heif(data, convert_hdr_to_8bit=True), 1
+            return _pi_heif().open_heif(data, convert_hdr_to_8bit=True), 1
     except FAULTS as error:
         raise RejectedContent(Reason.UNDECODABLE) from error
 

@@ -52,8 +52,8 @@ def probe(data: bytes) -> Header:
     """
     at, frame, up, marks = 2, 0, 0, 0
     width = height = parts = 0
-    while found := _MARK.search(data, at):
-        mark, at = found[1][0], found.end()
+    while at := _behind_mark(data, at):
+        mark = data[at - 1]
         if marks > MAX_MARKS:
             raise RejectedContent(Reason.TOO_COSTLY)
         if mark in _LONELY:
@@ -83,6 +83,14 @@ def probe(data: bytes) -> Header:
         memory=width * height * (3 + 2 * min(parts, 4)) if progressive else 0,
         details=frame,
     )
+
+
+def _behind_mark(data: bytes, at: int) -> int:
+    """Returns where the next mark ends, 0 without one; rubbish and filling before it are passed over."""
+    if data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xff", b""):
+        return at + 2  # as in every honest file
+    found = _MARK.search(data, at)
+    return found.end() if found else 0
 
 
 def _length(data: bytes, at: int) -> int:

@@ -57,7 +57,9 @@ def probe(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise RejectedContent(Reason.UNDECODABLE)
     at, size, chunks, whole = _START, len(data), 0, False
-    clear, told, kept = None, {}, []
+    clear: bytes | None = None
+    told: dict[str, int] = {}
+    kept: list[tuple[int, int]] = []
     start = at  # of the run of chunks that are kept
     while at + 12 <= size and chunks <= MAX_CHUNKS:
         chunks += 1

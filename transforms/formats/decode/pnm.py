@@ -76,7 +76,7 @@ def pixels(data: bytes, header: Header, _channels: int, _reduction: int) -> np.n
     if details.largest != 255:
         values = (np.minimum(values, details.largest).astype(np.uint32) * 255 + details.largest // 2) // details.largest
     shape = (header.height, header.width, 3) if details.samples == 3 else (header.height, header.width)
-    return np.minimum(values, 255).astype(np.uint8).reshape(shape)
+    return np.asarray(np.minimum(values, 255), np.uint8).reshape(shape)
 
 
 def _ink(data: bytes, header: Header) -> np.ndarray | None:
