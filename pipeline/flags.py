@@ -251,6 +251,7 @@ def _add_train_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
     parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of model, curves and state")
+    parser.add_argument("--start", metavar="FILE", type=_path, help="weights.npz of an earlier training to go on from")
     parser.add_argument("--epochs", metavar="N", type=_count, help="in place of the recipe's training.epochs")
     parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
 

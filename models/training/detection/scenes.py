@@ -146,7 +146,7 @@ def _part_of_photo(material: Material, recipe: SceneRecipe, size: tuple[int, int
 
 
 def _covered(scene: Scene, material: Material, recipe: SceneRecipe, draw: np.random.Generator) -> Scene:
-    """Returns the scene with a quarter to a half of some faces covered from a side, as by a hand, a hat or a neighbour."""
+    """Returns the scene with a quarter to a half of some faces covered from a side, as by a hand or a neighbour."""
     height, width = scene.pixels.shape[:2]
     for x, y, wide, tall in scene.boxes:
         if draw.random() >= recipe.covered:
