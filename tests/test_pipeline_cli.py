@@ -200,7 +200,7 @@ def test_cache(folder: list[str]) -> None:
     ("arguments", "words"),
     [
         (["lable", *LABEL], "unknown command lable; nearest is label"),
-        (["frobnicate"], "known are label, train-head, train-backbone, evaluate, cache"),
+        (["frobnicate"], "known are label, train-head, train-backbone, evaluate, report, cache"),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),
         (["--input", "", "--output", "b"], "--input: is empty"),
@@ -228,6 +228,8 @@ def test_cache(folder: list[str]) -> None:
         (["train-backbone", *LABEL, "--", "--x"], "starts no runner"),
         (["cache"], "one of info, verify, prune"),
         (["cache", "inform", "c"], "not 'inform'"),
+        (["report"], "report needs RUN"),
+        (["report", "a", "b"], "unexpected 'b'"),
         (["cache", "info"], "needs the folder"),
         (["cache", "info", "a", "--cache", "b"], "takes one folder"),
         (["cache", "info", "a", "--keep", "b"], "--keep is for cache prune"),
