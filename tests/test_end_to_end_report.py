@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -156,7 +157,6 @@ def test_the_page_loads_nothing_and_may_not(page: Page) -> None:
 
 
 def test_the_policy_lets_in_exactly_the_style_and_script_of_the_page(page: Page) -> None:
-    import base64
 
     for kind in ("style", "script"):
         body = re.search(rf"<{kind}>(.*?)</{kind}>", page.source, re.DOTALL)[1]

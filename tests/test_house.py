@@ -24,6 +24,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "jax": ("models.runtimes",),
     "tensorflow": ("models.runtimes", "models.training.normalisation"),
     "matplotlib": ("pipeline.report", "models.training.curves"),
+    "jinja2": ("pipeline.report",),
     "cv2": (
         "transforms.formats.decode",
         "transforms.formats.encode",

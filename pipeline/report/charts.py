@@ -9,11 +9,19 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT, _FOOT, _HEAD = 320, 132, 20, 6  # px of a histogram at full width; below and above its bars
+WIDTH, NARROW = 320, 180  # px of a histogram: as wide as it is shown, so that its words keep their size
+_HEIGHT, _FOOT, _HEAD = 0.42, 20, 6  # height of a histogram by its width; px below and above its bars
 _LEAST_BAR = 1.5  # px: one face among a million is still a line
 
 
-def histogram(counts: Sequence[int], names: Sequence[str], ticks: Sequence[tuple[float, str]], words: str) -> Markup:
+def histogram(
+    counts: Sequence[int],
+    names: Sequence[str],
+    ticks: Sequence[tuple[float, str]],
+    words: str,
+    *,
+    width: int = WIDTH,
+) -> Markup:
     """Returns a histogram.
 
     Args:
@@ -21,23 +29,23 @@ def histogram(counts: Sequence[int], names: Sequence[str], ticks: Sequence[tuple
         ticks: where (in bins from the left edge) and what is written below.
         words: what the chart shows, for those who do not see it.
     """
-    top, step = max([1, *counts]), _WIDTH / max(1, len(counts))
-    room = _HEIGHT - _FOOT - _HEAD
+    top, step, height = max([1, *counts]), width / max(1, len(counts)), round(width * _HEIGHT)
+    room = height - _FOOT - _HEAD
     bars = [
         Markup('<rect class="bar" x="{}" y="{}" width="{}" height="{}"><title>{}: {}</title></rect>').format(
-            *_rounded(at * step + 0.75, _HEIGHT - _FOOT - tall, step - 1.5, tall), name, f"{count:,}"
+            *_rounded(at * step + 0.06 * step, height - _FOOT - tall, 0.88 * step, tall), name, f"{count:,}"
         )
         for at, (count, name) in enumerate(zip(counts, names, strict=True))
         if (tall := count and max(_LEAST_BAR, room * count / top))
     ]
     below = [
         Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-            round(at * step, 1), _HEIGHT - 5, _anchor(at, len(counts)), text
+            round(at * step, 1), height - 5, _anchor(at, len(counts)), text
         )
         for at, text in ticks
     ]
-    line = Markup('<path class="axis" d="M0 {0}H{1}"/>').format(_HEIGHT - _FOOT + 0.5, _WIDTH)
-    return _chart(_WIDTH, _HEIGHT, words, [*bars, line, *below])
+    line = Markup('<path class="axis" d="M0 {0}H{1}"/>').format(height - _FOOT + 0.5, width)
+    return _chart(width, height, words, [*bars, line, *below])
 
 
 def stacked(parts: Sequence[tuple[str, int, str]], words: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Boxes and labels above a photo, as SVG in the photo's own coordinates: labels never lie on each other."""
+"""Boxes and labels above a photo, as SVG in the photo's own coordinates: no label lies on another, or on a face."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transforms.formats.result_batches import NO_LABEL
 
 VIEW = 640  # units of the longer side of every photo, whatever its pixels
 COLOURS = 8  # classes of the style sheet for boxes, in turn
-_TEXT, _LETTER = 22, 12.5  # units: height of a line, mean width of a letter
+_TEXT, _LETTER = 22, 13.0  # units: height of a line, mean width of a letter
 _GAP = 3
 
 
@@ -42,23 +42,38 @@ def view_of(photo: Photo) -> tuple[int, int]:
     return max(1, round(photo.width * factor)), max(1, round(photo.height * factor))
 
 
-def marks(photo: Photo, classes: Sequence[str]) -> list[Mark]:
-    """Returns the faces of a photo as they are drawn, the largest first: they find room for their labels first."""
+def marks(photo: Photo, classes: Sequence[str], most: int, first: Sequence[Face] = ()) -> list[Mark]:
+    """Returns the faces of a photo as they are drawn, the largest first: they find room for their labels first.
+
+    Args:
+        most: how many are drawn.
+        first: faces that are drawn before all others.
+    """
     factor = VIEW / max(photo.width, photo.height, 1)
     width, height = view_of(photo)
+    chosen = {face.number for face in first}
+    rest = [face for face in photo.faces if face.number not in chosen]
+    shown = [*first, *sorted(rest, key=lambda face: (-face.box[2] * face.box[3], face.number))][:most]
+    faces = [_placed(face, factor) for face in shown]
     taken: list[tuple[float, float, float, float]] = []
     drawn = []
-    for face in sorted(photo.faces, key=lambda face: (-face.box[2] * face.box[3], face.number)):
+    for face in shown:
         x, y, wide, tall = (round(side * factor, 1) for side in face.box)
         label = label_of(face, classes)
         whole = face.box == (0, 0, photo.width, photo.height)
         text, at = "", (0.0, 0.0)
-        for words in () if whole else (f"{label} {percent(face.confidence)}" if has_label(face) else "", label):
-            if (found := _room(words, (x, y, wide, tall), (width, height), taken)) is not None:
-                text, at = words, found
+        for words in () if whole or not has_label(face) else (f"{label} {percent(face.confidence)}", label):
+            if (found := _room(words, (x, y, wide, tall), (width, height), [*taken, *faces])) is not None:
+                text, at = words, (found[0], round(found[1] + _TEXT * 0.8, 1))
+                taken.append((*found, found[0] + len(words) * _LETTER, found[1] + _TEXT))
                 break
         drawn.append(Mark(x, y, wide, tall, face.label % COLOURS, _title(face, label), text, at, whole))
     return drawn
+
+
+def _placed(face: Face, factor: float) -> tuple[float, float, float, float]:
+    x, y, width, height = (side * factor for side in face.box)
+    return x, y, x + width, y + height
 
 
 def percent(share: float) -> str:
@@ -87,27 +102,26 @@ def _room(
     view: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
 ) -> tuple[float, float] | None:
-    """Returns where the text can stand, and takes that place; None if there is no room."""
+    """Returns left and top of a place where the text lies on nothing that is taken; None if there is none."""
     wide = len(words) * _LETTER
     if wide > view[0]:
         return None
     for left, top in _places(box, wide, view):
         place = (left, top, left + wide, top + _TEXT)
         if top >= 0 and place[3] <= view[1] and not any(_meet(place, other) for other in taken):
-            taken.append(place)
-            return round(left, 1), round(top + _TEXT * 0.8, 1)
+            return round(left, 1), round(top, 1)
     return None
 
 
 def _places(
     box: tuple[float, float, float, float], wide: float, view: tuple[int, int]
 ) -> Iterator[tuple[float, float]]:
-    """Yields left and top of a text: above the box, below it, and inside at its top."""
-    x, y, _, tall = box
-    left = max(0.0, min(x, view[0] - wide))
-    yield left, y - _TEXT - _GAP
-    yield left, y + tall + _GAP
-    yield left, y + _GAP
+    """Yields left and top of a text: above the box, then below it; from its left end, then to its right end."""
+    x, y, broad, tall = box
+    for start in (x, x + broad - wide):
+        left = max(0.0, min(start, view[0] - wide))
+        yield left, y - _TEXT - _GAP
+        yield left, y + tall + _GAP
 
 
 def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

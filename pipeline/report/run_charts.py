@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.charts import histogram
+from pipeline.report.charts import NARROW, histogram
 from pipeline.report.overlay import COLOURS
 from pipeline.report.run_metrics import BINS
 
@@ -31,7 +31,10 @@ def distribution_charts(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             "Faces an image",
             images["images"],
             ["0", *span_names(images["edges"])[1:]],
-            [(at + 0.5, name) for at, name in enumerate(["0", *span_names(images["edges"])[1:]])],
+            [
+                (at + 0.5, name.split("–")[0] + "–" * ("–" in name))
+                for at, name in enumerate(span_names(images["edges"]))
+            ],
             "faces",
             "images",
         ),
@@ -51,6 +54,7 @@ def label_charts(metrics: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
             "picture": histogram(
                 labels[index]["confidence"], bin_names(), [_SHARES[0], _SHARES[2], _SHARES[4]],
                 f"Confidence of {labels[index]['label'][:60]}: {words_of(labels[index]['confidence'], bin_names())}",
+                width=NARROW,
             ),
         }
         for index in order

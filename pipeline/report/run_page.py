@@ -15,14 +15,16 @@ from pipeline.report.overlay import COLOURS, has_label, label_of, marks, percent
 from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
-from pipeline.report.run_pictures import Pictures
+from pipeline.report.run_pictures import Pictures, faces_of
 from pipeline.report.run_samples import Face, Photo, Samples
 from pipeline.report.templating import number, render, share
 from pipeline.report.visible_names import visible
+from pipeline.run.own_files import PAGE_MARK
 from transforms.formats.records import Status
 
 LABELS_SHOWN = 40  # rows and charts of labels: with more, the most frequent
-FACES_LISTED = 30  # of one photo
+FACES_LISTED, FACES_DRAWN = 20, 25  # of one photo; drawn are more where there are the most
+MOST_DRAWN = 150  # on a photo of the most faces: more would hide it
 MATRIX = 16  # classes up to which a confusion matrix is shown
 SHADES = 4
 
@@ -59,6 +61,7 @@ def run_page(content: RunContent) -> bytes:
     least = photos.tiles(content.samples.least_certain)
     galleries = list(_galleries(content, photos))
     context = {
+        "generator": PAGE_MARK.decode(),
         "record": content.record,
         "counts": content.record["counts"],
         "metrics": content.metrics,
@@ -219,6 +222,8 @@ class _Photos:
     def __init__(self, content: RunContent) -> None:
         self._content = content
         self._shown: set[int] = set()
+        self._alone = faces_of(content.samples)
+        self._most = {photo.row for photo in content.samples.most_faces}
         self._wanted: dict[int, Photo] = {}
 
     def figure(self, photo: Photo) -> dict[str, Any]:
@@ -226,22 +231,25 @@ class _Photos:
         self._shown.add(photo.row)
         classes, picture = self._content.classes, self._content.pictures.photos.get(photo.row)
         name, faces = visible(photo.image_id), photo.faces[:FACES_LISTED]
+        most = MOST_DRAWN if photo.row in self._most else FACES_DRAWN
+        drawn = marks(photo, [visible(name, 24) for name in classes], most, self._alone.get(photo.row, ()))
         return {
             "row": photo.row,
             "name": name,
-            "about": _about(photo),
+            "about": _about(photo) + (f", {len(drawn)} drawn" if len(drawn) < photo.face_count else ""),
             "words": f"Photo {name}: {_summary(photo, classes)}",
             "summary": _summary(photo, classes),
             "labels": sorted({face.label for face in photo.faces if has_label(face)}),
             "picture": picture.data if picture else None,
             "view": view_of(photo),
-            "marks": marks(photo, [visible(name, 24) for name in classes]),
+            "marks": drawn,
+            "under": "".join(f"M{m.x} {m.y}h{m.width}v{m.height}h-{m.width}z" for m in drawn if not m.whole),
             "left": photo.face_count - len(faces),
             "faces": [
                 {
                     "number": face.number,
                     "look": face.label % COLOURS,
-                    "label": visible(label_of(face, classes)),
+                    "label": visible(label_of(face, classes), 40),
                     "confidence": percent(face.confidence) if has_label(face) else "",
                     "score": f"{face.score:.2f}",
                 }

@@ -18,7 +18,7 @@ from transforms.formats.result_batches import NO_LABEL, ResultBatch
 
 SAMPLE, NO_FACE, MOST_FACES, LEAST_CERTAIN = 18, 12, 6, 12  # pictures in each group
 GALLERY_FACES, GALLERY_MOST, GALLERY_LEAST, GALLERY_LABELS = 70, 12, 2, 35  # of all labels; of one; how many labels
-DRAWN = 150  # faces drawn on one photo: more would hide it
+KEPT = 150  # faces kept of one photo: the page draws no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Photo:
     Attributes:
         row: in the order of ids.
         digest: SHA-256 of its bytes in hex, "" where there were none.
-        faces: at most `DRAWN`. `face_count`: all.
+        faces: at most `KEPT`. `face_count`: all.
     """
 
     row: int
@@ -182,7 +182,7 @@ def photo_of(batch: ResultBatch, row: int) -> Photo:
         width=values["width"],
         height=values["height"],
         true_label=values["true_label"],
-        faces=tuple(_face(batch, row, number) for number in range(min(count, DRAWN))),
+        faces=tuple(_face(batch, row, number) for number in range(min(count, KEPT))),
         face_count=count,
     )
 

@@ -29,6 +29,7 @@ RECORD = "run.json"
 IDENTITY = "plan/identity.json"
 LOCK = ".lock"
 PAGE, NUMBERS = "report.html", "report.json"  # about a run, and its numbers
+PAGE_MARK, PAGE_HEAD = b"facelabel-pipeline, page of a run", 4_096  # stands within so many bytes of the page
 OWN_FILES = ("submission.csv", PAGE, NUMBERS, RECORD)
 
 
