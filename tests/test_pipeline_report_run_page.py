@@ -64,6 +64,7 @@ def write_run(
                 "stage": ["decode" if one else None for one in rejected],
                 "reason": ["truncated" if one else None for one in rejected],
                 "faces": faces_of,
+                "unlabelled_faces": np.zeros(len(faces_of), np.int32),
                 "true_label": [None] * count,
             }
             to_images.add(pa.table([pa.array(columns[n]).cast(IMAGE_SCHEMA.field(n).type) for n in IMAGE_SCHEMA.names],
