@@ -1,4 +1,4 @@
-"""What every stage of one run has to know: small, frozen, picklable settings, made once from the command line."""
+"""The settings that the stages of a run need: small, frozen and picklable, made once from the command line."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from transforms.formats.records import Limits
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The settings of a run as the stages see them.
+    """The settings of a run that the stages use.
 
     Attributes:
         parts: folder of the finished parts.
         cache: root of the feature cache.
-        fingerprint_json: canonical JSON that the features fingerprint is the digest of.
-        run_fingerprint: digest of all that decides the output.
+        fingerprint_json: canonical JSON whose digest is the features fingerprint.
+        run_fingerprint: digest of everything that decides the output.
         detector, features, limits: settings of the stages.
         margin: context around a face, as a share of the box's side, on each side.
         smallest_side: pixels; an image with a smaller side is rejected as too small.
         channels: of the crops, 1 grey or 3 RGB.
-        head: folder or file of the head; "" when features are filled and nothing is labelled.
-        threads: of each pool that works ahead of the device.
-        block_images, block_bytes: how streamed archives are cut.
-        heartbeat: folder for workers' totals, "" when workers share this process.
-        all_labels: True to keep labels of the input that are no classes of the head; else they become null.
-        made_of: names and digests of what the stages load themselves (`made_of.py`).
+        head: folder or file of the head; "" if the run fills the cache and labels nothing.
+        threads: size of each pool that works ahead of the device.
+        block_images, block_bytes: most images and bytes per block of a streamed archive.
+        heartbeat: folder for workers' totals, "" if workers share this process.
+        all_labels: True to keep labels of the input that are not classes of the head; else they become null.
+        made_of: names and digests of files that the stages load themselves (`made_of.py`).
     """
 
     parts: str
