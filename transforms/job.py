@@ -1,4 +1,4 @@
-"""What every stage of one run has to know: small, frozen, picklable settings, made once from the command line."""
+"""The settings that the stages of a run need: small, frozen and picklable, made once from the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transforms.formats.records import Limits
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The settings of a run as the stages see them.
+    """The settings of a run that the stages use.
 
     Attributes:
         parts: folder of the finished parts.
