@@ -195,7 +195,7 @@ def test_part_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(parts, "FORMAT_VERSION", 1)
     write_part(path, TABLE, METADATA)
     monkeypatch.undo()
-    with pytest.raises(DamagedPart, match="version 1 of the format, not 2"):
+    with pytest.raises(DamagedPart, match="it has format version 1, not 2"):
         part_info(path)
 
 

@@ -90,7 +90,7 @@ def test_each_vgg_takes_its_own_and_refuses_the_other(tmp_path: Path, kind: str,
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_shape_is_named(tmp_path: Path, kind: str) -> None:
     kernels = [(3, 3, 1, 64), *vgg_kernels("vgg16")[1:]]
-    assert "kernel 1 is 3x3x1x64 there, not 3x3x3x64" in refusal("vgg16", KINDS[kind](tmp_path / kind, kernels))
+    assert "kernel 1 has shape 3x3x1x64, not 3x3x3x64" in refusal("vgg16", KINDS[kind](tmp_path / kind, kernels))
 
 
 def test_an_older_file_with_its_top_has_too_many_layers_as_keras_says(tmp_path: Path) -> None:
@@ -182,10 +182,10 @@ def test_what_ships_fits() -> None:
     [
         (lambda made: {}, "no arrays such as block1_conv1/kernel"),
         (lambda made: {"coef": np.zeros(3)}, "no arrays such as block1_conv1/kernel"),
-        (lambda made: arrays(8, 8, channels=3), "block1_conv1/kernel is 3x3x3x8 there, not 3x3x1x8"),
-        (lambda made: {**made, "block2_conv1/kernel": np.zeros((3, 3, 9, 8))}, "is 3x3x9x8 there, not 3x3x8x8"),
-        (lambda made: {**made, "block2_conv1/kernel": np.zeros(())}, "block2_conv1/kernel is a number there"),
-        (lambda made: {**made, "block2_conv2/mean": np.zeros(9)}, "block2_conv2/mean is 9 there, not 8"),
+        (lambda made: arrays(8, 8, channels=3), "block1_conv1/kernel has shape 3x3x3x8, not 3x3x1x8"),
+        (lambda made: {**made, "block2_conv1/kernel": np.zeros((3, 3, 9, 8))}, "has shape 3x3x9x8, not 3x3x8x8"),
+        (lambda made: {**made, "block2_conv1/kernel": np.zeros(())}, "block2_conv1/kernel has shape a number"),
+        (lambda made: {**made, "block2_conv2/mean": np.zeros(9)}, "block2_conv2/mean has shape 9, not 8"),
         (lambda made: {k: v for k, v in made.items() if k != "block1_conv2/beta"}, "block1_conv2/beta is missing"),
     ],
 )

@@ -201,7 +201,7 @@ def test_one_flipped_byte_is_damage(tmp_path):
         ({"format_version": 3}, "format 3, this program reads 2"),
         ({"classes": None}, "lacks classes"),
         ({"feature_space": None}, "lacks feature_space"),
-        ({"kind": "forest"}, "'forest', it must be linear, mlp or keras"),
+        ({"kind": "forest"}, "the kind in head.json must be linear, mlp or keras, not 'forest'"),
         ({"classes": list(SEVEN[::-1])}, "alphabetical"),
         ({"classes": list(SEVEN[:6])}, r"coef must be finite floats of shape \(6, 480\)"),
         ({"classes": ["a"] * 7}, "different names"),
@@ -564,7 +564,7 @@ def test_a_keras_digest_is_the_file_s(keras, tmp_path):
 def test_a_file_that_is_no_keras_model_is_one_line(keras, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"nothing")
     (tmp_path / "head.json").write_text(json.dumps({"classes": ["a", "b"], "feature_space": FINGERPRINT}))
-    with pytest.raises(HeadError, match=r"model\.keras is no Keras model") as caught:
+    with pytest.raises(HeadError, match=r"model\.keras is not a Keras model") as caught:
         load_head(tmp_path).prepare(6)
     assert "\n" not in str(caught.value)
 

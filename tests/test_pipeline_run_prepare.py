@@ -98,7 +98,7 @@ def test_the_detectors_share_of_the_settings() -> None:
 
 def test_weights_of_another_network_are_refused_before_anything_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **{"block1_conv1/kernel": np.zeros((3, 3, 3, 8))})
-    with pytest.raises(UsageError, match=r"mine\.npz does not hold weights of face_vgg: .*3x3x3x8 there, not 3x3x1x8"):
+    with pytest.raises(UsageError, match=r"mine\.npz does not hold weights of face_vgg: .*3x3x3x8, not 3x3x1x8"):
         identity_of(settings_of(f"features.weights={tmp_path}/mine.npz"), None)
 
 
@@ -211,10 +211,10 @@ def test_a_detectors_model_is_known_by_its_bytes_not_by_its_place(tmp_path: Path
         (["features.backbone=vgg16", "features.weights=imagenet"], "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
         (["faces.detector=yunet", "faces.yunet.model=nowhere.onnx"], "nowhere.onnx"),
         (["faces.detector=haar", "faces.haar.model=nowhere.xml"], "nowhere.xml"),
-        (["features.input_size=15"], "face_vgg needs 16 at least"),
+        (["features.input_size=15"], "too small for face_vgg; use 16 or more"),
         (
             ["features.backbone=vgg19", "features.weights=random", "features.input_size=64x31"],
-            "vgg19 needs 32 at least",
+            "too small for vgg19; use 32 or more",
         ),
     ],
 )
