@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from pipeline.errors import PipelineError, StoppedError, UsageError
+from transforms.formats.publish import publish_bytes
 
 PHOTOS = (
     "astronaut.png",  # a portrait
@@ -47,9 +46,7 @@ def _photo_folder() -> Path:
 
 def _copy(source: Path, target: Path) -> Path:
     if not target.is_file() or target.read_bytes() != source.read_bytes():
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        shutil.copyfile(source, unfinished)
-        os.replace(unfinished, target)
+        publish_bytes(target, source.read_bytes())
     return target
 
 

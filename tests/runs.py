@@ -30,8 +30,9 @@ import pyarrow.parquet as pq
 
 from models.heads.linear import LinearHead
 from models.runtimes.device import get_device
-from models.training.fit_head import Fitted, save_head
+from models.training.fit_head import Fitted
 from pipeline.cli import main
+from pipeline.run.fitting import save_head
 from pipeline.run.identity import feature_settings, identity_of
 from pipeline.settings.load import load_settings
 from transforms.formats.canonical import fingerprint_of

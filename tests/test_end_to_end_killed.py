@@ -148,7 +148,7 @@ def test_killed_while_merging_it_goes_on_to_the_same_bytes(
     cache = ["--cache", str(undisturbed.output / "cache")]  # only the merge is of interest
     arguments = bench.arguments(source, "merging", *SETTINGS, *cache)
     for moment in (
-        ("transforms.merge.row_files", "_put_in_place", "after", "2"),  # some predictions, no images
+        ("transforms.merge.row_files", "put_in_place", "after", "2"),  # some predictions, no images
         ("transforms.finish_run", "_write_record", "before", "1"),  # all but run.json
     ):
         dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)

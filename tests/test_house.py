@@ -207,6 +207,45 @@ def test_nothing_stored_may_hold_a_pickle() -> None:
     assert wrong == []
 
 
+RENAMES = {  # the modules that give a file a name, other than the one writer, and why
+    "transforms.formats.cache.segments": "a damaged segment is set aside under another name",
+    "transforms.tally": "a heartbeat, read while the run lasts: whole, but it need not outlive a power cut",
+    "models.training.checkpoint": "the state of a training",
+    "models.training.detection.cascade.levels": "the state of a training",
+    "models.training.detection.cascade.one_network": "the state of a training",
+}
+THE_WRITER = "transforms.formats.publish"
+
+
+def renames(path: Path, root: Path = ROOT) -> list[str]:
+    """Returns where a file is given a name: os.replace, os.rename, Path.rename, Path.replace (one argument), shutil."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+        of_a_module = owner in ("os", "shutil") and node.func.attr in ("replace", "rename", "renames", "move", "link")
+        of_a_path = node.func.attr in ("replace", "rename") and len(node.args) == 1 and not node.keywords
+        if of_a_module or (of_a_path and owner != "dataclasses"):
+            found.append(f"{dotted(path, root)}:{node.lineno}")
+    return found
+
+
+def test_one_function_puts_files_in_place() -> None:
+    places = [place for path in sources(*PACKAGES) for place in renames(path)]
+    assert [place for place in places if place.partition(":")[0] not in (THE_WRITER, *RENAMES)] == []
+    assert RENAMES.keys() <= {place.partition(":")[0] for place in places}, "a reason that nothing needs"
+    assert [place.partition(":")[0] for place in places].count(THE_WRITER) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["os.replace(a, b)", "os.rename(a, b)", "path.rename(b)", "Path(a).replace(b)", "shutil.move(a, b)"]
+)
+def test_a_rename_by_hand_is_found(line: str, tmp_path: Path) -> None:
+    plant(tmp_path, {"pipeline/some": f"text.replace('a', 'b')\nreplace(job, name=1)\ndef f():\n    {line}"})
+    assert renames(tmp_path / "pipeline" / "some.py", tmp_path) == ["pipeline.some:4"]
+
+
 def test_files_are_named_after_ideas() -> None:
     assert [path.name for path in sources(*PACKAGES) if path.stem in VAGUE] == []
 

@@ -10,9 +10,10 @@ import pytest
 from models.heads.outputs import softmax
 from models.heads.registry import load_head
 from models.training import fit_head as fitting
-from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, save_head
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
 from models.training.head_data import FitError, Rows, Votes
 from models.training.head_figures import expected_calibration_error, fit_temperature, metrics_of
+from pipeline.run.fitting import save_head
 
 FINGERPRINT = "0123456789abcdef" * 4
 NAMES = ("happy", "angry", "sad")
@@ -169,10 +170,10 @@ def test_saving_replaces_a_head_and_leaves_other_files_alone(fitted, tmp_path):
 
 def test_a_save_that_is_killed_half_way_never_yields_a_mixture(fitted, tmp_path, monkeypatch):
     from models.heads.outputs import HeadError
-    from models.training import fit_head
+    from pipeline.run import fitting
 
     save_head(tmp_path, fit_linear_head(*clouds()), FINGERPRINT, {})
-    publish, written = fit_head._publish, []
+    publish, written = fitting.publish_bytes, []
 
     def killed_after_one(path, data):
         if written:
@@ -180,7 +181,7 @@ def test_a_save_that_is_killed_half_way_never_yields_a_mixture(fitted, tmp_path,
         written.append(path)
         publish(path, data)
 
-    monkeypatch.setattr(fit_head, "_publish", killed_after_one)
+    monkeypatch.setattr(fitting, "publish_bytes", killed_after_one)
     with pytest.raises(KeyboardInterrupt):
         save_head(tmp_path, fitted, FINGERPRINT, {})
     with pytest.raises(HeadError, match="damaged"):

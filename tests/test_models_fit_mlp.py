@@ -13,12 +13,13 @@ import pytest
 from models.heads.registry import load_head
 from models.training import engine
 from models.training.engine import Examples, one_hot
-from models.training.fit_head import Fitted, save_head
+from models.training.fit_head import Fitted
 from models.training.fit_mlp import _dense_arrays, dense_network, fit_mlp_head, recipe_of_features
 from models.training.head_data import FitError, Rows, Votes
 from models.training.imbalance import WAYS
 from models.training.losses import SoftCrossentropy
 from models.training.recipe import Recipe
+from pipeline.run.fitting import save_head
 
 FINGERPRINT = "0123456789abcdef" * 4
 NAMES = ("happy", "angry", "sad")

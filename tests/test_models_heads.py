@@ -38,7 +38,7 @@ def linear_head(width=480, classes=SEVEN, seed=0, **more):
 
 
 def write_linear(folder, head, **about):
-    """Writes what `models.training.fit_head.save_head` writes, spelled out: the format is a contract."""
+    """Writes what `pipeline.run.fitting.save_head` writes, spelled out: the format is a contract."""
     folder.mkdir(exist_ok=True)
     out = io.BytesIO()
     np.savez(out, coef=head.coef, intercept=head.intercept, mean=head.mean, scale=head.scale)

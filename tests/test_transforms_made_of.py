@@ -52,7 +52,7 @@ def a_head(tmp_path: Path) -> Path:
     import numpy as np
 
     from models.heads.linear import LinearHead
-    from models.training.fit_head import save_head
+    from pipeline.run.fitting import save_head
 
     head = LinearHead(
         classes=("a", "b"),

@@ -10,7 +10,8 @@ import pytest
 from blocks import FINGERPRINT, finished, job, through
 
 from models.heads.linear import LinearHead
-from models.training.fit_head import Fitted, save_head
+from models.training.fit_head import Fitted
+from pipeline.run.fitting import save_head
 from transforms.block import PartInfo
 from transforms.formats.parts import part_info, read_part
 from transforms.formats.publish import StorageError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -132,7 +132,7 @@ def load_face_vgg(network: keras.Model, path: Path) -> None:
 
 
 def start_from(trained: keras.Model, path: Path) -> None:
-    """Sets a training network's convolutions and normalisations to those of a file from `export_face_vgg`.
+    """Sets the convolutions and normalisations of a training network to those of a file from `face_vgg_bytes`.
 
     Raises:
         BackboneError: the file does not hold weights of this network.
@@ -149,8 +149,8 @@ def start_from(trained: keras.Model, path: Path) -> None:
                 layer.set_weights([stored[f"{name}/{part}"].astype(np.float32) for part in parts])
 
 
-def export_face_vgg(trained: keras.Model, shape: FaceVggShape, path: Path) -> None:
-    """Writes a trained network's shape, convolutions and normalisations as float16 arrays by name."""
+def face_vgg_bytes(trained: keras.Model, shape: FaceVggShape) -> bytes:
+    """Returns the file of weights: shape, convolutions and normalisations of a trained network as float16 by name."""
     arrays: dict[str, np.ndarray] = {}
     for layer in trained.layers:
         if layer.name.endswith("_bn"):
@@ -160,7 +160,6 @@ def export_face_vgg(trained: keras.Model, shape: FaceVggShape, path: Path) -> No
                 arrays[f"{convolution}/{part}"] = value
     stored: dict[str, Any] = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
     stored["shape"] = np.frombuffer(json.dumps(asdict(shape), sort_keys=True).encode(), np.uint8)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, **stored)
-    os.replace(temporary, path)
+    out = io.BytesIO()
+    np.savez(out, **stored)
+    return out.getvalue()

@@ -7,7 +7,7 @@ TensorFlow. If one is missing, the caller gets to know; `history.csv` still has 
 from __future__ import annotations
 
 import importlib.util
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def can_plot() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def plot_history(history: History, path: Path, names: tuple[str, str] = ("loss", "accuracy")) -> None:
-    """Writes two curves as SVG, training dashed, validation solid; equal histories give equal bytes.
+def history_plot(history: History, names: tuple[str, str] = ("loss", "accuracy")) -> bytes:
+    """Returns two curves, training dashed, validation solid, as SVG; equal histories give equal bytes.
 
     Args:
         names: of the curves; one without training or validation values in the history is not drawn.
@@ -42,9 +42,9 @@ def plot_history(history: History, path: Path, names: tuple[str, str] = ("loss",
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False)
-        temporary = path.with_name(path.name + ".tmp")
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    os.replace(temporary, path)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
 
 
 def write_events(history: History, folder: Path) -> None:

@@ -12,11 +12,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +47,7 @@ class Fitted:
     """A trained head and its metrics.
 
     Attributes:
-        head: applies the stored numbers; not bound to features before `save_head`.
+        head: applies the stored numbers; not bound to features before `head_files`.
         kind: logistic, ridge or mlp.
         chosen: the choice made on the held-out part: {"c": …}, {"alpha": …} or {"epoch": …}.
         sweep: a row for each strength: c or alpha, train_accuracy, accuracy; for logistic also iterations, converged;
@@ -370,21 +368,14 @@ def _square(rows: np.ndarray) -> np.ndarray:
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
 
-def save_head(folder: str | Path, fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> None:
-    """Writes `head.npz` and then `head.json` into the folder, each under a temporary name, flushed and renamed.
+def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> dict[str, bytes]:
+    """Returns the files of a head by name, in the order in which they are to be published: `head.npz`, `head.json`.
 
-    An existing head is replaced; other files stay. After a kill between the two renames, the digest in head.json does
-    not match, so the head is refused as damaged and never read as a mixture.
+    Killed between the two, the digest in head.json does not match and the head is refused as damaged: never a mixture.
 
     Args:
-        fingerprint: of the features, hex digits.
-        features_description: their settings, as nested mappings.
-
-    Raises:
-        OSError: the folder cannot be written.
+        fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     head = fitted.head
     arrays = _npz_bytes(head.arrays)
     about = {
@@ -405,8 +396,7 @@ def save_head(folder: str | Path, fitted: Fitted, fingerprint: str, features_des
     if fitted.recipe:
         about["recipe"] = fitted.recipe
     text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    _publish(folder / HEAD_NPZ, arrays)
-    _publish(folder / HEAD_JSON, text.encode())
+    return {HEAD_NPZ: arrays, HEAD_JSON: text.encode()}
 
 
 def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -414,12 +404,3 @@ def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     out = io.BytesIO()
     np.savez(out, **dict(sorted(arrays.items())))  # type: ignore[arg-type]
     return out.getvalue()
-
-
-def _publish(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)

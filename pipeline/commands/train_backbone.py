@@ -21,6 +21,7 @@ from models.training.recipe import FaceVggShape, Recipe
 from pipeline.errors import UsageError
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
 from pipeline.run.output_folder import OutputFolder
+from transforms.formats.publish import publish_bytes
 
 if TYPE_CHECKING:
     from models.training.engine import Examples, Task
@@ -33,7 +34,7 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 
 def run(command: Command) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
-    from models.backbones.face_vgg import export_face_vgg
+    from models.backbones.face_vgg import face_vgg_bytes
     from models.training.checkpoint import TrainingError
     from models.training.engine import fit
 
@@ -65,7 +66,7 @@ def run(command: Command) -> int:
                 history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
         except TrainingError as error:
             raise UsageError(str(error)) from error
-        export_face_vgg(network, shape, weights)
+        publish_bytes(weights, face_vgg_bytes(network, shape))
         _draw(history, output, tensorboard)
         _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
     print(f"weights: {weights} (use them with --set features.weights={weights})")
@@ -179,10 +180,10 @@ def _check_tensorboard(folder: Path | None) -> None:
 
 
 def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
-    from models.training.curves import can_plot, plot_history, write_events
+    from models.training.curves import can_plot, history_plot, write_events
 
     if can_plot():
-        plot_history(history, output / "history.svg")
+        publish_bytes(output / "history.svg", history_plot(history))
     else:
         print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
     if tensorboard is not None:  # again: a finished training has no epoch left that would
@@ -280,6 +281,4 @@ def _write_card(
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + os.linesep)
-    os.replace(temporary, path)
+    publish_bytes(path, (json.dumps(value, indent=1) + os.linesep).encode("utf-8"))

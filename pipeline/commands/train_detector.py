@@ -23,7 +23,7 @@ from pipeline.errors import UsageError
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
-from transforms.formats.publish import publish
+from transforms.formats.publish import publish, publish_bytes
 
 if TYPE_CHECKING:
     from models.training.checkpoint import History
@@ -161,10 +161,10 @@ def _export(network: Any, recipe: DetectorRecipe, output: Path) -> None:
 
 
 def _draw(history: History, output: Path) -> None:
-    from models.training.curves import can_plot, plot_history
+    from models.training.curves import can_plot, history_plot
 
     if can_plot():
-        plot_history(history, output / CURVES, ("loss", "recall"))
+        publish_bytes(output / CURVES, history_plot(history, ("loss", "recall")))
 
 
 def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> None:

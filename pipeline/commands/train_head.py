@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.training.fit_head import Fitted, save_head
+from models.training.fit_head import Fitted
 from pipeline.errors import UsageError
-from pipeline.run.fitting import fit
+from pipeline.run.fitting import fit, save_head
 from pipeline.run.gathering import gathered, read_shares
 from pipeline.run.output_folder import OutputFolder
 from transforms.formats.canonical import fingerprint_of
+from transforms.formats.publish import publish_bytes
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
@@ -57,7 +58,7 @@ def _check_tensorboard(command: Command) -> None:
 def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
     """Writes the curves of dense layers; removes those of a head that stood there before."""
     from models.training.checkpoint import write_history
-    from models.training.curves import can_plot, plot_history, write_events
+    from models.training.curves import can_plot, history_plot, write_events
 
     for name in CURVES:
         (output / name).unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
     history = [dict(row) for row in fitted.history]
     write_history(output / CURVES[0], history)
     if can_plot():
-        plot_history(history, output / CURVES[1])
+        publish_bytes(output / CURVES[1], history_plot(history))
     if command.options["tensorboard"]:
         write_events(history, output / "tensorboard")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from transforms.formats.publish import publish_bytes
 
 TABLE = "compare.csv"
 
@@ -17,9 +18,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _cell(key, value) for key, value in row.items()} for row in rows)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(temporary, path)
+    publish_bytes(path, text.getvalue().encode("utf-8"))
 
 
 def _cell(name: str, value: Any) -> Any:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, head_files
 from models.training.head_data import FitError, Labels, Rows
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
 from pipeline.run.gathering import WORK, Gathered, is_blended
+from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
@@ -85,3 +87,21 @@ def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
 
     shared = {f.name: getattr(mlp, f.name) for f in fields(Recipe) if f.name in type(mlp).model_fields}
     return recipe_of_features(Recipe(**shared, imbalance=imbalance))
+
+
+def save_head(folder: str | Path, fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> None:
+    """Publishes `head.npz` and then `head.json` in the folder; other files are left alone.
+
+    Args:
+        fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create", str(folder), error) from error
+    for name, data in head_files(fitted, fingerprint, features_description).items():
+        publish_bytes(folder / name, data)

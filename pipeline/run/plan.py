@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.run.own_files import without_own
 from transforms.block import BlockRef
-from transforms.formats.publish import storage_error
+from transforms.formats.publish import StorageError, publish_bytes, publish_file, storage_error
 from transforms.formats.records import Entry, FormatError, Limits, NoImagesHere, Reason, ShardFormat
 from transforms.formats.shards.loose_files import (
     NAMES_SHOWN,
@@ -302,34 +302,64 @@ def make_plan(
 
 def _written(plan: Plan, files: Sequence[InputFile], limits: Limits, progress: Callable[[int], None] | None) -> Plan:
     """Returns the plan, filled and written to its folder; without a block it is not written."""
-    temporary = plan.blocks_file + ".tmp"
     try:
         os.makedirs(plan.folder, exist_ok=True)
-        digest = hashlib.sha256()
-        with open(temporary, "wb") as out:
-            for block in _blocks(files, plan, limits):
-                line = block.to_json().encode("ascii") + b"\n"
-                digest.update(line)
-                out.write(line)
-                plan.blocks += 1
-                plan.images += len(block.entries)
-                plan.streamed += block.streamed
-                if progress is not None:
-                    progress(plan.images)
-            out.flush()
-            os.fsync(out.fileno())
-        plan.blocks_digest = digest.hexdigest()
-        if plan.blocks == 0:
-            os.unlink(temporary)
-            return plan
-        Path(plan.folder, "plan.json").unlink(missing_ok=True)  # it speaks of the blocks that are replaced now
-        os.replace(temporary, plan.blocks_file)
+        with publish_file(plan.blocks_file) as temporary:
+            try:
+                _write_blocks(temporary, plan, files, limits, progress)
+            except InputFault as error:  # not the plan's file, which is what the writer would name
+                raise _InputGone(error) from error
+            Path(plan.folder, "plan.json").unlink(missing_ok=True)  # it speaks of the blocks that are replaced now
         _write_plan(plan)
-    except InputFault:
+    except _NoBlock:
+        return plan
+    except _InputGone as stopped:
+        raise stopped.fault from stopped.fault.__cause__
+    except StorageError:
         raise
     except OSError as error:
-        raise storage_error("write", error.filename or temporary, error) from error
+        raise storage_error("write", error.filename or plan.blocks_file, error) from error
     return plan
+
+
+class _NoBlock(Exception):
+    """There is nothing to plan, so no file is written."""
+
+
+class _InputGone(Exception):
+    """An input cannot be read. Attributes: `fault`, which says so."""
+
+    def __init__(self, fault: InputFault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+def _write_blocks(
+    path: str,
+    plan: Plan,
+    files: Sequence[InputFile],
+    limits: Limits,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Writes a line for each block and counts them in the plan.
+
+    Raises:
+        _NoBlock: there is none.
+    """
+    digest = hashlib.sha256()
+    with open(path, "wb") as out:
+        for block in _blocks(files, plan, limits):
+            line = block.to_json().encode("ascii") + b"\n"
+            digest.update(line)
+            out.write(line)
+            plan.blocks += 1
+            plan.images += len(block.entries)
+            plan.streamed += block.streamed
+            if progress is not None:
+                progress(plan.images)
+    plan.blocks_digest = digest.hexdigest()
+    if plan.blocks == 0:
+        raise _NoBlock
 
 
 def _nothing(plan: Plan, patterns: Sequence[str], flag: str) -> str:
@@ -340,10 +370,7 @@ def _nothing(plan: Plan, patterns: Sequence[str], flag: str) -> str:
 def _write_plan(plan: Plan) -> None:
     record = {**asdict(plan), "version": PLAN_VERSION}
     del record["folder"]
-    path = Path(plan.folder, "plan.json")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=True))
-    os.replace(temporary, path)
+    publish_bytes(Path(plan.folder, "plan.json"), json.dumps(record, indent=1, ensure_ascii=True).encode("ascii"))
 
 
 def _blocks(files: Sequence[InputFile], plan: Plan, limits: Limits) -> Iterator[PlannedBlock]:

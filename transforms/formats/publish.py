@@ -27,7 +27,9 @@ __all__ = [
     "is_remote",
     "is_temporary",
     "publish",
+    "publish_bytes",
     "publish_file",
+    "put_in_place",
     "remove_leftovers",
     "storage_error",
 ]
@@ -97,6 +99,11 @@ def publish(
         write(file)
 
 
+def publish_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes `data` as one file: `path` is either absent, its old self, or whole. Errors as for `publish`."""
+    publish(os.fspath(path), lambda file: file.write(data))
+
+
 @contextlib.contextmanager
 def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool = False) -> Iterator[str]:
     """Yields a local path to write to; if the block succeeds, publishes that file as `path`.
@@ -110,16 +117,25 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
     try:
         with _being_written(temporary), _named_faults(path, temporary):
             yield temporary
-            _flush(temporary)
             if upload is not None and is_remote(path):
+                _flush(temporary)
                 upload(temporary, path)
             else:
-                os.replace(temporary, path)
+                put_in_place(temporary, path)
                 if sync_folder:
                     _flush_folder(os.path.dirname(path) or ".")
     finally:
         with contextlib.suppress(OSError):  # already renamed; if removal fails, `remove_leftovers` finds it by name
             os.unlink(temporary)
+
+
+def put_in_place(temporary: str, path: str) -> None:
+    """Flushes a finished file to the disk and gives it its final name, in the same folder.
+
+    For a writer that learns the final name only in the end; every other one uses `publish`.
+    """
+    _flush(temporary)
+    os.replace(temporary, path)
 
 
 def remove_leftovers(folder: str) -> list[str]:

@@ -12,6 +12,8 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.formats.publish import put_in_place
+
 ROW_GROUP = 8_192  # rows of a final file that are held until they are written: half a kilobyte to one a row
 _UNFINISHED = re.compile(r"part-[0-9]{5,}\.unfinished", re.ASCII)
 _FINAL = re.compile(r"part-[0-9]{5,}-of-[0-9]{5,}\.parquet", re.ASCII)
@@ -76,7 +78,7 @@ class RowFiles:
         files = []
         for index, (name, rows) in enumerate(zip(names, self._rows, strict=True)):
             final = os.path.join(self._folder, name)
-            _put_in_place(self._temporary(index), final)
+            put_in_place(self._temporary(index), final)
             files.append(output_file(final, os.path.dirname(self._folder), rows))
         return files
 
@@ -137,16 +139,6 @@ def output_file(path: str, output: str, rows: int) -> OutputFile:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return OutputFile(os.path.relpath(path, output).replace(os.sep, "/"), rows, digest)
-
-
-def _put_in_place(temporary: str, final: str) -> None:
-    """Flushes a file and gives it its final name."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, final)
 
 
 def unlink_if_there(path: str) -> None:
