@@ -99,7 +99,7 @@ class OneShotOptions:
 
     model: str | None = None
     min_face_fraction: float = 0.02
-    score_threshold: float = 0.5
+    score_threshold: float = 0.6
     nms_threshold: float = 0.35
 
     def __post_init__(self) -> None:
