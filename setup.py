@@ -65,13 +65,15 @@ setup(
         "models.training.detection",
         "models.training.detection.cascade",
     ],
-    package_data={"models": ["weights/*", "weights/*/*"]},
+    package_data={"models": ["weights/*", "weights/*/*"], "pipeline.report": ["templates/*"]},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
     install_requires=[
         "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles
         "google-crc32c>=1.5",  # Beam's TFRecord reader wants it and no longer brings it
         "h5py>=3.11,<3.15",  # TensorFlow wants < 3.15
+        "jinja2>=3.1",  # pages, with everything escaped
         "keras>=3.12",
+        "markupsafe>=3",  # comes with jinja2; charts are built with it
         "numpy>=2,<2.5",  # Beam wants < 2.5
         "onnxruntime>=1.20",  # runs the bundled detector
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files

@@ -1,1 +1,1 @@
-"""Networks, detectors and heads: arrays in, arrays out. Knows neither Beam nor files of images."""
+"""Networks, detectors and heads: arrays in, arrays out. Knows neither Beam nor image files."""

@@ -1,8 +1,8 @@
-"""Arithmetic on boxes: order, overlap, clipping, scaling, and the square a face is cut by.
+"""Arithmetic on boxes: order, overlap, clipping, scaling, and the square crop around a face.
 
 A box is x, y, width, height in pixels of the upright image; `boxes` is (m, 4), x to the right, y down.
-A box covers the pixels x … x + width - 1. Wherever a fraction becomes a pixel it is rounded half up
-(floor(v + 0.5)): numpy's half-to-even would move neighbours differently.
+A box covers the pixels x … x + width - 1. Fractions of pixels are rounded half up (floor(v + 0.5)), as numpy's
+half-to-even would move neighbours differently.
 
 Not here: pixels (`detectors/cropping.py`).
 """
@@ -17,13 +17,16 @@ def _half_up(values: np.ndarray) -> np.ndarray:
 
 
 def order_faces(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Returns the (m,) index that puts the faces of one image in order: score descending, then y, then x.
+    """Returns the (m,) index that sorts the faces of one image: by score, descending, then y, then x.
 
-    Width and height break what is still tied, so that the order never depends on the order that came in.
+    Width and height break remaining ties, so that the result never depends on the input order.
 
     Args:
         boxes: (m, 4) of any number type.
-        scores: (m,), compared as they are: convert to the type that is stored before, not after.
+        scores: (m,), compared unchanged, so convert them to the stored type first.
+
+    >>> order_faces(np.array([[9, 9, 5, 5], [0, 1, 5, 5], [3, 0, 5, 5]]), np.array([0.5, 0.9, 0.5])).tolist()
+    [1, 2, 0]
     """
     boxes = np.asarray(boxes).reshape(-1, 4)
     x, y, width, height = boxes.T
@@ -33,7 +36,10 @@ def order_faces(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns the part of each box inside a (height, width) image: (m, 4), the same type.
 
-    A box wholly outside keeps its row and comes back with no width or no height, at the border.
+    A box wholly outside keeps its row and gets width 0 or height 0, at the border.
+
+    >>> clip_to_image(np.array([[-5, 2, 20, 20]]), height=10, width=12).tolist()
+    [[0, 2, 12, 8]]
     """
     boxes = np.asarray(boxes).reshape(-1, 4)
     left = np.clip(boxes[:, 0], 0, width)
@@ -47,6 +53,9 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns (m, n) float64, the intersection over union of each of (m, 4) with each of (n, 4).
 
     Boxes without area overlap nothing, not even themselves.
+
+    >>> iou(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 2, 2], [0, 0, 2, 4]])).round(3).tolist()
+    [[0.333, 0.5]]
     """
     a = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
     b = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
@@ -60,20 +69,20 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def square_with_margin(boxes: np.ndarray, margin: float) -> np.ndarray:
     """Returns (m, 4) int32, the square around the centre of each box; it may leave the image.
 
-    The side is the longer side of the box times 1 + 2 * margin, rounded half up, at least one pixel;
-    the centre moves by half a pixel at most.
+    The side is the longer side of the box times 1 + 2 * margin, rounded half up, at least one pixel.
+    The centre moves by at most half a pixel.
 
     Args:
-        margin: what is added on each side, as a fraction of the longer side; above -0.5.
+        margin: added on each side, as a fraction of the longer side; above -0.5.
 
     Raises:
-        ValueError: the margin leaves nothing of the box.
+        ValueError: the margin is -0.5 or less, or not finite.
 
     >>> square_with_margin(np.array([[10, 10, 20, 40]]), 0.25).tolist()
     [[-10, 0, 60, 60]]
     """
     if not -0.5 < margin < np.inf:
-        raise ValueError(f"a margin of {margin} leaves no crop: it must be finite and above -0.5")
+        raise ValueError(f"a margin of {margin} leaves no crop; use a finite number above -0.5")
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     side = np.maximum(1, _half_up(boxes[:, 2:].max(axis=1, initial=0) * (1 + 2 * margin)))
     corner = _half_up(boxes[:, :2] + boxes[:, 2:] / 2 - side[:, None] / 2)
@@ -81,12 +90,15 @@ def square_with_margin(boxes: np.ndarray, margin: float) -> np.ndarray:
 
 
 def rescale(boxes: np.ndarray, factor: float | tuple[float, float]) -> np.ndarray:
-    """Returns (m, 4) int32, the boxes in an image `factor` times as large.
+    """Returns (m, 4) int32, the boxes in an image scaled by `factor`.
 
-    Edges are rounded half up, not sides: boxes that touched still touch. A side has at least one pixel.
+    Edges are rounded half up, not sides, so boxes that touched still touch. A side has at least one pixel.
 
     Args:
         factor: one number, or (along x, along y); above 0.
+
+    >>> rescale(np.array([[1, 1, 2, 2], [3, 1, 2, 2]]), 0.5).tolist()
+    [[1, 1, 1, 1], [2, 1, 1, 1]]
     """
     scale = np.broadcast_to(np.asarray(factor, dtype=np.float64), (2,))
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

@@ -251,6 +251,7 @@ def _add_train_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
     parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
     parser.add_argument("--output", metavar="DIR", type=_path, help="folder of model, curves and state")
+    parser.add_argument("--start", metavar="FILE", type=_path, help="weights.npz of an earlier training to go on from")
     parser.add_argument("--epochs", metavar="N", type=_count, help="in place of the recipe's training.epochs")
     parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
 
@@ -273,6 +274,11 @@ def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", metavar="S", type=_number, help="boxes of a lower score count in the curves only; default all"
     )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", type=_path, help="output folder of a finished run")
+    _patterns(parser, "--images", "where the pictures lie now, if not where the run read them")
 
 
 def _add_cache(parser: argparse.ArgumentParser) -> None:
@@ -335,6 +341,9 @@ COMMANDS: dict[str, CommandSpec] = {
         _add_evaluate_detector,
         ("images", "boxes", "output"),
     ),
+    "report": CommandSpec(
+        "write the page of a finished run, also of an older one", "pipeline.commands.report:run", _add_report, ()
+    ),
     "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
 }
 
@@ -362,6 +371,8 @@ def settings_of_flags(given: argparse.Namespace) -> dict[str, Any]:
 
 def options_of(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags of the command and those of every command, but for what has become settings."""
+    if name == "report" and not given.run:
+        raise UsageError("report needs RUN, the output folder of a finished run; see --help")
     if missing := [f"--{flag}" for flag in COMMANDS[name].required if not getattr(given, flag)]:
         raise UsageError(f"{name} needs {' and '.join(missing)}; see --help")
     spent = {"config", "set", "print_config", "version", "help", "head", "kind", "keep_parts"}

@@ -19,7 +19,7 @@ def help_text(name: str | None) -> str:
     ]
     if name is None:
         lines += ["Labels every face in a collection of images, and accounts for every image.", "", "commands:"]
-        lines += [f"  {command:<16} {spec.summary}" for command, spec in COMMANDS.items()]
+        lines += [f"  {command:<18} {spec.summary}" for command, spec in COMMANDS.items()]
         lines += ["  python -m pipeline COMMAND --help tells the flags of a command", ""]
     spec = COMMANDS[name or DEFAULT_COMMAND]
     lines += [f"flags of {name or DEFAULT_COMMAND} ({spec.summary}):", *_flag_lines(name or DEFAULT_COMMAND)]

@@ -34,7 +34,7 @@ def test_every_command_is_documented(name):
         "--input", "--output", "--cache", "--head", "--sample-submission", "--dry-run", "--overwrite",
         "--max-rejected", "--config", "--set", "--print-config", "--validation", "--holdout", "--names",
         "--exclude", "--epochs", "--seed", "--predictions", "--images", "--classes-map", "--positive",
-        "--positive-labels", "--soft-labels", "--reject",
+        "--positive-labels", "--soft-labels", "--reject", "--boxes", "--ignore", "--min-face", "--threshold",
     ],
 )  # fmt: skip
 def test_every_flag_is_documented(flag):

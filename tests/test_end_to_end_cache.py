@@ -290,7 +290,7 @@ def test_weights_that_are_replaced_behind_the_start_are_not_kept_under_the_old_d
         patch.setattr(label, "run_graph", with_other_weights)
         stopped = place.label(source)
     assert stopped.status == 3
-    assert f"weights {weights} changed since the run was begun: put the file back" in stopped.line
+    assert f"weights {weights} has changed since the run started; restore the file" in stopped.line
     assert runs.segments(stopped.output / "cache") == []
 
     shutil.copy(BUNDLED_WEIGHTS, weights)

@@ -116,19 +116,19 @@ def test_an_image_is_known_by_the_end_of_its_id(text: str, image_id: str, name: 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no table of faces"),
+        ("", "is not a table of faces"),
         ("2002/07/19/big/img_130\n2002/07/19/big/img_131\n", "FDDB-fold-01-ellipseList"),  # the list of names beside it
-        ("image,x,y\na,1,2\n", "columns image, x, y, w and h"),
+        ("image,x,y\na,1,2\n", "has the columns image, x, y; a table of faces needs image, x, y, w and h"),
         ("image,x,y,w,h\na,1,2,3\n", "line 2"),
         ("image,x,y,w,h\na,1,2,3,z\n", "line 2: could not convert"),
-        ("image,x,y,w,h\na,1,2,nan,4\n", "line 2: 4 numbers"),
-        ("image,x,y,w,h\na,1,2,0,4\n", "line 2: a face has a width"),
+        ("image,x,y,w,h\na,1,2,nan,4\n", "line 2: expected 4 numbers, found "),
+        ("image,x,y,w,h\na,1,2,0,4\n", "line 2: a face needs a width"),
         ("image,x,y,w,h\na,1,2,3,4,5\n", "line 2: more cells"),
-        ("image,x,y,w,h\n,1,2,3,4\n", "line 2: no image"),
-        ("a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", "ends among the faces of a.jpg: 1 of 2"),
-        ("a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\nb.jpg\nc.jpg\n", "line 5: the number of faces"),
-        (WIDER + "61--Street_Battle/61_a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n", "stands there twice"),
-        ("img_1\n1\n3 0 1 5 5 1\n", "line 3: an ellipse has two radii"),
+        ("image,x,y,w,h\n,1,2,3,4\n", "line 2: the image name is empty"),
+        ("a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", "ends after 1 of 2 faces of a.jpg"),
+        ("a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\nb.jpg\nc.jpg\n", "line 5: expected the number of faces"),
+        (WIDER + "61--Street_Battle/61_a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n", "is listed twice"),
+        ("img_1\n1\n3 0 1 5 5 1\n", "line 3: an ellipse needs two radii"),
     ],
 )
 def test_a_fault_names_the_file_and_the_line(text: str, told: str) -> None:
@@ -141,7 +141,7 @@ def test_folds_become_one_table() -> None:
     other = "img_7\n0\n" + FDDB.replace("img_", "img_9")
     table = merged([("one", read(FDDB)), ("two", read(other))])
     assert len(table.faces) == 5
-    with pytest.raises(FormatError, match="stands in the table before it"):
+    with pytest.raises(FormatError, match="is also in the table before it"):
         merged([("one", read(FDDB)), ("two", read(FDDB))])
     with pytest.raises(FormatError, match="tables of one form"):
         merged([("one", read(FDDB)), ("two", read(OURS))])

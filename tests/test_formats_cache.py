@@ -349,7 +349,7 @@ def test_a_format_of_the_future_is_not_guessed_at(filled: FeatureCache, monkeypa
         name = filled.add(make({"future": 1}))
     filled.refresh()
     assert filled.lookup(digests_of("future", "a.jpg"))[0].tolist() == [False, True]
-    assert filled.damaged == [(name, "it has format 2, this program reads 1")]
+    assert filled.damaged == [(name, "it has format 2, and this program reads 1")]
 
 
 @pytest.mark.parametrize("attribute", ["format", "fingerprint", "images", "faces", "checksum"])
@@ -572,7 +572,7 @@ def test_features_of_two_widths_under_one_fingerprint_are_refused(cache: Feature
     cache.add(make({"x": 1}, width=7))
     cache.add(make({"y": 1}, width=8))
     cache.refresh()
-    with pytest.raises(FormatError, match="7 and 8 values"):
+    with pytest.raises(FormatError, match="7 and of 8 values"):
         cache.lookup(digests_of("x", "y"))
 
 
@@ -849,7 +849,7 @@ def test_a_folder_that_states_other_settings_is_refused(cache: FeatureCache, tmp
     held = json.loads(path.read_text("utf-8"))
     for change in ({"sha256": "0" * 64}, {"settings": {}}):
         path.write_text(json.dumps({**held, **change}), "utf-8")
-        with pytest.raises(FormatError, match=r"fingerprint\.json states other settings; name another --cache"):
+        with pytest.raises(FormatError, match=r"fingerprint\.json states other settings; give another --cache"):
             FeatureCache.create(tmp_path / "cache", SETTINGS)
 
 
@@ -857,7 +857,7 @@ def test_a_lost_description_is_written_anew_by_a_run(filled: FeatureCache, tmp_p
     path = Path(filled.folder) / "fingerprint.json"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FormatError, match=r"fingerprint\.json is damaged; a run with this cache writes it anew"):
+    with pytest.raises(FormatError, match=r"fingerprint\.json is damaged; a run with this cache rewrites it"):
         FeatureCache.open(filled.folder)
     assert len(FeatureCache.create(tmp_path / "cache", SETTINGS)) == 5
     assert path.read_bytes() == whole
@@ -873,14 +873,14 @@ def test_a_folder_without_its_description_is_told_by_its_segments(filled: Featur
     assert has_lost_its_fingerprint(folder)
     assert fingerprint_folders(root) == []
     assert fingerprint_folders(root, lost=True) == [folder.name]
-    with pytest.raises(FormatError, match=r"has lost its fingerprint\.json; a run with its settings writes it anew"):
+    with pytest.raises(FormatError, match=r"has lost its fingerprint\.json; a run with its settings rewrites it"):
         FeatureCache.open(folder)
 
 
 def test_a_description_of_another_folder_does_not_damage_segments(filled: FeatureCache, tmp_path: Path) -> None:
     other = FeatureCache.create(tmp_path / "other", {"revision": 2})
     (Path(filled.folder) / "fingerprint.json").write_bytes((Path(other.folder) / "fingerprint.json").read_bytes())
-    with pytest.raises(FormatError, match="is that of"):
+    with pytest.raises(FormatError, match="belongs to"):
         FeatureCache.open(filled.folder)
     assert len(segments_of(filled)) == 1
 
@@ -905,12 +905,12 @@ def test_open_takes_the_cache_or_one_folder_in_it(filled: FeatureCache, tmp_path
 @pytest.mark.parametrize("name", ["", "missing", "file"])
 def test_what_is_no_cache_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FormatError, match="holds no feature cache; name the --cache folder of a run"):
+    with pytest.raises(FormatError, match="holds no feature cache; give the --cache folder of a run"):
         FeatureCache.open(tmp_path / name)
 
 
 def test_object_stores_are_refused() -> None:
-    with pytest.raises(FormatError, match="gs://bucket/cache is an object store; name a local --cache DIR"):
+    with pytest.raises(FormatError, match="gs://bucket/cache is an object store; give a local --cache"):
         FeatureCache.create("gs://bucket/cache", SETTINGS)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pictures
 import pytest
 
-from transforms.formats.decode import decode
+from transforms.formats.decode import decode, png
+from transforms.formats.decode.opencv import decoded_by_opencv
 from transforms.formats.decode.quiet import quiet
 from transforms.formats.records import Limits, Reason, RejectedContent
 
@@ -302,6 +303,24 @@ def test_texts_and_profiles_are_not_unpacked() -> None:
     chunks += pictures.png_chunk(b"zTXt", b"Raw profile type exif\0\0" + packed)
     chunks += pictures.png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + packed)
     assert np.array_equal(decode(_with_chunks(chunks), channels=3, limits=Limits()).image, pictures.quarters())
+
+
+def test_nothing_behind_the_end_of_a_png_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV looks for the data behind IEND, and allocates what a length there claims."""
+    given: list[bytes] = []
+
+    def decoded(data: bytes, flags: int) -> np.ndarray | None:
+        given.append(data)
+        return decoded_by_opencv(data, flags)
+
+    monkeypatch.setattr(png, "decoded_by_opencv", decoded)
+    end = pictures.png_chunk(b"IEND", b"")
+    rubbish = struct.pack(">I", 2**30) + b"IDAT" + bytes(99)
+    for depth in (2, 8):
+        whole = pictures.png(pictures.plain(9, 9, 1), depth=depth)
+        assert _outcome(whole + rubbish) == _outcome(whole)
+        assert _rejected(whole[:33] + end + rubbish).reason is Reason.UNDECODABLE
+    assert len(given) == 6 and all(data.endswith(end) for data in given)
 
 
 def test_only_the_first_frame_of_a_gif_is_decoded() -> None:

@@ -33,7 +33,7 @@ from transforms.formats.shards.tar import Tar
 
 IMAGES, ARCHIVES = range(2000), range(200)
 MOST_CPU_S = 5.0  # of one image or archive; the slowest known takes a tenth
-MOST_PEAK_KB = 2 * 2**20  # of a process that judges all of them one after the other
+MOST_PEAK_KB = 3 * 2**19  # of a process that judges all of them one after the other
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_pixels_are_those_of_pillow_where_both_take_an_image(images: tuple[Repor
 def test_time_and_memory_are_bounded(reports: tuple[Report, ...]) -> None:
     slow = [one for report in reports for one in report.judged if one.cpu_s > MOST_CPU_S]
     assert [(one.number, one.name, one.how, one.cpu_s) for one in slow] == []
-    assert max(report.peak_kb for report in reports) < MOST_PEAK_KB
+    assert reports[1].peak_kb < MOST_PEAK_KB  # in the first process Pillow may take more
 
 
 def test_a_number_means_the_same_mutant_in_every_process(

@@ -34,6 +34,7 @@ FACE = {
     "width": 30,
     "height": 40,
     "detection_score": 0.5,
+    "labelled": True,
     "label_index": 1,
     "confidence": 0.75,
     "p": [0.25, 0.75],
@@ -131,7 +132,7 @@ def test_a_part_cut_short_is_damaged(tmp_path: Path, length: int) -> None:
     path = tmp_path / "p.parquet"
     write_part(str(path), TABLE, METADATA)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(DamagedPart, match=r"p\.parquet is damaged .*; remove it, then give the same command again"):
+    with pytest.raises(DamagedPart, match=r"p\.parquet is damaged .*; remove it and run the same command again"):
         part_info(str(path))
     with pytest.raises(DamagedPart):
         read_part(str(path))
@@ -168,13 +169,13 @@ def test_rows_out_of_order_are_damage(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_no_part_is_named(tmp_path: Path, read: Any) -> None:
     path = str(tmp_path / "other.parquet")
     pq.write_table(TABLE, path)
-    with pytest.raises(DamagedPart, match=r"other\.parquet is damaged \(it is no part of a run"):
+    with pytest.raises(DamagedPart, match=r"other\.parquet is damaged \(it is not a part of a run"):
         read(path)
     write_part(path, pa.table({"a": [1]}), replace(METADATA, images=1))
     with pytest.raises(DamagedPart, match="its columns are not those of a part"):
         read(path)
     Path(path).write_bytes(b"no Parquet at all")
-    with pytest.raises(DamagedPart, match="it is cut short, or no Parquet file"):
+    with pytest.raises(DamagedPart, match="it is truncated, or not a Parquet file"):
         read(path)
     with pytest.raises(DamagedPart, match="missing"):
         read(str(tmp_path / "none.parquet"))
@@ -191,10 +192,10 @@ def test_ids_that_look_like_the_checksum_do_no_harm(tmp_path: Path, text: str) -
 
 def test_part_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "p.parquet")
-    monkeypatch.setattr(parts, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(parts, "FORMAT_VERSION", 1)
     write_part(path, TABLE, METADATA)
     monkeypatch.undo()
-    with pytest.raises(DamagedPart, match="version 2 of the format, not 1"):
+    with pytest.raises(DamagedPart, match="version 1 of the format, not 2"):
         part_info(path)
 
 

@@ -131,7 +131,7 @@ def test_a_missing_folder_is_one_line_with_path_and_cure(tmp_path: Path) -> None
     path = str(tmp_path / "no" / "out.bin")
     with pytest.raises(StorageError) as caught:
         publish(path, write_hello)
-    assert str(caught.value) == f"cannot write {path}: No such file or directory; make sure that its folder exists"
+    assert str(caught.value) == f"cannot write {path}: No such file or directory; create its folder first"
     assert caught.value.errno == errno.ENOENT
     assert isinstance(caught.value, OSError)
     again = pickle.loads(pickle.dumps(caught.value))
@@ -144,8 +144,8 @@ def test_a_missing_folder_is_one_line_with_path_and_cure(tmp_path: Path) -> None
         (errno.ENOSPC, "free space there or choose another folder"),
         (errno.EDQUOT, "raise the quota or choose another folder"),
         (errno.EACCES, "get permission for it or choose another folder"),
-        (errno.EROFS, "choose a folder that can be written to"),
-        (errno.EIO, "check that storage, then give the same command again"),
+        (errno.EROFS, "choose a writable folder"),
+        (errno.EIO, "check that storage, then run the same command again"),
     ],
 )
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,13 @@ FACES = [  # id, width, height, probability of happy
 ]
 
 
-def write(folder: Path, *, files: int = 1, faces: list | None = None) -> Path:
-    """Writes the two tables of a run as so many files each."""
+def write(folder: Path, *, files: int = 1, faces: list | None = None, unlabelled: Sequence[int] = ()) -> Path:
+    """Writes the two tables of a run as so many files each; some faces, by number, without a label."""
     rows = [
         {
             "image_id": name, "source": "in.tar", "digest": f"{i:064x}", "bytes": 1, "width": 9, "height": 9,
-            "status": status, "stage": None, "reason": None, "faces": count, "true_label": label,
+            "status": status, "stage": None, "reason": None, "faces": count,
+            "unlabelled_faces": 0, "true_label": label,
         }
         for i, (name, status, count, label) in enumerate(IMAGES)
     ]  # fmt: skip
@@ -47,6 +49,8 @@ def write(folder: Path, *, files: int = 1, faces: list | None = None) -> Path:
         }
         for i, (name, width, height, p) in enumerate(FACES if faces is None else faces)
     ]  # fmt: skip
+    for number in unlabelled:
+        seen[number] |= dict.fromkeys(("label", "label_index", "confidence", "p_happy", "p_sad"))
     for name, schema, table in (("images", IMAGE_SCHEMA, rows), ("predictions", face_schema(CLASSES), seen)):
         (folder / name).mkdir(parents=True)
         size = -(-len(table) // files) or 1
@@ -71,17 +75,23 @@ def test_each_image_with_its_largest_face(tmp_path: Path, files: int) -> None:
     assert found.box.dtype == np.int32
 
 
+def test_a_face_without_a_label_does_not_stand_for_its_image(tmp_path: Path) -> None:
+    found = read_results(str(write(tmp_path / "run", unlabelled=(0, 2, 5))), CLASSES)
+    assert found.probabilities[:, 0].tolist() == [0, 0, 0.3, 0, 0, 0.4]
+    assert found.box[[0, 2, 5]].tolist() == [[0, 0, 0, 0], [3, 0, 9, 2], [4, 0, 3, 3]]
+
+
 @pytest.mark.parametrize("faces", [FACES[:-1], [], [*FACES[:1], FACES[4], *FACES[1:4], FACES[5]]])
 def test_tables_that_are_not_of_one_run_are_refused(tmp_path: Path, faces: list) -> None:
-    with pytest.raises(ResultsError, match="not of one run"):
+    with pytest.raises(ResultsError, match="come from different runs"):
         read_results(str(write(tmp_path / "run", faces=faces)), CLASSES)
 
 
 def test_missing_columns_files_and_folders_are_named(tmp_path: Path) -> None:
     run = write(tmp_path / "run")
-    with pytest.raises(ResultsError, match=r"predictions.* lacks the column p_fear; give the output folder"):
+    with pytest.raises(ResultsError, match=r"predictions.* has no column p_fear; give the output folder"):
         read_results(str(run), ("fear", "happy"))
-    with pytest.raises(ResultsError, match=r"there is no .*images"):
+    with pytest.raises(ResultsError, match=r"images does not exist"):
         read_results(str(tmp_path / "nowhere"), CLASSES)
     next((run / "images").glob("*.parquet")).unlink()
     with pytest.raises(ResultsError, match="holds no Parquet files"):

@@ -45,14 +45,14 @@ def test_an_image_is_found_by_its_id_or_the_end_of_it(image_id: str, known: bool
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("", "header must name"),
-        ("id,joy\n", "header must name"),
-        ("id,joy,joy\n", "header must name"),
-        ("id,joy,fear\na,1\n", "line 2: 2 numbers from 0 are wanted"),
+        ("", "header needs the id"),
+        ("id,joy\n", "header needs the id"),
+        ("id,joy,joy\n", "header needs the id"),
+        ("id,joy,fear\na,1\n", "line 2: expected 2 numbers of 0 or more"),
         ("id,joy,fear\na,1,2\nb,1,many\n", "line 3: could not convert"),
         ("id,joy,fear\na,1,-2\n", "line 2"),
         ("id,joy,fear\na,1,nan\n", "line 2"),
-        ("id,joy,fear\na,1,0\nb,1,0\na,0,1\n", "line 4: 'a' stands there twice"),
+        ("id,joy,fear\na,1,0\nb,1,0\na,0,1\n", "line 4: 'a' is listed twice"),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_line(text: str, words: str) -> None:
@@ -61,5 +61,5 @@ def test_a_table_that_does_not_fit_is_one_line(text: str, words: str) -> None:
 
 
 def test_bytes_that_are_no_text() -> None:
-    with pytest.raises(FormatError, match="is no CSV of votes"):
+    with pytest.raises(FormatError, match="is not a CSV of votes"):
         read_votes(io.BytesIO(b"id,joy,fear\n\xff\xfe,1,2\n"), "v.csv")

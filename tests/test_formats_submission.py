@@ -77,20 +77,32 @@ FACES = {
 )
 def test_the_face_that_stands_for_an_image(policy: submission.FacePolicy, chosen: list[int]) -> None:
     faces = {name: np.asarray(values) for name, values in FACES.items()}
-    found = choose_face(faces["counts"], box=faces["box"], confidence=faces["confidence"], policy=policy)
+    all_of_them = np.ones(6, bool)
+    found = choose_face(**faces, labelled=all_of_them, policy=policy)
     assert found.tolist() == chosen
+
+
+@pytest.mark.parametrize(
+    "policy, chosen", [("largest", [0, -1, -1, 4]), ("confident", [0, -1, -1, 4]), ("first", [0, -1, -1, 4])]
+)
+def test_a_face_without_a_label_stands_for_no_image(policy: submission.FacePolicy, chosen: list[int]) -> None:
+    faces = {name: np.asarray(values) for name, values in FACES.items()}
+    labelled = np.asarray([True, False, False, False, True, True])
+    assert choose_face(**faces, labelled=labelled, policy=policy).tolist() == chosen
+    assert choose_face(**faces, labelled=np.zeros(6, bool), policy=policy).tolist() == [-1] * 4
 
 
 @pytest.mark.parametrize("policy", ["largest", "confident", "first"])
 @pytest.mark.parametrize("counts", [[], [0], [0, 0]])
 def test_images_without_faces(policy: submission.FacePolicy, counts: list[int]) -> None:
-    found = choose_face(np.asarray(counts), box=np.zeros((0, 4), np.int32), confidence=np.zeros(0), policy=policy)
+    nobody = {"box": np.zeros((0, 4), np.int32), "confidence": np.zeros(0), "labelled": np.zeros(0, bool)}
+    found = choose_face(np.asarray(counts), **nobody, policy=policy)
     assert found.tolist() == [-1] * len(counts)
 
 
 def test_the_area_of_a_large_face_does_not_overflow() -> None:
     box = np.asarray([[0, 0, 100, 100], [0, 0, 60_000, 60_000]], np.int32)
-    assert choose_face(np.asarray([2]), box=box, confidence=np.zeros(2)).tolist() == [1]
+    assert choose_face(np.asarray([2]), box=box, confidence=np.zeros(2), labelled=np.ones(2, bool)).tolist() == [1]
 
 
 # Ids
@@ -233,7 +245,7 @@ def test_a_label_may_be_stated_by_its_index(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", ["joy", "3", "-1", "", "²"])
 def test_a_stated_label_must_be_a_class(tmp_path: Path, label: str) -> None:
-    with pytest.raises(SubmissionError, match=r"no_face_label=.* is none of the classes: angry, happy, sad"):
+    with pytest.raises(SubmissionError, match=r"no_face_label=.* is not a class; choose one of angry, happy, sad"):
         write(tmp_path / "submission.csv", [("1", 0)], SubmissionRules(no_face_label=label))
 
 
@@ -330,16 +342,16 @@ def test_classes_that_look_like_numbers_are_names() -> None:
     [
         ("", r"sample\.csv is empty"),
         ("\n\n", r"sample\.csv is empty"),
-        ("id,label\n", "has a header and no ids"),
-        ("id;label\n1;0\n", "has one column, 'id;label'; it needs an id and a label, with a comma"),
-        ("id,id\n1,0\n", "two columns of one name"),
+        ("id,label\n", "has a header but no ids"),
+        ("id;label\n1;0\n", "has one column, 'id;label'; it needs an id and a label, separated by a comma"),
+        ("id,id\n1,0\n", "two columns with the same name"),
         ("id,label\n1,0\n2\n", "row 2 has 1 columns, its header 2"),
         ("id,label\n1,0\n,0\n", "row 2 has no id"),
         ("id,label\n1,0\n2,0\n1,0\n", "row 3 repeats the id '1'"),
         ("id,a,b\n1,0,0\n", r"columns id, a, b and none is called 'label'.*--set write\.label_column="),
         ("id,label\n1,joy\n", r"neither indices nor all classes, such as 'joy' \(classes: angry, happy, sad\)"),
         ("id,label\n1,0.5\n", "such as '0.5'"),
-        ('id,label\n"1,0\n', "is not CSV"),
+        ('id,label\n"1,0\n', "is not valid CSV"),
     ],
 )
 def test_samples_that_cannot_be_followed(text: str, message: str) -> None:
@@ -349,7 +361,7 @@ def test_samples_that_cannot_be_followed(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("header", ["1.jpg,0", "a/1.PNG,happy", "0,test/1.webp"])
 def test_a_sample_without_a_header_is_refused_by_its_looks(header: str) -> None:
-    with pytest.raises(SampleError, match=r"sample\.csv has no header, or an image in it: .*into a first line"):
+    with pytest.raises(SampleError, match=r"sample\.csv has an image where the header should be: .*add a first line"):
         sample_of(f"{header}\n2.jpg,0\n")
 
 
@@ -368,7 +380,7 @@ def test_classes_that_are_their_own_indices_ask_nothing(labels: str) -> None:
 @pytest.mark.parametrize("first", ["7", "007"])
 def test_a_sample_without_a_header_is_refused_by_the_images(tmp_path: Path, first: str) -> None:
     sample = sample_of(f"{first},0\n8,0\n")
-    words = rf"has no header, or an image in it: {first}, 0"
+    words = rf"has an image where the header should be: {first}, 0"
     images = [(f"test/{first}.jpg", 1), ("test/8.jpg", 2)]
     with pytest.raises(SampleError, match=words):
         match_sample(sample, lambda: [name for name, _ in images])
@@ -379,7 +391,7 @@ def test_a_sample_without_a_header_is_refused_by_the_images(tmp_path: Path, firs
 
 def test_names_in_a_sample_are_not_made_indices() -> None:
     text = "id,label\n1,happy\n2,sad\n"
-    with pytest.raises(SampleError, match=r"names of classes as labels, and write\.label_values=index .* to follow"):
+    with pytest.raises(SampleError, match=r"class names as labels, but write\.label_values=index .* to follow"):
         sample_of(text, SubmissionRules(values="index"))
     assert sample_of(text, SubmissionRules(values="name")).rules.values == "name"
     assert sample_of("id,label\n1,0\n", SubmissionRules(values="name")).rules.values == "name"  # a placeholder
@@ -389,7 +401,7 @@ def test_names_in_a_sample_are_not_made_indices() -> None:
 def test_classes_that_are_numbers_beside_labels_that_are_none_of_them_ask(labels: list[str]) -> None:
     text = "id,label\n" + "".join(f"{at},{label}\n" for at, label in enumerate(labels)).replace(",\n", ',""\n')
     given = {"classes": ("1", "2", "3"), "name": "sample.csv"}
-    with pytest.raises(SampleError, match=r"whose names are numbers \(1, 2, 3\), or their indices from 0; say it"):
+    with pytest.raises(SampleError, match=r"which are numbers \(1, 2, 3\), or indices from 0; choose one"):
         read_sample(io.BytesIO(text.encode()), rules=PLAIN, **given)
     for values in ("name", "index"):
         rules = SubmissionRules(values=values)
@@ -527,7 +539,7 @@ def test_collisions_that_the_sample_does_not_ask_for_do_no_harm(tmp_path: Path) 
 
 def test_a_sample_of_something_else_is_refused(tmp_path: Path) -> None:
     sample = sample_of("id,label\ntest_1,0\n", SubmissionRules(no_face_label="sad"))
-    with pytest.raises(SampleError, match=r"no id of the sample .* has 'test_1', images are 'a/1\.jpg'"):
+    with pytest.raises(SampleError, match=r"no id of the sample .* its ids are 'test_1', images are 'a/1\.jpg'"):
         write(tmp_path / "submission.csv", [("a/1.jpg", 0)], sample=sample)
     with pytest.raises(SampleError, match="images are none"):
         write(tmp_path / "submission.csv", [], sample=sample)

@@ -24,7 +24,14 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "jax": ("models.runtimes",),
     "tensorflow": ("models.runtimes", "models.training.normalisation"),
     "matplotlib": ("pipeline.report", "models.training.curves"),
-    "cv2": ("transforms.formats.decode", "transforms.detect_faces", "models.detectors", "models.training.detection"),
+    "jinja2": ("pipeline.report",),
+    "cv2": (
+        "transforms.formats.decode",
+        "transforms.formats.encode",
+        "transforms.detect_faces",
+        "models.detectors",
+        "models.training.detection",
+    ),
     "PIL": ("transforms.formats.decode",),
     "pi_heif": ("transforms.formats.decode",),
 }

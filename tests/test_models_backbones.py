@@ -115,7 +115,7 @@ def test_a_mirror_image_may_be_a_narrower_frame(size: tuple[int, int], cut: floa
 )
 def test_a_size_that_collapses_is_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(
-        BackboneError, match=rf"features\.input_size={size[0]}x{size[1]} is too small: {name} needs \d\d at"
+        BackboneError, match=rf"features\.input_size={size[0]}x{size[1]} is too small for {name}; use \d\d or"
     ):
         build_features(name, "random", pooling="avg", size=size)
 
@@ -139,7 +139,7 @@ def test_unknown_words_are_refused_naming_the_known_ones() -> None:
     [
         ("face_vgg", "nowhere.npz", "no file nowhere.npz; nothing is downloaded"),
         ("face_vgg", "imagenet", "there are no ImageNet weights for face_vgg"),
-        ("vgg16", "bundled", "no weights ship for vgg16"),
+        ("vgg16", "bundled", "there are no bundled weights for vgg16"),
         ("vgg16", "imagenet", "models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5; nothing is downloaded"),
         ("vgg19", "imagenet", "models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5; nothing is downloaded"),
     ],

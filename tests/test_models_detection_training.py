@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_boxes_stay_on_their_faces_whatever_is_done_to_the_photo(
             if inside.size and min(x, y) >= 0:
                 assert np.median(inside) > 150, number
     assert faces > 10
+
+
+def test_covered_faces_stay_faces_but_look_otherwise(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.detection.scenes.changed", lambda pixels, _: pixels)
+    plain = SceneRecipe(side=SIDE, smallest=20, largest=40, photos=1.0, joined=0.0, rotation=0.0)
+    covering = replace(plain, covered=1.0)
+    shares = []
+    for number in range(40):
+        bare, covered = (make_scene(material, recipe, (3, number)) for recipe in (plain, covering))
+        for x, y, width, height in covered.boxes.round().astype(int):
+            part = covered.pixels[max(0, y) : y + height, max(0, x) : x + width]
+            shares.append(float((part.max(axis=-1) > 150).mean()))
+        assert len(bare.boxes) == len(covered.boxes)
+    assert 0.3 < np.median(shares) < 0.85  # of each bright square a quarter to a half is dark
 
 
 def test_scenes_without_faces_have_none(material: Material) -> None:

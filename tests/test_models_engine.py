@@ -314,7 +314,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     save_checkpoint(path, made, 0, [])
     assert load_checkpoint(path, made) == (0, [])
     for other, words in (
-        (network(filters=5), "4.* there, .*5.* here"),
+        (network(filters=5), "has shape .*4.*, this network .*5"),
         (network(Recipe(**PLAIN)), "arrays, this network has"),
     ):
         other.compile(optimizer="sgd")

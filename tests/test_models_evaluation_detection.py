@@ -324,5 +324,5 @@ def test_a_tight_box_is_right_after_the_map() -> None:
 
 def test_no_pairs_no_map() -> None:
     assert fitted_map(np.zeros((0, 4)), np.zeros((0, 4))) == BoxMap()
-    with pytest.raises(ValueError, match="no width"):
+    with pytest.raises(ValueError, match="width 0 or height 0"):
         fitted_map(np.array([[0, 0, 0, 1]]), np.array([[0, 0, 1, 1]]))

@@ -232,9 +232,9 @@ def test_a_ridge_head_comes_back_whole(tmp_path):
 
 def test_ridge_of_too_many_numbers_names_the_cure(monkeypatch):
     monkeypatch.setattr(fitting, "LARGEST_SQUARE", 8)
-    with pytest.raises(FitError, match="takes a square of 12 numbers apart, 8 at most: take the kind logistic"):
+    with pytest.raises(FitError, match="decompose a matrix of side 12, its limit is 8; use the kind logistic"):
         fit_ridge_head(*clouds())
-    with pytest.raises(FitError, match="alphas is"):
+    with pytest.raises(FitError, match="alphas must be one or more numbers above 0"):
         fit_ridge_head(*clouds(), alphas=(0,))
 
 
@@ -287,7 +287,7 @@ def test_reject_classes_get_a_score_and_a_protocol(fit, tmp_path):
     assert found.metrics["accuracy"] > 0.95
     assert found.metrics["reject"] == {"rows": 30, "auc": pytest.approx(1.0, abs=0.02)}
     assert found.metrics["rows"] == 90
-    assert "no reject class" in found.metrics["counted"]
+    assert "not a reject class" in found.metrics["counted"]
     assert len(found.metrics["confusion"]) == 3
     save_head(tmp_path, found, FINGERPRINT, {})
     assert load_head(tmp_path).reject == ("NF",)
@@ -551,19 +551,19 @@ def with_value(value):
         (broken(features=np.zeros((0, 4), np.float16), labels=[]), "no rows"),
         (broken(features=with_value(np.nan)), "row 17 of the features is not finite"),
         (broken(features=with_value(np.inf)), "row 17"),
-        (broken(features=np.zeros((30, 4), np.int32)), "float type"),
-        (broken(features=np.zeros(30, np.float16)), "float type"),
+        (broken(features=np.zeros((30, 4), np.int32)), "must be floats of shape"),
+        (broken(features=np.zeros(30, np.float16)), "must be floats of shape"),
         (broken(features=np.ones((30, 4), np.float16)), "fewer than two different examples"),
-        (broken(holdout=0.0), "holdout is 0.0"),
+        (broken(holdout=0.0), "holdout must be between 0 and 1, not 0.0"),
         (broken(holdout=0.999), "cannot be split at holdout 0.999"),
         (broken(holdout=0.01), "cannot be split at holdout 0.01"),
-        (broken(imbalance="sqrt"), "imbalance is 'sqrt', it must be one of natural, inverse_sqrt, logit_adjustment"),
-        (broken(cs=()), "cs is"),
-        (broken(cs=(0.1, -1)), "cs is"),
-        (broken(max_iter=0), "max_iter is 0"),
+        (broken(imbalance="sqrt"), "imbalance must be one of natural, inverse_sqrt, logit_adjustment, not 'sqrt'"),
+        (broken(cs=()), "cs must be one or more numbers above 0"),
+        (broken(cs=(0.1, -1)), "cs must be one or more numbers above 0"),
+        (broken(max_iter=0), "max_iter must be at least 1, not 0"),
         (broken(groups=[1, 2]), "2 groups for 30 rows"),
-        (broken(validation=clouds(9, names=("happy", "angry", "bored"))), "classes that training lacks: bored"),
-        (broken(validation=clouds(9, width=5)), "width 5, the others 12"),
+        (broken(validation=clouds(9, names=("happy", "angry", "bored"))), "classes that training does not have: bored"),
+        (broken(validation=clouds(9, width=5)), "width 5, training has 12"),
         (broken(validation=(np.zeros((0, 12), np.float16), [])), "no rows"),
     ],
 )

@@ -205,7 +205,7 @@ def test_no_hidden_layer_is_a_linear_head(tmp_path: Path) -> None:
 
 
 def test_fewer_rows_than_a_batch_are_refused_with_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(FitError, match=r"24 rows to train on are fewer than one batch of 64: set mlp\.batch_size"):
+    with pytest.raises(FitError, match=r"24 training rows are fewer than one batch of 64; lower mlp\.batch_size"):
         fitted(tmp_path, *clouds(30), recipe=replace(QUICK, batch_size=64))
 
 

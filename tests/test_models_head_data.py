@@ -128,12 +128,12 @@ def test_labels_are_ones():
 @pytest.mark.parametrize(
     ("votes", "said"),
     [
-        (votes_of([[1, 1, 1, 1]] * 4, reject=["bored"]), "no class bored to reject by; known: neutral, happy"),
+        (votes_of([[1, 1, 1, 1]] * 4, reject=["bored"]), "no class bored to reject; known: neutral, happy"),
         (votes_of([[1, 1, 1, 1]] * 4, reject=["NF", "happy", "angry"]), "fewer than two classes"),
-        (votes_of([[1, 1, 1, 1]] * 3), "for 4 rows"),
+        (votes_of([[1, 1, 1, 1]] * 3), r"expected \(4, 4\)"),
         (Votes(np.ones((4, 4), np.float32), TABLE), "sum to 1"),
         (Votes(np.full((4, 4), np.nan, np.float32), TABLE), "sum to 1"),
-        (votes_of([[0, 0, 1, 0]] * 4, reject=["NF"]), "nothing to choose by"),
+        (votes_of([[0, 0, 1, 0]] * 4, reject=["NF"]), "so nothing can be chosen"),
         (votes_of([[1, 0, 0, 1]] * 4, reject=["NF"]), "no training row has a vote for happy, NF"),
     ],
 )
@@ -169,11 +169,11 @@ def test_what_is_held_out_of_a_blend_is_measured_by_labels_even_where_shares_say
 @pytest.mark.parametrize(
     ("blend", "said"),
     [
-        (Blend(["a", "b"], np.zeros((2, 2), np.float32), ("a", "z"), 0.5), "no label names: z"),
+        (Blend(["a", "b"], np.zeros((2, 2), np.float32), ("a", "z"), 0.5), "no label has: z"),
         (Blend(["a", "b"], np.ones((2, 2), np.float32), ("a", "b"), 0.5), "sum to 1 in every row, or to 0"),
         (Blend(["a", "b"], np.array([[2, -1], [0, 0]], np.float32), ("a", "b"), 0.5), "sum to 1 in every row"),
         (Blend(["a", "b"], np.full((2, 2), np.nan, np.float32), ("a", "b"), 0.5), "sum to 1 in every row"),
-        (Blend(["a", "b"], np.zeros((3, 2), np.float32), ("a", "b"), 0.5), "for 2 rows and 2 classes"),
+        (Blend(["a", "b"], np.zeros((3, 2), np.float32), ("a", "b"), 0.5), r"expected \(2, 2\)"),
         (Blend(["a", "b"], np.zeros((2, 2), np.float32), ("a", "b"), 1.5), "must be from 0 to 1"),
     ],
 )

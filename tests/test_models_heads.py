@@ -203,12 +203,12 @@ def test_one_flipped_byte_is_damage(tmp_path):
         ({"feature_space": None}, "lacks feature_space"),
         ({"kind": "forest"}, "'forest', it must be linear, mlp or keras"),
         ({"classes": list(SEVEN[::-1])}, "alphabetical"),
-        ({"classes": list(SEVEN[:6])}, r"coef must be \(6, 480\)"),
+        ({"classes": list(SEVEN[:6])}, r"coef must be finite floats of shape \(6, 480\)"),
         ({"classes": ["a"] * 7}, "different names"),
         ({"classes": [["a"], 1]}, "different names"),
-        ({"temperature": 0}, "temperature is 0.0"),
+        ({"temperature": 0}, "temperature must be above 0, not 0.0"),
         ({"temperature": "warm"}, "damaged"),
-        ({"features": [1]}, "must be an object"),
+        ({"features": [1]}, "must be a JSON object"),
         ({"sha256": None}, "damaged"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_damaged_head_json_is_named(text, tmp_path):
 def test_a_missing_file_is_named_with_the_cure(missing, tmp_path):
     folder = write_linear(tmp_path / "head", linear_head(8))
     (folder / missing).unlink()
-    with pytest.raises(HeadError, match=rf"there is no .*{missing}; give a folder that train-head wrote"):
+    with pytest.raises(HeadError, match=rf"no head: .*{missing} does not exist; give a folder that train-head wrote"):
         load_head(folder)
 
 
@@ -354,21 +354,21 @@ def test_one_flipped_byte_of_dense_layers_is_damage(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "about", "said"),
     [
-        ({"kernel1": None}, {}, "damaged or no mlp head"),
-        ({"bias2": None}, {}, "damaged or no mlp head"),
-        ({"mean": None}, {}, "damaged or no mlp head"),
-        ({"kernel1": np.zeros((15, 8), np.float32)}, {}, r"kernel1 must be \(16, 8\)"),
-        ({"kernel0": np.zeros((480, 16), np.int32)}, {}, r"kernel0 must be .* finite floats, it is int32"),
+        ({"kernel1": None}, {}, "damaged, or not a head of kind mlp"),
+        ({"bias2": None}, {}, "damaged, or not a head of kind mlp"),
+        ({"mean": None}, {}, "damaged, or not a head of kind mlp"),
+        ({"kernel1": np.zeros((15, 8), np.float32)}, {}, r"kernel1 must be finite floats of shape \(16, 8\)"),
+        ({"kernel0": np.zeros((480, 16), np.int32)}, {}, r"kernel0 must be finite floats of .*, not int32"),
         ({"kernel2": np.full((8, 7), np.nan, np.float32)}, {}, "kernel2 must be"),
-        ({"bias0": np.zeros(3, np.float32)}, {}, r"bias0 must be \(16,\)"),
-        ({"kernel0": np.float32(1)}, {}, "damaged or no mlp head"),
-        ({"scale": np.zeros(480)}, {}, "not above 0"),
-        ({}, {"classes": list(SEVEN[:6])}, r"kernel2 must be \(8, 6\)"),
-        ({}, {"reject": ["NF"]}, r"kernel2 must be \(8, 8\)"),
-        ({}, {"reject": ["angry"]}, "names of their own"),
-        ({}, {"reject": [1]}, "names of their own"),
-        ({}, {"temperature": -1}, "temperature is -1.0"),
-        ({}, {"kind": "linear"}, "damaged or no linear head"),
+        ({"bias0": np.zeros(3, np.float32)}, {}, r"bias0 must be finite floats of shape \(16,\)"),
+        ({"kernel0": np.float32(1)}, {}, "damaged, or not a head of kind mlp"),
+        ({"scale": np.zeros(480)}, {}, "scale must be above 0"),
+        ({}, {"classes": list(SEVEN[:6])}, r"kernel2 must be finite floats of shape \(8, 6\)"),
+        ({}, {"reject": ["NF"]}, r"kernel2 must be finite floats of shape \(8, 8\)"),
+        ({}, {"reject": ["angry"]}, "new, distinct names"),
+        ({}, {"reject": [1]}, "new, distinct names"),
+        ({}, {"temperature": -1}, "temperature must be above 0, not -1.0"),
+        ({}, {"kind": "linear"}, "damaged, or not a head of kind linear"),
     ],
 )
 def test_dense_layers_that_contradict_themselves_are_refused(arrays, about, said, tmp_path):
@@ -539,7 +539,7 @@ def test_a_keras_head_is_loaded_when_first_used_and_checked_when_prepared(keras,
     head = load_head(keras_folder(tmp_path / "head", model, "abcd"))
     assert isinstance(head, KerasHead)
     assert head._model is None
-    with pytest.raises(HeadError, match=r"3 outputs, its head\.json lists 4 classes"):
+    with pytest.raises(HeadError, match=r"3 outputs, but its head\.json lists 4 classes"):
         head.prepare(6)
     with pytest.raises(HeadError, match="width 6, not 9"):
         load_head(keras_folder(tmp_path / "head", model, "abc")).prepare(9)
@@ -572,7 +572,7 @@ def test_a_file_that_is_no_keras_model_is_one_line(keras, tmp_path):
 def test_code_inside_a_keras_model_is_not_run(keras, tmp_path):
     layers = [keras.Input((6,)), keras.layers.Lambda(lambda x: x[:, :3])]
     folder = keras_folder(tmp_path / "head", keras.Sequential(layers), "abc")
-    with pytest.raises(HeadError, match="code of its own"):
+    with pytest.raises(HeadError, match="its own code"):
         load_head(folder).prepare(6)
 
 

@@ -202,8 +202,8 @@ def test_cache(folder: list[str]) -> None:
         (["lable", *LABEL], "unknown command lable; nearest is label"),
         (
             ["frobnicate"],
-            "known are label, train-head, train-backbone, train-detector, evaluate, evaluate-detector, describe-head, "
-            "cache",
+            "known are label, train-head, train-backbone, train-detector, evaluate, describe-head, "
+            "evaluate-detector, report, cache",
         ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),
@@ -232,6 +232,8 @@ def test_cache(folder: list[str]) -> None:
         (["train-backbone", *LABEL, "--", "--x"], "starts no runner"),
         (["cache"], "one of info, verify, prune"),
         (["cache", "inform", "c"], "not 'inform'"),
+        (["report"], "report needs RUN"),
+        (["report", "a", "b"], "unexpected 'b'"),
         (["cache", "info"], "needs the folder"),
         (["cache", "info", "a", "--cache", "b"], "takes one folder"),
         (["cache", "info", "a", "--keep", "b"], "--keep is for cache prune"),

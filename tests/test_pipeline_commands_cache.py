@@ -130,8 +130,8 @@ def test_a_folder_that_does_not_say_what_it_is_does_not_hide_the_others(
     assert (
         line
         == {
-            "damaged": f"{description} is damaged; a run with this cache writes it anew",
-            "lost": f"{broken} has lost its fingerprint.json; a run with its settings writes it anew",
+            "damaged": f"{description} is damaged; a run with this cache rewrites it",
+            "lost": f"{broken} has lost its fingerprint.json; a run with its settings rewrites it",
         }[fault]
     )
     assert str(other) in shown.out

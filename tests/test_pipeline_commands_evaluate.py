@@ -172,10 +172,10 @@ def test_pictures_are_found_where_they_lie_now_or_are_left_out(
         (copy / "run.json").write_text(json.dumps({**record, "inputs": ["strange://bucket/photos"]}), encoding="utf-8")
         far = evaluate(bench, "far", "--predictions", str(copy)).done()
         assert metrics_of(far)["metrics"] == metrics_of(without)["metrics"]
-        assert "no storage of the kind strange:// is known, so there are no sheets" in far.out
+        assert "a known kind of storage (known: gs, s3, azfs, hdfs), so there are no sheets" in far.out
         refused = evaluate(bench, "refused", "--predictions", str(copy), "--images", "strange://bucket/photos")
         assert refused.status == 3
-        assert "strange://bucket/photos/* cannot be listed: no storage of the kind strange:// is known" in refused.line
+        assert "strange://bucket/photos/* cannot be listed: strange:// is not a known kind of storage" in refused.line
     finally:
         place.rename(source)
 

@@ -148,7 +148,7 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
         (BOXES, ("--ignore", "masks"), "--ignore masks: --boxes says that of no face; it says mask"),
         ("image,x,y,w,h\nother.png,1,1,2,2\n", (), "none of 6 images is named by --boxes, which names other.png"),
         ("image,width,height,x,y,w,h\nwhole.png,80,80,1,1,9,9\n", (), "has 40×40 pixels, --boxes says 80×80"),
-        ("image,x,y\n", (), "has the columns image, x, y, w and h"),
+        ("image,x,y\n", (), "needs image, x, y, w and h"),
         ("image,x,y,w,h\nbroken.png,1,1,2,2\n", (), "every image that --boxes names was rejected: 1 truncated"),
         (BOXES, ("--set", "faces.detector=yunet"), "faces.yunet.model"),
         (BOXES, ("--min-face", "-1"), "not a number of pixels"),

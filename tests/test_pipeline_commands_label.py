@@ -84,6 +84,8 @@ FOREIGN = {
     "predictions/deep/part.txt": b"mine",
     ".merging/mine.parquet": b"mine",
     "submission.csv": b"id,label",
+    "report.html": b"<!DOCTYPE html>\n<title>Evaluation</title>",
+    "report.json": b'{"name": "another program"}',
     "run.json": b'{"name": "another program"}',
 }
 

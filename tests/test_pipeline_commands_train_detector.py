@@ -183,6 +183,24 @@ def test_a_training_ends_with_a_model_that_label_takes(
     assert "holds a training with another recipe (training.seed: 0 there, 5 here)" in capsys.readouterr().err
 
 
+def test_a_second_part_goes_on_from_the_first_ones_weights(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml")
+    assert train(data, tmp_path / "first", recipe, "--quiet") == 0
+    still = {**RECIPE["training"], "learning_rate": 1e-12, "epochs": 1, "weight_decay": 0.0}
+    second = write_recipe(tmp_path / "s.yaml", training=still)
+    start = tmp_path / "first" / "weights.npz"
+    assert train(data, tmp_path / "second", second, "--quiet", "--start", str(start)) == 0
+    with np.load(start) as before, np.load(tmp_path / "second" / "weights.npz") as after:
+        assert all(np.allclose(before[name], after[name]) for name in before.files if "moving" not in name)
+    other = write_recipe(tmp_path / "o.yaml", network={**RECIPE["network"], "join": 8})
+    assert train(data, tmp_path / "other", other, "--start", str(start)) == 2
+    assert "weights.npz has the weights of another network" in capsys.readouterr().err
+    assert train(data, tmp_path / "other", other, "--start", str(tmp_path / "gone.npz")) == 2
+    assert "gone.npz cannot be read: No such file" in capsys.readouterr().err
+
+
 def test_what_it_needs_is_asked_for_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train-detector", "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines() == [

@@ -60,7 +60,7 @@ VOTES = "id,happy,neutral,sad,NF\n" + "".join(f"{name},3,2,1,0\n" for name in ru
         (VOTES, ("--reject", "unknown"), 2, "--reject unknown: --soft-labels have no such class; known: happy"),
         (VOTES, ("--names", "bored"), 2, "--names bored: --soft-labels have no such class"),
         ("id,a,b\nelsewhere.png,1,0\n", (), 2, "--soft-labels knows none of the images, whose ids are like"),
-        ("id,a,b\nx.png,1\n", (), 3, "votes.csv, line 2: 2 numbers from 0"),
+        ("id,a,b\nx.png,1\n", (), 3, "votes.csv, line 2: expected 2 numbers of 0 or more"),
         (VOTES, (), 3, "no training row has a vote for NF"),
     ],
 )
@@ -301,7 +301,7 @@ def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
         path.write_text("mlp:\n  epochs: 1\n")
     ended = head(source, tmp_path / "out", "--compare", str(tmp_path / "r.yaml"), str(tmp_path / "a" / "r.yaml"))
     assert ended.status == 2
-    assert "names of their own" in ended.line
+    assert "new, distinct names" in ended.line
 
 
 @pytest.mark.parametrize(("kind", "name"), [("logistic", "c"), ("ridge", "alpha")])

@@ -30,6 +30,7 @@ SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by ano
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
     "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
+    "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
     "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
     "faces.haar.model": STOCK, "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",
@@ -42,7 +43,7 @@ CHANGED = {
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
-    "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true",
+    "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true", "write.report": "false",
     "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
     "train.optimiser": "adam",
     "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",

@@ -119,6 +119,7 @@ SPACE, FEATURES, PARTS, RUN = "feature_space", "cache_key", "parts", "run"
         ("write.label_values=name", {RUN}),
         ("write.no_face_label=sad", {RUN}),
         ("write.drop_folder=true", {RUN}),
+        ("faces.min_label_px=40", {PARTS, RUN}),
         ("read.max_pixels=1000", {FEATURES, PARTS, RUN}),
         ("read.max_image_bytes=1000", {FEATURES, PARTS, RUN}),
         ("faces.detector=none", {FEATURES, PARTS, RUN}),
@@ -133,14 +134,27 @@ SPACE, FEATURES, PARTS, RUN = "feature_space", "cache_key", "parts", "run"
     ],
 )
 def test_what_a_setting_changes(text: str, changes: set[str]) -> None:
-    before, after = identity("faces.detector=haar"), identity("faces.detector=haar", text)
+    before, after = (identity("faces.detector=haar", *texts, head=a_head()) for texts in ((), (text,)))
     assert {name for name in (SPACE, FEATURES, PARTS, RUN) if getattr(before, name) != getattr(after, name)} == changes
 
 
 def test_what_a_detector_does_not_heed_changes_nothing() -> None:
-    assert identity("faces.detector=none", "faces.margin=0.5", "faces.haar.detect_size=99") == identity(
-        "faces.detector=none"
-    )
+    unheeded = ("faces.margin=0.5", "faces.haar.detect_size=99", "faces.min_label_px=40")
+    whole = identity("faces.detector=none", *unheeded, head=a_head())
+    assert whole == identity("faces.detector=none", head=a_head())
+    assert whole.parts["faces"] == {"min_label_px": 0}
+
+
+def test_what_is_not_labelled_does_not_heed_how_small_a_face_may_be() -> None:
+    assert identity("faces.min_label_px=40") == identity()
+
+
+@pytest.mark.parametrize("detector, px", [("haar", 40), ("none", 0)])
+def test_the_stages_know_how_small_a_face_may_be(tmp_path: Path, detector: str, px: int) -> None:
+    settings = settings_of(*RANDOM, f"faces.detector={detector}", "faces.min_label_px=40")
+    head = a_head()
+    job = make_job(settings, identity_of(settings, head), output=str(tmp_path), cache=str(tmp_path / "c"), head="h")
+    assert job.min_label_px == px
 
 
 def test_another_head_is_another_run_on_the_same_features() -> None:

@@ -20,6 +20,12 @@ PLAIN: dict[str, Any] = {
 }
 
 
+def unlabelled(faces: int) -> dict[str, Any]:
+    """Returns what differs where so many faces are too small."""
+    counts = {**PLAIN["counts"], "unlabelled_faces": faces}
+    return {"counts": counts, "settings": {"faces": {"min_label_px": 24}}}
+
+
 def words(folder: Path, **other: Any) -> list[str]:
     return closing_words({**PLAIN, **other}, str(folder)).splitlines()
 
@@ -52,6 +58,8 @@ def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
             "which; the cache holds nothing of them, and --overwrite tries them again",
         ),
         ({"labels": {}, "counts": {**PLAIN["counts"], "faces": 0}}, "0 faces"),
+        (unlabelled(1200), "1,200 faces are smaller than 24 px and have no label"),
+        (unlabelled(1), "1 face is smaller than 24 px and has no label"),
     ],
 )
 def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other: dict[str, Any], line: str) -> None:

@@ -293,8 +293,8 @@ def test_a_cache_that_may_only_be_read_is_told_of_once_and_stops_nothing(tmp_pat
     assert len({id(contents) for contents in attempts}) == 1  # tried patiently, then no more
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line == (
-        f"cache {given.cache} cannot be written ({os.strerror(number)}): "
-        "new features are not kept; another --cache would keep them"
+        f"cache {given.cache} cannot be written ({os.strerror(number)}), "
+        "so new features are not cached; to cache them, give another --cache"
     )
 
 

@@ -79,7 +79,8 @@ def two_blocks() -> list[Block]:
 def test_everything_is_merged_and_recorded(tmp_path: Path) -> None:
     TALLY.reset()
     counts = finish_run(request(tmp_path, two_blocks()))
-    assert counts == {"images": 4, "labelled": 4, "no_face": 0, "rejected": 0, "duplicate": 0, "faces": 4}
+    parts_of_it = {"labelled": 4, "no_face": 0, "rejected": 0, "duplicate": 0}
+    assert counts == {"images": 4, **parts_of_it, "faces": 4, "unlabelled_faces": 0}
     found = record(tmp_path)
     assert found["counts"] == counts
     assert (found["inputs"], found["settings"]) == (["in"], {"a": 1})

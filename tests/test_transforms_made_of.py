@@ -1,4 +1,4 @@
-"""What a run was begun with is what its stages compute with, or it stops before anything is kept."""
+"""Stages compute with what the run started with, or the run stops before anything is saved."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path
 @pytest.mark.parametrize(
     "name, found, words",
     [
-        (WEIGHTS, "other", "weights random changed since the run was begun: put the file back"),
-        (HEAD, "other", "head heads/mine changed since the run was begun"),
-        (DETECTOR, {"name": "none"}, "detector none changed since the run was begun"),
-        (BACKEND, "jax", "computes with jax where the run was begun with before: set KERAS_BACKEND=before there too"),
+        (WEIGHTS, "other", "weights random has changed since the run started; restore the file"),
+        (HEAD, "other", "head heads/mine has changed since the run started"),
+        (DETECTOR, {"name": "none"}, "detector none has changed since the run started"),
+        (BACKEND, "jax", "uses backend jax here, but the run started with before; set KERAS_BACKEND=before here too"),
         (REVISION, 7, "another version of this program"),
     ],
 )
@@ -43,7 +43,7 @@ def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head:
     with pytest.raises(FileChanged, match=r"head .* changed"):
         ApplyHead(job(tmp_path, head=str(a_head), made_of=made_of({HEAD: "before"}))).setup()
     cascade = DetectorSpec("none")
-    with pytest.raises(FileChanged, match="detector none changed"):
+    with pytest.raises(FileChanged, match="detector none has changed"):
         DetectFaces(job(tmp_path, detector=cascade, made_of=made_of({DETECTOR: json.dumps({"name": "none"})}))).setup()
 
 

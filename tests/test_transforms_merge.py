@@ -38,7 +38,8 @@ def image(image_id: str, position: int, faces: int = 0, **other: Any) -> Row:
     """Returns the row of a part whose every value tells its position."""
     p = [(position % 11) / 10, 1 - (position % 11) / 10]
     index = int(p[1] > p[0])
-    face = {"width": 4, "height": 5, "detection_score": 0.5, "label_index": index, "confidence": p[index], "p": p}
+    place = {"width": 4, "height": 5, "detection_score": 0.5, "labelled": True}
+    face = {**place, "label_index": index, "confidence": p[index], "p": p}
     row = {
         "image_id": image_id,
         "position": position,
@@ -59,6 +60,12 @@ def image(image_id: str, position: int, faces: int = 0, **other: Any) -> Row:
 
 def rejected(image_id: str, position: int, reason: str = "empty") -> Row:
     return image(image_id, position, status="rejected", stage="decode", reason=reason, digest=None, bytes=0)
+
+
+def too_small(image_id: str, position: int, faces: int) -> Row:
+    """Returns the row of an image whose faces are all too small to label."""
+    row = image(image_id, position, faces, status="no_face", stage="label", reason="too_small_to_label")
+    return {**row, "faces": [{**face, "labelled": False} for face in row["faces"]]}
 
 
 def write_parts(
@@ -84,9 +91,10 @@ def expected(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     for row in sorted(rows, key=lambda row: (row["image_id"].encode(), row["position"])):
         twin = row["image_id"] in seen
         seen.add(row["image_id"])
-        shown = {name: row[name] for name in IMAGE_SCHEMA.names}
+        shown = {name: row.get(name) for name in IMAGE_SCHEMA.names}
         shown["digest"] = None if row["digest"] is None else row["digest"].hex()
         shown["faces"] = 0 if twin else len(row["faces"])
+        shown["unlabelled_faces"] = 0 if twin else sum(not face["labelled"] for face in row["faces"])
         if twin:
             shown.update(status="duplicate", stage="merge", reason="duplicate_id")
         images.append(shown)
@@ -94,8 +102,9 @@ def expected(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
             plain = {name: face[name] for name in ("x", "y", "width", "height", "detection_score")}
             label = {"label": CLASSES[face["label_index"]], "label_index": face["label_index"]}
             odds = {f"p_{name}": face["p"][at] for at, name in enumerate(CLASSES)}
-            odds = {"confidence": face["confidence"], **odds}
-            faces.append({"image_id": row["image_id"], "face": number, **plain, **label, **odds})
+            told = {**label, "confidence": face["confidence"], **odds}
+            told = told if face["labelled"] else dict.fromkeys(told)
+            faces.append({"image_id": row["image_id"], "face": number, **plain, **told})
     return images, faces
 
 
@@ -138,7 +147,8 @@ def test_rows_files_and_counts(tmp_path: Path) -> None:
     assert written(tmp_path, "predictions") == faces
     assert [row["image_id"] for row in images] == ["a/1.jpg", "b.jpg", "c.jpg", "c.jpg", "d.jpg"]
     assert (tmp_path / "submission.csv").read_text() == "id,label\na/1.jpg,1\nb.jpg,0\nc.jpg,1\nd.jpg,0\n"
-    assert result.counts == {"images": 5, "labelled": 2, "no_face": 1, "rejected": 1, "duplicate": 1, "faces": 3}
+    parts_of_it = {"labelled": 2, "no_face": 1, "rejected": 1, "duplicate": 1}
+    assert result.counts == {"images": 5, **parts_of_it, "faces": 3, "unlabelled_faces": 0}
     assert result.labels == {"angry": 0, "happy": 3}
     assert result.reasons == {"duplicate_id": 1, "empty": 1}
     assert (result.known, result.correct) == (1, 1)
@@ -153,6 +163,42 @@ def test_rows_files_and_counts(tmp_path: Path) -> None:
     assert result.submission.without_label == 2
 
 
+@pytest.mark.parametrize("rejecting", [False, True])
+def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path: Path, rejecting: bool) -> None:
+    mixed, small = image("mixed", 1, faces=3, true_label="happy"), too_small("small", 9, faces=2)
+    mixed["faces"][0].update(width=90, height=90, labelled=False)  # the largest, the first, and the most confident
+    mixed["faces"][0].update(label_index=0, confidence=1.0, p=[1.0, 0.0])
+    mixed["faces"][2].update(label_index=0, confidence=0.9, p=[0.9, 0.1], width=3)
+    plain = image("plain", 3, faces=1)
+    rows = [mixed, small, plain, too_small("plain", 4, faces=4)]
+    if rejecting:
+        for row in rows:
+            row["faces"] = [{**face, "reject_score": 0.5} for face in row["faces"]]
+    paths = write_parts(tmp_path / "parts", [rows], rejecting=rejecting)
+    rules = SubmissionRules(no_face_label="angry", values="name")
+    result = merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=rejecting, submission=rules)
+    images, faces = expected(rows)
+    assert written(tmp_path, "images") == images
+    found = written(tmp_path, "predictions")
+    if rejecting:
+        assert [row.pop("reject_score") for row in found] == [None, 0.5, 0.5, 0.5, None, None]
+    assert found == faces
+    assert [(row["label"], row["p_happy"]) for row in found][:2] == [(None, None), ("happy", 0.9)]
+    assert [row["unlabelled_faces"] for row in images] == [1, 0, 0, 2]
+    parts_of_it = {"labelled": 2, "no_face": 1, "rejected": 0, "duplicate": 1}
+    assert result.counts == {"images": 4, **parts_of_it, "faces": 6, "unlabelled_faces": 3}
+    assert result.labels == {"angry": 1, "happy": 2}
+    assert result.reasons == {"duplicate_id": 1, "too_small_to_label": 1}
+    assert (result.known, result.correct) == (1, 1)
+    told = (tmp_path / "submission.csv").read_text().splitlines()
+    assert told == ["id,label", "mixed,happy", "plain,happy", "small,angry"]
+
+
+def test_an_image_with_small_faces_alone_has_no_label_to_submit(tmp_path: Path) -> None:
+    with pytest.raises(UnlabelledImages, match="1 images have no label"):
+        merge(tmp_path, [[too_small("small", 0, faces=1)]], submission=SubmissionRules())
+
+
 def test_columns_and_settings_of_the_files(tmp_path: Path) -> None:
     merge(tmp_path, [[image("a", 0, faces=1)]])
     faces = pq.ParquetFile(tmp_path / "predictions/part-00000-of-00001.parquet")
@@ -163,7 +209,7 @@ def test_columns_and_settings_of_the_files(tmp_path: Path) -> None:
     images = pq.ParquetFile(tmp_path / "images/part-00000-of-00001.parquet")
     assert images.schema_arrow.names == [
         *("image_id", "source", "digest", "bytes", "width", "height"),
-        *("status", "stage", "reason", "faces", "true_label"),
+        *("status", "stage", "reason", "faces", "unlabelled_faces", "true_label"),
     ]
     for file in (faces, images):
         assert not file.schema_arrow.metadata
@@ -355,7 +401,8 @@ def test_the_first_position_wins_across_parts_and_batches(tmp_path: Path, tiny_g
         *((f"in/{position}", "duplicate", 0) for position in range(1, 50)),
     ]
     assert [(row["x"], row["y"]) for row in written(tmp_path, "predictions")] == [(0, 0)]
-    assert result.counts == {"images": 50, "labelled": 1, "no_face": 0, "rejected": 0, "duplicate": 49, "faces": 1}
+    parts_of_it = {"labelled": 1, "no_face": 0, "rejected": 0, "duplicate": 49}
+    assert result.counts == {"images": 50, **parts_of_it, "faces": 1, "unlabelled_faces": 0}
 
 
 def test_a_rejected_image_that_came_first_wins_too(tmp_path: Path) -> None:

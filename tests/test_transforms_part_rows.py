@@ -45,7 +45,7 @@ def block(ids: tuple[str, ...] = ("b.jpg", "a.jpg", "c.jpg"), **other: Any) -> B
 def face(box: list[int], score: float, index: int, p: list[float]) -> dict[str, Any]:
     x, y, width, height = box
     place = {"x": x, "y": y, "width": width, "height": height, "detection_score": score}
-    return {**place, "label_index": index, "confidence": p[index], "p": p}
+    return {**place, "labelled": True, "label_index": index, "confidence": p[index], "p": p}
 
 
 def test_a_reject_score_is_a_field_of_each_face() -> None:
@@ -114,6 +114,26 @@ def test_rows_of_a_block() -> None:
             "faces": [],
         },
     ]
+
+
+def test_a_face_that_is_not_labelled_is_marked() -> None:
+    faces = replace(block().faces, labelled=np.asarray([False, True, True]))
+    found = part_table(block(faces=faces), classes=CLASSES).to_pylist()
+    assert [[face["labelled"] for face in row["faces"]] for row in found] == [[True], [False, True], []]
+    assert [row["status"] for row in found] == ["labelled", "labelled", "rejected"]
+
+
+def test_an_image_whose_faces_are_all_too_small_says_so() -> None:
+    small = block(
+        status=(Status.LABELLED, Status.NO_FACE, Status.REJECTED),
+        reason=(None, Reason.TOO_SMALL_TO_LABEL, Reason.EMPTY),
+        faces=replace(block().faces, labelled=np.asarray([True, True, False])),
+    )
+    row = part_table(small, classes=CLASSES).to_pylist()[0]
+    assert (row["image_id"], row["status"], row["stage"], row["reason"]) == (
+        *("a.jpg", "no_face", "label", "too_small_to_label"),
+    )
+    assert len(row["faces"]) == 1
 
 
 def test_labels_that_are_no_classes_are_no_true_labels() -> None:
@@ -191,6 +211,18 @@ def test_a_block_without_images() -> None:
         {"status": (Status.LABELLED, Status.LABELLED, Status.LABELLED), "reason": (None, None, None)},
         {"reason": (None, None, None)},
         {"reason": (Reason.EMPTY, None, Reason.EMPTY)},
+        {"reason": (Reason.TOO_SMALL_TO_LABEL, None, Reason.EMPTY)},
+        {"reason": (None, None, Reason.TOO_SMALL_TO_LABEL)},
+        {"faces": replace(block().faces, labelled=np.asarray([False, False, True]))},
+        {
+            "status": (Status.NO_FACE, Status.LABELLED, Status.REJECTED),
+            "reason": (Reason.TOO_SMALL_TO_LABEL, None, Reason.EMPTY),
+            "faces": replace(block().faces, labelled=np.asarray([False, True, True])),
+        },
+        {
+            "status": (Status.NO_FACE, Status.LABELLED, Status.REJECTED),
+            "faces": replace(block().faces, labelled=np.asarray([False, False, True])),
+        },
     ],
 )
 def test_outcomes_that_contradict_the_faces_are_refused(wrong: dict[str, Any]) -> None:

@@ -402,7 +402,9 @@ def test_names_that_are_no_text_are_listed_and_read(tmp_path: Path) -> None:
     "ask", [exists, is_folder, open_file, lambda path: read_file(path, 9), lambda path: list(list_files(path))]
 )
 def test_storage_of_a_kind_that_nobody_knows_is_one_line_at_once(ask: Callable[[str], object]) -> None:
-    with pytest.raises(InputFault, match=r"^strange://b/x.* cannot be .*: no storage of the kind strange:// is known$"):
+    with pytest.raises(
+        InputFault, match=r"^strange://b/x.* cannot be .*: strange:// is not a known kind of storage \(known: gs, .*\)$"
+    ):
         ask("strange://b/x")
 
 

@@ -1,7 +1,7 @@
-"""Bounded work ahead, in order: what overlaps reading, decoding and writing with the device.
+"""Works ahead in threads, bounded and in order, so that reading, decoding and writing overlap with the device.
 
-A runner calls stages one after the other in one thread; nothing overlaps unless a thread does it.
-A stage hands block n in and gives block n-k out, and the rest when its bundle ends.
+A runner calls stages one after the other in one thread, so nothing overlaps without threads of our own.
+A stage puts block n in and yields block n-k, and the rest when its bundle ends.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Out = TypeVar("Out")
 
 
 class Ahead(Generic[In, Out]):
-    """Splits each value into tasks for a pool and joins their results; values leave in the order they came.
+    """Splits each value into tasks for a pool and joins their results; values leave in the order they arrived.
 
     Args:
         split: value -> tasks, each a callable without arguments that a thread of the pool runs.
-        join: (value, results of its tasks in order) -> what leaves.
-        threads: of the pool.
-        depth: values in hand at most, so memory is bounded by it.
+        join: (value, results of its tasks in order) -> output.
+        threads: size of the pool.
+        depth: most values in progress at a time, which bounds memory.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class Ahead(Generic[In, Out]):
         self._waiting: deque[tuple[In, list[Future[Any]]]] = deque()
 
     def put(self, value: In) -> Iterator[Out]:
-        """Takes a value in; yields those that must leave to keep within the depth."""
+        """Adds a value; yields finished values while there are more than `depth`."""
         self._waiting.append((value, [self._pool.submit(task) for task in self._split(value)]))
         while len(self._waiting) > self._depth:
             yield self._take()
 
     def ready(self) -> Iterator[Out]:
-        """Yields what is finished, in order, without waiting."""
+        """Yields finished values in order, without waiting."""
         while self._waiting and all(future.done() for future in self._waiting[0][1]):
             yield self._take()
 
     def drain(self) -> Iterator[Out]:
-        """Yields all that is left, in order."""
+        """Yields all remaining values, in order."""
         while self._waiting:
             yield self._take()
 
     def close(self) -> None:
-        """Drops what waits and ends the threads."""
+        """Drops waiting tasks and ends the threads."""
         for _, futures in self._waiting:
             for future in futures:
                 future.cancel()
@@ -69,5 +69,5 @@ class Ahead(Generic[In, Out]):
 
 
 def single(work: Callable[[In], Out], *, depth: int) -> Ahead[In, Out]:
-    """Returns an `Ahead` of one thread that does `work` on each value."""
+    """Returns an `Ahead` with one thread that runs `work` on each value."""
     return Ahead(lambda value: [lambda: work(value)], lambda _, results: results[0], threads=1, depth=depth)

@@ -1,4 +1,7 @@
-"""Turns features into probabilities of classes with the trained head. Loads no engine for heads of plain arrays."""
+"""Turns features into probabilities of classes with the trained head, and says which faces are too small for a label.
+
+Loads no engine for heads of plain arrays.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from models.heads.outputs import Head, Scores
 from models.heads.registry import load_head
-from transforms.block import Block
+from transforms.block import Block, Reason, Status
 from transforms.job import Job
 from transforms.made_of import HEAD, refuse_another
 from transforms.tally import TALLY
@@ -28,6 +31,22 @@ def apply_head(block: Block, head: Head) -> Block:
     return replace(block, faces=labelled)
 
 
+def leave_small_unlabelled(block: Block, min_label_px: int) -> Block:
+    """Returns the block with the faces marked that are too small to be labelled.
+
+    An image that has only such faces counts as one without a face, for the reason `too_small_to_label`.
+
+    Args:
+        min_label_px: least longer side of a face's box, in pixels of the upright image; 0 labels all.
+    """
+    labelled = block.faces.box[:, 2:].max(axis=1, initial=0) >= min_label_px
+    found, told = (np.bincount(block.faces.image[rows], minlength=len(block)) for rows in (slice(None), labelled))
+    status, reason = list(block.status), list(block.reason)
+    for row in np.flatnonzero((found > 0) & (told == 0)).tolist():
+        status[row], reason[row] = Status.NO_FACE, Reason.TOO_SMALL_TO_LABEL
+    return replace(block, status=tuple(status), reason=tuple(reason), faces=replace(block.faces, labelled=labelled))
+
+
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
 class ApplyHead(beam.DoFn):
     """Applies the run's head to each block."""
@@ -41,5 +60,5 @@ class ApplyHead(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[Block]:
         with TALLY.clock("head"):
-            labelled = apply_head(block, self._head)
+            labelled = leave_small_unlabelled(apply_head(block, self._head), self._job.min_label_px)
         yield labelled

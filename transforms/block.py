@@ -1,6 +1,6 @@
-"""The value that travels through the graph: a block of consecutive images of one shard, in columns.
+"""The value that flows through the graph: a block of consecutive images of one shard, in columns.
 
-Every stage maps one block to one block. Columns have a row an image (n) or a row a face (m).
+Every stage maps one block to one block. Columns have one row per image (n) or one row per face (m).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Block", "BlockRef", "Faces", "PartInfo", "Reason", "Stage", "Status"
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """What enters the graph: a line of the plan file, never names, never bytes.
+    """The input of the graph: a reference to a line of the plan file, without names or bytes.
 
     Attributes:
         plan: path of the plan's `blocks.jsonl`.
@@ -38,10 +38,11 @@ class Faces:
         image: (m,) int32, row of the image in the block.
         box: (m, 4) int32, x, y, width, height in pixels of the upright image.
         score: (m,) float32, the detector's confidence.
-        crops: (m, h, w, c) uint8 RGB or grey, what the backbone is fed; None when features are known.
+        crops: (m, h, w, c) uint8 RGB or grey, the input of the backbone; None once features are known.
         features: (m, d) float16, None before extraction.
         probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
         reject_score: (m,) float64 rounded to 1e-6, where the head gives one.
+        labelled: (m,) bool, False for a face too small to be labelled; None where every face is.
     """
 
     image: np.ndarray
@@ -51,17 +52,18 @@ class Faces:
     features: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     reject_score: np.ndarray | None = None
+    labelled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
 
     @property
     def nbytes(self) -> int:
-        """Returns the bytes of all columns."""
+        """Returns the size of all columns in bytes."""
         return sum(column.nbytes for column in self._columns().values() if column is not None)
 
     def take(self, rows: np.ndarray) -> Faces:
-        """Returns the faces of these rows, in their order; all of them in order cost no copy."""
+        """Returns the faces of `rows`, in that order; all rows in order cost no copy."""
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
         taken = {name: None if column is None else column[rows] for name, column in self._columns().items()}
@@ -69,12 +71,12 @@ class Faces:
 
     @staticmethod
     def concatenate(parts: Sequence[Faces]) -> Faces:
-        """Returns the faces of all parts, one part after the other.
+        """Returns the faces of all parts, in order.
 
-        A column has to be there in all parts with faces, or in none.
+        A column must be set in all parts with faces, or in none.
 
         Raises:
-            ValueError: a column is there in some parts only.
+            ValueError: a column is set in only some of the parts.
         """
         filled = [part for part in parts if len(part)]
         if len(filled) < 2:
@@ -89,7 +91,7 @@ class Faces:
 def _joined(columns: Sequence[np.ndarray | None], name: str) -> np.ndarray | None:
     there = [column for column in columns if column is not None]
     if there and len(there) < len(columns):
-        raise ValueError(f"faces with and without {name} cannot be joined")
+        raise ValueError(f"cannot join faces with {name} and faces without")
     return np.concatenate(there) if there else None
 
 
@@ -100,21 +102,21 @@ def no_faces() -> Faces:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive images of one shard and what is known of them so far.
+    """Consecutive images of one shard, and their results so far.
 
     Attributes:
-        key: names the part file: a digest of the block's members and their stamps, 32 hex digits.
+        key: name of the part file: a digest of the block's members and their stamps, 32 hex digits.
         position: place of the first image in plan order.
-        ids, sources: image id, and path of the file it came from, a row an image.
-        labels: the class the input states, or None.
+        ids, sources: image id, and path of the source file, one row per image.
+        labels: the class that the input states, or None.
         sizes: (n,) int64 encoded bytes (0 when there are none).
         digests: (n, 32) uint8 SHA-256 of the encoded bytes, zeros when there are none.
         data: encoded bytes until the crops are made, then None.
-        same_as: (n,) int32, the first row of the block with the same bytes (itself if there is none).
+        same_as: (n,) int32, the first row of the block with the same bytes (its own row if no earlier one).
         cached: (n,) bool, found in the cache (a copy within the block is not a hit).
         width, height: (n,) int32 pixels of the upright image, 0 where unknown.
         status: a `Status` an image, None while undecided.
-        reason: a `Reason` for each rejected image, else None.
+        reason: a `Reason` for each rejected image, and for one whose faces are all too small to label; else None.
         faces: of all images of the block, as far as their features are known.
         fresh: newly detected faces with crops and without features, between DetectFaces and ExtractFeatures.
     """
@@ -142,14 +144,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
-    """What is left of a block behind WriteParts.
+    """What remains of a block after WriteParts.
 
     Attributes:
-        name: of the part below `parts/`.
-        first_id, last_id: range of image ids inside.
-        images, faces: rows.
+        name: file name of the part in `parts/`.
+        first_id, last_id: range of its image ids.
+        images, faces: numbers of rows.
         hits: images whose results came from the cache.
-        reused: True if the part stood there before this run.
+        reused: True if the part existed before this run.
     """
 
     name: str

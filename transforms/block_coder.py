@@ -1,8 +1,8 @@
-"""How Beam sees a block: tells its size without making bytes of it.
+"""Beam's coder for blocks: estimates the size of a block without encoding it.
 
-Beam samples the sizes of what passes between stages. Left to itself it would encode every block for that, at first
-each, later one in several: a copy of all pictures in hand, up to 64 MB, to learn one number. Blocks are encoded only
-where a runner cuts the chain of stages apart, which costs and changes nothing else.
+Beam samples the sizes of elements between stages. By default it encodes blocks for that, at first every one, later one
+in several: it copies up to 64 MB of pictures to learn one number. With this coder, blocks are encoded only where a
+runner splits the chain of stages.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import apache_beam as beam
 from transforms.block import Block
 
 _FALLBACK = beam.coders.FastPrimitivesCoder()
-_ROW_BYTES = 200  # of an image: id, digest, status and the objects around them, roughly
+_ROW_BYTES = 200  # per image, roughly: id, digest, status and their Python objects
 
 
 class BlockCoder(beam.coders.Coder):
-    """Beam's own coder of arbitrary objects, with a size that is added up instead of measured."""
+    """Beam's own coder for arbitrary objects, with an added-up estimate of the size."""
 
     def encode(self, value: Block) -> bytes:
         return bytes(_FALLBACK.encode(value))
@@ -28,7 +28,7 @@ class BlockCoder(beam.coders.Coder):
         return block
 
     def estimate_size(self, value: Block) -> int:
-        """Returns roughly the bytes of a block: pictures, crops and features."""
+        """Returns the approximate size of a block in bytes: pictures, crops and features."""
         pictures = int(value.sizes.sum()) if value.data.count(None) < len(value) else 0
         return pictures + _ROW_BYTES * len(value) + value.faces.nbytes + value.fresh.nbytes
 

@@ -1,7 +1,7 @@
-"""Runs the crops of the blocks in hand through the device in full batches, and keeps the results in the cache.
+"""Runs crops through the device in full batches across blocks, and stores the results in the cache.
 
-Batches fill across blocks, and a block leaves when its last face is back, so that photos with few
-faces do not send half-empty batches. Features do not depend on which batch a face was in: `models/runtimes/device.py`.
+Photos with few faces would send half-empty batches, so batches fill across blocks. A block leaves when the features of
+its last face are done. Features do not depend on the batch that a face was in: `models/runtimes/device.py`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")
 
-BLOCKS_WAITING = 16  # for a batch to fill; then it is sent as it is, so that memory stays bounded
+BLOCKS_WAITING = 16  # most blocks waiting for a full batch; then it is sent part-filled, to bound memory
 SEGMENTS_BEHIND = 1  # groups of blocks whose cache segment is being written while the device works
-SEGMENT_BLOCKS = 4  # at most in a group: a segment costs as much as the rows of some blocks, mostly on cold caches
-SEGMENT_BYTES = 4 * 2**20  # of features, with which a group is closed
-SEGMENT_S = 2.0  # after which a group is closed: a kill loses no more of the device's time, or one block
-SMALL_BLOCK = 128  # images; a smaller block closes its group: whoever asks for small ones wants to lose little
+SEGMENT_BLOCKS = 4  # per group at most; a segment costs as much as writing several blocks, mostly on a cold cache
+SEGMENT_BYTES = 4 * 2**20  # of features; then the group is closed
+SEGMENT_S = 2.0  # then a group is closed, so that a kill loses at most this much device time, or one block
+SMALL_BLOCK = 128  # images; a smaller block closes its group, as small blocks are meant to lose little
 
 
 @dataclass(slots=True)
 class _InHand:
-    """A block that waits for features: `features` (m, d) filled up to `done`, `sent` rows taken into batches."""
+    """A block that waits for features: `features` (m, d) is filled up to `done`; `sent` rows are in batches."""
 
     block: Block
     features: np.ndarray | None = None
@@ -67,7 +67,7 @@ class BatchAcrossBlocks:
         self._waiting = 0  # crops not yet sent
 
     def put(self, block: Block) -> Iterator[Block]:
-        """Takes a block in; yields the blocks that are whole."""
+        """Adds a block; yields the blocks that are complete."""
         self._in_hand.append(_InHand(block))
         self._waiting += len(block.fresh)
         while self._waiting >= self._batch_size:
@@ -78,7 +78,7 @@ class BatchAcrossBlocks:
             yield from self.drain()
 
     def drain(self) -> Iterator[Block]:
-        """Sends what is left, the last batch padded; yields all blocks."""
+        """Sends the remaining crops, with the last batch padded; yields all blocks."""
         while self._waiting:
             self._send()
         yield from self._whole()
@@ -117,7 +117,7 @@ def _crops(block: Block) -> np.ndarray:
 
 
 def with_features(block: Block, features: np.ndarray | None) -> Block:
-    """Returns the block with the faces just computed joined to those from the cache, in order."""
+    """Returns the block with new faces and cached faces joined, in order."""
     known = block.faces
     if features is not None:
         fresh = replace(block.fresh, crops=None, features=features)
@@ -135,10 +135,10 @@ def in_order(faces: Faces) -> Faces:
 
 
 class Groups:
-    """Gathers blocks that come quickly, so that they are kept in one cache segment.
+    """Gathers blocks that arrive quickly, to store them in one cache segment.
 
-    A block that took long leaves alone. Which blocks share a segment changes no result of a run, only the order of rows
-    in the cache, so this may ask the clock.
+    A block that took long leaves alone. The grouping changes only the order of rows in the cache, not the result of a
+    run, so it may depend on the clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -148,7 +148,7 @@ class Groups:
         self._since = clock()
 
     def put(self, block: Block) -> list[Block]:
-        """Takes a block in; returns the group if it is closed, else nothing."""
+        """Adds a block; returns the group if it is now closed, else an empty list."""
         self._blocks.append(block)
         self._bytes += 0 if block.faces.features is None else block.faces.features.nbytes
         closed = (
@@ -160,16 +160,16 @@ class Groups:
         return self.drain() if closed else []
 
     def drain(self) -> list[Block]:
-        """Returns what is gathered."""
+        """Returns the gathered blocks."""
         group, self._blocks, self._bytes = self._blocks, [], 0
         self._since = self._clock()
         return group
 
 
 def contents_to_keep(block: Block) -> Contents | None:
-    """Returns what this block adds to the cache: results of images that were computed here, once per content.
+    """Returns what this block adds to the cache: newly computed results, once per content.
 
-    Faults of reading and of the program are not of the content, so they are not kept.
+    Faults of reading or of the program do not come from the content, so they are not cached.
     """
     firsts = block.same_as == np.arange(len(block))
     computed = [
@@ -199,7 +199,7 @@ def contents_to_keep(block: Block) -> Contents | None:
 
 
 def copy_to_same(block: Block) -> Block:
-    """Returns the block with the results of each content copied to every row that holds the same bytes."""
+    """Returns the block with each result copied to every row with the same bytes."""
     copies = np.flatnonzero(block.same_as != np.arange(len(block)))
     if len(copies) == 0:
         return block
@@ -224,11 +224,11 @@ def copy_to_same(block: Block) -> Block:
     )
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
 class ExtractFeatures(beam.DoFn):
-    """Feeds the process's device; writes cache segments behind it.
+    """Feeds the process's device; writes cache segments while the device works.
 
-    A block leaves when its results are kept, or when the cache turned out to be one that may only be read.
+    A block leaves when its results are cached, or when the cache turns out to be read-only.
     """
 
     def __init__(self, job: Job) -> None:
@@ -265,7 +265,7 @@ class ExtractFeatures(beam.DoFn):
 
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
-        if self._device is None:  # built by the first crop: a fully cached run loads no engine
+        if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
             with TALLY.engine_start():
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
@@ -283,7 +283,7 @@ class ExtractFeatures(beam.DoFn):
             return [copy_to_same(block) for block in group]
 
     def _added(self, contents: Contents) -> bool:
-        """Adds to the cache; False, with a warning, if its folder may only be read: the run can do without."""
+        """Adds to the cache; False, with a warning, if its folder is read-only, as the run can do without."""
         try:
             patiently(lambda: self._cache.add(contents))
         except StorageError as error:
@@ -291,7 +291,7 @@ class ExtractFeatures(beam.DoFn):
                 raise
             why = os.strerror(error.errno)
             logger.warning(
-                "cache %s cannot be written (%s): new features are not kept; another --cache would keep them",
+                "cache %s cannot be written (%s), so new features are not cached; to cache them, give another --cache",
                 self._job.cache,
                 why,
             )

@@ -1,4 +1,4 @@
-"""Fills in what the feature cache knows of a block's images, by the digest of their bytes."""
+"""Fills in cached results of a block's images, found by the digest of their bytes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def find_cached(block: Block, cache: FeatureCache) -> Block:
 
 
 def apply_contents(block: Block, rows: np.ndarray, contents: Contents) -> Block:
-    """Returns the block with what is known of `rows` (one row of `contents` each) filled in.
+    """Returns the block with the cached results of `rows` (one row of `contents` each) filled in.
 
-    Data of images that are known are dropped: they are not decoded again.
+    The bytes of cached images are dropped, as they are not decoded again.
     """
     if len(rows) == 0:
         return block
@@ -59,12 +59,12 @@ def apply_contents(block: Block, rows: np.ndarray, contents: Contents) -> Block:
 
 
 def _undecided(block: Block) -> np.ndarray:
-    """(n,) bool: first of its bytes in the block, and not rejected while reading."""
+    """Returns (n,) bool: True for the first row with its bytes in the block, unless rejected while reading."""
     firsts = block.same_as == np.arange(len(block))
     return np.asarray(firsts & np.asarray([s is None for s in block.status], bool))
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
 class FindCached(beam.DoFn):
     """Looks each block up in the cache of the run's cache key."""
 

@@ -6,9 +6,10 @@ Inside the graph and idempotent, so that a runner may do it twice. The merge its
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from transforms.block import PartInfo
 from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, is_part_name, part_info, read_part
-from transforms.formats.publish import publish
+from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import Status
 from transforms.formats.shards.loose_files import NAMES_SHOWN
 from transforms.formats.submission.rules import SubmissionRules
@@ -29,10 +30,12 @@ from transforms.formats.submission.write import UnlabelledImages
 from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.storage.retrying import patiently
-from transforms.storage.stopping import check
+from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
 from transforms.tally import TALLY, Totals, read_heartbeats
+
+logger = logging.getLogger("pipeline.report")
 
 RATED_BLOCKS = 4  # below it the first block is too much of the whole to be left out of a rate
 
@@ -56,6 +59,8 @@ class MergeRequest:
         expected_images: as planned, without those of streamed archives.
         streams: keys of the streamed archives; how many images they hold is told by their marks.
         rejecting: the head gives a reject score.
+        report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
+            None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
         heartbeat: folder of worker processes' totals, "" when they share this process.
         record: what of `run.json` is known beforehand.
@@ -75,6 +80,7 @@ class MergeRequest:
     record: dict[str, Any]
     streams: tuple[str, ...] = ()
     rejecting: bool = False
+    report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 class FinishRun(beam.DoFn):
@@ -102,7 +108,11 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
             result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
-    patiently(lambda: _write_record(request, result, hits, marks))
+    record = _record(request, result, hits, marks)
+    if request.report is not None:
+        record = _with_report(request.report, record, request.started)
+    text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+    patiently(lambda: publish(os.path.join(request.output, "run.json"), lambda file: file.write(text)))
     return result.counts
 
 
@@ -198,11 +208,32 @@ def _sample(request: MergeRequest) -> Sample | None:
         return read_sample(file, classes=request.classes, rules=request.submission, name=request.sample_submission)
 
 
-def _write_record(request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark]) -> None:
+def _with_report(
+    write: Callable[[Mapping[str, Any]], dict[str, Any]], record: dict[str, Any], started: float
+) -> dict[str, Any]:
+    """Returns the record with what it says of the page; a page that fails costs no run its results.
+
+    Raises:
+        StorageError, Stopped: the page cannot be written, so `run.json` cannot either; or the run is to end.
+    """
+    before = time.perf_counter()
+    try:
+        told = patiently(lambda: write(record))
+    except (StorageError, Stopped):
+        raise
+    except Exception as error:  # noqa: BLE001 - days of work stand, and `report` makes the page later
+        logger.warning("no page was written: unforeseen %s: %s", type(error).__name__, " ".join(str(error).split()))
+        told = {"files": [], "fault": f"{type(error).__name__}: {error}"}
+    spent = time.perf_counter() - before
+    return {**record, "report": {**told, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
+
+
+def _record(request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark]) -> dict[str, Any]:
+    """Returns `run.json`, without what it says of the page."""
     TALLY.flush()
     totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
     counts, written = result.counts, result.submission
-    record = {
+    return {
         **request.record,
         "skipped_files": _skipped(request.record.get("skipped_files", {}), marks),
         "counts": counts,
@@ -224,8 +255,6 @@ def _write_record(request: MergeRequest, result: MergeResult, hits: int, marks: 
         "submission": None if written is None else asdict(written),
         "notes": written.sample.notes() if written is not None and written.sample is not None else [],
     }
-    text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
-    publish(os.path.join(request.output, "run.json"), lambda file: file.write(text))
 
 
 def _skipped(planned: Mapping[str, Any], marks: Sequence[StreamMark]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every stage of one run has to know: small, frozen, picklable settings, made once from the command line."""
+"""The settings that the stages of a run need: small, frozen and picklable, made once from the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transforms.formats.records import Limits
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The settings of a run as the stages see them.
+    """The settings of a run that the stages use.
 
     Attributes:
         parts: folder of the finished parts.
@@ -22,6 +22,7 @@ class Job:
         margin: context around a face, as a share of the box's side, on each side.
         smallest_side: pixels; an image with a smaller side is rejected as too small.
         channels: of the crops, 1 grey or 3 RGB.
+        min_label_px: a face whose longer side is smaller gets no label; 0 labels all.
         head: folder or file of the head; "" when features are filled and nothing is labelled.
         threads: of each pool that works ahead of the device.
         block_images, block_bytes: how streamed archives are cut.
@@ -46,4 +47,5 @@ class Job:
     block_bytes: int
     heartbeat: str = ""
     all_labels: bool = False
+    min_label_px: int = 0
     made_of: tuple[tuple[str, str], ...] = ()

@@ -1,6 +1,6 @@
-"""What a run was begun with, held against what its stages load later, perhaps hours later or on another machine.
+"""Compares what a run started with and what its stages load later, perhaps hours later or on another machine.
 
-Files are named by paths, results by digests: a file that was replaced in between would be kept under the wrong digest.
+Files are named by path, results by digest. If a file were replaced in between, results would get the wrong digest.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ WEIGHTS, BACKEND, REVISION, DETECTOR, HEAD = "weights", "backend", "device revis
 
 
 def made_of(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """Returns what `Job.made_of` holds: names and one text each."""
+    """Returns the value of `Job.made_of`: (name, text) pairs."""
     return tuple((name, _text(value)) for name, value in values.items())
 
 
 def refuse_another(job: Job, found: Mapping[str, object]) -> None:
-    """Raises FileChanged if something a stage has loaded is not what the run was begun with.
+    """Raises FileChanged if a stage has loaded something other than what the run started with.
 
     Args:
-        found: what was loaded, by its name here; what the job does not name is not looked at.
+        found: what was loaded, by its name here; names that the job does not have are ignored.
     """
     begun_with = dict(job.made_of)
     for name, value in found.items():
@@ -34,16 +34,16 @@ def refuse_another(job: Job, found: Mapping[str, object]) -> None:
 def _fault(job: Job, name: str, found: str, before: str) -> str:
     if name == BACKEND:
         return (
-            f"Keras computes with {found} where the run was begun with {before}: set KERAS_BACKEND={before} there too"
+            f"Keras uses backend {found} here, but the run started with {before}; set KERAS_BACKEND={before} here too"
         )
     if name == REVISION:
-        return "a worker has another version of this program: install the same one everywhere"
+        return "a worker has another version of this program; install the same version everywhere"
     path = {
         WEIGHTS: job.features.weights,
         HEAD: job.head,
         DETECTOR: getattr(job.detector.options, "model", None) or job.detector.name,
     }[name]
-    return f"{name} {path} changed since the run was begun: put the file back"
+    return f"{name} {path} has changed since the run started; restore the file"
 
 
 def _text(value: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.block import Block, Faces, PartInfo, Status
+from transforms.block import Block, Faces, PartInfo, Reason, Status
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
 
 
@@ -34,8 +34,8 @@ def part_table(
     status = [block.status[row] for row in rows]
     reasons = [block.reason[row] for row in rows]
     labels = [block.labels[row] for row in rows]
-    counts, faces = _faces_column(block.faces, order, len(classes), rejecting=rejecting)
-    _check_outcomes(block, order, counts)
+    _check_outcomes(block)
+    faces = _faces_column(block.faces, order, len(classes), rejecting=rejecting)
     columns = [
         pa.array([ids[row] for row in rows], pa.string()),
         pa.array(block.position + order.astype(np.int64)),
@@ -81,8 +81,8 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
     )
 
 
-def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> tuple[np.ndarray, pa.Array]:
-    """Returns (n,) faces of each sorted row, and the nested column."""
+def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> pa.Array:
+    """Returns the nested column: the faces of each sorted row."""
     if len(faces) and faces.probabilities is None:
         raise ValueError("faces have no probabilities: a part is written behind the head")
     p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
@@ -100,6 +100,7 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: b
     values = [pa.array(np.ascontiguousarray(box[:, column])) for column in range(4)]
     values += [
         pa.array(faces.score[chosen].astype(np.float32, copy=False)),
+        pa.array(_labelled(faces)[chosen]),
         pa.array(index.astype(np.int32)),
         pa.array(p[np.arange(len(p)), index]),
         pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
@@ -108,7 +109,7 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: b
         values.append(pa.array(reject_score[chosen]))
     structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return counts, pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
+    return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
 
 
 def _reject_scores(faces: Faces) -> np.ndarray:
@@ -119,16 +120,31 @@ def _reject_scores(faces: Faces) -> np.ndarray:
     return scores
 
 
-def _check_outcomes(block: Block, order: np.ndarray, counts: np.ndarray) -> None:
-    """An image is labelled if and only if it has a face, and rejected if and only if there is a reason."""
-    for row, count in zip(order.tolist(), counts.tolist(), strict=True):
-        status, reason = block.status[row], block.reason[row]
-        if (
-            status is None
-            or (status is Status.LABELLED) != (count > 0)
-            or (status is Status.REJECTED) != (reason is not None)
-        ):
-            raise ValueError(f"image {block.ids[row]!r} of block {block.key}: {status}, {reason}, {count} faces")
+def _labelled(faces: Faces) -> np.ndarray:
+    """Returns (m,) bool."""
+    return np.ones(len(faces), bool) if faces.labelled is None else faces.labelled
+
+
+def _check_outcomes(block: Block) -> None:
+    found, labelled = (
+        np.bincount(block.faces.image[rows], minlength=len(block)).tolist()
+        for rows in (slice(None), _labelled(block.faces))
+    )
+    for row, (status, reason) in enumerate(zip(block.status, block.reason, strict=True)):
+        if not _fits(status, reason, found[row], labelled[row]):
+            raise ValueError(
+                f"image {block.ids[row]!r} of block {block.key}: {status}, {reason}, {found[row]} faces, "
+                f"{labelled[row]} of them labelled"
+            )
+
+
+def _fits(status: Status | None, reason: Reason | None, faces: int, labelled: int) -> bool:
+    """True if a label, and a reason for having none, are there exactly where the status says so."""
+    if status is Status.LABELLED:
+        return labelled > 0 and reason is None
+    if status is Status.NO_FACE:
+        return labelled == 0 and reason is (Reason.TOO_SMALL_TO_LABEL if faces else None)
+    return status is Status.REJECTED and faces == 0 and reason not in (None, Reason.TOO_SMALL_TO_LABEL)
 
 
 def _digest_column(digests: np.ndarray) -> pa.Array:

@@ -1,7 +1,6 @@
-"""Reads inputs outside the graph: all images with their bytes, the digests of all, or the pictures of a few.
+"""Reads inputs outside the graph: all images with their bytes, all digests, or the pictures of a few images.
 
-For judging a detector, for held-out images, which need no features, and for sheets of pictures, which show what a label
-was given to.
+Used to evaluate a detector, to find held-out images, which need no features, and to draw sheets of labelled pictures.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from transforms.formats.decode import decode
 from transforms.formats.records import Limits, RejectedContent
 from transforms.read_blocks import PlannedBlock, image_id, read_block, stream_blocks
 
-STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # of a stream in hand at a time
-MARGIN = 0.15  # around a face on a sheet: a little of the head tells more than the box alone
-BACKGROUND = 235  # grey beside a picture that is not square
+STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # of a stream, in memory at a time
+MARGIN = 0.15  # around a face on a sheet: some of the head shows more than the box alone
+BACKGROUND = 235  # grey around a picture that is not square
 
 
 def read_all(lines: Iterable[bytes], limits: Limits) -> Iterator[Block]:
@@ -52,12 +51,15 @@ def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
                 yield digest.tobytes()
 
 
-def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits) -> Iterator[tuple[str, bytes]]:
+def read_pictures(
+    lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits, *, most_streamed: int | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yields (image id, encoded bytes) of wanted images that are still what they were; stops when it has all.
 
     Args:
         lines: of a plan.
         wanted: SHA-256 in hex of the bytes, by image id.
+        most_streamed: images after which an archive that can only be streamed is left; None reads it to its end.
 
     Raises:
         InputFault: a planned file is gone or cannot be read.
@@ -69,17 +71,21 @@ def read_pictures(lines: Iterable[bytes], wanted: Mapping[str, str], limits: Lim
         planned = _only(PlannedBlock.from_json(line), missing)
         if planned is None:
             continue
+        passed = 0
         for block in _blocks(planned, limits):
             for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
                 if data is not None and missing.get(name) == digest.tobytes().hex():
                     del missing[name]
                     yield name, data
+            passed += len(block)
             if not missing:
                 return
+            if planned.streamed and most_streamed is not None and passed >= most_streamed:
+                break
 
 
 def _only(planned: PlannedBlock, wanted: Mapping[str, str]) -> PlannedBlock | None:
-    """Returns the block with the entries that may be wanted, or None if none may; some formats name images late."""
+    """Returns the block with the entries that may be wanted, or None; some formats name images only when read."""
     if planned.streamed:
         return planned
     kept = tuple(e for e in planned.entries if not e.name or image_id(planned.prefix, e.name) in wanted)
@@ -96,9 +102,9 @@ def _blocks(planned: PlannedBlock, limits: Limits) -> Iterator[Block]:
 
 
 def face_tile(data: bytes, box: np.ndarray, side: int, limits: Limits) -> np.ndarray | None:
-    """Returns (side, side, 3) uint8 RGB of a face and a little around it; None if the image cannot be decoded.
+    """Returns (side, side, 3) uint8 RGB of a face with a margin; None if the image cannot be decoded.
 
-    A box that is the whole image is shown whole, its aspect kept.
+    A box that covers the whole image is shown in full, with its aspect ratio.
 
     Args:
         box: (4,) x, y, width, height in pixels of the upright image.

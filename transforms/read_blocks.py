@@ -1,6 +1,6 @@
-"""From a line of the plan to a block with bytes and digests; the stage of the graph that touches users' files.
+"""Reads blocks: from a line of the plan to a block with bytes and digests. The only stage that reads users' files.
 
-Not here: deciding what belongs to which block (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
+Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from transforms import block_coder  # noqa: F401 - tells Beam how to take the size of what this stage gives out
+from transforms import block_coder  # noqa: F401 - registers the coder for this stage's output
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
@@ -32,7 +32,7 @@ from transforms.tally import TALLY
 
 LOOSE = "loose"
 BLOCKS_AHEAD = 2  # blocks whose bytes wait for the next stage
-_NO_DIGEST = bytes(32)  # stands for bytes that could not be read
+_NO_DIGEST = bytes(32)  # marks bytes that could not be read
 STREAM_MARK = "-"  # between the key of a streamed archive and the number of a block of it
 
 
@@ -41,13 +41,13 @@ class PlannedBlock:
     """A line of the plan file: some images of one shard, or a whole archive that can only be streamed.
 
     Attributes:
-        key: names the part; for a stream the start of the names of its parts.
+        key: name of the part; for a stream, the start of the names of its parts.
         kind: name of the format, or `loose`.
-        path: of the shard; for loose files the folder that names hang below, with a final `/`.
-        prefix: what stands before a name in an image id.
+        path: path of the shard; for loose files, the folder of the names, with a final `/`.
+        prefix: text before the name in an image id.
         position: of the first image, in plan order.
         entries: the images; empty for a stream.
-        streamed: True if the shard has to be read from its start.
+        streamed: True if the shard must be read from its start.
     """
 
     key: str
@@ -76,7 +76,7 @@ class PlannedBlock:
 
 
 def planned_block(ref: BlockRef) -> PlannedBlock:
-    """Returns the planned block that a reference means."""
+    """Returns the planned block that a reference points to."""
     return PlannedBlock.from_json(_line(ref))
 
 
@@ -87,12 +87,12 @@ def _line(ref: BlockRef) -> bytes:
 
 
 def _is_streamed(line: bytes) -> bool:
-    """True if `to_json` wrote this of a streamed archive, which has no entries; parsing hundreds of them is dear."""
+    """True if `line` is a streamed archive, judged without parsing, as hundreds of entries are expensive to parse."""
     return line.rstrip().endswith(b",true],[]]")
 
 
 def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = None) -> Block:
-    """Returns the block's images with their bytes and digests; faults of content become rejected rows.
+    """Returns the block's images with their bytes and digests; images with damaged content become rejected rows.
 
     Args:
         file: the shard, opened; None opens it here (loose files are always opened one by one).
@@ -114,12 +114,12 @@ def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = No
 def stream_blocks(
     planned: PlannedBlock, limits: Limits, *, block_images: int, block_bytes: int, finished: set[str]
 ) -> Generator[Block, None, StreamMark]:
-    """Yields the blocks of an archive that can only be streamed, passing over those already finished.
+    """Yields the blocks of an archive that can only be streamed, skipping finished ones.
 
-    Returns, behind the last block, what was seen in all.
+    After the last block, it returns the totals of the archive.
 
     Args:
-        finished: keys of blocks whose parts stand already.
+        finished: keys of blocks whose parts exist already.
     """
     skipped = Skipped()
     images = blocks = 0
@@ -135,7 +135,7 @@ def stream_blocks(
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Puts the file in front of what is wrong with its format."""
+    """Prefixes format errors with the path of the file."""
     try:
         yield
     except FormatError as error:
@@ -143,9 +143,9 @@ def naming(path: str) -> Iterator[None]:
 
 
 def told_what_it_skips(shard_format: ShardFormat, skipped: Skipped) -> ShardFormat:
-    """Returns the format, noting in `skipped` which members it passes over for their names.
+    """Returns the format, made to note in `skipped` the members that it skips because of their names.
 
-    Rows of a table and records have no suffix to be passed over for: such formats are returned as they are.
+    Rows of a table and records have no suffix, so such formats are returned unchanged.
     """
     return type(shard_format)(skipped) if hasattr(shard_format, "skipped") else shard_format  # type: ignore[call-arg]
 
@@ -170,7 +170,7 @@ def _cut_stream(members: Iterable[Member], images: int, size: int) -> Iterator[t
 
 
 def _read_loose(planned: PlannedBlock, entry: Entry, limits: Limits) -> Member:
-    name = text_of(os.fsencode(entry.name))  # file names need not be text, ids are
+    name = text_of(os.fsencode(entry.name))  # a file name may be any bytes, an id is text
     if entry.reason is not None:
         return Member(name, None, entry.label, entry.reason)
     data = read_file(planned.path + entry.name, limits.max_image_bytes)
@@ -187,7 +187,7 @@ def make_block(
     key: str | None = None,
     sources: tuple[str, ...] | None = None,
 ) -> Block:
-    """Returns a block of what was read: ids, digests, and which rows hold the same bytes."""
+    """Returns a block made from the members read: ids, digests, and the rows with the same bytes."""
     count = len(members)
     found = [b"" if member.data is None else hashlib.sha256(member.data).digest() for member in members]
     first_with: dict[bytes, int] = {}
@@ -212,17 +212,17 @@ def make_block(
 
 
 def image_id(prefix: str, name: str) -> str:
-    """Returns an image's id: text, though a path may be any bytes.
+    """Returns an image's id: text, even if the path is not.
 
-    A damaged archive's last row has no name of its own: it carries the archive's.
+    The last row of a damaged archive has no name of its own, so it gets that of the archive.
     """
     path = prefix + name if name else prefix.rstrip("/")
     return path if path.isascii() else text_of(path.encode("utf-8", "surrogateescape"))
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
 class ReadBlocks(beam.DoFn):
-    """Reads the blocks that references name, a few ahead of the stage behind it."""
+    """Reads the referenced blocks, a few ahead of the next stage."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

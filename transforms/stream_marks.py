@@ -1,7 +1,7 @@
-"""What was seen of an archive that can only be streamed, noted beside its parts once its end was reached.
+"""Totals of an archive that can only be streamed, written beside its parts once its end is reached.
 
-Its images cannot be counted while planning; the note is what the last stage counts against, and what tells a run that
-goes on whether all blocks of the archive stand. Not here: streaming (`read_blocks.py`).
+Its images cannot be counted while planning. The last stage counts against this mark, and a resumed run learns from it
+if all blocks of the archive are done. Not here: streaming (`read_blocks.py`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class StreamMark:
     """An archive that was read to its end.
 
     Attributes:
-        images: in it, rejected ones too.
-        blocks: they were cut into.
-        skipped: members that are no images by their name; `skipped_names` the ids of the first few.
+        images: number of images, including rejected ones.
+        blocks: number of blocks they were cut into.
+        skipped: number of members without an image's name; `skipped_names` are the ids of the first few.
     """
 
     images: int
@@ -34,22 +34,22 @@ class StreamMark:
 
 
 def mark_path(parts: str, key: str) -> str:
-    """Returns where the mark of the streamed archive `key` lies."""
+    """Returns the path of the mark of the streamed archive `key`."""
     return os.path.join(parts, key + MARK_SUFFIX)
 
 
 def write_mark(parts: str, key: str, mark: StreamMark) -> None:
-    """Notes that an archive was read to its end; equal archives give equal notes.
+    """Records that an archive was read to its end; equal archives give equal marks.
 
     Raises:
-        StorageError: disk full, permission.
+        StorageError: the disk is full, or permission is missing.
     """
     text = json.dumps(asdict(mark), sort_keys=True).encode()
     patiently(lambda: publish(mark_path(parts, key), lambda file: file.write(text)))
 
 
 def read_mark(parts: str, key: str) -> StreamMark | None:
-    """Returns the mark of an archive; None where there is none, or it is damaged.
+    """Returns the mark of an archive; None if it is missing or damaged.
 
     Raises:
         StorageError: it cannot be read.
@@ -68,7 +68,7 @@ def read_mark(parts: str, key: str) -> StreamMark | None:
 
 
 def remove_other_marks(parts: str, keys: Collection[str]) -> None:
-    """Removes the marks of archives that are none of `keys`: they changed since, or are no input any more."""
+    """Removes the marks of archives not in `keys`: those that changed, or that are not inputs any more."""
     for name in os.listdir(parts):
         if name.endswith(MARK_SUFFIX) and name.removesuffix(MARK_SUFFIX) not in keys:
             os.unlink(os.path.join(parts, name))

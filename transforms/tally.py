@@ -1,7 +1,8 @@
-"""Running totals of this process for the progress bar and the closing rates. Never used for counts of results:
-a retried block would count twice, so those come from finished parts.
+"""Running totals of this process for the progress bar and the closing rates.
 
-Where workers are processes, each writes its totals to a small file in the output folder now and then.
+Counts of results come from finished parts instead, as a retried block would count twice here.
+
+Each worker process regularly writes its totals to a small file in the output folder.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ HEARTBEAT_S = 0.5  # a bar redraws about as often
 
 @dataclass
 class Totals:
-    """What has been done: images, faces, rejected, hits; seconds of work by stage; when the first block had its
-    features, and the last one its part.
+    """Work done so far: images, faces, rejected, hits; seconds of work by stage; the times at which the first block
+    got its features and the last block its part.
 
-    `_at` are seconds since the epoch, `_cpu` CPU-seconds of the whole process at the same moment. `began` is when the
-    first block began to be read; `engine` is what starting the device took behind that.
+    `_at` is in seconds since the epoch, `_cpu` in CPU-seconds of the whole process at that moment. `began` is the start
+    of reading the first block; `engine` is the time to start the device after that.
     """
 
     images: int = 0
@@ -33,7 +34,7 @@ class Totals:
     hits: int = 0
     blocks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    cpu: dict[str, float] = field(default_factory=dict)  # of the threads that called, without those of an engine
+    cpu: dict[str, float] = field(default_factory=dict)  # of the calling threads, without those of a runtime
     began_at: float = 0.0
     began_cpu: float = 0.0
     first_block_at: float = 0.0
@@ -44,7 +45,7 @@ class Totals:
     engine_cpu: float = 0.0
     images_in_first_block: int = 0
     devices: list[str] = field(default_factory=list)
-    damaged: int = 0  # cache segments set aside
+    damaged: int = 0  # cache segments moved aside
 
     def plus(self, other: Totals) -> Totals:
         """Returns the sum of two processes' totals."""
@@ -63,7 +64,7 @@ class Totals:
             first_block_cpu=self.first_block_cpu + other.first_block_cpu,
             last_block_at=max(self.last_block_at, other.last_block_at),
             last_block_cpu=self.last_block_cpu + other.last_block_cpu,
-            engine_s=max(self.engine_s, other.engine_s),  # processes start theirs side by side
+            engine_s=max(self.engine_s, other.engine_s),  # processes start theirs in parallel
             engine_cpu=self.engine_cpu + other.engine_cpu,
             images_in_first_block=early.images_in_first_block or late.images_in_first_block,
             devices=sorted({*self.devices, *other.devices}),
@@ -76,7 +77,7 @@ def _added(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
 
 
 class Tally:
-    """Adds up under a lock; optionally tells other processes through a file."""
+    """Adds up totals under a lock; can share them with other processes through a file."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -90,20 +91,20 @@ class Tally:
             self._totals = Totals()
 
     def beat_into(self, folder: str) -> None:
-        """From now on also writes the totals of this process into `folder`."""
+        """Also writes the totals of this process into `folder` from now on."""
         self._file = Path(folder) / f"worker-{os.getpid()}.json"
 
     def begin(self) -> None:
-        """Notes the moment from which rates are counted; only the first call of a run counts."""
+        """Notes the start of the rates; only the first call of a run counts."""
         with self._lock:
             if not self._totals.began_at:
                 self._totals.began_at, self._totals.began_cpu = time.time(), time.process_time()
 
     @contextmanager
     def engine_start(self) -> Iterator[None]:
-        """Adds what is done inside to the start of the device, which rates leave out.
+        """Counts the time inside as the start of the device, which rates exclude.
 
-        Stages that work ahead meanwhile, in threads of their own, keep their CPU time.
+        Stages that meanwhile work ahead in their own threads keep their CPU time.
         """
         start, cpu = time.perf_counter(), time.process_time() - self._clocked()
         try:
@@ -119,7 +120,7 @@ class Tally:
             return sum(self._totals.cpu.values())
 
     def note_first(self, *, images: int) -> None:
-        """Notes the end of the first block: when it has its features, for several blocks are kept and written at once.
+        """Notes the end of the first block, which is when it has its features, as blocks are written in groups.
 
         Only the first call of a run counts.
         """
@@ -141,17 +142,17 @@ class Tally:
             self.flush()
 
     def add_damaged(self, count: int) -> None:
-        """Counts cache segments that were set aside."""
+        """Counts cache segments that were moved aside."""
         with self._lock:
             self._totals.damaged += count
 
     def add_devices(self, names: list[str]) -> None:
-        """Notes what this process computes on."""
+        """Notes the devices that this process computes on."""
         with self._lock:
             self._totals.devices = sorted({*self._totals.devices, *names})
 
     def clock(self, stage: str) -> Clock:
-        """Adds the wall and CPU time of what is done inside to a stage (threads of a pool add up)."""
+        """Adds the wall and CPU time spent inside to a stage (threads of a pool add up)."""
         return Clock(self, stage)
 
     def add_time(self, stage: str, spent: float, worked: float) -> None:
@@ -172,7 +173,7 @@ class Tally:
             temporary.write_text(json.dumps(asdict(self.totals())))
             os.replace(temporary, self._file)
         except OSError:
-            pass  # a bar without news is no reason to stop
+            pass  # a stale progress bar must not stop the run
 
     def totals(self) -> Totals:
         """Returns a copy of this process's totals."""
@@ -181,7 +182,7 @@ class Tally:
 
 
 class Clock:
-    """Times what is done inside, once; a generator for this would take three times as long, several times a block."""
+    """Times the code inside, once. A class, as a generator takes three times as long, several times per block."""
 
     __slots__ = ("_cpu", "_stage", "_start", "_tally")
 
@@ -196,7 +197,7 @@ class Clock:
 
 
 def read_heartbeats(folder: str) -> Totals:
-    """Returns the sum over the files that worker processes keep in `folder`."""
+    """Returns the sum of the totals that worker processes write into `folder`."""
     total = Totals()
     for path in sorted(Path(folder).glob("worker-*.json")) if Path(folder).is_dir() else []:
         try:

@@ -1,7 +1,7 @@
-"""For training a head: one file a block with label, digest and features of each labelled image's largest face.
+"""Writes rows for training a head: per block one file with label, digest and features of each image's largest face.
 
-The counterpart of WriteParts when there is no head yet; files are published and reused in the same way. The features
-of all blocks together are a memory map, so that a set of training may outgrow memory.
+It is the counterpart of WriteParts if there is no head yet; files are published and reused in the same way. The
+features of all blocks together are a memory map, so a training set may be larger than memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
-FIELDS = ("ids", "labels", "digests")  # what is small
+FIELDS = ("ids", "labels", "digests")  # the small columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class TrainingRows:
     """Labelled features.
 
     Attributes:
-        ids, labels: (n,) text; a label is "" where the image has none and those were asked for too.
+        ids, labels: (n,) text; a label is "" for an image without one, if such images were requested.
         digests: (n, 32) uint8.
-        features: (n, d) float16, perhaps a memory map.
+        features: (n, d) float16, possibly a memory map.
     """
 
     ids: np.ndarray
@@ -47,10 +47,10 @@ class TrainingRows:
 
 
 def training_rows(block: Block, *, unlabelled: bool = False) -> TrainingRows:
-    """Returns the rows of images that have a label and a face; of several faces the largest, ties to the first.
+    """Returns the rows of images with a label and a face; of several faces the largest; ties go to the first.
 
     Args:
-        unlabelled: True to take images without a label too.
+        unlabelled: True to include images without a label.
     """
     faces = block.faces
     area = faces.box[:, 2].astype(np.int64) * faces.box[:, 3]
@@ -69,7 +69,7 @@ def training_rows(block: Block, *, unlabelled: bool = False) -> TrainingRows:
 
 
 def write_rows(path: str, rows: TrainingRows) -> None:
-    """Writes the rows under their final name, whole or not at all."""
+    """Writes the rows under their final name, atomically."""
     buffer = io.BytesIO()
     np.savez(buffer, ids=rows.ids, labels=rows.labels, digests=rows.digests, features=rows.features)
 
@@ -83,7 +83,7 @@ def read_rows(paths: list[str], features: str) -> TrainingRows:
     """Returns the rows of all files that hold any, in the order of the paths.
 
     Args:
-        features: the file, `.npy`, that receives the features of all rows; they come back as a memory map of it.
+        features: path of the `.npy` file to write the features of all rows to; they return as a memory map of it.
 
     Raises:
         ValueError: files hold features of different widths.
@@ -94,7 +94,7 @@ def read_rows(paths: list[str], features: str) -> TrainingRows:
         nothing = np.zeros(0, np.str_)
         return TrainingRows(nothing, nothing, np.zeros((0, 32), np.uint8), np.zeros((0, 0), np.float16))
     if len(widths := {width for _, width in sizes.values()}) > 1:
-        raise ValueError(f"features of different widths: {sorted(widths)}")
+        raise ValueError(f"features of different widths {sorted(widths)}; use one set of features.* settings")
     shape = (sum(count for count, _ in sizes.values()), widths.pop())
     all_features = np.lib.format.open_memmap(features, mode="w+", dtype=np.float16, shape=shape)
     start = 0
@@ -108,7 +108,7 @@ def read_rows(paths: list[str], features: str) -> TrainingRows:
 
 
 def _about(path: str) -> TrainingRows:
-    """Returns the rows of one file; of their features the shape alone counts."""
+    """Returns the rows of one file; of the features only the shape is valid."""
     with np.load(path, allow_pickle=False) as stored:
         ids, labels, digests = (stored[name] for name in FIELDS)
         width = stored["features"].shape[1]
@@ -116,7 +116,7 @@ def _about(path: str) -> TrainingRows:
 
 
 class WriteTrainingRows(beam.DoFn):
-    """Writes a file a block in a thread behind the stages before."""
+    """Writes one file per block in a thread, while earlier stages go on."""
 
     def __init__(self, job: Job, *, unlabelled: bool = False) -> None:
         self._job, self._unlabelled = job, unlabelled

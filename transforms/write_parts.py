@@ -1,6 +1,6 @@
-"""One immutable, sorted Parquet part for each finished block, published behind the device.
+"""Writes one immutable, sorted Parquet part per finished block, while the device works.
 
-Not here: what a part looks like (`part_rows.py`, `formats/parts.py`), and joining parts (`merge_parts.py`).
+Not here: the layout of a part (`part_rows.py`, `formats/parts.py`), and joining parts (`merge/merge_parts.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
-PARTS_BEHIND = 8  # parts being written and synced while the device works: blocks come in groups
+PARTS_BEHIND = 8  # parts being written and synced while the device works, as blocks come in groups
 
 
 def write_block(
@@ -37,14 +37,14 @@ def write_block(
     all_labels: bool = False,
     rejecting: bool = False,
 ) -> PartInfo:
-    """Writes the part of a finished block under its final name, whole or not at all; returns what it holds.
+    """Writes the part of a finished block under its final name, atomically; returns a summary.
 
     Args:
-        all_labels: True to keep labels of the input that are none of the classes.
+        all_labels: True to keep labels of the input that are not among the classes.
         rejecting: the head gives a reject score.
 
     Raises:
-        StorageError: disk full, permission: the run stops and can be resumed.
+        StorageError: the disk is full, or permission is missing; the run stops and can be resumed.
     """
     known_labels = None if all_labels else frozenset(classes)
     table = part_table(block, classes=classes, known_labels=known_labels, rejecting=rejecting)
@@ -56,7 +56,7 @@ def write_block(
 
 
 class WriteParts(beam.DoFn):
-    """Writes blocks in a thread behind the stages before, and passes on what each part holds."""
+    """Writes blocks in a thread, while earlier stages go on, and yields a summary of each part."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -65,7 +65,7 @@ class WriteParts(beam.DoFn):
         head = load_head(self._job.head)
         self._classes, self._rejecting = head.classes, bool(head.reject)
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
-        pa.array(np.zeros(1))  # Arrow's first array imports modules: now, and not between the first blocks
+        pa.array(np.zeros(1))  # Arrow's first array imports modules; do it now, not between blocks
 
     def teardown(self) -> None:
         self._behind.close()
@@ -77,7 +77,7 @@ class WriteParts(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         for info in self._behind.drain():
             yield GlobalWindows.windowed_value(info)
-        TALLY.flush()  # the last stage of another process adds up what stands in the files
+        TALLY.flush()  # the last stage, in another process, reads these files
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):

@@ -1,1 +1,1 @@
-"""Networks that turn crops into features, a family each. The table of networks is `registry.py`."""
+"""Networks that turn crops into features, one module per family. The table of networks is `registry.py`."""

@@ -1,4 +1,4 @@
-"""What the rest of the program has to know of a network before it is built."""
+"""The description of a network that the rest of the program uses before the network is built."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ POOLINGS = ("avg", "multi", "flatten")
 
 
 class BackboneError(ValueError):
-    """A backbone cannot be built as asked; the message names the setting and the cure."""
+    """A backbone cannot be built with these settings; the message names the setting and the cure."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """What the rest of the program has to know of a network before it is built.
+    """A network, described before it is built.
 
     Attributes:
-        name: the word used in settings.
-        channels: 1 for grey, 3 for RGB: what the crops must have.
-        native_size: (height, width) in pixels that the weights were trained at.
-        smallest_size: the least height or width that does not collapse to nothing.
-        preprocess: what happens to uint8 pixels inside the compiled function.
-        build: (height, width, file of the weights or None) -> a Keras model from float images to the list of block
-            outputs.
-        bundled: the file with our own weights, where we ship some.
+        name: its name in settings.
+        channels: of the crops, 1 for grey or 3 for RGB.
+        native_size: (height, width) in pixels at which the weights were trained.
+        smallest_size: the smallest height or width at which the last block's map still has a pixel.
+        preprocess: the map of uint8 pixels inside the compiled function.
+        build: (height, width, weights file or None) -> a Keras model from float images to the list of block outputs.
+        bundled: the file with our own weights, if we ship any.
     """
 
     name: str
@@ -49,27 +48,27 @@ class Backbone:
     imagenet: str | None = None
 
     def check_size(self, height: int, width: int) -> None:
-        """Raises BackboneError for crops of which the last block's map would have no pixel."""
+        """Raises BackboneError for crops so small that the last block's map would have no pixel."""
         if min(height, width) < self.smallest_size:
             raise BackboneError(
-                f"features.input_size={height}x{width} is too small: {self.name} needs {self.smallest_size} at least"
+                f"features.input_size={height}x{width} is too small for {self.name}; use {self.smallest_size} or more"
             )
 
     def weights_path(self, weights: str) -> Path:
-        """Returns the file that `weights` means: `bundled`, `imagenet` or a path.
+        """Returns the file that `weights` stands for: `bundled`, `imagenet` or a path.
 
         Raises:
-            BackboneError: there is none; says where it was looked for and what to do.
+            BackboneError: there is no such file; the message names the expected path and the cure.
         """
         if weights == "bundled":
             if self.bundled is None:
                 raise BackboneError(
-                    f"no weights ship for {self.name}: set features.weights to a path, imagenet or random"
+                    f"there are no bundled weights for {self.name}; set features.weights to a path, imagenet or random"
                 )
             path = self.bundled
         elif weights == "imagenet":
             if self.imagenet is None:
-                raise BackboneError(f"there are no ImageNet weights for {self.name}: give features.weights a path")
+                raise BackboneError(f"there are no ImageNet weights for {self.name}; set features.weights to a path")
             path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / self.imagenet
         else:
             path = Path(weights)
@@ -82,7 +81,7 @@ class Backbone:
 
 @contextmanager
 def channels_last() -> Iterator[None]:
-    """Networks are built for (height, width, channels), whatever the user's keras.json says."""
+    """Within it, networks are built for (height, width, channels), whatever the user's keras.json says."""
     import keras
 
     before = keras.config.image_data_format()
@@ -95,7 +94,7 @@ def channels_last() -> Iterator[None]:
 
 @contextmanager
 def faults_of(path: Path, network: str) -> Iterator[None]:
-    """Turns what a file of other weights, or a damaged one, raises into one line."""
+    """Turns the errors of a damaged file, or of another network's weights, into one line."""
     try:
         yield
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:

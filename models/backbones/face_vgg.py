@@ -1,4 +1,4 @@
-"""Our own compact VGG for faces: for inference, for training, and its weights from one to the other."""
+"""Our own compact VGG for faces: networks for inference and for training, and its weights from one to the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 
-BATCHNORM_EPSILON = 1e-3  # Keras's default, needed again when the statistics are folded away
+BATCHNORM_EPSILON = 1e-3  # Keras's default, also needed to fold the statistics into the kernels
 
 
 def _blocks(shape: FaceVggShape) -> Iterator[tuple[int, int, bool]]:
@@ -28,7 +28,7 @@ def _blocks(shape: FaceVggShape) -> Iterator[tuple[int, int, bool]]:
 
 
 def _shape_of(path: Path) -> FaceVggShape:
-    """Returns the shape of the network whose weights a file holds; a file that does not say is of the usual one."""
+    """Returns the shape of the network whose weights a file holds; the default shape if the file states none."""
     if path.suffix != ".npz":
         return FaceVggShape()
     with np.load(path, allow_pickle=False) as stored:
@@ -41,11 +41,11 @@ def _shape_of(path: Path) -> FaceVggShape:
 def face_vgg(height: int = 48, width: int = 48, weights: Path | None = None) -> keras.Model:
     """Returns `face_vgg` for inference: 3x3 convolutions with bias and relu, a max-pool between blocks.
 
-    The batch normalisation of the trained network is folded into kernels and biases when weights
-    are loaded (`load_face_vgg`), so that inference pays for convolutions alone.
+    Loading weights (`load_face_vgg`) folds the trained batch normalisation into kernels and biases, so inference
+    computes only convolutions.
 
     Args:
-        weights: the file that says the network's shape; None builds the usual one, as do files that do not say.
+        weights: a file that states the network's shape; None, or a file that states none, gives the default shape.
     """
     import keras
 
@@ -75,14 +75,14 @@ def trainable_face_vgg(
     seed: int = 0,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Returns `face_vgg` as it is trained: (n, size, size, 1) uint8 -> dict of (n, classes) float32 logits.
+    """Returns the training network of `face_vgg`: (n, size, size, 1) uint8 -> dict of (n, classes) float32 logits.
 
     Args:
-        tasks: classes of each output by its name.
-        dropout: rate after each block; `top_dropout` the rate before the classifiers.
+        tasks: number of classes of each output, by its name.
+        dropout: rate after each block; `top_dropout` is the rate before the classifiers.
         statistics_momentum: of the normalisation's running mean and variance.
-        augment: Keras layers applied to the pixels, active in training alone; the last ones may crop and reduce.
-        dtype: a Keras policy, `mixed_bfloat16` halves the time on processors that have it.
+        augment: Keras layers applied to the pixels, active only in training; the last ones may crop and reduce.
+        dtype: a Keras policy; `mixed_bfloat16` halves the time on processors that support it.
     """
     import keras
 
@@ -114,9 +114,10 @@ def trainable_face_vgg(
 
 
 def load_face_vgg(network: keras.Model, path: Path) -> None:
-    """Loads trained weights (float16 arrays by name) into `face_vgg`, folding batch normalisation into them.
+    """Loads trained weights (float16 arrays by name) into `face_vgg`, with batch normalisation folded in.
 
-    y = gamma (conv(x) - mean) / sqrt(variance + epsilon) + beta is again a convolution with a bias.
+    With f = gamma / sqrt(variance + epsilon), f (conv(x) - mean) + beta is a convolution again: kernel f w, and bias
+    beta - f mean. Example: gamma 2, variance + epsilon 4, mean 3, beta 1 give f = 1, so kernel w and bias -2.
     """
     with np.load(path, allow_pickle=False) as stored:
         for layer in network.layers:
@@ -131,16 +132,16 @@ def load_face_vgg(network: keras.Model, path: Path) -> None:
 
 
 def start_from(trained: keras.Model, path: Path) -> None:
-    """Sets the convolutions and normalisations of a network to be trained to those of a file of `face_vgg_bytes`.
+    """Sets a training network's convolutions and normalisations to those of a file from `face_vgg_bytes`.
 
     Raises:
-        BackboneError: the file holds another network, or none.
+        BackboneError: the file does not hold weights of this network.
     """
     with faults_of(path, "face_vgg"), np.load(path, allow_pickle=False) as stored:
         there = {name.removesuffix("/kernel") for name in stored.files if name.endswith("/kernel")}
         here = {layer.name.removesuffix("_bn") for layer in trained.layers if layer.name.endswith("_bn")}
         if there != here:
-            raise ValueError(f"{len(there)} convolutions there, {len(here)} here")
+            raise ValueError(f"it has {len(there)} convolutions, this network {len(here)}")
         for layer in trained.layers:
             parts = ("gamma", "beta", "mean", "variance") if layer.name.endswith("_bn") else ("kernel",)
             if "_conv" in layer.name and layer.get_weights():

@@ -1,4 +1,4 @@
-"""The whole feature extractor: preprocessing, backbone and pooling as one Keras model.
+"""Builds the feature extractor: preprocessing, backbone and pooling as one Keras model.
 
 Not here: compiling, batching and padding (`runtimes/device.py`), and anything that trains (`training/`).
 """
@@ -29,19 +29,19 @@ def build_features(
     mirrored: bool = False,
     mirror_cut: float = 0.0,
 ) -> keras.Model:
-    """Returns the whole feature extractor: (n, h, w, c) uint8 -> (n, d) float32, preprocessing inside.
+    """Returns the feature extractor with preprocessing inside: (n, h, w, c) uint8 -> (n, d) float32.
 
     Args:
-        pooling: `avg` (mean of the last block's map), `multi` (means of every block's map, joined),
-            `flatten` (the last block's map as it is).
+        pooling: `avg` (mean of the last block's map), `multi` (means of all blocks' maps, joined) or
+            `flatten` (the last block's map, unchanged).
         size: (height, width) of the crops.
-        precision: `bfloat16` computes convolutions in it and keeps the weights in float32.
-        mirrored: features are the mean of those of the crop and of its mirror image, at twice the work.
-        mirror_cut: fraction of the side cut off each edge of the mirror image, which is enlarged to `size` again: so
-            two frames are averaged, as detectors draw theirs now wider, now narrower.
+        precision: `bfloat16` computes convolutions in that type; weights stay in float32.
+        mirrored: True for the mean of the features of the crop and of its mirror image, at twice the work.
+        mirror_cut: fraction of the side cut off each edge of the mirror image, which is then enlarged to `size`. This
+            averages two frames, because some detectors draw wider boxes than others.
 
     Raises:
-        BackboneError: unknown name, a size that collapses, weights that are missing or of another network.
+        BackboneError: the name is unknown, the size too small, or the weights are missing or of another network.
     """
     import keras
 
@@ -67,7 +67,7 @@ def build_features(
     x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
     if not mirrored:
         return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
-    # two calls of one shape, not one of twice the batch: the kernels, and with them the bits, stay those of any batch
+    # two calls of one shape, not one of twice the batch, so that kernels, and thus bits, do not depend on `mirrored`
     mirror = _Mirror(height, width, mirror_cut, dtype="float32", name="mirror")(x)
     both = [_pool(base(x), pooling), _pool(base(mirror), pooling, "mirrored_")]
     mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)

@@ -1,7 +1,7 @@
-"""What happens to pixels between the crop and the first convolution. Belongs to the weights, so it is named once, here.
+"""The preprocessing between crop and first convolution. It belongs to the weights, so it is defined once, here.
 
-`CAFFE` is what Keras's ImageNet weights of VGG16 and VGG19 were trained with: RGB turned to BGR, the
-ImageNet mean of each channel taken off, no scaling (keras.applications.imagenet_utils). `UNIT` is 1/255.
+Keras's ImageNet weights of VGG16 and VGG19 were trained with `CAFFE`: RGB becomes BGR, the ImageNet mean of each
+channel is subtracted, no scaling (keras.applications.imagenet_utils). `UNIT` scales by 1/255.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # of 0..255, in the order the caffe weights want
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # of 0..255, in the order of the caffe weights
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A fixed affine map of uint8 pixels: reversed channels or not, minus `mean`, times `scale`."""
+    """A fixed affine map of uint8 pixels: optionally reverses the channels, then subtracts `mean`, times `scale`."""
 
     name: str
     reverse_channels: bool

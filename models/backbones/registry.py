@@ -1,4 +1,4 @@
-"""The one table of backbones: a network is a file beside this one and a line here.
+"""The table of backbones. A new network is a file beside this one and a line here.
 
 Sources: VGG16 and VGG19 are Simonyan and Zisserman 2014 (arXiv:1409.1556) through `keras.applications`; `face_vgg` is
 our own compact member of that family.
@@ -29,7 +29,7 @@ def backbone(name: str) -> Backbone:
     """Returns the backbone of that name.
 
     Raises:
-        BackboneError: there is none; lists the known names.
+        BackboneError: the name is unknown; lists the known names.
     """
     if name not in BACKBONES:
         raise BackboneError(f"features.backbone={name} is not one of {', '.join(BACKBONES)}")

@@ -1,6 +1,6 @@
-"""Whether a file of weights fits a network, told from names and shapes alone: before anything is read or computed.
+"""Checks if a weights file fits a network, from names and shapes only, before anything is loaded or computed.
 
-Refuses only what Keras would refuse for certain; a layout that is not known here passes, and is judged when it is
+It refuses only files that Keras would certainly refuse. A layout that is unknown here passes and is checked when it is
 loaded (`features.py`). Not here: loading.
 """
 
@@ -24,15 +24,15 @@ Shape = tuple[int, ...]
 _VGG_WIDTHS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # of each block
 _NORMALISATION = ("gamma", "beta", "mean", "variance")
-_INSIDE_KERAS = "model.weights.h5"  # where a .keras file, which is a zip file, keeps its weights
+_INSIDE_KERAS = "model.weights.h5"  # the weights inside a .keras file, which is a zip file
 _KERNEL = re.compile(r"block(\d+)_conv(\d+)/kernel")
 _CONV = re.compile(r"conv2d(?:_(\d+))?")
 _UNREADABLE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile)
-_OF_CONTENT = (None, errno.EINVAL, errno.EISDIR)  # numbers of an OSError by which readers of formats tell of content
+_OF_CONTENT = (None, errno.EINVAL, errno.EISDIR)  # OSError numbers with which readers report bad content
 
 
 class _Misfit(Exception):
-    """The file holds something else; the message is a clause."""
+    """The file does not fit; the message is a clause."""
 
 
 def check_weights_file(name: str, weights: str) -> None:
@@ -43,14 +43,14 @@ def check_weights_file(name: str, weights: str) -> None:
         weights: `bundled`, `imagenet`, `random` (there is no file) or a path.
 
     Raises:
-        OSError: the storage fails, which says nothing about the file; in one line with its path.
+        OSError: the storage fails, so the file is not judged; one line with its path.
     """
     if weights == "random":
         return
     kind = backbone(name)
     path = kind.weights_path(weights)
     try:
-        path.open("rb").close()  # h5py and zipfile tell less of why they cannot
+        path.open("rb").close()  # gives a clearer error than h5py and zipfile
         if name == "face_vgg":
             _check_face_vgg(path)
         elif name in _CONVOLUTIONS:
@@ -60,13 +60,17 @@ def check_weights_file(name: str, weights: str) -> None:
             raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
         fault = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(
-            f"{path} does not hold weights of {name}: {fault}; give another file in features.weights, "
-            "or the network that it is of in features.backbone"
+            f"{path} does not hold weights of {name}: {fault}; set features.weights to another file, "
+            "or features.backbone to the network of this one"
         ) from error
 
 
 def vgg_kernels(name: str) -> list[Shape]:
-    """Returns the shape (height, width, in, out) of each kernel of a VGG's base, from the image on."""
+    """Returns the shape (height, width, in, out) of each kernel of a VGG's base, starting at the image.
+
+    >>> vgg_kernels("vgg16")[:3]
+    [(3, 3, 3, 64), (3, 3, 64, 64), (3, 3, 64, 128)]
+    """
     shapes: list[Shape] = []
     channels = 3
     for width, count in zip(_VGG_WIDTHS, _CONVOLUTIONS[name], strict=True):
@@ -81,7 +85,7 @@ def vgg_kernels(name: str) -> list[Shape]:
 
 def _check_face_vgg(path: Path) -> None:
     if not zipfile.is_zipfile(path) or path.suffix == ".keras":
-        raise _Misfit("it is no .npz file as train-backbone writes them")
+        raise _Misfit("it is not an .npz file from train-backbone")
     channels = 1
     with np.load(path, allow_pickle=False) as stored:
         places = sorted((*map(int, found.groups()), key) for key in stored.files if (found := _KERNEL.fullmatch(key)))
@@ -105,7 +109,7 @@ def _check_vgg(path: Path, expected: Sequence[Shape]) -> None:
     import h5py
 
     if path.suffix == ".npz":
-        raise _Misfit("an .npz file is of face_vgg")
+        raise _Misfit("an .npz file can only be of face_vgg")
     if path.suffix != ".keras":
         with h5py.File(path, "r") as file:
             _check_hdf5(file, expected)
@@ -117,7 +121,7 @@ def _check_vgg(path: Path, expected: Sequence[Shape]) -> None:
 def _check_hdf5(file: Any, expected: Sequence[Shape]) -> None:
     if "layer_names" not in file.attrs and "model_weights" in file:
         file = file["model_weights"]
-    if "layer_names" in file.attrs:  # of the older kind, which Keras reads layer by layer and wants all of
+    if "layer_names" in file.attrs:  # the older layout, in which Keras requires every layer
         kernels = list(_kernels_by_layer(file))
         if len(kernels) != len(expected):
             raise _Misfit(f"it has {len(kernels)} layers with weights, not {len(expected)}")
@@ -150,7 +154,7 @@ def _texts(names: Any) -> list[str]:
 
 def _compare(what: str, found: Shape, wanted: Shape) -> None:
     if tuple(found) != wanted:
-        raise _Misfit(f"{what} is {_shown(found)} there, not {_shown(wanted)}")
+        raise _Misfit(f"{what} has shape {_shown(found)}, not {_shown(wanted)}")
 
 
 def _shown(shape: Shape) -> str:

@@ -1,1 +1,1 @@
-"""How good labels are, from probabilities and true classes. Arrays in, numbers out."""
+"""Metrics of labels, from probabilities and true classes. Arrays in, numbers out."""

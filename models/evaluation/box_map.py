@@ -1,7 +1,7 @@
-"""One affine map of boxes from a detector's convention to a set's: of brow to chin, of the whole head.
+"""An affine map of boxes from a detector's convention to a data set's, such as brow to chin, or the whole head.
 
-Sets are annotated by different habits, so that a good box loses faces that it found. The map is fitted on the pairs of
-a detector and a set, and the scores after it are given beside those before it, never in their place.
+Data sets are annotated by different conventions, so a good box may miss the overlap threshold. The map is fitted on the
+pairs of a detector and a set. Scores with the map are given in addition to those without it, never instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class BoxMap:
-    """What becomes of a box.
+    """The map of a box.
 
     Attributes:
         dx, dy: shift of the centre, in widths and heights of the box.
@@ -38,16 +38,16 @@ class BoxMap:
 
 
 def fitted_map(found: np.ndarray, known: np.ndarray) -> BoxMap:
-    """Returns the map from (k, 4) boxes to the (k, 4) they belong to: medians of its four numbers; no pairs, no change.
+    """Returns the map from (k, 4) boxes to their (k, 4) known boxes: medians of four numbers; identity without pairs.
 
     Raises:
-        ValueError: a found box has no width or no height.
+        ValueError: a found box has width 0 or height 0.
     """
     found, known = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (found, known))
     if not len(found):
         return BoxMap()
     if not (found[:, 2:] > 0).all():
-        raise ValueError("a found box has no width or no height")
+        raise ValueError("a found box has width 0 or height 0")
     shift = (known[:, :2] + known[:, 2:] / 2 - found[:, :2] - found[:, 2:] / 2) / found[:, 2:]
     factor = known[:, 2:] / found[:, 2:]
     dx, dy, sw, sh = np.median(np.concatenate([shift, factor], axis=1), axis=0).tolist()

@@ -1,12 +1,12 @@
-"""How well a detector finds known faces: what became of each box and each face, ROC curves, recall by size.
+"""Measures how well a detector finds known faces: outcomes of boxes and faces, ROC curves, recall by size.
 
-A box finds a face if the best matching pairs them with an overlap (intersection over union) above a threshold; so a
-face is found once, and a second box on it is a false alarm. Faces that do not count, masked ones say, are left to the
-boxes that found no other face: such a box is neither right nor wrong.
+A box finds a face if the best matching pairs them with an overlap (intersection over union) above a threshold. So a
+face is found at most once, and a second box on it is a false alarm. Some faces do not count, such as masked ones. A box
+that found no other face may cover one of these: it is then neither right nor wrong.
 
-The curves are FDDB's (Jain and Learned-Miller 2010): at every score, the share of known faces that is found against the
-number of false alarms. In the discrete curve a found face counts as 1, in the continuous one every matched face as its
-overlap.
+The curves are FDDB's (Jain and Learned-Miller 2010): at every score, the share of known faces found against the number
+of false alarms. In the discrete curve, a found face counts as 1; in the continuous curve, every matched face counts as
+its overlap.
 
 Not here: how boxes are paired (`matching.py`), areas (`regions.py`), other conventions of boxes (`box_map.py`).
 """
@@ -23,30 +23,30 @@ from models.evaluation.box_map import BoxMap, fitted_map
 from models.evaluation.matching import NONE, grow_matching
 from models.evaluation.regions import coverage
 
-OVERLAP = 0.5  # above which a box has found a face: FDDB's, PASCAL's
-PAIRED = 0.3  # enough to say that a box and a face belong together, where a map is fitted
-FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0)  # an image, at which recall is told
-SIZES_PX = (0, 12, 16, 24, 36, 64, 128)  # where the bins of the longer side of a known face begin
+OVERLAP = 0.5  # a box with more has found the face, as in FDDB and PASCAL
+PAIRED = 0.3  # a box and a face with more belong together when a map is fitted
+FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0)  # per image, at which recall is reported
+SIZES_PX = (0, 12, 16, 24, 36, 64, 128)  # starts of the bins of a known face's longer side
 
 
 class Outcome(IntEnum):
-    """What became of a box."""
+    """The outcome of a box."""
 
     FALSE_ALARM = 0
     HIT = 1
-    IGNORED = 2  # it lies on a face that does not count
+    IGNORED = 2  # it covers a face that does not count
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """What is known and what was found in one image.
+    """The known faces and the found boxes of one image.
 
     Attributes:
-        known: (n, 4) float64 boxes x, y, width, height in pixels; of an ellipse the box around it.
-        ellipses: (n, 5) float64 as in `regions.py`, NaN for a face that is a rectangle; None where all are.
+        known: (n, 4) float64 boxes x, y, width, height in pixels; for an ellipse, the box around it.
+        ellipses: (n, 5) float64 as in `regions.py`, NaN for a face that is a rectangle; None if all are.
         ignored: (n,) bool, faces that do not count.
         found: (m, 4) boxes.
-        scores: (m,), the higher the surer.
+        scores: (m,), higher is more certain.
     """
 
     known: np.ndarray
@@ -61,10 +61,10 @@ class Curve:
     """Counts at every threshold, from the highest score down; sums over all images.
 
     Attributes:
-        score: (k,) float64, distinct, descending: boxes of at least this score count.
+        score: (k,) float64, distinct, descending; boxes with at least this score count.
         hits, false_alarms: (k,) int.
         overlap: (k,) float64, sum over the matched faces.
-        faces, images: how many there are in all.
+        faces, images: total numbers.
     """
 
     score: np.ndarray
@@ -75,7 +75,7 @@ class Curve:
     images: int
 
     def discrete(self) -> np.ndarray:
-        """Returns (k,), the share of faces that is found."""
+        """Returns (k,), the share of faces found."""
         return self.hits / max(self.faces, 1)
 
     def continuous(self) -> np.ndarray:
@@ -85,7 +85,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of every box and every face.
+    """The outcome of every box and every face.
 
     Attributes:
         curve: over all scores.
@@ -93,10 +93,10 @@ class Judgement:
         box_row: (m,) int, its row in the image's `found`.
         score: (m,) float64.
         outcome: (m,) of `Outcome`.
-        box_overlap: (m,) float64, with the face it is paired with, or else with the ignored face it covers best.
+        box_overlap: (m,) float64, with its paired face, or else with the ignored face that it covers best.
         box_face: (m,) int, row of that face among all faces, or -1.
         face_image: (n,) int, the image of each known face. face_row: (n,) int, its row there.
-        counts: (n,) bool, False for those that are ignored.
+        counts: (n,) bool, False for ignored faces.
         found: (n,) bool. finder: (n,) int, row of the box among all boxes, or -1.
         longer_side: (n,) float64, in pixels.
     """
@@ -117,7 +117,7 @@ class Judgement:
 
     @property
     def recall(self) -> float | None:
-        """The share of faces that is found; None without faces."""
+        """The share of faces found; None without faces."""
         return float(self.found[self.counts].mean()) if self.counts.any() else None
 
     @property
@@ -127,7 +127,7 @@ class Judgement:
 
     @property
     def mean_overlap(self) -> float | None:
-        """The mean overlap of faces that are found with their boxes; None if none is."""
+        """The mean overlap of found faces with their boxes; None if no face was found."""
         hit = self.outcome == Outcome.HIT
         return float(self.box_overlap[hit].mean()) if hit.any() else None
 
@@ -137,12 +137,12 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class _OneImage:
-    """What became of the boxes of one image, from the surest on, and of its faces.
+    """The outcomes of the boxes of one image, by descending score, and of its faces.
 
     Attributes:
         order: (m,) rows of `found` in that order.
-        hits, false_alarms, overlap: (m,), counts of the first 1, 2, … boxes together.
-        outcome, paired, paired_overlap: (k,), of the boxes that count: paired is the row of a face or `NONE`.
+        hits, false_alarms, overlap: (m,), totals over the first 1, 2, … boxes.
+        outcome, paired, paired_overlap: (k,), of the boxes that count; `paired` is the row of a face or `NONE`.
         finder: (n,), row among these boxes or `NONE`.
     """
 
@@ -187,7 +187,7 @@ def _judge_one(photo: Photo, least_overlap: float, least_score: float) -> _OneIm
 
 
 def _on_ignored(overlap: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns for each box the ignored face it covers best, and how much of it."""
+    """Returns for each box the ignored face that it covers best, and their overlap."""
     rows = np.flatnonzero(ignored)
     if not len(rows):
         return np.full(len(overlap), NONE), np.zeros(len(overlap))
@@ -199,11 +199,11 @@ def _on_ignored(overlap: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, n
 
 
 def judge(photos: Sequence[Photo], *, least_overlap: float = OVERLAP, least_score: float = -np.inf) -> Judgement:
-    """Returns what became of the boxes of all images.
+    """Returns the outcomes of the boxes and faces of all images.
 
     Args:
-        least_overlap: a face is found by a box that overlaps it by more.
-        least_score: boxes below it count in the curve only.
+        least_overlap: a box must overlap a face by more than this to find it.
+        least_score: boxes below it count only in the curve.
     """
     ones = [_judge_one(photo, least_overlap, least_score) for photo in photos]
     boxes_before = np.cumsum([0, *(len(one.outcome) for one in ones)])
@@ -235,7 +235,7 @@ def _joined(pieces: Sequence[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
 
 
 def _moved(pieces: Sequence[np.ndarray], before: np.ndarray) -> np.ndarray:
-    """Returns rows within images as rows of all."""
+    """Returns rows within images as rows over all images."""
     moved = [
         np.where(piece == NONE, NONE, piece + start) for piece, start in zip(pieces, before.tolist(), strict=False)
     ]
@@ -267,14 +267,14 @@ def _curve(photos: Sequence[Photo], ones: Sequence[_OneImage]) -> Curve:
 
 @dataclass(frozen=True, slots=True)
 class AtFalseAlarms:
-    """The best recall at no more than so many false alarms an image.
+    """The best recall with at most `allowed` false alarms per image.
 
     Attributes:
-        allowed: false alarms an image.
-        recall: 0 if even the surest boxes are more; None without faces.
-        false_alarms: an image, at that point.
+        allowed: false alarms per image.
+        recall: 0 if even the highest score gives more false alarms; None without faces.
+        false_alarms: per image, at that point.
         score: the threshold there; None if no box may count.
-        at_end: True if all boxes that were given count: more recall may lie beyond the detector's own threshold.
+        at_end: True if all given boxes count, so a lower threshold of the detector might find more.
     """
 
     allowed: float
@@ -310,7 +310,7 @@ class SizeBin:
 
 
 def recall_by_size(judgement: Judgement, starts: Sequence[int] = SIZES_PX) -> list[SizeBin]:
-    """Returns a bin for each start, the faces that count in it and those of them that are found."""
+    """Returns a bin for each start: the faces that count in it, and how many of them were found."""
     sides, found = judgement.longer_side[judgement.counts], judgement.found[judgement.counts]
     bins = []
     for least, below in zip(starts, [*starts[1:], None], strict=True):

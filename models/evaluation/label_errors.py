@@ -1,10 +1,12 @@
-"""Which true labels look wrong, by confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, arXiv:1911.00068).
+"""Finds true labels that look wrong, by confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, arXiv:1911.00068).
 
-A class has a threshold of its own: the mean probability that rows of this label give it. A row whose probability
-of *another* class reaches that class's threshold is confidently of the other class, and its label is suspected.
-This forgives a model that is timid about a class: 0.3 may be much for disgust and little for happy.
+Each class has its own threshold: the mean probability of the class over the rows with its label. If a row's
+probability of *another* class reaches that class's threshold, the row is confidently of the other class, and its label
+is suspected. This allows for a model that is rarely confident about a class: 0.3 may be high for disgust but low for
+happy. Example: rows labelled disgust have a mean p(disgust) of 0.3. A row labelled happy with p(disgust) = 0.35 is
+suspected.
 
-The probabilities must come from a model that has not been trained on these rows, or it has learned the errors.
+The probabilities must come from a model that was not trained on these rows, otherwise it has learned the errors.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from models.evaluation.metrics import of_true
 
 @dataclass(frozen=True, slots=True)
 class LabelErrors:
-    """Suspected rows, the likeliest error first.
+    """Suspected rows, most likely error first.
 
     Attributes:
-        row: (m,) int64 indices into the rows that were given.
-        suggested: (m,) int64, the class that each is confidently of.
+        row: (m,) int64 indices into the given rows.
+        suggested: (m,) int64, the class to which each row confidently belongs.
         self_confidence: (m,) probability of the stated label.
-        margin: (m,) probability of the stated label less that of the suggested one; the smallest first.
-        thresholds: (k,) of each class; NaN for a class that never occurs.
+        margin: (m,) probability of the stated label minus that of the suggested one; the smallest first.
+        thresholds: (k,), one per class; NaN for a class that never occurs.
         joint: (k, k) int64 counts of confident rows, stated by suggested; the suspected ones are off the diagonal.
     """
 
@@ -41,7 +43,7 @@ class LabelErrors:
 
 
 def find_label_errors(probabilities: np.ndarray, y: np.ndarray) -> LabelErrors:
-    """Returns the rows of (n, k) probabilities whose stated class (n,) is confidently contradicted.
+    """Returns the rows whose stated class (n,) is confidently contradicted by the (n, k) probabilities.
 
     Ranked by margin, then by self-confidence, then by row.
     """

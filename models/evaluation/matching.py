@@ -1,8 +1,8 @@
-"""One-to-one matching of found boxes and known faces, as FDDB defines it: the pairs with the largest sum of overlaps.
+"""Matches found boxes and known faces one to one, as FDDB does: the pairs with the largest sum of overlaps.
 
-FDDB takes the maximum of a bipartite graph (Jain and Learned-Miller 2010), PASCAL and COCO go through the boxes from
-the surest on. The maximum is taken here: it depends on the boxes alone and not on the order of nearly equal scores, so
-detectors whose scores have other scales are treated alike.
+FDDB uses a maximum bipartite matching (Jain and Learned-Miller 2010); PASCAL and COCO go through the boxes by
+descending score. The maximum is used here: it depends only on the boxes, not on the order of nearly equal scores. So
+detectors with different scales of scores are treated alike.
 
 Not here: overlaps (`regions.py`), and what follows from a pair (`detection.py`).
 """
@@ -13,20 +13,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-NONE = -1  # in place of a row or a column
+NONE = -1  # no row, no column
 
 
 def grow_matching(overlap: np.ndarray) -> Iterator[np.ndarray]:
     """Yields, after each row, the best matching of the rows so far: (n,) int, the row of each column or `NONE`.
 
-    The Hungarian method adds a row at a time and holds the maximum after each, so one pass over boxes from the surest
-    on tells the matching at every threshold. Boxes that overlap nothing stay alone.
+    The Hungarian method adds one row at a time and has the maximum after each. So one pass over the boxes by descending
+    score gives the matching at every threshold. Boxes that overlap nothing stay unmatched.
 
     Args:
         overlap: (m, n) float64, 0 or more.
     """
     rows, columns = overlap.shape
-    cost = np.zeros((rows, columns + rows))  # a column of its own lets every row stay alone
+    cost = np.zeros((rows, columns + rows))  # an extra column per row lets it stay unmatched
     cost[:, :columns] = -overlap
     search = _Hungarian(cost)
     for row in range(rows):
@@ -59,7 +59,7 @@ class _Hungarian:
         self.owner = np.full(cost.shape[1], NONE)
 
     def add(self, row: int) -> None:
-        """Takes in a row at the least cost; rows before it may be moved."""
+        """Adds a row at the least cost; earlier rows may move to other columns."""
         columns = self._cost.shape[1]
         distance, before = np.full(columns, np.inf), np.full(columns, NONE)
         done = np.zeros(columns, bool)

@@ -1,10 +1,10 @@
-"""Figures of merit of probabilities against true classes: pure numpy, each function one figure.
+"""Metrics of probabilities against true classes: pure numpy, one function per metric.
 
 Shapes throughout: `probabilities` (n, k), rows that sum to about 1; `y` (n,) true class indices; `confusion`
 (..., k, k) counts, true by predicted, with any leading axes, so that a thousand bootstrap draws are one call.
-A figure that is not defined (a class that never occurs) is None, or is left out of the mean it would enter.
+An undefined metric (of a class that never occurs) is None, and is left out of means.
 
-Not here: pictures of these figures (`plots.py`), and which labels look wrong (`label_errors.py`).
+Not here: plots of these metrics (`plots.py`), and labels that look wrong (`label_errors.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = 1000  # of the bootstrap: the ends of a 95 % interval then wander by about a thirtieth of its width
+DRAWS = 1000  # of the bootstrap; the ends of a 95 % interval then vary by about a thirtieth of its width
 INTERVAL = 0.95
-NORMAL = 1.959964  # its half width, in standard errors of a normal distribution
+NORMAL = 1.959964  # half the width of that interval, in standard errors of a normal distribution
 BINS = 15  # of confidence, equal widths, as in Guo et al. 2017 (arXiv:1706.04599)
-SMALLEST_P = 5e-7  # probabilities are stored to 1e-6: a stored 0 means less than half a step, and log(0) nothing
+SMALLEST_P = 5e-7  # probabilities are stored to 1e-6, so 0 means less than half a step; avoids log(0)
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 Figure = Callable[[np.ndarray], np.ndarray]
@@ -40,7 +40,7 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
 
 
 def f1(confusion: np.ndarray) -> np.ndarray:
-    """Returns (..., k) float64, the harmonic mean of precision and recall; 0 for a class without a hit."""
+    """Returns (..., k) float64, the harmonic mean of precision and recall; 0 for a class never predicted correctly."""
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     return np.asarray(2 * _hits(confusion) / np.maximum(both, 1))
 
@@ -57,7 +57,7 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
 
 
 def cohen_kappa(confusion: np.ndarray) -> float | None:
-    """Returns agreement beyond chance, 1 at best, 0 at chance (Cohen 1960); None if one class is all there is."""
+    """Returns agreement beyond chance, 1 at best, 0 at chance (Cohen 1960); None if only one class occurs."""
     rows = confusion.sum()
     by_chance = float((confusion.sum(axis=0) * confusion.sum(axis=1)).sum() / rows**2)
     return None if by_chance == 1 else (float(accuracy(confusion)) - by_chance) / (1 - by_chance)
@@ -66,10 +66,10 @@ def cohen_kappa(confusion: np.ndarray) -> float | None:
 def bootstrap(
     confusion: np.ndarray, figures: Mapping[str, Figure], *, seed: int, draws: int = DRAWS
 ) -> dict[str, tuple[float, float]]:
-    """Returns the percentile interval of each figure over resampled rows.
+    """Returns the percentile interval of each metric over resampled rows.
 
-    Drawing n rows with replacement and counting them is drawing the counts from a multinomial distribution, so
-    that is what is drawn: exact, and a thousand draws of ten million rows cost what those of ten cost.
+    Counts of n rows drawn with replacement follow a multinomial distribution, so the counts are drawn directly. This is
+    exact, and a thousand draws of ten million rows take as long as those of ten rows.
 
     Args:
         figures: functions from (draws, k, k) counts to (draws,) values.
@@ -95,7 +95,7 @@ def _mean_where(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points of a curve, each (m,) float64; `x` never falls."""
+    """Points of a curve, each (m,) float64; `x` never decreases."""
 
     x: np.ndarray
     y: np.ndarray
@@ -105,7 +105,8 @@ def roc_curve(scores: np.ndarray, positive: np.ndarray) -> Curve | None:
     """Returns false positive rate and true positive rate, from (0, 0) to (1, 1); equal scores are one point.
 
     Args:
-        scores: (n,). positive: (n,) bool. None comes back if all or none are positive.
+        scores: (n,).
+        positive: (n,) bool. If all or none are positive, the result is None.
     """
     hits, kept = _by_threshold(scores, positive)
     if hits[-1] in (0, kept[-1]):
@@ -124,9 +125,9 @@ def area(curve: Curve | None) -> float | None:
 def area_interval(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float] | None:
     """Returns the ends of a 95 % interval of the area under the ROC curve.
 
-    The variance is DeLong's (1988), which needs no draws; the interval is symmetric in the logit of the area, so that
-    it stays between 0 and 1. None where it is not defined: fewer than two rows of a kind, or an area of 0 or 1, whose
-    variance says nothing.
+    The variance is DeLong's (1988), which needs no draws. The interval is symmetric in the logit of the area, so it
+    stays between 0 and 1. It is None if undefined: fewer than two positive or two negative rows, or an area of 0 or 1,
+    whose variance is 0.
 
     Args:
         scores: (n,). positive: (n,) bool.
@@ -146,7 +147,7 @@ def area_interval(scores: np.ndarray, positive: np.ndarray) -> tuple[float, floa
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """Returns the mean of precision over recall, by steps and not by lines; None if none is positive."""
+    """Returns the mean of precision over recall, by steps, not by trapezoids; None without positive rows."""
     hits, kept = _by_threshold(scores, positive)
     if hits[-1] == 0:
         return None
@@ -155,7 +156,7 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float | None:
 
 
 def _by_threshold(scores: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns, for each distinct score from the highest, how many of `chosen` and of all rows reach it."""
+    """Returns, for each distinct score, descending, how many of `chosen` and of all rows reach it."""
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     return np.cumsum(chosen[order].astype(np.int64))[last_of_ties], last_of_ties + 1
@@ -175,13 +176,13 @@ def brier(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 
 def of_true(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns (n,) the probability that each row gives its true class."""
+    """Returns (n,), each row's probability of its true class."""
     return np.asarray(probabilities[np.arange(len(y)), y])
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Rows by confidence, in equal bins, open below: (0.2, 0.4].
+    """Rows by confidence, in bins of equal width, open below: (0.2, 0.4].
 
     Attributes:
         edges: (bins + 1,) float64 of confidence.
@@ -203,7 +204,7 @@ class Reliability:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
-    """Returns the bins of (n,) confidences in what was said and (n,) bool whether it was right."""
+    """Returns the bins of (n,) confidences in the predictions and (n,) bool, whether each is right."""
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(bin_of, minlength=bins)
     rows = np.where(count, count, np.nan)
@@ -215,19 +216,19 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     )
 
 
-# --- what abstaining buys ---------------------------------------------------------------------------------------------
+# --- accuracy if the least confident rows are left out ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Selective:
-    """What comes of labelling only rows that reach a confidence; (m,) float64 each, from the highest threshold.
+    """Results of labelling only rows that reach a confidence; (m,) float64 each, from the highest threshold.
 
     Attributes:
-        threshold: of confidence, each one that occurs.
+        threshold: every confidence that occurs.
         coverage: share of the rows that reach it.
-        accuracy: among these.
-        area: mean over the rows of the error rate at each row's own confidence: the area under the curve of risk
-            against coverage (Geifman & El-Yaniv 2017, arXiv:1705.08500). Confidences that tell nothing give the plain
+        accuracy: of these rows.
+        area: area under the curve of risk against coverage (Geifman & El-Yaniv 2017, arXiv:1705.08500), which is the
+            mean over the rows of the error rate at each row's own confidence. Uninformative confidences give the plain
             error rate.
     """
 
@@ -238,7 +239,12 @@ class Selective:
 
 
 def selective(confidence: np.ndarray, right: np.ndarray) -> Selective:
-    """Returns accuracy by coverage; rows of equal confidence stay or go together."""
+    """Returns accuracy by coverage; rows of equal confidence are kept or left out together.
+
+    >>> curve = selective(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]))
+    >>> curve.coverage.round(3).tolist(), curve.accuracy.round(3).tolist()
+    ([0.333, 1.0], [1.0, 0.667])
+    """
     hits, kept = _by_threshold(confidence, right)
     at_each = hits / kept
     risk = float(((1 - at_each) * np.diff(kept, prepend=0)).sum() / len(confidence))
@@ -246,7 +252,7 @@ def selective(confidence: np.ndarray, right: np.ndarray) -> Selective:
 
 
 def at_coverages(curve: Selective, coverages: Sequence[float] = COVERAGES) -> list[dict[str, float]]:
-    """Returns, for each wanted share, the highest threshold that keeps it, the share it keeps, and the accuracy."""
+    """Returns, for each coverage, the highest threshold that reaches it, the coverage there, and the accuracy."""
     rows = []
     for wanted in coverages:
         place = int(np.searchsorted(curve.coverage, wanted - 1e-12))  # 1e-12: 9/10 and 0.9 are one share
@@ -255,18 +261,18 @@ def at_coverages(curve: Selective, coverages: Sequence[float] = COVERAGES) -> li
     return rows
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
+# --- all metrics ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All figures, and the curves that plots are drawn from.
+    """All metrics, and the curves for plots.
 
     Attributes:
         classes: names of the columns.
         confusion: (k, k) counts, true by predicted.
-        figures: what JSON can hold; see `evaluate`.
-        roc: of each class against the rest, None where it is not defined.
+        figures: metrics, fit for JSON; see `evaluate`.
+        roc: of each class against the rest, None if undefined.
         reliability, selective: of the most probable class.
     """
 
@@ -279,7 +285,7 @@ class Evaluation:
 
 
 def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *, seed: int = 0) -> Evaluation:
-    """Returns all figures of (n, k) probabilities against (n,) true classes.
+    """Returns all metrics of (n, k) probabilities against (n,) true classes.
 
     `figures` holds rows, correct, accuracy, macro_f1 and balanced_accuracy (value, and interval as low, high),
     majority_baseline and majority_class, cohen_kappa, auc_macro, log_loss, brier, expected_calibration_error,
@@ -290,7 +296,7 @@ def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *
         seed: of the bootstrap.
 
     Raises:
-        ValueError: no rows, shapes that do not fit, or values that are no probabilities.
+        ValueError: there are no rows, shapes do not fit, or values are not probabilities.
     """
     _check(probabilities, y, len(classes))
     predicted = probabilities.argmax(axis=1)
@@ -385,10 +391,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _check(probabilities: np.ndarray, y: np.ndarray, classes: int) -> None:
     if probabilities.shape != (len(y), classes) or classes < 2 or not len(y):
-        raise ValueError(f"probabilities of shape {probabilities.shape} for {len(y)} rows of {classes} classes")
+        raise ValueError(f"probabilities of shape {probabilities.shape} do not fit {len(y)} rows of {classes} classes")
     if not (np.isfinite(probabilities).all() and probabilities.min() >= 0 and probabilities.max() <= 1):
-        raise ValueError("probabilities must lie between 0 and 1")
-    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:  # far above the rounding of a thousand classes
+        raise ValueError("probabilities must be between 0 and 1")
+    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:  # far above the rounding error of a thousand classes
         raise ValueError("the probabilities of each row must sum to 1")
     if y.min() < 0 or y.max() >= classes:
         raise ValueError(f"true classes must be indices below {classes}")

@@ -1,4 +1,4 @@
-"""A piece of an image around a box, with the outlines of boxes on it: to see what a detector did.
+"""Cuts the part of an image around a box and draws the outlines of boxes on it, to show a detector's results.
 
 Not here: choosing the boxes, and the sheet (`sheets.py`).
 """
@@ -12,9 +12,9 @@ import numpy as np
 from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized
 
-AROUND = 0.6  # of the box's longer side on each side: a face is judged by the head and the neighbours around it
+AROUND = 0.6  # of the longer side, on each side: shows the head and neighbouring faces
 LINE_PX = 2
-KNOWN, FOUND, WRONG = (255, 255, 255), (86, 180, 233), (213, 94, 0)  # white, and two that Okabe and Ito tell apart
+KNOWN, FOUND, WRONG = (255, 255, 255), (86, 180, 233), (213, 94, 0)  # white, and two colours of Okabe and Ito's palette
 
 Colour = tuple[int, int, int]
 
@@ -22,12 +22,12 @@ Colour = tuple[int, int, int]
 def outlined(
     image: np.ndarray, box: np.ndarray, outlines: Sequence[tuple[np.ndarray, Colour]], side: int
 ) -> np.ndarray:
-    """Returns (side, side, 3) uint8 RGB of the square around a box, with the outlines of boxes in their colours.
+    """Returns (side, side, 3) uint8 RGB of the square around a box, with coloured outlines of boxes.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         box: (4,) x, y, width, height in pixels of the image.
-        outlines: boxes of the image and their colours, later ones on top.
+        outlines: boxes of the image and their colours; later ones are on top.
     """
     square = square_with_margin(np.asarray(box)[None], AROUND)[0]
     tile = np.array(crop_resized(image, square, (side, side)))
@@ -41,7 +41,7 @@ def outlined(
 
 
 def _draw(tile: np.ndarray, edges: tuple[float, float, float, float], colour: Colour, thickness: int) -> None:
-    """Draws a rectangle around left, top, right, bottom; what lies outside the tile is left out."""
+    """Draws a rectangle around left, top, right, bottom, clipped to the tile."""
     half = thickness / 2
     left, top, right, bottom = edges
     for x0, y0, x1, y1 in (

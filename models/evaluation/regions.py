@@ -1,9 +1,9 @@
-"""How far found boxes cover known faces, which are rectangles or, in FDDB, ellipses: exact areas, no pixels counted.
+"""Overlaps of found boxes and known faces, which are rectangles or, in FDDB, ellipses. Areas are exact.
 
-A box is x, y, width, height in pixels. An ellipse is FDDB's row: the two radii in pixels, the angle of the first one in
-radians (from the x axis to the y axis, which points down), the centre's x and y.
+A box is x, y, width, height in pixels. An ellipse is a row of FDDB: two radii in pixels, the angle of the first radius
+in radians (from the x axis to the y axis, which points down), the centre's x and y.
 
-Not here: which box belongs to which face (`matching.py`).
+Not here: the matching of boxes and faces (`matching.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def coverage(boxes: np.ndarray, known: np.ndarray, ellipses: np.ndarray | None =
 
     Args:
         known: (n, 4) boxes.
-        ellipses: (n, 5); a row that is not NaN stands in place of its box. None: all faces are boxes.
+        ellipses: (n, 5); a row that is not NaN replaces its box. None if all faces are boxes.
 
     >>> coverage(np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 4]])).tolist()
     [[0.5]]
@@ -41,7 +41,7 @@ def _iou_with_ellipses(boxes: np.ndarray, ellipses: np.ndarray) -> np.ndarray:
 
 
 def _corners_on_disc(boxes: np.ndarray, ellipses: np.ndarray) -> np.ndarray:
-    """Returns (m, n, 4, 2), the corners of each box where each ellipse is the disc of radius 1 around 0."""
+    """Returns (m, n, 4, 2), the corners of each box in coordinates in which each ellipse is the unit disc at 0."""
     x, y, width, height = boxes.T
     corners = np.stack(
         [np.stack([x, x + width, x + width, x], axis=1), np.stack([y, y, y + height, y + height], axis=1)], axis=-1
@@ -54,10 +54,14 @@ def _corners_on_disc(boxes: np.ndarray, ellipses: np.ndarray) -> np.ndarray:
 
 
 def _shared_with_disc(corners: np.ndarray) -> np.ndarray:
-    """Returns (m, n), the area that polygons of (m, n, corners, 2) share with the disc of radius 1 around 0.
+    """Returns (m, n), the area that polygons of (m, n, corners, 2) share with the unit disc at 0.
 
-    Seen from the centre, an edge is a stretch inside the disc, which spans a triangle, between two outside it, which
-    span sectors.
+    Each edge has a piece inside the disc, which spans a triangle with the centre, and up to two pieces outside, which
+    span sectors. Their signed areas add up.
+
+    >>> square = np.array([[[[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]]]])  # covers a quarter of the disc
+    >>> _shared_with_disc(square).round(4).tolist()  # pi / 4
+    [[0.7854]]
     """
     start, step = corners, np.roll(corners, -1, axis=-2) - corners
     enters, leaves = _inside(start, step)
@@ -67,7 +71,7 @@ def _shared_with_disc(corners: np.ndarray) -> np.ndarray:
 
 
 def _inside(start: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where along each edge, as fractions, the disc begins and ends; both alike where it is missed."""
+    """Returns the fractions of each edge at which it enters and leaves the disc; equal if it misses the disc."""
     a = np.maximum((step**2).sum(axis=-1), 1e-300)
     b = (start * step).sum(axis=-1)
     under_root = b**2 - a * ((start**2).sum(axis=-1) - 1)

@@ -1,1 +1,1 @@
-"""Small trained models on features, a kind each. The table of kinds is `registry.py`."""
+"""Small trained models on features, one module per kind. The table of kinds is `registry.py`."""

@@ -1,4 +1,4 @@
-"""The folder of a head: `head.json` and the file of its weights, read and verified."""
+"""Reads and verifies the folder of a head: `head.json` and the file of its weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_head_json(path: Path) -> dict[str, Any]:
     except ValueError as e:
         if isinstance(e, HeadError):
             raise
-        raise HeadError(f"{path} is damaged: no JSON; train the head again") from e
+        raise HeadError(f"{path} is damaged: it is not JSON; train the head again") from e
     if not isinstance(about, dict):
         raise HeadError(f"{path} is damaged: no JSON object; train the head again")
     if OLD_NAME in about and "feature_space" not in about:
@@ -34,7 +34,7 @@ def read_head_json(path: Path) -> dict[str, Any]:
         if not isinstance(about.get(key), kind):
             raise HeadError(f"{path} lacks {key}: a head states its classes and its feature space")
     if not isinstance(about.get("features", {}), dict):
-        raise HeadError(f"{path}: features must be an object that describes the features")
+        raise HeadError(f"{path}: features must be a JSON object that describes the features")
     return about
 
 
@@ -43,9 +43,9 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as e:
         cure = f"give a folder that train-head wrote, or a .keras file with a {HEAD_JSON} beside it"
-        raise HeadError(f"no head: there is no {path}; {cure}") from e
+        raise HeadError(f"no head: {path} does not exist; {cure}") from e
     except OSError as e:
-        raise HeadError(f"cannot read the head's {path}: {e.strerror or e}") from e
+        raise HeadError(f"cannot read {path} of the head: {e.strerror or e}") from e
 
 
 def read_verified(path: Path, wanted: str | None) -> tuple[bytes, str]:
@@ -54,6 +54,6 @@ def read_verified(path: Path, wanted: str | None) -> tuple[bytes, str]:
     if wanted is not None and found != wanted:
         raise HeadError(
             f"{path} is damaged: its SHA-256 is {found[:SHORT_FINGERPRINT]}…, "
-            f"{HEAD_JSON} says {str(wanted)[:SHORT_FINGERPRINT]}…; restore it or train the head again"
+            f"{HEAD_JSON} states {str(wanted)[:SHORT_FINGERPRINT]}…; restore it or train the head again"
         )
     return data, found

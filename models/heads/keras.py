@@ -1,4 +1,4 @@
-"""A user's own Keras model as a head. Loads Keras when it is first used."""
+"""A user's own Keras model as a head. Keras is loaded when the head is first used."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 class KerasHead:
     """A Keras model from (n, d) features to classes, with a `head.json` beside it.
 
-    What its outputs are is found out once, on a fixed probe, never from the data at hand:
-    one output for two classes is the probability of the second class listed (through a sigmoid if the probe shows
-    values outside 0 … 1); k outputs that are all ≥ 0 and sum to 1 are probabilities; any others go through a softmax.
+    The meaning of its outputs is determined once, on a fixed probe, never from the data. One output for two classes is
+    the probability of the second class listed (after a sigmoid if the probe gives values outside 0 … 1). k outputs that
+    are all ≥ 0 and sum to 1 are probabilities. All other outputs go through a softmax.
 
     Args:
-        path: of the `.keras` file.
-        output_classes: names in the order of the model's outputs; columns are put in alphabetical order here.
-        sha256: of the file, hex digits.
+        path: path of the `.keras` file.
+        output_classes: names in the order of the model's outputs; here columns are sorted alphabetically.
+        sha256: digest of the file, hex digits.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class KerasHead:
         self.sha256 = sha256
         self._output_classes = output_classes
         self._columns = [output_classes.index(name) for name in self.classes]
-        self._lock = threading.Lock()  # one model for all threads; loading twice would hold it twice
+        self._lock = threading.Lock()  # one model for all threads, loaded only once
         self._model: keras.Model | None = None
         self._as_probabilities: Callable[[np.ndarray], np.ndarray] = softmax
 
@@ -70,7 +70,7 @@ class KerasHead:
         )
 
     def prepare(self, width: int) -> None:
-        """Loads the model and checks that it takes `width` features and gives the classes that head.json lists."""
+        """Loads the model and checks that it takes `width` features and has one output per class of head.json."""
         with self._lock:
             self._loaded(width)
 
@@ -83,7 +83,7 @@ class KerasHead:
             raise HeadError(f"{self.path} takes features of width {shapes[0][1]}, not {width}")
         outputs, k = shapes[1][1], len(self.classes)
         if outputs != k and not (outputs == 1 and k == 2):
-            raise HeadError(f"{self.path} has {outputs} outputs, its {HEAD_JSON} lists {k} classes")
+            raise HeadError(f"{self.path} has {outputs} outputs, but its {HEAD_JSON} lists {k} classes")
         if self._model is None:
             self._as_probabilities = _meaning_of(_outputs_of(model, _probe(width)))
             self._model = model
@@ -101,7 +101,7 @@ class KerasHead:
         return np.round(found[:, self._columns], DECIMALS)
 
     def scores(self, features: np.ndarray) -> Scores:
-        """Returns the probabilities: a Keras head has no reject classes."""
+        """Returns the probabilities, as a Keras head has no reject classes."""
         return Scores(self.probabilities(features))
 
 
@@ -112,28 +112,28 @@ def _load_keras(path: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as e:
         first_line = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise HeadError(f"{path} is no Keras model, or one that would run code of its own: {first_line}") from e
+        raise HeadError(f"{path} is not a Keras model, or one that would run its own code: {first_line}") from e
 
 
 def _outputs_of(model: keras.Model, rows: np.ndarray) -> np.ndarray:
-    """Returns the raw outputs as float64. A plain call: `predict` may compile through XLA, which differs by threads."""
+    """Returns the raw outputs as float64. Not through `predict`: it may use XLA, whose results vary with threads."""
     from keras import ops
 
     return np.asarray(ops.convert_to_numpy(model(rows.astype(np.float32), training=False)), dtype=np.float64)
 
 
 def _probe(width: int) -> np.ndarray:
-    """Returns (64, width) fixed rows from tiny to large, on which logits cannot pass for probabilities."""
+    """Returns (64, width) fixed rows from tiny to large, on which logits do not look like probabilities."""
     sizes = np.logspace(-2, 2, ROWS_A_CALL)[:, None]
     return np.random.default_rng(0).standard_normal((ROWS_A_CALL, width)) * sizes
 
 
 def _meaning_of(probed: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns what makes (m, k) probabilities of a model's outputs, see `KerasHead`."""
+    """Returns the function from a model's outputs to (m, k) probabilities, see `KerasHead`."""
     bounded = bool(((probed >= 0) & (probed <= 1)).all())
     if probed.shape[1] == 1:
         return _two_columns if bounded else _two_columns_of_logit
-    if bounded and np.abs(probed.sum(axis=1) - 1).max() < 1e-2:  # float16 models miss 1 by a few 1e-3
+    if bounded and np.abs(probed.sum(axis=1) - 1).max() < 1e-2:  # sums of float16 models differ from 1 by a few 1e-3
         return _normalised
     return softmax
 

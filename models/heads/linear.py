@@ -32,11 +32,11 @@ class LinearHead(LogitsHead):
         temperature: logits are divided by it.
         feature_space, features: what it was made for.
         sha256: of `head.npz`, hex digits, "" before it is saved.
-        metrics, split: how good it was, on what; for people.
-        reject: r names of reject classes, alphabetical, whose logits stand behind the classes'.
+        metrics, split: its metrics and the data they were measured on; for readers only.
+        reject: r names of reject classes, alphabetical; their logits follow those of the classes.
 
     Raises:
-        HeadError: arrays that do not fit each other or are not finite, or classes out of order.
+        HeadError: arrays do not fit each other or are not finite, or classes are not in order.
     """
 
     classes: tuple[str, ...]
@@ -65,12 +65,12 @@ class LinearHead(LogitsHead):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What `head.npz` holds, by name."""
+        """The arrays in `head.npz`, by name."""
         return {name: getattr(self, name) for name in ARRAYS}
 
     @property
     def parameters(self) -> int:
-        """How many numbers were fitted."""
+        """The number of fitted parameters."""
         return self.coef.size + self.intercept.size
 
     @property
@@ -79,7 +79,7 @@ class LinearHead(LogitsHead):
         return digest_of_arrays("linear", self, [self.arrays[name] for name in ARRAYS])
 
     def prepare(self, width: int) -> None:
-        """Checks the width: nothing is loaded lazily."""
+        """Checks the width; there is nothing to load."""
         if width != len(self.mean):
             raise HeadError(f"linear head takes features of width {len(self.mean)}, not {width}")
 

@@ -22,17 +22,17 @@ from models.heads.outputs import (
 
 @dataclass(frozen=True, eq=False)
 class MlpHead(LogitsHead):
-    """Dense layers with relu between them on standardised features, the last one without: float64, in numpy.
+    """Dense layers on standardised features, with relu after all but the last one: float64, in numpy.
 
     Attributes:
         classes: k names, alphabetical.
-        kernels: of each layer (inputs, outputs) float32; the first takes d, the last gives k + r.
-        biases: of each layer (outputs,) float32.
+        kernels: (inputs, outputs) float32 per layer; d inputs of the first, k + r outputs of the last.
+        biases: (outputs,) float32 per layer.
         mean, scale: (d,) float64; scale is above 0.
         temperature, feature_space, features, sha256, metrics, split, reject: as of `LinearHead`.
 
     Raises:
-        HeadError: arrays that do not fit each other or are not finite, or classes out of order.
+        HeadError: arrays do not fit each other or are not finite, or classes are not in order.
     """
 
     classes: tuple[str, ...]
@@ -52,7 +52,7 @@ class MlpHead(LogitsHead):
     def __post_init__(self) -> None:
         check_outputs(self.classes, self.reject, self.temperature, "mlp head")
         if not self.kernels or len(self.kernels) != len(self.biases):
-            raise HeadError(f"mlp head: {len(self.kernels)} kernels and {len(self.biases)} biases make no layers")
+            raise HeadError(f"mlp head: {len(self.kernels)} kernels and {len(self.biases)} biases do not match")
         sizes = [self.mean.shape[-1], *(kernel.shape[-1] for kernel in self.kernels)]
         sizes[-1] = len(self.classes) + len(self.reject)
         shapes: dict[str, tuple[int, ...]] = {"mean": (sizes[0],), "scale": (sizes[0],)}
@@ -66,14 +66,14 @@ class MlpHead(LogitsHead):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What `head.npz` holds, by name."""
+        """The arrays in `head.npz`, by name."""
         layers = {f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)}
         layers |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}
         return {"mean": self.mean, "scale": self.scale, **layers}
 
     @property
     def parameters(self) -> int:
-        """How many numbers were fitted."""
+        """The number of fitted parameters."""
         return sum(kernel.size + bias.size for kernel, bias in zip(self.kernels, self.biases, strict=True))
 
     @property
@@ -83,7 +83,7 @@ class MlpHead(LogitsHead):
         return digest_of_arrays("mlp", self, [*shapes, *(value for _, value in sorted(self.arrays.items()))])
 
     def prepare(self, width: int) -> None:
-        """Checks the width: nothing is loaded lazily."""
+        """Checks the width; there is nothing to load."""
         if width != len(self.mean):
             raise HeadError(f"mlp head takes features of width {len(self.mean)}, not {width}")
 

@@ -1,7 +1,8 @@
-"""What every head offers: classes, probabilities, and how they come from logits.
+"""The interface of all heads: classes, probabilities, and their computation from logits.
 
-A head may know *reject classes*: answers such as "no face" that are no label. They take no column of the probabilities,
-which are those of the other classes given that it is one of them, and their share becomes a score of its own.
+A head may have *reject classes*: answers such as "no face" that are not labels. They have no column in the
+probabilities, which are conditional: those of the other classes, given that it is one of them. The total probability
+of the reject classes is a separate score.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-REVISION = 2  # part of every head's digest: raise it when the same head gives other probabilities
-# One shape for every product: what a row gets must not depend on how many rows come with it. And a small one: from a
-# million multiplications on BLAS shares a product among threads, which then spin for the next (90 CPU-us an image).
+REVISION = 2  # part of every head's digest; raise it when the same head gives other probabilities
+# One shape for every product, as a row's result must not depend on the number of rows. And a small one: above a million
+# multiplications, BLAS splits a product among threads, which then spin waiting for the next (90 CPU-us per image).
 ROWS_A_CALL = 64
-DECIMALS = 6  # of a probability, rounded before any arg-max: far above float64 noise, far below meaning
+DECIMALS = 6  # of a probability, rounded before any arg-max: coarser than float64 noise, finer than any meaning
 
 
 class HeadError(ValueError):
@@ -26,17 +27,17 @@ class HeadError(ValueError):
 
 
 class HeadMismatch(HeadError):
-    """A head was made for other features than those at hand."""
+    """A head was made for other features than the given ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a head says of rows of features.
+    """The output of a head for rows of features.
 
     Attributes:
-        probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 but for the rounding.
-        reject_score: (m,) float64 in [0, 1], rounded to 1e-6: the probability of the reject classes together; None
-            where the head has none.
+        probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 up to rounding.
+        reject_score: (m,) float64 in [0, 1], rounded to 1e-6: the total probability of the reject classes; None if
+            the head has none.
     """
 
     probabilities: np.ndarray
@@ -44,10 +45,10 @@ class Scores:
 
 
 class Head(Protocol):
-    """What every head offers.
+    """The interface of all heads.
 
     Attributes:
-        classes: names, alphabetical: column i of the probabilities is classes[i].
+        classes: names, alphabetical; column i of the probabilities is classes[i].
         reject: names of the reject classes, alphabetical; () for most heads.
         feature_space: the digest of what it was trained for, hex digits.
         features: the same in words, {} where the head does not say.
@@ -64,32 +65,32 @@ class Head(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex, over all that can change a probability: for the run fingerprint."""
+        """SHA-256, hex, over everything that can change a probability; part of the run fingerprint."""
         ...
 
     def prepare(self, width: int) -> None:
-        """Loads what is loaded lazily, and checks that the head takes features of this width.
+        """Loads the model if needed, and checks that the head takes features of this width.
 
         Raises:
-            HeadError: it does not, or its model cannot be loaded.
+            HeadError: the width does not fit, or the model cannot be loaded.
         """
         ...
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Returns (m, k) float64, rounded to 1e-6, for (m, d) features; the same bytes however rows are split.
+        """Returns (m, k) float64, rounded to 1e-6, for (m, d) features; equal bytes however rows are batched.
 
         Raises:
-            HeadError: the width is not the head's, or a row holds values that are not finite.
+            HeadError: the width does not fit, or a row has values that are not finite.
         """
         ...
 
     def scores(self, features: np.ndarray) -> Scores:
-        """Returns the probabilities, and the reject score where the head has one; raises as `probabilities` does."""
+        """Returns the probabilities, and the reject score if the head has one; raises as `probabilities` does."""
         ...
 
 
 def most_likely(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the (m,) column of the largest probability; of equal ones the first in the alphabet."""
+    """Returns the (m,) column of the largest probability; ties go to the first in the alphabet."""
     return np.asarray(probabilities.argmax(axis=1))
 
 
@@ -100,7 +101,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def in_fixed_calls(features: np.ndarray, columns: int, call: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Returns (m, columns) float64: `call` on (64, d) float64 rows at a time, the last ones padded with zeros."""
+    """Returns (m, columns) float64: the results of `call` on (64, d) float64 rows at a time, zero-padded at the end."""
     out = np.empty((len(features), columns))
     rows = np.zeros((ROWS_A_CALL, features.shape[1]))
     for start in range(0, len(features), ROWS_A_CALL):
@@ -122,7 +123,7 @@ def checked_values(values: np.ndarray, head: str) -> np.ndarray:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         raise HeadError(
-            f"{head}: features of row {row} are not finite (float16 ends at 65504); choose another pooling or weights"
+            f"{head}: features of row {row} are not finite (float16 ends at 65504); change pooling or weights"
         )
     return values
 
@@ -133,7 +134,7 @@ def digest_of_parts(**parts: Any) -> str:
 
 
 class LogitsHead:
-    """What heads share that give logits of their classes and then of their reject classes."""
+    """The shared part of heads that give logits: first of their classes, then of their reject classes."""
 
     classes: tuple[str, ...]
     reject: tuple[str, ...]
@@ -151,40 +152,44 @@ class LogitsHead:
         """Returns probabilities and, with reject classes, their score, see `Head`."""
         logits = self.logits(features) / self.temperature
         k = len(self.classes)
-        probabilities = np.round(softmax(logits[:, :k]), DECIMALS)  # of those k alone: what is left is shared out
+        probabilities = np.round(softmax(logits[:, :k]), DECIMALS)  # over the k classes only, so each row sums to 1
         return Scores(probabilities, np.round(reject_share(logits, k), DECIMALS) if self.reject else None)
 
 
 def reject_share(logits: np.ndarray, classes: int) -> np.ndarray:
-    """Returns (m,) the probability of all columns from `classes` on, of (m, classes + r) logits."""
+    """Returns (m,), the total probability of the columns from `classes` on, of (m, classes + r) logits.
+
+    >>> reject_share(np.array([[0.0, 0.0, 0.0, 0.0]]), 3).tolist()
+    [0.25]
+    """
     return np.asarray(softmax(logits)[:, classes:].sum(axis=1))
 
 
 def check_outputs(classes: tuple[str, ...], reject: tuple[str, ...], temperature: float, head: str) -> None:
     check_classes(classes, head)
     if not all(isinstance(name, str) and name for name in reject) or len({*classes, *reject}) < len(classes + reject):
-        raise HeadError(f"{head}: reject classes must be names of their own, they are {list(reject)}")
+        raise HeadError(f"{head}: reject classes must be new, distinct names, not {list(reject)}")
     for what, names in (("classes", classes), ("reject classes", reject)):
         if list(names) != sorted(names):
-            raise HeadError(f"{head}: {what} must be in alphabetical order, they are {', '.join(names)}")
+            raise HeadError(f"{head}: {what} must be in alphabetical order, not {', '.join(names)}")
     if not 0 < temperature < np.inf:
-        raise HeadError(f"{head}: temperature is {temperature}, it must be above 0")
+        raise HeadError(f"{head}: temperature must be above 0, not {temperature}")
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], head: str) -> None:
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise HeadError(f"{head}: {name} must be {shape} finite floats, it is {array.dtype} {array.shape}")
+            raise HeadError(f"{head}: {name} must be finite floats of shape {shape}, not {array.dtype} {array.shape}")
     if not (arrays["scale"] > 0).all():
-        raise HeadError(f"{head}: scale holds values that are not above 0")
+        raise HeadError(f"{head}: all values of scale must be above 0")
 
 
 def digest_of_arrays(kind: str, head: LogitsHead, values: Sequence[np.ndarray]) -> str:
     arrays = hashlib.sha256()
     for value in values:
         arrays.update(np.ascontiguousarray(value, dtype="<f8").tobytes())
-    more = {"reject": head.reject} if head.reject else {}  # the digests of heads without are older than this
+    more = {"reject": head.reject} if head.reject else {}  # keeps the digests of heads without reject classes
     return digest_of_parts(
         kind=kind,
         classes=head.classes,
@@ -197,4 +202,4 @@ def digest_of_arrays(kind: str, head: LogitsHead, values: Sequence[np.ndarray]) 
 
 def check_classes(classes: tuple[str, ...], head: str) -> None:
     if not all(isinstance(c, str) and c for c in classes) or len(classes) < 2 or len(set(classes)) != len(classes):
-        raise HeadError(f"{head}: classes must be two or more different names, they are {list(classes)}")
+        raise HeadError(f"{head}: classes must be two or more different names, not {list(classes)}")

@@ -1,11 +1,9 @@
-"""Which kinds of heads there are; a head is loaded from its folder and checked against the features at hand.
+"""The kinds of heads. Loads a head from its folder and checks it against the features in use.
 
-A head is a folder with `head.json` (classes, what features it was made for) and its weights: `head.npz`, plain arrays,
-for a linear head and for dense layers; a `.keras` file for a Keras head. Only the latter loads Keras, and only when it
-is first used.
+A head is a folder with `head.json` (its classes and its features) and its weights: `head.npz`, plain arrays, for a
+linear head and for dense layers; a `.keras` file for a Keras head. Only that one loads Keras, and only when first used.
 
-Not here: how a head is trained (`training/fit_head.py`, `training/fit_mlp.py`), and which features are computed
-(`backbones/`).
+Not here: training (`training/fit_head.py`, `training/fit_mlp.py`), and computing features (`backbones/`).
 """
 
 from __future__ import annotations
@@ -26,22 +24,22 @@ from models.heads.mlp import MlpHead
 from models.heads.outputs import Head, HeadError, HeadMismatch
 
 BUNDLED_HEAD = Path(__file__).parents[1] / "weights" / "fer2013"
-BUNDLED_HEADS = {  # words of `head.path` that are no paths
+BUNDLED_HEADS = {  # values of `head.path` that are not paths
     "bundled": BUNDLED_HEAD,
     "bundled/fer2013": BUNDLED_HEAD,
     "bundled/ferplus": BUNDLED_HEAD.with_name("ferplus"),
 }
-StoredHead = LinearHead | MlpHead  # in plain arrays, which `train-head` writes
+StoredHead = LinearHead | MlpHead  # plain arrays, as `train-head` writes them
 
 
 def load_head(path: str | Path) -> Head:
-    """Returns the head in a folder that holds `head.json`, or the `.keras` file with a `head.json` beside it.
+    """Returns the head in a folder with a `head.json`, or of a `.keras` file with a `head.json` beside it.
 
     A Keras head's `head.json` needs `classes` (in the order of the outputs) and `feature_space`; `features`,
     `sha256` and, in a folder with several models, `file` are optional. The model itself is loaded when first used.
 
     Raises:
-        HeadError: nothing there, no head, or damaged.
+        HeadError: the path does not exist, is not a head, or is damaged.
     """
     path = Path(path)
     is_file = path.suffix == ".keras" and not path.is_dir()
@@ -53,7 +51,7 @@ def load_head(path: str | Path) -> Head:
     if kind == "keras":
         return _keras_head(path if is_file else _keras_file(folder, about), about)
     known = "keras, to go with that file" if is_file else "linear, mlp or keras"
-    raise HeadError(f"{path}: the kind in {HEAD_JSON} is {kind!r}, it must be {known}")
+    raise HeadError(f"{path}: the kind in {HEAD_JSON} must be {known}, not {kind!r}")
 
 
 STORED_KINDS = ("linear", "mlp")
@@ -80,7 +78,7 @@ def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead:
         kernels, biases = (tuple(arrays[f"{part}{i}"] for i in range(count)) for part in ("kernel", "bias"))
         return MlpHead(tuple(about["classes"]), kernels, biases, arrays["mean"], arrays["scale"], **rest)
     except (KeyError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as e:
-        raise HeadError(f"{folder} is damaged or no {kind} head: {e}; train the head again") from e
+        raise HeadError(f"{folder} is damaged, or not a head of kind {kind}: {e}; train the head again") from e
 
 
 def _keras_file(folder: Path, about: dict[str, Any]) -> Path:
@@ -105,16 +103,16 @@ def _keras_head(path: Path, about: dict[str, Any]) -> KerasHead:
 
 
 def check(head: Head, fingerprint: str, describe: Mapping[str, Any] | None = None) -> None:
-    """Refuses a head that was made for other features.
+    """Raises HeadMismatch if a head was made for other features.
 
-    Fingerprints are equal if one is a beginning of the other of at least 16 digits: caches are named so.
+    Fingerprints are equal if one is the start of the other and has at least 16 digits, as names of caches do.
 
     Args:
-        fingerprint: of the features at hand, hex digits.
-        describe: the same in words, nested mappings; used to say what differs.
+        fingerprint: of the features in use, hex digits.
+        describe: their settings, as nested mappings; used to name differences.
 
     Raises:
-        HeadMismatch: names both fingerprints, and the settings that differ where both sides tell them.
+        HeadMismatch: names both fingerprints, and the settings that differ if both sides state them.
     """
     made_for = head.feature_space
     shared = min(len(made_for), len(fingerprint))

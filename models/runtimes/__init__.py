@@ -1,1 +1,1 @@
-"""What executes a network."""
+"""Runtimes: they execute a network."""

@@ -1,11 +1,11 @@
-"""The compiled feature extractor: uint8 crops in, float16 features out, one shape, one copy a process.
+"""The compiled feature extractor: uint8 crops in, float16 features out, one shape, one copy per process.
 
-The only module that names an engine under Keras, since Keras's API has no compiled call of a fixed
-shape beside `predict`: TensorFlow compiles with `tf.function` (weights frozen into the graph for
-small networks: a tenth faster on a CPU), JAX with `jax.jit`; any other backend runs `predict_on_batch`.
+The only module that names a runtime under Keras, as Keras's API has no compiled call of a fixed shape besides
+`predict`. TensorFlow compiles with `tf.function` (with weights frozen into the graph for small networks, a tenth faster
+on a CPU), JAX with `jax.jit`. Any other backend runs `predict_on_batch`.
 
-Why one padded shape: with TensorFlow's oneDNN kernels and a batch of at least 8, the features of an
-image are the same bits whatever its neighbours, its place in the batch or the batch size.
+Why one padded shape: with TensorFlow's oneDNN kernels and a batch of at least 8, the features of an image have the same
+bits, whatever its neighbours, its place in the batch or the batch size.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class DeviceOutOfMemory(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """What fixes the compiled function.
+    """The settings that determine the compiled function.
 
     Attributes:
         backbone: a key of `BACKBONES`.
         weights: `bundled`, `imagenet`, `random` or a path.
         pooling: `avg`, `multi` or `flatten`.
-        height, width: of the crops, pixels.
-        batch_size: crops a call; at least 8. Does not change features.
+        height, width: of the crops, in pixels.
+        batch_size: crops per call, at least 8; does not change features.
         precision: `float32` or `bfloat16`.
         seed: of random weights.
-        mirrored: the mean of the features of the crop and of its mirror image.
+        mirrored: True for the mean of the features of the crop and of its mirror image.
         mirror_cut: fraction of the side cut off each edge of that mirror image.
     """
 
@@ -73,7 +73,7 @@ class Device:
 
     def __init__(self, settings: FeatureSettings) -> None:
         if settings.batch_size < SMALLEST_BATCH:
-            raise BackboneError(f"features.batch_size is {settings.batch_size}; the least is {SMALLEST_BATCH}")
+            raise BackboneError(f"features.batch_size={settings.batch_size} is too small; use {SMALLEST_BATCH} or more")
         self.settings = settings
         self._lock = threading.Lock()
         channels = BACKBONES[settings.backbone].channels
@@ -81,14 +81,14 @@ class Device:
         start_engine()
         self._call = _compile(settings, self.input_shape)
         self.width = self.features(np.zeros((1, *self.input_shape[1:]), np.uint8)).shape[1]
-        gc.collect()  # or what is garbage now would be kept too
-        gc.freeze()  # an engine is half a million objects that stay: looking through them takes 0.1 to 0.6 s a time
+        gc.collect()  # else freeze would also keep the present garbage
+        gc.freeze()  # a runtime has half a million lasting objects; scanning them takes 0.1 to 0.6 s each time
 
     def features(self, crops: np.ndarray) -> np.ndarray:
         """Returns (n, d) float16 features of (n, h, w, c) uint8 crops, n at most the batch size.
 
         Raises:
-            DeviceOutOfMemory: with the batch size to try.
+            DeviceOutOfMemory: a batch does not fit; the message names a batch size to try.
         """
         count = len(crops)
         if count < self.input_shape[0]:
@@ -105,16 +105,16 @@ class Device:
         return _half(result[:count])
 
     def device_names(self) -> list[str]:
-        """Returns what the process computes on, as the backend names it."""
+        """Returns the devices that the process computes on, as the backend names them."""
         return device_names()
 
 
-_devices: dict[tuple[FeatureSettings, str], Device] = {}  # by the digest of the weights too
+_devices: dict[tuple[FeatureSettings, str], Device] = {}  # by settings and digest of the weights
 _devices_lock = threading.Lock()
 
 
 def get_device(settings: FeatureSettings) -> Device:
-    """Returns the process's one device for these settings and weights, built and warmed up by the first caller.
+    """Returns the process's only device for these settings and weights; the first call builds and warms it up.
 
     Raises:
         BackboneError: the weights file was replaced while it was loaded.
@@ -124,7 +124,7 @@ def get_device(settings: FeatureSettings) -> Device:
         if (settings, digest) not in _devices:
             made = Device(settings)
             if weights_digest(settings) != digest:
-                raise BackboneError(f"features.weights={settings.weights} was replaced while it was read; start again")
+                raise BackboneError(f"features.weights={settings.weights} was replaced while it was read; run again")
             _devices[settings, digest] = made
         return _devices[settings, digest]
 
@@ -158,10 +158,10 @@ def device_names() -> list[str]:
 
 
 def weights_digest(settings: FeatureSettings) -> str:
-    """Returns the SHA-256 of the weights file, or a name for weights that are drawn.
+    """Returns the SHA-256 of the weights file, or a name for random weights.
 
     Raises:
-        BackboneError: there is no such file; says where it was looked for.
+        BackboneError: there is no such file; the message names the expected path.
     """
     if settings.weights == "random":
         return f"random-{settings.seed}"
@@ -174,16 +174,16 @@ def weights_digest(settings: FeatureSettings) -> str:
 
 
 def _half(features: np.ndarray) -> np.ndarray:
-    """Returns float16; what is beyond its range becomes its largest number, so that no head meets an infinity."""
+    """Returns float16; values beyond its range are clipped to its largest number, so that heads never get infinity."""
     largest = np.finfo(np.float16).max
     return np.asarray(np.clip(features, -largest, largest), np.float16)
 
 
 def start_engine(seed: int | None = None) -> None:
-    """Imports the engine under Keras: without its greeting, and without letting it take a whole GPU's memory.
+    """Imports the runtime under Keras, without its start-up messages and without claiming a whole GPU's memory.
 
     Args:
-        seed: of all that is drawn from here on; None leaves it as it is.
+        seed: of all random numbers from here on; None does not set one.
     """
     if backend() == "tensorflow":
         _start_tensorflow()
@@ -197,17 +197,17 @@ def _start_tensorflow() -> None:
     with _silent_stderr():
         import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")  # without one it complains of a driver; run.json names the device
+        gpus = tf.config.list_physical_devices("GPU")  # warns without a driver, but run.json names the device anyway
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
-            logger.info("%s is in use already, its memory setting stays", gpu.name)
+            logger.info("%s is already in use, so its memory setting stays", gpu.name)
 
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """TensorFlow writes to the descriptor itself while it is loaded, whatever its log level."""
+    """Silences standard error: TensorFlow writes to the descriptor itself while loading, whatever its log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -277,13 +277,13 @@ _OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """True for each engine's own kind of out-of-memory error."""
+    """True for the out-of-memory error of any runtime."""
     text = f"{type(error).__name__} {error}"
     return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _smaller_batch(batch_size: int) -> str:
     if batch_size <= SMALLEST_BATCH:
-        return f"the device has no memory for a batch of {batch_size}, the least: give a smaller features.input_size"
+        return f"the device has no memory for the smallest batch, {batch_size}; use a smaller features.input_size"
     smaller = max(SMALLEST_BATCH, batch_size // 2)
-    return f"the device has no memory for a batch of {batch_size}: try --set features.batch_size={smaller}"
+    return f"the device has no memory for a batch of {batch_size}; try --set features.batch_size={smaller}"

@@ -1,1 +1,1 @@
-"""One engine for every command that trains a network."""
+"""One trainer for every command that trains a network."""

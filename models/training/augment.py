@@ -1,7 +1,7 @@
-"""Random changes of pixels as Keras layers: computed on the device, active in training alone.
+"""Random augmentation of pixels as Keras layers: computed on the device, active only in training.
 
-All layers take and give (n, h, w, c) float32 pixels of 0..1. Their random state is a variable of the model, so a
-checkpoint holds it. One warp does flip, turn, scale and shift, since each resampling blurs.
+All layers map (n, h, w, c) float32 pixels of 0..1 to the same. Their random state is a variable of the model, so a
+checkpoint includes it. One warp does flip, rotation, scale and shift, since each resampling blurs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.training.recipe import Recipe
 
 
 class _Random(keras.layers.Layer):
-    """A layer that draws in training and passes pixels through otherwise."""
+    """A layer that changes pixels at random in training and passes them through otherwise."""
 
     def __init__(self, seed: int, **options: Any) -> None:
         super().__init__(dtype="float32", **options)
@@ -34,21 +34,21 @@ class _Random(keras.layers.Layer):
         raise NotImplementedError
 
     def uniform(self, images: Any, low: float, high: float) -> Any:
-        """Returns (n,) numbers, one an image."""
+        """Returns (n,) random numbers, one per image."""
         return keras.random.uniform((ops.shape(images)[0],), low, high, seed=self.seed_generator)
 
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomWarp(_Random):
-    """Mirrors, turns, scales and shifts by one bilinear resampling; beyond the border the nearest pixel repeats.
+    """Mirrors, rotates, scales and shifts in one bilinear resampling; the border pixels repeat outwards.
 
     Args:
-        flip: mirror half of the images.
-        shift: largest shift, a fraction of the side.
-        rotation: largest turn, degrees.
-        scale: largest enlargement, a fraction: half of the images are drawn from 1 to 1.2 at 0.2.
-        shrink: largest reduction, a fraction: the other half is drawn from 1/1.6 to 1 at 0.6, small reductions more
-            often than large ones (by the square of a uniform draw), as a frame far too wide is rare.
+        flip: True to mirror half of the images.
+        shift: largest shift, as a fraction of the side.
+        rotation: largest rotation in degrees.
+        scale: largest enlargement, as a fraction. At 0.2, half of the images get a factor from 1 to 1.2.
+        shrink: largest reduction, as a fraction. At 0.6, the other half get a factor from 1/1.6 to 1. Small reductions
+            are more frequent (the square of a uniform draw), as frames that are far too wide are rare.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class RandomWarp(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomTone(_Random):
-    """Changes contrast about the image's mean, then brightness by a factor, and clips to 0..1.
+    """Changes contrast around the image's mean, then multiplies brightness, and clips to 0..1.
 
-    Brightening goes half as far as darkening: what is clipped at white is lost, what is dark is not.
+    Brightening goes half as far as darkening, because clipped white loses detail and darkening does not.
     """
 
     def __init__(self, *, contrast: float, brightness: float, seed: int, **options: Any) -> None:
@@ -102,7 +102,7 @@ class RandomTone(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomBlur(_Random):
-    """Mixes a random share of a 3x3 mean into half of the images: soft lenses."""
+    """Mixes a random share of a 3x3 mean into half of the images, like a soft lens."""
 
     def __init__(self, *, share: float, seed: int, **options: Any) -> None:
         super().__init__(seed, **options)
@@ -116,10 +116,10 @@ class RandomBlur(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomReduction(_Random):
-    """Brings a share of the images to fewer pixels and back, as the program reads small faces.
+    """Reduces a share of the images to fewer pixels and enlarges them again, as happens to small faces.
 
-    Both ways are `resized`, the program's own, as one matrix for each side from a third of the image's up: reducing by
-    area and enlarging linearly are sums over rows, then over columns.
+    Both steps are the program's own `resized`, as one matrix for each side from a third of the image's side up:
+    reducing by area and enlarging linearly are sums over rows, then over columns.
     """
 
     SMALLEST = 1 / 3  # of the side
@@ -140,7 +140,7 @@ class RandomReduction(_Random):
         return ops.transpose(ops.matmul(made, ops.transpose(columns, (0, 2, 1))[:, None]), (0, 2, 3, 1))
 
     def there_and_back(self, side: int) -> np.ndarray:
-        """Returns (m, side, side) float32 matrices, of the fewest pixels first; the last changes nothing."""
+        """Returns (m, side, side) float32 matrices, fewest pixels first; the last is the identity."""
         whole = np.eye(side, dtype=np.float32)
         fewest = max(1, round(side * self.SMALLEST))
         return np.stack([resized(resized(whole, (pixels, side)), (side, side)) for pixels in range(fewest, side + 1)])
@@ -148,10 +148,11 @@ class RandomReduction(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomCompression(_Random):
-    """Rounds a share of the images as JPEG of a random quality does, each channel as a grey image of its own.
+    """Rounds a share of the images as JPEG of a random quality does, each channel as a separate grey image.
 
-    The cosine transform of blocks of 8 x 8 pixels, divided by the table of Annex K.1 of ITU-T T.81 as libjpeg scales it
-    by quality, rounded, and back. Sides that are no multiple of 8 are mirrored at the far border meanwhile.
+    Each block of 8 x 8 pixels is cosine-transformed, divided by the table of Annex K.1 of ITU-T T.81 (scaled by quality
+    as in libjpeg), rounded, and transformed back. If a side is not a multiple of 8, the image is mirrored at the far
+    border for this.
     """
 
     BLOCK = 8
@@ -201,7 +202,7 @@ class RandomCompression(_Random):
         return np.kron(lines, lines).astype(np.float32)
 
     def steps(self, quality: Any) -> Any:
-        """Returns (n, 64): what each coefficient is divided by, for (n,) qualities."""
+        """Returns (n, 64), the divisor of each coefficient, for (n,) qualities."""
         percent = ops.where(quality < 50, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None]
         table = np.asarray(self.TABLE, np.float32).reshape(1, -1)
         return ops.clip(ops.floor((table * percent + 50.0) / 100.0), 1.0, 255.0)
@@ -209,9 +210,9 @@ class RandomCompression(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class RandomErasing(_Random):
-    """Replaces a rectangle of 2 to 20 % of the area by noise (Zhong et al. 2017, arXiv:1708.04896).
+    """Replaces a rectangle of 2 to 20 % of the area with noise (Zhong et al. 2017, arXiv:1708.04896).
 
-    Keras has a layer of that name which draws one rectangle for a whole batch; this one draws for every image.
+    Keras's layer of that name draws one rectangle per batch; this one draws one per image.
     """
 
     SMALLEST, LARGEST, LONGEST = 0.02, 0.2, 3.3  # of the area, and the largest ratio of the sides
@@ -239,9 +240,9 @@ class RandomErasing(_Random):
 
 @keras.saving.register_keras_serializable("pipeline")
 class MiddleCrop(keras.layers.Layer):
-    """Cuts a square from the middle in training, which is then cheaper; otherwise the whole image passes.
+    """Cuts a square from the middle in training, which is faster; otherwise passes the whole image.
 
-    For networks that end in a mean over the map: they take either size.
+    For networks that end in a mean over the map, as they take either size.
     """
 
     def __init__(self, side: int, **options: Any) -> None:
@@ -260,10 +261,10 @@ class MiddleCrop(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("pipeline")
 class TrainingSide(keras.layers.Layer):
-    """Reduces images by area to a square of `side` pixels in training; otherwise, or with None, they pass as they are.
+    """Reduces images by area to squares of `side` pixels in training; otherwise, or with None, passes them unchanged.
 
-    `side` may be set between epochs, by who makes the training function anew. For networks that end in a mean over
-    the map: they take any size.
+    A caller may set `side` between epochs if it then makes the training function again. For networks that end in a mean
+    over the map, as they take any size.
     """
 
     def __init__(self, side: int | None = None, **options: Any) -> None:
@@ -287,7 +288,7 @@ def _per_image(values: Any) -> Any:
 
 
 def augmentation(recipe: Recipe) -> list[Any]:
-    """Returns the layers that the recipe asks for, in the order in which they are applied."""
+    """Returns the layers that the recipe requires, in the order of application."""
     layers: list[Any] = []
     if recipe.flip or recipe.shift or recipe.rotation or recipe.scale or recipe.shrink:
         layers.append(

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: a checkpoint that resumes exactly, the best weights, and the curves."""
+"""The files of a training: a checkpoint that resumes exactly, the best weights, and the curves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ History = list[dict[str, float]]
 
 
 class TrainingError(ValueError):
-    """A training cannot begin or go on; the message says what is wrong."""
+    """A training cannot start or resume; the message says why."""
 
 
 def _all_variables(model: keras.Model) -> list[Any]:
@@ -38,9 +38,9 @@ def _all_variables(model: keras.Model) -> list[Any]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under a temporary name, flushed, then renamed."""
+    """Writes arrays atomically: under a temporary name, flushed, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
-    named: dict[str, Any] = dict(arrays)  # any: what is named like a parameter of `savez` is none of ours
+    named: dict[str, Any] = dict(arrays)  # Any, as `savez` has named parameters; no array has their names
     with open(temporary, "wb") as out:
         np.savez(out, **named)
         out.flush()
@@ -51,7 +51,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def save_checkpoint(
     path: Path, model: keras.Model, epoch: int, history: History, state: Mapping[str, np.ndarray] = MappingProxyType({})
 ) -> None:
-    """Writes all that the next epoch depends on."""
+    """Writes everything that the next epoch depends on."""
     arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(_all_variables(model))}
     for key in history[0] if history else []:
         arrays[f"history_{key}"] = np.asarray([row[key] for row in history], dtype=np.float64)
@@ -62,7 +62,7 @@ def save_checkpoint(
 
 @contextmanager
 def stored_arrays(path: Path) -> Iterator[NpzFile]:
-    """Gives the arrays of a file of ours; a damaged one is a TrainingError that says what to do."""
+    """Yields the arrays of a file written here; raises a TrainingError with the cure if it is damaged."""
     try:
         with np.load(path) as stored:
             yield stored
@@ -70,7 +70,7 @@ def stored_arrays(path: Path) -> Iterator[NpzFile]:
         raise
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingError(
-            f"{path} is damaged (no sound file of arrays); remove its folder to begin anew, or use another --output"
+            f"{path} is damaged (not a valid .npz file); remove its folder to start again, or use another --output"
         ) from error
 
 
@@ -78,7 +78,7 @@ def load_checkpoint(path: Path, model: keras.Model, state: dict[str, np.ndarray]
     """Restores a checkpoint into `model` and `state`; returns the epochs done and the history so far.
 
     Raises:
-        TrainingError: the checkpoint is of another network, or damaged.
+        TrainingError: the checkpoint belongs to another network, or is damaged.
     """
     with stored_arrays(path) as stored:
         variables = _all_variables(model)
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, model: keras.Model, state: dict[str, np.ndarray]
         for name, variable in zip(names, variables, strict=True):
             if stored[name].shape != tuple(variable.shape):
                 raise TrainingError(
-                    f"{path}: {variable.path} is {stored[name].shape} there, {tuple(variable.shape)} here; "
+                    f"{path}: {variable.path} has shape {stored[name].shape}, this network {tuple(variable.shape)}; "
                     "use another --output"
                 )
             variable.assign(stored[name])
@@ -101,13 +101,13 @@ def load_checkpoint(path: Path, model: keras.Model, state: dict[str, np.ndarray]
 
 
 def read_history(path: Path) -> History:
-    """Returns the curves that `write_history` wrote."""
+    """Returns the curves from a file of `write_history`."""
     with open(path, newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def write_history(path: Path, history: History) -> None:
-    """Writes the curves as CSV, one row an epoch, whole or not at all."""
+    """Writes the curves as CSV, one row per epoch, atomically."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", newline="") as out:
         writer = csv.DictWriter(out, fieldnames=list(history[0]) if history else ["epoch"])

@@ -1,7 +1,7 @@
-"""The history of a training as a picture, and as events that TensorBoard reads.
+"""Draws the history of a training as a picture, and writes it as events for TensorBoard.
 
-Both need packages that the pipeline itself does not: matplotlib (extra `evaluate`) and tensorboard, which comes with
-TensorFlow. Where one is missing the caller is told, and nothing else is lost: `history.csv` has every number.
+They need packages that the pipeline itself does not: matplotlib (extra `evaluate`) and tensorboard, which comes with
+TensorFlow. If one is missing, the caller gets to know; `history.csv` still has every number.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 
 History = Sequence[Mapping[str, float]]
 
-LOSS, ACCURACY = "#0072b2", "#d55e00"  # of Okabe and Ito's palette, which colour-blind readers can tell apart
+LOSS, ACCURACY = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, which colour-blind readers can distinguish
 
 
 def can_plot() -> bool:
-    """True where matplotlib is installed."""
+    """True if matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def history_plot(history: History, names: tuple[str, str] = ("loss", "accuracy")) -> bytes:
-    """Returns two curves, training dashed, validation solid, as SVG; always the same bytes.
+    """Returns two curves as SVG, training dashed, validation solid; equal histories give equal bytes.
 
     Args:
-        names: of the curves; one that the history lacks in training or on validation is not drawn.
+        names: of the curves; one without training or validation values in the history is not drawn.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def history_plot(history: History, names: tuple[str, str] = ("loss", "accuracy")
 
 
 def write_events(history: History, folder: Path) -> None:
-    """Writes the history as TensorBoard events, in place of those of an earlier call.
+    """Writes the history as TensorBoard events, replacing those of an earlier call.
 
     Raises:
         ImportError: tensorboard is not installed.

@@ -1,4 +1,4 @@
-"""The lesson of classifiers: images or features in memory, one task or several; the loop is `loop.py`."""
+"""The lesson for classifiers: images or features in memory, one or several tasks. The loop is in `loop.py`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One question that a network learns to answer.
+    """One classification that a network learns.
 
     Attributes:
         name: also the name of the network's output.
         classes: in the order of the logits.
-        weight: of its loss among the tasks'.
-        soft: whether its targets are shares already (votes, another network's answers), which are not smoothed.
-        loss: a Keras loss of (n, classes) targets and logits in place of the cross-entropy. Smoothing and logit
-            adjustment are then its own affair; validation states the cross-entropy as ever, so that recipes compare.
-            Who gives one notes it beside the recipe: a checkpoint does not know it.
+        weight: of its loss, relative to other tasks.
+        soft: True if its targets are already shares (votes, another network's answers), which are not smoothed.
+        loss: a Keras loss of (n, classes) targets and logits that replaces the cross-entropy. Smoothing and logit
+            adjustment are then up to this loss. Validation still reports the cross-entropy, so recipes stay comparable.
+            The caller must store it beside the recipe, as a checkpoint does not.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from, or validated on.
+    """Training or validation data.
 
     Attributes:
         inputs: (n, h, w, c) uint8 images, or (n, d) features.
-        targets: by task, (n, classes) float32 shares; a row sums to 1, or to 0 where nothing is known.
-        weights: by task, (n,) float32; 0 where nothing is known. A task that is missing weighs every row 1.
+        targets: by task, (n, classes) float32 shares; a row sums to 1, or to 0 if unknown.
+        weights: by task, (n,) float32; 0 if unknown. A missing task has weight 1 in every row.
     """
 
     inputs: np.ndarray
@@ -65,14 +65,14 @@ def one_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Returns (n, classes) float32 rows with a one at each label.
 
     Raises:
-        KeyError: a label is no class.
+        KeyError: a label is not a class.
     """
     place = {name: i for i, name in enumerate(classes)}
     return np.eye(len(classes), dtype=np.float32)[[place[label] for label in labels]]
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the (count,) order of the images in one epoch: a function of seed and epoch alone."""
+    """Returns the (count,) order of the images in one epoch; depends only on seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
@@ -88,22 +88,22 @@ def fit(
     report: Report | None = None,
     step_done: Callable[[], None] | None = None,
 ) -> History:
-    """Trains a classifier in place and returns its history; continues from `folder`'s checkpoint if there is one.
+    """Trains a classifier in place and returns its history; resumes from the checkpoint in `folder`, if any.
 
     Args:
         model: inputs -> dict of logits by task name.
-        tasks: the first one is what `val_accuracy`, early stopping and `keep=best` look at.
-        folder, stop_after, report, step_done: as `loop.train` takes them.
+        tasks: `val_accuracy`, early stopping and `keep=best` use the first one.
+        folder, stop_after, report, step_done: as in `loop.train`.
 
     Raises:
-        TrainingError: fewer images than a batch, or a checkpoint of another network, or a damaged one.
+        TrainingError: there are fewer images than a batch, or the checkpoint is damaged or of another network.
     """
     lesson = Classification(train_on, validation, tasks, recipe)
     return train(model, lesson, recipe, folder, stop_after=stop_after, report=report, step_done=step_done)
 
 
 class Classification:
-    """The lesson of a classifier: arrays in memory, one task or several."""
+    """The lesson for a classifier: arrays in memory, one or several tasks."""
 
     judged = "val_accuracy"
 
@@ -122,7 +122,7 @@ class Classification:
         self.examples = Examples(examples.inputs, examples.targets, weights)
 
     def compile(self, model: keras.Model, optimiser: keras.optimizers.Optimizer) -> None:
-        """Compiles the network with the cross-entropy of each task, or the task's own loss."""
+        """Compiles the network with each task's own loss, or else its cross-entropy."""
         model.compile(
             optimizer=optimiser,
             loss={task.name: self._loss(task) for task in self.tasks},
@@ -141,7 +141,7 @@ class Classification:
         return SoftCrossentropy(label_smoothing=0.0 if task.soft else self.recipe.label_smoothing, offset=offset)
 
     def before_epoch(self, model: keras.Model, epoch: int) -> None:
-        """Sets the side of the images in training; a compiled function knows one, so another one is made."""
+        """Sets the side of training images; if it changes, a new function is compiled."""
         side = self.recipe.side_in(epoch)
         if side is None:
             return
@@ -153,7 +153,7 @@ class Classification:
                 model.train_function = None
 
     def batches(self, epoch: int) -> keras.utils.PyDataset:
-        """Returns the batches of one epoch: a function of seed and epoch alone."""
+        """Returns the batches of one epoch; they depend only on seed and epoch."""
         return _batches(self.examples, self.tasks, self.recipe, epoch)
 
     def curves(self, history: Mapping[str, Any]) -> dict[str, float]:
@@ -163,15 +163,15 @@ class Classification:
         return {"loss": float(history["loss"][-1]), "accuracy": float(accuracy[-1])}
 
     def validate(self, model: keras.Model) -> dict[str, float]:
-        """Returns `val_loss` and `val_accuracy` of the first task, and those of the others with their names."""
+        """Returns `val_loss` and `val_accuracy` of the first task, and those of others with their names appended."""
         return _validate(model, self.validation, self.tasks)
 
     def epoch_done(self, model: keras.Model, epoch: int) -> None:
-        """Nothing: a classifier's next epoch does not depend on how it does."""
+        """Does nothing: a classifier's next epoch does not depend on its results."""
 
 
 def _batches(examples: Examples, tasks: Sequence[Task], recipe: Recipe, epoch: int) -> keras.utils.PyDataset:
-    """Returns the batches of one epoch: a function of seed and epoch alone."""
+    """Returns the batches of one epoch; they depend only on seed and epoch."""
     import keras
 
     order = epoch_order(len(examples), recipe.seed, epoch)
@@ -202,9 +202,9 @@ def mixed(
     share: float,
     draw: np.random.Generator,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns each example mixed with another of its batch, pixels and targets alike (Zhang et al. 2018).
+    """Returns each example mixed with another of its batch, both pixels and targets (Zhang et al. 2018).
 
-    Targets are mixed by share times weight: an example of weight 0, whose answer is not known, lends its pixels alone.
+    Targets are mixed by share times weight, so an example of weight 0, whose answer is unknown, adds only its pixels.
     """
     other = draw.permutation(len(inputs))
     pixels = share * inputs.astype(np.float32) + (1 - share) * inputs[other].astype(np.float32)
@@ -219,13 +219,13 @@ def mixed(
 
 
 def predict_logits(model: keras.Model, inputs: np.ndarray, batch: int = 256) -> dict[str, np.ndarray]:
-    """Returns by task the (n, classes) float32 logits of the inputs."""
+    """Returns the (n, classes) float32 logits of the inputs, by task."""
     logits = model.predict(inputs, batch_size=batch, verbose=0)
     return {name: np.asarray(rows, dtype=np.float32) for name, rows in logits.items()}
 
 
 def _validate(model: keras.Model, validation: Examples, tasks: Sequence[Task]) -> dict[str, float]:
-    """Returns `val_loss` and `val_accuracy` of the first task, and those of the others with their names behind."""
+    """Returns `val_loss` and `val_accuracy` of the first task, and those of others with their names appended."""
     scores: dict[str, float] = {}
     logits = predict_logits(model, validation.inputs)
     for number, task in enumerate(tasks):

@@ -1,10 +1,10 @@
-"""Fits a head on features: logistic regression or ridge, a sweep of the regularisation, calibrated, measured, saved.
+"""Fits a head on features: logistic regression or ridge with a sweep of the regularisation; calibrates and saves it.
 
-The head that is saved is the one that was measured: trained on the training part alone and not fitted again on
-everything, so that its temperature and its figures are its own. The held-out part chose strength and temperature,
-so its figures are slightly flattering: quote a test set that was used for nothing.
+The saved head is the measured one: it is trained only on the training part, not fitted again on everything, so its
+temperature and metrics are its own. The held-out part chose strength and temperature, so its metrics are slightly
+optimistic: quote metrics on a separate test set.
 
-Not here: how features are computed, how a head is applied (`models/heads/registry.py`), dense layers (`fit_mlp.py`).
+Not here: computing features, applying a head (`models/heads/registry.py`), dense layers (`fit_mlp.py`).
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ CS = (
     1e-1,
     1.0,
     10.0,
-)  # inverse strengths; scikit-learn weighs them by the rows: more rows, smaller C
-ALPHAS = (100.0, 10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # of ridge, a row; a feature's variance is 1
-MAX_ITERATIONS = 300  # for each C, from where the C before ended
+)  # inverse strengths; scikit-learn sums the loss over rows, so more rows need a smaller C
+ALPHAS = (100.0, 10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # of ridge, per row; a feature's variance is 1
+MAX_ITERATIONS = 300  # for each C, starting where the previous C ended
 TOLERANCE = 1e-4  # of the gradient of the mean loss: scikit-learn's
-LARGEST_SQUARE = 16_384  # rows and columns of the matrix that ridge takes apart: 2 GB of float64
+LARGEST_SQUARE = 16_384  # rows and columns of the matrix that ridge decomposes: 2 GB of float64
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A trained head and how good it is.
+    """A trained head and its metrics.
 
     Attributes:
         head: applies the stored numbers; not bound to features before `head_files`.
         kind: logistic, ridge or mlp.
-        chosen: what the held-out part chose: {"c": …}, {"alpha": …} or {"epoch": …}.
-        sweep: a row for each strength: c or alpha, train_accuracy, accuracy; logistic also iterations, converged; where
-            something is done for rare classes also balanced_accuracy.
-        split: how the held-out part was made: kind, seed, rows, and what was chosen.
+        chosen: the choice made on the held-out part: {"c": …}, {"alpha": …} or {"epoch": …}.
+        sweep: a row for each strength: c or alpha, train_accuracy, accuracy; for logistic also iterations, converged;
+            unless `imbalance` is natural also balanced_accuracy.
+        split: how the held-out part was made: kind, seed, rows, and the choice.
         metrics: on the held-out part, see `metrics_of`, with `ece_uncalibrated` and `nll_uncalibrated`.
-        recipe: the settings of a training of dense layers; of another kind `imbalance`, where it is not natural.
-        history: a row for each epoch of dense layers.
+        recipe: for dense layers, the settings of their training; for other kinds `imbalance`, unless it is natural.
+        history: for dense layers, a row for each epoch.
     """
 
     head: StoredHead
@@ -70,7 +70,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What one strength of the regularisation led to: `coef` (k + r, d) float32, `intercept` (k + r,) float64."""
+    """The fit with one regularisation strength: `coef` (k + r, d) float32, `intercept` (k + r,) float64."""
 
     coef: np.ndarray
     intercept: np.ndarray
@@ -90,37 +90,37 @@ def fit_linear_head(
     max_iter: int = MAX_ITERATIONS,
     report: Report | None = None,
 ) -> Fitted:
-    """Returns the logistic regression whose C labels the held-out part best; of equally good ones the smallest C.
+    """Returns the logistic regression whose C labels the held-out part best; ties go to the smallest C.
 
-    The same input gives the same bytes. With votes, alone or blended into labels, each row counts for every class by
-    its share.
+    The same input gives the same bytes. With votes, alone or blended into labels, each row counts for every class
+    according to its share.
 
-    Where something is done for rare classes, C is the one of best balanced accuracy, the mean of the classes' recalls:
-    by accuracy that strength wins which undoes it, at worst one that says the commonest class alone. Whatever is done,
-    the temperature fits the held-out rows as they occur, neither weighed nor balanced.
+    Unless `imbalance` is natural, the best C has the best balanced accuracy, the mean of the classes' recalls. By plain
+    accuracy, the strength that undoes the correction would win, at worst one that always predicts the commonest class.
+    In all cases, the temperature fits the held-out rows as they occur, neither weighted nor balanced.
 
     Args:
         features: (n, d) float16 or float32.
         labels: n class names; the classes are their sorted set. Or votes, or both in a `Blend`.
-        validation: features and labels that choose and calibrate, taken as they are; None splits some off.
+        validation: features and labels used to choose and calibrate, unchanged; None splits off a part.
         holdout: the fraction split off, class by class.
-        groups: n keys; rows of one key stay on one side. By default rows with equal features are a group: copies of
-            an image have them, whatever their names.
-        imbalance: what is done for rare classes; how frequent a class is, the training part says, by votes where there
-            are any. `natural`: nothing. `inverse_sqrt`: rows weigh 1 / sqrt(frequency of their class), 1 on the mean.
+        groups: n keys; rows with the same key stay on one side. By default rows with equal features form a group, as
+            copies of an image have equal features, whatever their names.
+        imbalance: the correction for rare classes. Frequencies come from the training part, from votes if there are
+            any. `natural`: none. `inverse_sqrt`: rows have weight 1 / sqrt(frequency of their class), with mean 1.
             `logit_adjustment`: the log frequencies are added to the logits in training (Menon et al. 2021,
-            arXiv:2007.07314). Reject classes are classes here.
+            arXiv:2007.07314). Reject classes count as classes here.
         cs: inverse strengths to try.
-        max_iter: steps for each C.
+        max_iter: most iterations for each C.
         report: called with each row of the sweep.
 
     Raises:
-        FitError: missing labels, one class, a class too small to split, values that are not finite.
+        FitError: labels are missing, there is one class only, a class is too small to split, or values are not finite.
     """
     _check_way(imbalance)
     _check_strengths("cs", cs)
     if max_iter < 1:
-        raise FitError(f"max_iter is {max_iter}, it must be at least 1")
+        raise FitError(f"max_iter must be at least 1, not {max_iter}")
     parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
     lines = _of_labels if parts.train.answers.shares is None else _of_shares
 
@@ -142,13 +142,13 @@ def fit_ridge_head(
     alphas: Sequence[float] = ALPHAS,
     report: Report | None = None,
 ) -> Fitted:
-    """Returns least squares on ones at the labels, or on shares, with an L2 penalty: one decomposition, any alpha.
+    """Returns ridge regression on one-hot labels or shares: least squares with an L2 penalty, one decomposition.
 
-    Scores become probabilities through a softmax with the temperature that fits the held-out part. Of equally good
-    alphas the largest is taken. Arguments and errors as of `fit_linear_head`; `alphas` are strengths times the rows.
+    Scores become probabilities through a softmax with the temperature that fits the held-out part. Ties go to the
+    largest alpha. Arguments and errors as in `fit_linear_head`; `alphas` are strengths per row.
 
-    There are no logits while squares are fitted, so `logit_adjustment` is the post-hoc form of the same paper: each
-    alpha's scores are calibrated on the held-out part, and the log frequencies taken off those logits.
+    Least squares has no logits, so `logit_adjustment` is the post-hoc form of the same paper: each alpha's scores are
+    calibrated on the held-out part, and the log frequencies are subtracted from those logits.
     """
     _check_way(imbalance)
     _check_strengths("alphas", alphas)
@@ -162,18 +162,18 @@ def fit_ridge_head(
 
 def _check_way(imbalance: str) -> None:
     if imbalance not in WAYS:
-        raise FitError(f"imbalance is {imbalance!r}, it must be one of {', '.join(WAYS)}")
+        raise FitError(f"imbalance must be one of {', '.join(WAYS)}, not {imbalance!r}")
 
 
 def _check_strengths(name: str, values: Sequence[float]) -> None:
     if not values or not all(0 < value < np.inf for value in values):
-        raise FitError(f"{name} is {tuple(values)}, it must be one or more numbers above 0")
+        raise FitError(f"{name} must be one or more numbers above 0, not {tuple(values)}")
 
 
 def _best(
     kind: str, parts: Parts, sweep: Callable[[np.ndarray], Iterator[_Line]], report: Report | None, imbalance: str
 ) -> Fitted:
-    """Returns the line of the sweep that labels the held-out part best, of equals the first; calibrated, measured."""
+    """Returns the best line of the sweep on the held-out part, calibrated and measured; ties go to the first."""
     figure = "accuracy" if imbalance == "natural" else "balanced_accuracy"
     mean, scale = standardisation(parts.train.features)
     x, held = (standardised(part.features, mean, scale) for part in (parts.train, parts.held))
@@ -201,7 +201,7 @@ def _best(
 
 
 def _unit(kind: str, line: _Line, x: np.ndarray) -> float:
-    """Returns in what unit temperatures are tried: scores of ridge lie between 0 and 1, and shrink with alpha."""
+    """Returns the unit of temperatures to try: scores of ridge are between 0 and 1, and shrink with alpha."""
     return 1.0 if kind == "logistic" else float((x @ line.coef.T).std()) or 1.0
 
 
@@ -209,18 +209,21 @@ def _unit(kind: str, line: _Line, x: np.ndarray) -> float:
 
 
 def _weights(train: Part, imbalance: str) -> np.ndarray | None:
-    """Returns (n,) float32 weights of mean 1, larger for rare classes; None where every row counts alike."""
+    """Returns (n,) float32 weights of mean 1, larger for rare classes; None if all rows count equally."""
     if imbalance != "inverse_sqrt":
         return None
     return balanced_weights(train.answers.targets, np.ones(len(train), np.float32))
 
 
 def _adjusted(kind: str, line: _Line, parts: Parts, x: np.ndarray, held: np.ndarray) -> _Line:
-    """Returns the line with the log frequencies of the classes taken off its logits, by way of the intercepts.
+    """Returns the line with the log frequencies of the classes subtracted from its logits, through the intercepts.
 
-    For logistic regression that *is* the fit with the log frequencies added to the logits in training: its penalty
-    leaves intercepts alone, so that fit finds the same weights, and intercepts that are smaller by just these numbers.
-    Scores of ridge become logits through the temperature that fits the held-out part.
+    For logistic regression this *equals* the fit with the log frequencies added to the logits in training: the penalty
+    excludes intercepts, so that fit finds the same weights, and intercepts smaller by exactly these numbers. Scores of
+    ridge become logits through the temperature that fits the held-out part.
+
+    Example: classes with frequencies 0.8 and 0.2 have log frequencies -0.22 and -1.61. Equal logits 0 and 0 become 0.22
+    and 1.61: the rare class wins.
     """
     scale = 1.0
     if kind != "logistic":
@@ -235,7 +238,7 @@ def _adjusted(kind: str, line: _Line, parts: Parts, x: np.ndarray, held: np.ndar
 def _of_labels(
     x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int, weights: np.ndarray | None
 ) -> Iterator[_Line]:
-    """Yields the fit of each C, strongest regularisation first, each from where the one before ended."""
+    """Yields the fit of each C, strongest regularisation first; each starts where the previous one ended."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -243,7 +246,7 @@ def _of_labels(
     for c in cs:
         model.set_params(C=c)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the row says it
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the row has `converged`
             model.fit(x, train.answers.y, sample_weight=weights)
         coef, intercept = _a_row_a_class(model.coef_, model.intercept_, len(train.answers.classes))
         iterations = int(np.max(model.n_iter_))
@@ -251,7 +254,7 @@ def _of_labels(
 
 
 def _a_row_a_class(coef: np.ndarray, intercept: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (k, d) float32 and (k,) float64; for two classes scikit-learn gives the second's logit alone."""
+    """Returns (k, d) float32 and (k,) float64; for two classes scikit-learn gives only the second's logit."""
     coef, intercept = np.atleast_2d(coef).astype(np.float32), intercept.astype(np.float64)
     if classes == 2:
         coef = np.concatenate([np.zeros_like(coef), coef])
@@ -262,10 +265,10 @@ def _a_row_a_class(coef: np.ndarray, intercept: np.ndarray, classes: int) -> tup
 def _of_shares(
     x: np.ndarray, train: Part, cs: Sequence[float], max_iter: int, weights: np.ndarray | None
 ) -> Iterator[_Line]:
-    """Yields the same fits for shares: scikit-learn takes labels alone, a row a label would be several times the rows.
+    """Yields the same fits for shares, which scikit-learn does not take; one row per label would multiply the rows.
 
-    The loss is scikit-learn's: the mean over rows of the cross-entropy, rows weighed, and the squares of the weights,
-    intercepts left out, by 1 / (2 C n).
+    The loss is scikit-learn's: the weighted mean of the cross-entropy over rows, plus 1 / (2 C n) times the sum of the
+    squared weights without intercepts.
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped,unused-ignore]
 
@@ -306,14 +309,14 @@ def _of_squares(x: np.ndarray, train: Part, alphas: Sequence[float], weights: np
     n, d = x.shape
     if min(n, d) > LARGEST_SQUARE:
         raise FitError(
-            f"ridge takes a square of {min(n, d):,} numbers apart, {LARGEST_SQUARE:,} at most: take the kind logistic "
-            "or mlp, or a features.pooling with fewer features"
+            f"ridge would decompose a matrix of side {min(n, d):,}, its limit is {LARGEST_SQUARE:,}; use the kind "
+            "logistic or mlp, or a features.pooling with fewer features"
         )
     targets = train.answers.targets.astype(np.float64)
     given = _centred(x, targets) if weights is None else _weighed(x, targets, weights)
     rows, wanted, wide = given.rows, given.wanted, d > n
     values, vectors = np.linalg.eigh(_square(rows if wide else rows.T) / n)
-    values = np.maximum(values, 0)  # rounding makes tiny ones negative
+    values = np.maximum(values, 0)  # rounding makes tiny eigenvalues negative
     seen = vectors.T @ (wanted if wide else rows.T @ wanted) / n
     for alpha in alphas:
         solved = vectors @ (seen / (values + alpha)[:, None])
@@ -324,11 +327,12 @@ def _of_squares(x: np.ndarray, train: Part, alphas: Sequence[float], weights: np
 
 @dataclass(frozen=True, slots=True)
 class _Squares:
-    """What least squares are fitted on, without their means: those come back in the intercept.
+    """Centred rows and targets for least squares; the intercept restores the means.
 
     Attributes:
-        rows: (n, d) float32. wanted: (n, k + r) float64.
-        middle, mean: (d,) and (k + r,) float64, what was taken off rows and targets.
+        rows: (n, d) float32.
+        wanted: (n, k + r) float64, the targets.
+        middle, mean: (d,) and (k + r,) float64, subtracted from rows and targets.
     """
 
     rows: np.ndarray
@@ -343,7 +347,7 @@ def _centred(x: np.ndarray, targets: np.ndarray) -> _Squares:
 
 
 def _weighed(x: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> _Squares:
-    """Returns rows, a copy, and targets whose plain squares are the weighed ones of those given."""
+    """Returns copies of rows and targets whose plain least squares are the weighted ones of the given arrays."""
     shares = weights / weights.sum(dtype=np.float64)
     middle, mean = shares.astype(np.float32) @ x, shares @ targets
     roots = np.sqrt(weights)[:, None]
@@ -353,7 +357,7 @@ def _weighed(x: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> _Square
 
 
 def _square(rows: np.ndarray) -> np.ndarray:
-    """Returns (m, m) float64 rows rowsᵀ, a few thousand columns in float64 at one time."""
+    """Returns (m, m) float64 rows rowsᵀ, with a few thousand columns in float64 at a time."""
     total = np.zeros((len(rows), len(rows)))
     for start in range(0, rows.shape[1], 4096):
         step = rows[:, start : start + 4096].astype(np.float64)
@@ -367,7 +371,8 @@ def _square(rows: np.ndarray) -> np.ndarray:
 def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> dict[str, bytes]:
     """Returns the files of a head by name, in the order in which they are to be published: `head.npz`, `head.json`.
 
-    Killed between the two, the digest in head.json does not match and the head is refused as damaged: never a mixture.
+    After a kill between the two, the digest in head.json does not match, so the head is refused as damaged and never
+    read as a mixture.
 
     Args:
         fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.
@@ -396,7 +401,7 @@ def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[s
 
 
 def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns an .npz: numpy stamps its members 1980, so equal arrays give equal bytes."""
+    """Returns the bytes of an .npz; numpy dates its members 1980, so equal arrays give equal bytes."""
     out = io.BytesIO()
     np.savez(out, **dict(sorted(arrays.items())))  # type: ignore[arg-type]
     return out.getvalue()

@@ -1,6 +1,6 @@
-"""Fits dense layers on features through the one training loop, and hands them back as plain arrays.
+"""Fits dense layers on features with the shared training loop, and returns them as plain arrays.
 
-Rows of a memory map are fetched a batch at a time, so that features may outgrow memory; those of the held-out part
+Rows of a memory map are fetched one batch at a time, so features may be larger than memory. Those of the held-out part
 are in memory, as float32. Standardisation is the network's first layer, in training and afterwards.
 
 Two classes are two outputs: softmax cross-entropy of their difference is the binary cross-entropy of one sigmoid.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import keras
 
 TASK = "labels"
-STATE = "training.json"  # says of which training the checkpoint beside it is
+STATE = "training.json"  # identifies the training of the checkpoint beside it
 
 
 def fit_mlp_head(
@@ -48,21 +48,21 @@ def fit_mlp_head(
     report: Callable[[dict[str, float]], None] | None = None,
     step_done: Callable[[], None] | None = None,
 ) -> Fitted:
-    """Returns dense layers with relu and dropout between them, trained as the recipe says.
+    """Returns dense layers with relu and dropout between them, trained by the recipe.
 
     With votes, or labels with votes blended in, the targets are the shares, which are not smoothed. The held-out part
-    says which epoch is best (`keep`, `stop_patience`), by the rows whose truth is an ordinary class; it fits the
-    temperature and measures.
+    decides which epoch is best (`keep`, `stop_patience`), by the rows whose truth is an ordinary class. It also fits
+    the temperature and gives the metrics.
 
     Args:
-        features, labels, validation, holdout, groups, seed: as of `fit_head.fit_linear_head`.
-        layers: outputs of each hidden layer; none makes a linear head.
-        recipe: `dropout` is the rate behind each hidden layer; what is said of pixels does not count.
-        folder: receives `history.csv` and the checkpoint: killed, the same call goes on; any other starts anew.
+        features, labels, validation, holdout, groups, seed: as in `fit_head.fit_linear_head`.
+        layers: outputs of each hidden layer; an empty list makes a linear head.
+        recipe: `dropout` is the rate after each hidden layer; settings about pixels are ignored.
+        folder: receives `history.csv` and the checkpoint. After a kill, the same call resumes; any other starts again.
         report: called with each epoch's row. step_done: after each step.
 
     Raises:
-        FitError: as of `fit_linear_head`, or fewer rows than a batch.
+        FitError: as in `fit_linear_head`, or there are fewer rows than a batch.
     """
     parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
     mean, scale = standardisation(parts.train.features)
@@ -80,8 +80,8 @@ def fit_mlp_head(
     )
     if len(parts.train) < recipe.batch_size:
         raise FitError(
-            f"{len(parts.train)} rows to train on are fewer than one batch of {recipe.batch_size}: "
-            "set mlp.batch_size lower or add images"
+            f"{len(parts.train)} training rows are fewer than one batch of {recipe.batch_size}; "
+            "lower mlp.batch_size or add images"
         )
     history = fit(network, examples, judged, [task], recipe, folder, report=report, step_done=step_done)
     kernels, biases = _dense_arrays(network)
@@ -92,7 +92,7 @@ def fit_mlp_head(
 
 
 class _Fetched:
-    """Rows as the training loop asks for them: a batch at a time, float32, for no kernel of the engine takes halves."""
+    """Rows for the training loop: one batch at a time, as float32, since no kernel of the runtime takes float16."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -122,13 +122,13 @@ def dense_network(
 
 
 def _dense_arrays(network: keras.Model) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Returns kernels and biases of the dense layers, in their order."""
+    """Returns kernels and biases of the dense layers, in order."""
     pairs = [layer.get_weights() for layer in network.layers if layer.name.startswith("dense") or layer.name == TASK]
     return tuple(kernel for kernel, _ in pairs), tuple(bias for _, bias in pairs)
 
 
 def _kept_epoch(history: Sequence[dict[str, float]], recipe: Recipe) -> float:
-    """Returns the epoch, counted from 1, whose weights remain: of equally good ones the engine keeps the last."""
+    """Returns the epoch, counted from 1, whose weights are kept; ties go to the last, as in the training loop."""
     if recipe.keep != "best":
         return float(len(history))
     best = max(row["val_accuracy"] for row in history)
@@ -136,7 +136,7 @@ def _kept_epoch(history: Sequence[dict[str, float]], recipe: Recipe) -> float:
 
 
 def _clear_another(folder: Path, parts: Parts, layers: tuple[int, ...], recipe: Recipe) -> None:
-    """Removes what another training left in the folder: only the same rows, answers and recipe may go on."""
+    """Removes the files of another training: only one with the same rows, answers and recipe may resume."""
     about = {"layers": list(layers), "recipe": asdict(recipe), "rows": [_digest(parts.train), _digest(parts.held)]}
     text = json.dumps(about, indent=1, sort_keys=True) + "\n"
     state = folder / STATE
@@ -157,7 +157,7 @@ def _digest(part: Part) -> str:
 
 
 def recipe_of_features(recipe: Recipe) -> Recipe:
-    """Returns the recipe without what it says of pixels and of convolutions, which rows of features do not have."""
+    """Returns the recipe without its settings of pixels and convolutions, which rows of features do not have."""
     still: dict[str, Any] = {
         "top_dropout": 0.0, "crop": 0, "sides": (), "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0,
         "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "reduce": 0.0, "compress": 0.0, "erase": 0.0,

@@ -1,7 +1,7 @@
-"""What a head is fitted on: rows of features, what they are to be called, and which of them are held out.
+"""The data for fitting a head: rows of features, their labels, and the split into training and held-out part.
 
-Features may be a memory map: `Rows` fetches those that are asked for, so that what outgrows memory can be streamed.
-Not here: fitting (`fit_head.py`, `fit_mlp.py`), and how good a head is (`head_figures.py`).
+Features may be a memory map: `Rows` fetches only requested rows, so data larger than memory can be streamed.
+Not here: fitting (`fit_head.py`, `fit_mlp.py`), and metrics (`head_figures.py`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-ROWS_A_STEP = 4096  # rows that are float64 at one time, at most
-VALUES_A_STEP = 2**21  # numbers of them: 16 MB as float64, however wide the rows
+ROWS_A_STEP = 4096  # most rows in float64 at a time
+VALUES_A_STEP = 2**21  # most values in float64 at a time, 16 MB, however wide the rows
 FEWEST_ROWS = 64
 
 
 class FitError(ValueError):
-    """A head cannot be fitted on this input; the message says what is wrong with it, and the cure."""
+    """A head cannot be fitted on this input; the message names the fault and the cure."""
 
 
 class Rows:
-    """Some rows of an (n, d) float array, which may be a memory map: fetched when asked for, never all at once.
+    """Some rows of an (n, d) float array, which may be a memory map: fetched on request, never all at once.
 
     Args:
-        array: (n, d). rows: those meant, in order; None means all.
+        array: (n, d).
+        rows: the selected rows, in order; None selects all.
     """
 
     def __init__(self, array: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -43,7 +44,7 @@ class Rows:
         return len(self._array) if self._rows is None else len(self._rows)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Returns these rows as a plain array; a slice or numbers, as numpy takes them."""
+        """Returns these rows (a slice or indices) as a plain array."""
         return np.asarray(self._array[rows if self._rows is None else self._rows[rows]])
 
     def of(self, rows: np.ndarray) -> Rows:
@@ -52,11 +53,11 @@ class Rows:
 
     @property
     def step(self) -> int:
-        """Rows that `steps` yields at one time."""
+        """The number of rows that `steps` yields at a time."""
         return min(ROWS_A_STEP, max(FEWEST_ROWS, VALUES_A_STEP // max((1, *self.shape[1:]))))
 
     def steps(self) -> Iterator[np.ndarray]:
-        """Yields all rows in order, a few thousand at a time, fewer where they are wide."""
+        """Yields all rows in order, a few thousand at a time, or fewer if rows are wide."""
         for start in range(0, len(self), self.step):
             yield self[start : start + self.step]
 
@@ -67,8 +68,8 @@ class Votes:
 
     Attributes:
         shares: (n, c) float32, rows that sum to 1.
-        classes: c names, in the order of the table: of equally many votes the first one leads.
-        reject: those of them that say that there is no label.
+        classes: c names, in the order of the table; ties in votes go to the first.
+        reject: those of them that mean "no label".
     """
 
     shares: np.ndarray
@@ -78,13 +79,13 @@ class Votes:
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """Labels that are the truth, and shares that are learned beside them: votes soften labels that are noisy.
+    """True labels with shares blended in for learning: votes soften noisy labels.
 
     Attributes:
         labels: n names.
-        shares: (n, c) float32, rows that sum to 1, or to 0 where nothing is known but the label.
+        shares: (n, c) float32, rows that sum to 1, or to 0 if only the label is known.
         classes: c names, each of them a label.
-        weight: of the shares in what is learned, from 0 to 1; the rest is the label's.
+        weight: of the shares in the targets, from 0 to 1; the label has the rest.
     """
 
     labels: Sequence[str]
@@ -98,12 +99,13 @@ Labels = Sequence[str] | Votes | Blend
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What rows are to be called.
+    """The labels of rows.
 
     Attributes:
-        classes: k names, alphabetical. reject: r names, alphabetical.
-        y: (n,) the truth, an index into classes and then reject: the label, or the class with most votes.
-        shares: (n, k + r) float32, what is learned; None where that is the label alone.
+        classes: k names, alphabetical.
+        reject: r names, alphabetical.
+        y: (n,) the truth, an index into classes followed by reject: the label, or the class with most votes.
+        shares: (n, k + r) float32, the targets; None if these are just the labels.
     """
 
     classes: tuple[str, ...]
@@ -112,17 +114,17 @@ class Answers:
     shares: np.ndarray | None
 
     def of(self, rows: np.ndarray) -> Answers:
-        """Returns the answers of these rows."""
+        """Returns the labels of these rows."""
         return Answers(self.classes, self.reject, self.y[rows], None if self.shares is None else self.shares[rows])
 
     @property
     def ordinary(self) -> np.ndarray:
-        """(n,) bool: the truth is no reject class."""
+        """(n,) bool: True if the truth is not a reject class."""
         return np.asarray(self.y < len(self.classes))
 
     @property
     def targets(self) -> np.ndarray:
-        """(n, k + r) float32 shares; a one at the label where there is nothing else."""
+        """(n, k + r) float32 shares; one-hot labels if there are no shares."""
         if self.shares is not None:
             return self.shares
         return np.asarray(np.eye(len(self.classes) + len(self.reject), dtype=np.float32)[self.y])
@@ -130,7 +132,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows and what they are to be called."""
+    """Rows and their labels."""
 
     features: Rows
     answers: Answers
@@ -141,7 +143,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is learned from, what is held out to choose and to measure by, and how the two were parted."""
+    """The training part, the held-out part for choices and metrics, and a description of the split."""
 
     train: Part
     held: Part
@@ -160,13 +162,13 @@ def parts_of(
     """Returns training and held-out part; see `fit_head.fit_linear_head` for the arguments.
 
     Raises:
-        FitError: missing labels, one class, a class too small to split, values that are not finite.
+        FitError: labels are missing, there is one class only, a class is too small to split, or values are not finite.
     """
     rows = features if isinstance(features, Rows) else Rows(features)
     answers = _answers(labels, len(rows))
     _check_features(rows, "features")
     if not 0 < holdout < 1:
-        raise FitError(f"holdout is {holdout}, it must be between 0 and 1")
+        raise FitError(f"holdout must be between 0 and 1, not {holdout}")
     whole = Part(rows, answers)
     if validation is None:
         labelled = not isinstance(labels, Votes)
@@ -174,14 +176,14 @@ def parts_of(
         grouped = "equal features" if groups is None else "given"
         split = {"kind": "holdout", "holdout": holdout, "seed": seed, "groups": grouped}
         train, held = (Part(rows.of(of), answers.of(of)) for of in (train_rows, held_rows))
-        if labelled:  # measured by labels, whatever was learned beside them
+        if labelled:  # metrics use labels, whatever shares were learned
             held = replace(held, answers=replace(held.answers, shares=None))
     else:
         held_features = validation[0] if isinstance(validation[0], Rows) else Rows(validation[0])
         train, held = whole, Part(held_features, _known_answers(validation[1], answers, len(held_features)))
         _check_features(held_features, "validation features")
         if held_features.shape[1] != rows.shape[1]:
-            raise FitError(f"validation features have width {held_features.shape[1]}, the others {rows.shape[1]}")
+            raise FitError(f"validation features have width {held_features.shape[1]}, training has {rows.shape[1]}")
         split = {"kind": "given"}
     _check_votes(train, held)
     return Parts(train, held, split | {"train": len(train), "held_out": len(held)})
@@ -198,18 +200,18 @@ def _answers(labels: Labels, rows: int) -> Answers:
     _check_labels(labels, rows, "labels")
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
-        raise FitError(f"all {rows} labels are {classes[0]!r}: a head needs two classes or more")
+        raise FitError(f"all {rows} labels are {classes[0]!r}; a head needs two classes or more")
     return Answers(classes, (), _indices(labels, classes), None)
 
 
 def _blended(answers: Answers, blend: Blend, rows: int) -> Answers:
-    """Returns the answers of the labels with the shares blended in."""
+    """Returns the labels with the shares blended in."""
     if not 0 <= blend.weight <= 1:
-        raise FitError(f"the weight of the shares is {blend.weight}, it must be from 0 to 1")
+        raise FitError(f"the weight of the shares must be from 0 to 1, not {blend.weight}")
     if blend.shares.shape != (rows, len(blend.classes)):
-        raise FitError(f"shares of shape {blend.shares.shape} for {rows} rows and {len(blend.classes)} classes")
+        raise FitError(f"shares have shape {blend.shares.shape}, expected {(rows, len(blend.classes))}")
     if unknown := sorted(set(blend.classes) - set(answers.classes)):
-        raise FitError(f"shares of classes that no label names: {', '.join(unknown)}")
+        raise FitError(f"shares have classes that no label has: {', '.join(unknown)}")
     sums = blend.shares.sum(axis=1)
     known = sums > 0
     if not np.isfinite(sums).all() or (blend.shares < 0).any() or np.abs(sums[known] - 1).max(initial=0) > 1e-3:
@@ -222,17 +224,17 @@ def _blended(answers: Answers, blend: Blend, rows: int) -> Answers:
 
 
 def _known_answers(labels: Labels, train: Answers, rows: int) -> Answers:
-    """Returns the answers of validation rows, whose classes must be known from training."""
+    """Returns the labels of validation rows, whose classes must occur in training."""
     if isinstance(labels, Votes):
         found = _answers_of_votes(labels, rows)
         if (found.classes, found.reject) != (train.classes, train.reject):
-            raise FitError("validation has votes for other classes than training: give both the same table")
+            raise FitError("validation has votes for other classes than training; use the same table for both")
         return found
     if isinstance(labels, Blend):
         labels = labels.labels
     _check_labels(labels, rows, "labels")
     if unknown := sorted(set(labels) - set(train.classes)):
-        raise FitError(f"validation holds classes that training lacks: {', '.join(unknown)}")
+        raise FitError(f"validation has classes that training does not have: {', '.join(unknown)}")
     return Answers(train.classes, train.reject, _indices(labels, train.classes), None)
 
 
@@ -240,18 +242,18 @@ def _answers_of_votes(votes: Votes, rows: int) -> Answers:
     if rows == 0:
         raise FitError("there are no rows: nothing to train on or to choose by")
     if votes.shares.shape != (rows, len(votes.classes)):
-        raise FitError(f"votes of shape {votes.shares.shape} for {rows} rows and {len(votes.classes)} classes")
+        raise FitError(f"votes have shape {votes.shares.shape}, expected {(rows, len(votes.classes))}")
     if not np.isfinite(votes.shares).all() or np.abs(votes.shares.sum(axis=1) - 1).max() > 1e-3:
         raise FitError("votes must be shares that sum to 1 in every row")
     classes = tuple(sorted(set(votes.classes) - set(votes.reject)))
     if unknown := sorted(set(votes.reject) - set(votes.classes)):
-        raise FitError(f"the votes have no class {', '.join(unknown)} to reject by; known: {', '.join(votes.classes)}")
+        raise FitError(f"the votes have no class {', '.join(unknown)} to reject; known: {', '.join(votes.classes)}")
     if len(classes) < 2:
-        raise FitError("the votes leave fewer than two classes that are no reject classes: a head needs two")
+        raise FitError("the votes have fewer than two classes besides the reject classes; a head needs two")
     reject = tuple(sorted(set(votes.reject)))
     places = [votes.classes.index(name) for name in (*classes, *reject)]
-    new_place = np.argsort(places)  # of a column of the table
-    leading = votes.shares.argmax(axis=1)  # in the table's order: the first of equals
+    new_place = np.argsort(places)  # the new index of each column of the table
+    leading = votes.shares.argmax(axis=1)  # ties go to the first in the table's order
     return Answers(classes, reject, new_place[leading].astype(np.int64), votes.shares[:, places].astype(np.float32))
 
 
@@ -267,28 +269,28 @@ def _check_labels(labels: Sequence[str], rows: int, what: str) -> None:
         raise FitError(f"{len(labels)} {what} for {rows} rows of features")
     missing = [row for row, label in enumerate(labels) if not isinstance(label, str) or not label]
     if missing:
-        raise FitError(f"{len(missing)} of {rows} {what} are missing (the first in row {missing[0]}): drop those rows")
+        raise FitError(f"{len(missing)} of {rows} {what} are missing (the first in row {missing[0]}); drop those rows")
 
 
 def _check_votes(train: Part, held: Part) -> None:
     if not held.answers.ordinary.any():
-        raise FitError("no held-out row has most votes for an ordinary class: there is nothing to choose by")
+        raise FitError("no held-out row has most votes for an ordinary class, so nothing can be chosen; add images")
     if train.answers.shares is None:
         return
     names = (*train.answers.classes, *train.answers.reject)
     given = train.answers.shares.sum(axis=0)
     if silent := [name for name, votes in zip(names, given, strict=True) if votes <= 0]:
-        raise FitError(f"no training row has a vote for {', '.join(silent)}: leave that class out, or add images")
+        raise FitError(f"no training row has a vote for {', '.join(silent)}; drop that class or add images")
 
 
 def _check_features(features: Rows, what: str) -> None:
     if len(features.shape) != 2 or features.shape[1] == 0 or features.dtype.kind != "f":
-        raise FitError(f"{what} must be (rows, width) of a float type, not {features.dtype} {features.shape}")
+        raise FitError(f"{what} must be floats of shape (rows, width), not {features.dtype} {features.shape}")
     for number, values in enumerate(features.steps()):
         sound = np.isfinite(values).all(axis=1)
         if not sound.all():
             row = number * features.step + int(np.argmin(sound))
-            raise FitError(f"row {row} of the {what} is not finite: drop it or compute it again")
+            raise FitError(f"row {row} of the {what} is not finite; drop it or compute it again")
 
 
 # --- the split --------------------------------------------------------------------------------------------------------
@@ -297,10 +299,10 @@ def _check_features(features: Rows, what: str) -> None:
 def _dealt(
     whole: Part, *, holdout: float, groups: Sequence[Any] | np.ndarray | None, seed: int, hard: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of the training and of the held-out part, ascending. Groups are dealt out, not rows.
+    """Returns the rows of the training part and of the held-out part, ascending. Groups are split, not rows.
 
-    A group counts for the class of its first row. Of a class that leads the votes of one group alone, that group is
-    trained on; where every row has a label, such a class is refused.
+    A group belongs to the class of its first row. If only one group belongs to a class, that group is trained on; if
+    every row has a label, such a class is refused.
     """
     from sklearn.model_selection import train_test_split
 
@@ -312,7 +314,7 @@ def _dealt(
     small = [name for name, size in zip(names, sizes, strict=True) if size < 2]
     if small and hard:
         raise FitError(
-            f"fewer than two different examples of {', '.join(small)}: one is needed to train and one to choose by; "
+            f"fewer than two different examples of {', '.join(small)}, but one must train and another validate; "
             "add images, drop the class, or give a validation set"
         )
     dealt = np.flatnonzero(sizes[kind] > 1)
@@ -320,12 +322,12 @@ def _dealt(
         _, held = train_test_split(dealt, test_size=holdout, random_state=seed, stratify=kind[dealt])
     except ValueError as e:
         examples = f"{len(first_row)} different examples of {len(names)} classes"
-        raise FitError(f"{examples} cannot be split at holdout {holdout}: add images or give a validation set") from e
+        raise FitError(f"{examples} cannot be split at holdout {holdout}; add images or give a validation set") from e
     is_held = np.isin(group, held)
     train = np.flatnonzero(~is_held)
     lost = [name for i, name in enumerate(names) if sizes[i] and not (y[train] == i).any()]
     if lost:
-        raise FitError(f"no example of {', '.join(lost)} is left to train on: take a smaller holdout or add images")
+        raise FitError(f"no example of {', '.join(lost)} is left to train on; use a smaller holdout or add images")
     return train, np.flatnonzero(is_held)
 
 
@@ -343,18 +345,18 @@ def _group_of(features: Rows, groups: Sequence[Any] | np.ndarray | None) -> np.n
 
 
 def standardisation(features: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and scale, (d,) float64; the scale of a feature that never changes is 1."""
+    """Returns mean and scale, (d,) float64; the scale of a constant feature is 1."""
     mean = sum(step.astype(np.float64).sum(axis=0) for step in features.steps()) / len(features)
     squares = sum(((step.astype(np.float64) - mean) ** 2).sum(axis=0) for step in features.steps())
     scale = np.sqrt(squares / len(features))
-    # below float16's own resolution it is rounding, not information; Keras divides by 1e-7 at least
+    # a scale below float16's resolution is rounding, not information; Keras divides by 1e-7 at least
     return mean, np.where(scale > 1e-6 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
 
 
 def standardised(features: Rows, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Returns (n, d) float32, all of them in memory.
+    """Returns (n, d) float32, all in memory.
 
-    Against float64 half the memory, 0.6 of the time, and on 28,709 rows the same labels.
+    Compared with float64: half the memory, 0.6 of the time, and the same labels on 28,709 rows.
     """
     out = np.empty(features.shape, np.float32)
     start = 0

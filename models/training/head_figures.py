@@ -1,8 +1,8 @@
-"""How good a head is on rows that were held out, and the temperature that makes its probabilities honest.
+"""Metrics of a head on held-out rows, and the temperature that calibrates its probabilities.
 
-With reject classes the protocol is: accuracy and all figures of the classes count rows whose truth is an ordinary
-class, by the probabilities given that it is one; the reject score is judged by the area under its ROC curve over all
-held-out rows, a reject class being the truth.
+With reject classes, accuracy and all metrics of the classes count only rows whose truth is an ordinary class, with
+probabilities given that it is one. The reject score is measured by the area under its ROC curve over all held-out rows,
+where positive rows are those whose truth is a reject class.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def calibrated(
     """Returns the head with the temperature that fits the held-out part, and its metrics there.
 
     Args:
-        unit: size of the logits, where they are no logits but scores; temperatures are tried in this unit.
+        unit: typical size, for scores that are not logits; temperatures are tried in this unit.
     """
     logits = np.concatenate([head.logits(step) for step in held.features.steps()])
     k, ordinary, y = len(head.classes), held.answers.ordinary, held.answers.y
@@ -38,23 +38,23 @@ def calibrated(
     metrics = metrics_of(softmax(own / temperature), truth, head.classes)
     metrics |= {"ece_uncalibrated": before["ece"], "nll_uncalibrated": before["nll"]}
     if held.answers.shares is not None:
-        metrics["truth"] = "most votes, of equals the first column of the table"
+        metrics["truth"] = "most votes; ties go to the first column of the table"
     if head.reject:
         score = reject_share(logits / temperature, k)
-        metrics["counted"] = "rows whose truth is no reject class"
+        metrics["counted"] = "rows whose truth is not a reject class"
         metrics["reject"] = {"rows": int((~ordinary).sum()), "auc": area(roc_curve(score, ~ordinary))}
     return replace(head, temperature=temperature, metrics=metrics, split=split), metrics
 
 
 def accuracy_of(logits: np.ndarray, part: Part) -> float:
-    """Returns the share of rows that (n, k + r) logits call rightly, among those whose truth is an ordinary class."""
+    """Returns the share of rows labelled correctly by (n, k + r) logits, among those of an ordinary class."""
     ordinary = part.answers.ordinary
     said = logits[ordinary, : len(part.answers.classes)].argmax(axis=1)
     return float((said == part.answers.y[ordinary]).mean()) if ordinary.any() else 0.0
 
 
 def balanced_accuracy_of(logits: np.ndarray, part: Part) -> float:
-    """Returns the plain mean over the classes that occur of that share: each class counts as much as any other."""
+    """Returns the plain mean of that share over the classes that occur, so that each class counts equally."""
     ordinary, k = part.answers.ordinary, len(part.answers.classes)
     said = logits[ordinary, :k].argmax(axis=1)
     return float(balanced_accuracy(confusion_matrix(part.answers.y[ordinary], said, k)))
@@ -64,14 +64,14 @@ def temperature_of(logits: np.ndarray, held: Part, *, unit: float = 1.0) -> floa
     """Returns the temperature, to six digits, that fits (n, k + r) logits to rows whose truth is an ordinary class.
 
     Args:
-        unit: as of `calibrated`.
+        unit: as in `calibrated`.
     """
     ordinary, k = held.answers.ordinary, len(held.answers.classes)
     return float(f"{fit_temperature(logits[ordinary, :k] / unit, held.answers.y[ordinary]) * unit:.6g}")
 
 
 def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """Returns the temperature, 0.05 to 20, that makes (n, k) logits most likely to give the classes (n,)."""
+    """Returns the temperature, from 0.05 to 20, with the largest likelihood of classes (n,) under (n, k) logits."""
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped,unused-ignore]
 
     found = minimize_scalar(
@@ -90,13 +90,14 @@ def _nll(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 
 def metrics_of(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns figures of merit that JSON can hold.
+    """Returns metrics, fit for JSON.
 
     rows, accuracy, macro_f1 (over the classes that occur), majority_baseline, nll, ece, confusion (true by
     predicted, counts), and by_class: rows, precision, recall; None where nothing was predicted or nothing occurs.
 
     Args:
-        probabilities: (n, k). y: (n,) true class indices.
+        probabilities: (n, k).
+        y: (n,) true class indices.
     """
     k = len(classes)
     predicted = probabilities.argmax(axis=1)

@@ -1,7 +1,7 @@
-"""What is done for rare classes: how frequent classes are, and the weights that follow from it. Arrays, no Keras.
+"""Corrections for rare classes: frequencies of classes, and weights that follow from them. Arrays, no Keras.
 
-Used by the training loop and by heads that are fitted in one go; where the logits are adjusted is theirs to say
-(`losses.py`, `fit_head.py`).
+Used by the training loop and by heads that are fitted in one step. Those adjust the logits themselves (`losses.py`,
+`fit_head.py`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ WAYS = ("natural", "inverse_sqrt", "logit_adjustment")
 
 
 def frequencies(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the (classes,) share of each class in (n, classes) targets, rows weighed; never 0."""
+    """Returns the (classes,) weighted share of each class in (n, classes) targets; never 0."""
     sums = (targets * weights[:, None]).sum(0, dtype=np.float64)
     return np.asarray(np.maximum(sums / max(sums.sum(), 1e-12), 1e-6))
 
 
 def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns (n,) weights times 1 / sqrt(frequency of the row's class), with the mean that they had before.
+    """Returns (n,) weights times 1 / sqrt(frequency of the row's class), scaled to keep their mean.
 
-    A row of shares gets the mean of its classes' factors, by its shares.
+    A row of shares gets the mean of its classes' factors, weighted by its shares.
+
+    >>> targets = np.eye(2)[[0, 0, 0, 0, 1]]  # frequencies 0.8 and 0.2: factors 1.118 and 2.236
+    >>> balanced_weights(targets, np.ones(5)).round(3).tolist()
+    [0.833, 0.833, 0.833, 0.833, 1.667]
     """
     factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
     balanced = weights * factors

@@ -1,9 +1,9 @@
-"""The one training loop: any lesson for any Keras network, epoch by epoch, with checkpoint and exact resume.
+"""The training loop: any lesson for any Keras network, epoch by epoch, with checkpoints and exact resume.
 
-Used by every command that trains, on Keras's TensorFlow and JAX backends alike. Knows neither images nor labels: a
-`Lesson` does. Resuming is exact because everything that the next epoch depends on is in the checkpoint (weights,
-optimiser, running average of the weights, random states, the lesson's own state) or a function of seed, epoch and
-history (the batches, the rate).
+Every command that trains uses it, with Keras's TensorFlow and JAX backends. Images and labels are the business of a
+`Lesson`. Resuming is exact: everything that the next epoch depends on is in the checkpoint (weights, optimiser, running
+average of the weights, random states, the lesson's own state) or depends only on seed, epoch and history (batches,
+learning rate).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Report = Callable[[dict[str, float]], None]
 
 
 class Lesson(Protocol):
-    """What a network learns, and how an epoch is judged.
+    """What a network learns, and how an epoch is validated.
 
     Attributes:
-        steps: batches an epoch.
-        judged: the key of `validate` that early stopping and `keep=best` look at; higher is better.
-        state: by name, arrays that the next epoch depends on and that are no function of seed and epoch. May change
-            in `epoch_done`; restored in place when a training resumes.
+        steps: batches per epoch.
+        judged: the key of `validate` that early stopping and `keep=best` use; higher is better.
+        state: by name, arrays that the next epoch depends on besides seed and epoch. May change in `epoch_done`;
+            restored in place when a training resumes.
     """
 
     steps: int
@@ -59,19 +59,19 @@ class Lesson(Protocol):
         ...
 
     def batches(self, epoch: int) -> keras.utils.PyDataset:
-        """Returns the batches of an epoch: a function of seed, epoch and `state` alone."""
+        """Returns the batches of an epoch; they depend only on seed, epoch and `state`."""
         ...
 
     def curves(self, history: Mapping[str, Any]) -> dict[str, float]:
-        """Returns what Keras's history says of an epoch, by the names that the curves have."""
+        """Returns an epoch's values from Keras's history, under the names of the curves."""
         ...
 
     def validate(self, model: keras.Model) -> dict[str, float]:
-        """Returns the scores of the network as it would be kept."""
+        """Returns the scores of the network with the weights that would be kept."""
         ...
 
     def epoch_done(self, model: keras.Model, epoch: int) -> None:
-        """Looks at the network as it would be kept, after an epoch."""
+        """Called after an epoch, with the weights that would be kept."""
         ...
 
 
@@ -85,16 +85,16 @@ def train(
     report: Report | None = None,
     step_done: Callable[[], None] | None = None,
 ) -> History:
-    """Trains `model` in place and returns its history; continues from `folder`'s checkpoint if there is one.
+    """Trains `model` in place and returns its history; resumes from the checkpoint in `folder`, if any.
 
     Args:
         folder: receives `checkpoint.npz` and `history.csv` after every epoch.
-        stop_after: epochs to do in this call at most (the schedule still spans `recipe.epochs`).
+        stop_after: most epochs in this call (the schedule still spans `recipe.epochs`).
         report: called with each epoch's row.
         step_done: called after every step, for a progress bar.
 
     Raises:
-        TrainingError: a checkpoint of another network, or a damaged one.
+        TrainingError: the checkpoint is damaged, or belongs to another network.
     """
     from models.training.optimisers import epochs_without_gain
 
@@ -103,12 +103,12 @@ def train(
     done, history = 0, History()
     if (folder / CHECKPOINT).exists():
         done, history = load_checkpoint(folder / CHECKPOINT, model, lesson.state)
-        write_history(folder / HISTORY, history)  # a kill may have come between the checkpoint and the curves
+        write_history(folder / HISTORY, history)  # in case of a kill between checkpoint and curves
     last = recipe.epochs if stop_after is None else min(recipe.epochs, done + stop_after)
     for epoch in range(done, last):
         waited = epochs_without_gain([row[lesson.judged] for row in history])
         if recipe.stop_patience and waited >= recipe.stop_patience:
-            logger.info("no better validation for %d epochs: training ends", waited)
+            logger.info("no better validation for %d epochs, so training ends", waited)
             break
         row = trainer.epoch(epoch, history, step_done)
         history.append(row)
@@ -125,7 +125,7 @@ def train(
 
 
 class _Trainer:
-    """A compiled model; one epoch at a time."""
+    """Trains a compiled model, one epoch at a time."""
 
     def __init__(self, model: keras.Model, lesson: Lesson, recipe: Recipe) -> None:
         from models.training.optimisers import optimiser, schedule
@@ -174,7 +174,7 @@ class _Trainer:
 
 
 class _Averaged:
-    """Within it the model's weights are their running average; after it they are what they were."""
+    """A context in which the model's weights are their running average; they are restored afterwards."""
 
     def __init__(self, model: keras.Model, active: bool) -> None:
         self.model, self.active = model, active
@@ -191,7 +191,7 @@ class _Averaged:
 
 
 def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
-    """Leaves in the model the weights that the recipe keeps."""
+    """Sets the model's weights to those that the recipe keeps."""
     if recipe.keep == "best" and (folder / BEST).exists():
         with stored_arrays(folder / BEST) as stored:
             model.set_weights([stored[name] for name in sorted(stored.files)])
@@ -200,7 +200,7 @@ def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
 
 
 def _take_averages(model: keras.Model) -> None:
-    """Overwrites the trained weights by their running average: as copies, for JAX gives away arrays that two share."""
+    """Overwrites the trained weights with copies of their running average, as JAX donates shared arrays."""
     model.optimizer.take_averages(model.trainable_variables)
     for variable in model.trainable_variables:
         variable.assign(_copied(variable))
@@ -213,7 +213,7 @@ def _copied(variable: Any) -> np.ndarray:
 
 
 def jit() -> bool | str:
-    """Returns Keras's word for compilation. With TensorFlow on a CPU oneDNN's kernels beat XLA's; JAX is XLA."""
+    """Returns the `jit_compile` for Keras. With TensorFlow on a CPU, oneDNN's kernels beat XLA's; JAX is XLA."""
     import keras
 
     return False if keras.backend.backend() == "tensorflow" else "auto"

@@ -1,7 +1,7 @@
-"""What a classifier is trained against: rows of probabilities, smoothed, adjusted to the classes' frequencies.
+"""The loss of classifiers: rows of probabilities, smoothed, and adjusted to the classes' frequencies.
 
-A hard label is a row with a single one, annotators' votes or another network's answer are rows of shares: one loss
-serves all of them. How frequent classes are, and weights for rare ones: `imbalance.py`.
+A hard label is a one-hot row; annotators' votes or another network's answers are rows of shares. One loss serves them
+all. Not here: frequencies of classes, and weights for rare ones (`imbalance.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class SoftCrossentropy(keras.losses.Loss):
     """Cross-entropy of (n, classes) logits against (n, classes) shares that sum to 1.
 
     Args:
-        label_smoothing: share of each row spread over the classes: evenly, or with an offset as that weighs them. An
-            even share can be as much as a rare class has in all: its logit would be high for every image.
-        offset: (classes,) numbers added to the logits, in training alone: the log frequencies of Menon et al. 2021
-            make the network say the class that is likelier than its frequency, which raises rare classes.
+        label_smoothing: share of each row spread over the classes: evenly, or in proportion to exp(offset) if there is
+            an offset. An even share can exceed a rare class's own frequency: its logit would be high for every image.
+        offset: (classes,) numbers added to the logits, only in training. With the log frequencies of Menon et al. 2021,
+            the network predicts the class that exceeds its frequency the most, which favours rare classes.
     """
 
     def __init__(

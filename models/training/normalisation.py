@@ -1,6 +1,6 @@
-"""Batch normalisation that is one kernel with TensorFlow: what Keras does in several passes over float32 copies.
+"""Batch normalisation as one TensorFlow kernel, where Keras makes several passes over float32 copies.
 
-With other backends it is Keras's layer as it is. Weights, names and inference are Keras's own everywhere.
+With other backends it is Keras's own layer. Weights, names and inference are always Keras's own.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import keras
 
 @keras.saving.register_keras_serializable("pipeline")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Normalises (n, h, w, c) maps over their last axis; sums are float32 whatever the maps are.
+    """Normalises (n, h, w, c) maps over their last axis; sums are float32, whatever the type of the maps.
 
-    What that saves: `tests/benchmarks/training_rate.py`. As that kernel does, the running variance is corrected for the
-    degree of freedom that the mean takes.
+    For the time it saves, see `tests/benchmarks/training_rate.py`. As in that kernel, the running variance is unbiased:
+    it is corrected for the degree of freedom of the mean.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -38,7 +38,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _fits(self, inputs: Any) -> bool:
-        """Whether the kernel computes what was asked for: it has no other axis, and always scales and shifts."""
+        """True if the kernel can do this: it works on the last axis only, and always scales and shifts."""
         plain = self.scale and self.center and not self.renorm and not self.synchronized
         maps = len(inputs.shape) == 4 and self.axis in (-1, 3)
         return bool(keras.backend.backend() == "tensorflow" and maps and plain)

@@ -1,4 +1,4 @@
-"""Optimisers with a factor on the rate by layer, and the course of the rate over the epochs."""
+"""Optimisers with a learning-rate factor per layer, and schedules of the rate over the epochs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import keras
 
 from models.training.recipe import Recipe
 
-UNDECAYED = ("gamma", "beta", "bias")  # in names of variables: of normalisation, and biases
+UNDECAYED = ("gamma", "beta", "bias")  # parts of names of variables: normalisation, and biases
 
 
 def layer_factor(path: str, rates: Mapping[str, float]) -> float:
-    """Returns the factor of the variable at `layer/variable`: that of the longest beginning that fits, else 1."""
+    """Returns the factor of the variable at `layer/variable`: that of the longest matching prefix, else 1.
+
+    >>> layer_factor("block1_conv2/kernel", {"block1": 0.5, "block1_conv2": 0.1})
+    0.1
+    """
     fitting = [beginning for beginning in rates if path.startswith(beginning)]
     return rates[max(fitting, key=len)] if fitting else 1.0
 
@@ -24,7 +28,7 @@ def optimiser(recipe: Recipe, rate: Any, variables: Sequence[Any]) -> keras.opti
 
     Args:
         rate: a number or a Keras schedule.
-        variables: all that will be trained.
+        variables: all variables to train.
     """
     common: dict[str, Any] = {"learning_rate": rate, "weight_decay": recipe.weight_decay or None}
     if recipe.clip_norm:
@@ -54,23 +58,23 @@ def _has_factor(path: str, rates: Mapping[str, float]) -> bool:
 
 
 def _own(kind: Any, recipe: Recipe) -> Any:
-    """Returns the optimiser class with a factor on the rate by variable, and averages that are taken on demand."""
+    """Returns the optimiser class with a rate factor per variable, and with averages applied on demand."""
 
     class Own(kind):
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-            # with TensorFlow a variable comes as TensorFlow's own, whose name is its path
+            # with TensorFlow this is TensorFlow's own variable, whose name is its path
             path = getattr(variable, "path", variable.name)
             factor = layer_factor(path, recipe.rates)
             if _has_factor(path, recipe.rates) and _decays(path):
-                # Keras would decay at the full rate
+                # Keras would decay with the full rate
                 self.assign_sub(variable, variable * recipe.weight_decay * learning_rate * factor)
             return super().update_step(gradient, variable, learning_rate * factor)
 
         def finalize_variable_values(self, var_list: Any) -> None:
-            """Nothing: Keras calls this behind every `fit`, and training goes on from the weights, not their mean."""
+            """Does nothing: Keras calls this after every `fit`, but training continues from the weights themselves."""
 
         def take_averages(self, variables: Sequence[Any]) -> None:
-            """Overwrites the variables by their running mean."""
+            """Overwrites the variables with their running mean."""
             super().finalize_variable_values(variables)
 
     return Own
@@ -95,7 +99,7 @@ def schedule(
 
 
 def plateaus(scores: Sequence[float], patience: int) -> int:
-    """Returns how often `patience` epochs in a row brought no better score. A function of the history: it resumes."""
+    """Returns how often `patience` epochs in a row brought no better score, from the history alone, so it resumes."""
     best, waited, found = -math.inf, 0, 0
     for score in scores:
         if score > best:

@@ -1,7 +1,7 @@
-"""A recipe: every number that decides how a network is trained, in one value that can be stored and compared.
+"""A recipe: all settings of a training in one value that can be stored and compared.
 
-Plain data, so that settings and `--help` need neither Keras nor numpy. What the numbers do lives in
-`augment.py`, `losses.py`, `optimisers.py` and `engine.py`.
+Plain data, so that settings and `--help` need neither Keras nor numpy. The settings are applied in `augment.py`,
+`losses.py`, `optimisers.py` and `engine.py`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class FaceVggShape:
-    """The shape of a `face_vgg`. It stands in the weights file, so that a file of another width just works.
+    """The shape of a `face_vgg`. It is stored in the weights file, so that files of other widths just work.
 
     Attributes:
         widths: channels of each block.
-        convs: 3x3 convolutions a block.
+        convs: 3x3 convolutions per block.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 384)
@@ -29,42 +29,42 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images per step.
         optimiser: `sgd` (Nesterov), `adam` or `rmsprop`.
-        learning_rate: the peak, a step.
+        learning_rate: the peak, per step.
         schedule: `cosine` (to zero), `plateau` (times `plateau_factor` after `plateau_patience` epochs without a
             better validation) or `constant`.
         warmup_epochs: epochs over which the rate rises from zero; may be a fraction.
-        weight_decay: decoupled: each step takes rate x decay off kernels, never off biases or normalisation.
-        averaged: momentum a step of the running mean of the weights that is validated and kept; 0 keeps the last.
-        clip_norm: largest norm of a gradient; 0 leaves gradients alone.
+        weight_decay: decoupled: each step multiplies kernels, but not biases or normalisation, by 1 - rate x decay.
+        averaged: momentum per step of the running mean of the weights, which is validated and kept; 0: no mean.
+        clip_norm: largest norm of a gradient; 0 does not clip.
         stop_patience: epochs without a better validation after which training ends; 0 never ends early.
-        keep: which epoch's weights remain, `last` or `best` (on validation).
-        label_smoothing: share of a hard label spread over all classes; votes, blends and other shares stay as they are.
+        keep: the epoch whose weights are kept, `last` or `best` (on validation).
+        label_smoothing: share of a hard label spread over all classes; votes, blends and other shares are unchanged.
         imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1) or `logit_adjustment`
             (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314).
         mixup: alpha of the Beta distribution of Zhang et al. 2018 (arXiv:1710.09412); 0 mixes nothing.
         dropout, top_dropout: rates after each block and before the classifiers.
         crop: side of the square cut from the middle after the warp, in pixels; 0 keeps the whole image. A smaller
             crop trains faster; the network is then applied to whole images.
-        sides: of the images as the network sees them in training, in pixels, each for an equal share of the epochs:
-            small ones first are cheaper (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images
-            are reduced by area behind all other changes. Empty: as they are. Validation sees whole images throughout,
-            so an epoch of a small side looks bad there: the settings refuse plateaus and early stopping beside sides.
-        flip: mirror half of the images.
+        sides: sides of training images in pixels, each for an equal share of the epochs. Small ones first save time
+            (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images are reduced by area after all
+            other changes. Empty: full size. Validation always uses full images, so epochs of a small side look bad
+            there; the settings therefore refuse plateaus and early stopping together with sides.
+        flip: True to mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
-        rotation: largest turn in degrees, either way.
+        rotation: largest rotation in degrees, either way.
         scale: largest enlargement, a fraction.
-        shrink: largest reduction, a fraction, small ones more often: faces in a frame too wide.
+        shrink: largest reduction, a fraction, small ones more often; for faces in too wide a frame.
         contrast: largest change, a fraction, either way.
         brightness: largest darkening, a fraction; brightening goes half as far.
         blur: largest share of a 3x3 mean mixed in.
-        reduce: share of the images brought to fewer pixels, down to a third of the side, and enlarged again.
+        reduce: share of the images reduced, to no less than a third of the side, and enlarged again.
         compress: share of the images rounded as JPEG of quality 10 to 90 does.
-        erase: share of the images in which a rectangle is replaced by noise.
-        frozen: beginnings of layer names that are not trained.
-        rates: factors on the learning rate by beginning of layer name; the longest that fits counts.
-        seed: of first weights, order and random changes.
+        erase: share of the images in which noise replaces a rectangle.
+        frozen: prefixes of the names of layers that are not trained.
+        rates: factors on the learning rate by prefix of the layer name; the longest match is used.
+        seed: of initial weights, order and random changes.
         precision: a Keras dtype policy.
     """
 
@@ -106,7 +106,11 @@ class Recipe:
     precision: str = "mixed_bfloat16"
 
     def side_in(self, epoch: int) -> int | None:
-        """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None: they are not."""
+        """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None if they are not.
+
+        >>> [Recipe(epochs=4, sides=(24, 48)).side_in(epoch) for epoch in range(4)]
+        [24, 24, 48, 48]
+        """
         if not self.sides:
             return None
         rank = math.ceil((epoch + 1) * len(self.sides) / self.epochs)  # from 1; the last epoch has the last side

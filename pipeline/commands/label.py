@@ -16,6 +16,7 @@ from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
 from models.runtimes.device import backend
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run, graph
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
@@ -196,6 +197,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         started=this.started,
         heartbeat=job.heartbeat,
         record=_record(this, job, plan, progress),
+        report=RunReport(folder.path, plan.blocks_file, job.limits) if command.settings.write.report else None,
     )
 
     def build(root: beam.Pipeline) -> Any:

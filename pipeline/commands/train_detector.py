@@ -9,10 +9,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from models.detectors.one_shot.shape import OneShotShape
 from models.training.recipe import Recipe
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from models.training.checkpoint import History
     from pipeline.flags import Command
 
-MODEL, CARD, RECIPE_JSON, CURVES = "one_shot.onnx", "one_shot.json", "recipe.json", "history.svg"
+MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
+RECIPE_JSON, CURVES = "recipe.json", "history.svg"
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
@@ -37,27 +41,48 @@ def run(command: Command) -> int:
     options = command.options
     recipe = load_recipe(Path(options["recipe"]), epochs=options.get("epochs"), seed=options.get("seed"))
     data = read_sets(recipe.sets, Path(options["data"]))
+    start = _start(options.get("start"))
     quiet = bool(options["quiet"])
     if not quiet:
         print(", ".join(counted(data)), file=sys.stderr)
     output = Path(options["output"])
     with OutputFolder(str(output)).locked():
-        refuse_another_recipe(output, recipe)
-        network, history = _trained(recipe, data, output, quiet=quiet)
+        made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+        refuse_another_recipe(output, made_of)
+        network, history = _trained(recipe, data, output, start, quiet=quiet)
         _export(network, recipe, output)
         _draw(history, output)
-        _write_card(output, recipe, history)
+        _write_card(output, made_of, history)
     print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
     return 0
 
 
-def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, *, quiet: bool) -> tuple[Any, History]:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Weights that training starts from, and the SHA-256 of their file."""
+
+    path: Path
+    digest: str
+
+
+def _start(given: str | None) -> Start | None:
+    if given is None:
+        return None
+    try:
+        return Start(Path(given), hashlib.sha256(Path(given).read_bytes()).hexdigest())
+    except OSError as error:
+        raise UsageError(f"--start {given} cannot be read: {error.strerror or error}") from error
+
+
+def _trained(
+    recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool
+) -> tuple[Any, History]:
     from models.runtimes.device import start_engine
 
     start_engine(recipe.training.seed)
     from models.training.checkpoint import TrainingError
     from models.training.detection.lesson import Detection
-    from models.training.detection.network import untrained
+    from models.training.detection.network import start_from, untrained
     from models.training.detection.scenes import SceneRecipe
     from models.training.loop import train
 
@@ -76,6 +101,11 @@ def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, *, quiet
         seed=numbers.seed,
         statistics_momentum=max(ENOUGH_MOMENTUM, numbers.averaged),
     )
+    try:
+        if start is not None:
+            start_from(network, start.path)
+    except ValueError as error:
+        raise UsageError(f"--start: {error}") from error
     try:
         with _Bar(lesson.steps, numbers.epochs, quiet=quiet) as bar:
             return network, train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
@@ -100,12 +130,12 @@ def recipe_of(recipe: DetectorRecipe) -> Recipe:
     return Recipe(**own, schedule="cosine", keep="last")
 
 
-def refuse_another_recipe(output: Path, recipe: DetectorRecipe) -> None:
+def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
     """Refuses to go on from a checkpoint of another recipe: a mixture could not be made again."""
     from models.training.checkpoint import CHECKPOINT
     from pipeline.settings.differences import differences
 
-    path, present = output / RECIPE_JSON, json.loads(recipe.model_dump_json())
+    path = output / RECIPE_JSON
     if path.exists() and ((output / CHECKPOINT).exists() or (output / MODEL).exists()):
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -124,8 +154,10 @@ def _export(network: Any, recipe: DetectorRecipe, output: Path) -> None:
     from models.detectors.one_shot.export import to_onnx
     from models.training.detection.network import weights_of
 
-    model = to_onnx(weights_of(network), shape_of(recipe))
+    weights = weights_of(network)
+    model = to_onnx(weights, shape_of(recipe))
     publish(str(output / MODEL), lambda out: out.write(model))
+    publish(str(output / WEIGHTS), lambda out: np.savez(out, **cast("dict[str, Any]", weights)))
 
 
 def _draw(history: History, output: Path) -> None:
@@ -135,14 +167,14 @@ def _draw(history: History, output: Path) -> None:
         publish_bytes(output / CURVES, history_plot(history, ("loss", "recall")))
 
 
-def _write_card(output: Path, recipe: DetectorRecipe, history: History) -> None:
+def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> None:
     from models.runtimes.device import backend
 
     last: Mapping[str, float] = history[-1] if history else {}
     card = {
         "detector": "one_shot",
         "sha256": hashlib.sha256((output / MODEL).read_bytes()).hexdigest(),
-        "recipe": json.loads(recipe.model_dump_json()),
+        "recipe": dict(made_of),
         "epoch": last.get("epoch"),
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),

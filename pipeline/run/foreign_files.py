@@ -17,7 +17,7 @@ from functools import partial
 from typing import BinaryIO
 
 from pipeline.errors import UsageError
-from pipeline.run.own_files import LOCK, OWN_FILES, OWN_FOLDERS, RECORD, is_own
+from pipeline.run.own_files import LOCK, NUMBERS, OWN_FILES, OWN_FOLDERS, PAGE, PAGE_HEAD, PAGE_MARK, RECORD, is_own
 from transforms.formats.publish import is_temporary
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
@@ -34,6 +34,7 @@ _KEYS = {  # of a JSON file that a run writes
     "identity.json": ("features",),
     "stream.json": ("images", "blocks"),
     RECORD: ("inputs_digest", "counts", "parts"),
+    NUMBERS: ("run_fingerprint", "counts", "shown"),
 }
 _ROWS = {"ids.npy", "labels.npy", "digests.npy", "features.npy"}  # of a file of training rows
 WORKING = {"run", "training", "validation"}  # below `work/`: output folders of their own
@@ -61,11 +62,25 @@ def refuse_foreign(output: str, *, flag: str = "--output") -> None:
         raise UsageError(
             f"{flag} {output}: its run.json is not that of a run of label; move it away or give another folder"
         )
+    if page := _foreign_page(output):
+        raise _foreign(flag, output, page)
     if ours or record:
         return
     unknown = [*damaged, *(name for name in OWN_FILES if os.path.lexists(os.path.join(output, name)))]
     if unknown:
         raise _foreign(flag, output, unknown[0])
+
+
+def _foreign_page(output: str) -> str | None:
+    """Returns the name of a page, or of its numbers, that something else wrote."""
+    if _whose_json(os.path.join(output, NUMBERS), NUMBERS) is False:
+        return NUMBERS
+    try:
+        with open(os.path.join(output, PAGE), "rb") as file:
+            head = file.read(PAGE_HEAD)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return PAGE if head.strip(b"\0") and PAGE_MARK not in head else None
 
 
 def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:

@@ -42,7 +42,7 @@ class Identity:
     Attributes:
         feature_space: what heads are bound to.
         cache_key: all that can change features; names the cache's folder.
-        parts: cache key and head: what finished blocks depend on.
+        parts: cache key, head, and which faces it labels: what finished blocks depend on.
         run: parts and output settings.
     """
 
@@ -66,8 +66,11 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         key = cache_key(settings, space)
     except (BackboneError, DetectorError) as error:
         raise UsageError(str(error)) from error
-    parts = {"features": key, "head": head.digest if head else ""}
-    return Identity(space, key, parts, {**parts, "write": _entering(settings, Enters.RUN)["write"]})
+    output = _entering(settings, Enters.RUN)
+    parts: dict[str, Any] = {"features": key, "head": head.digest if head else ""}
+    if head is not None:
+        parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
+    return Identity(space, key, parts, {**parts, "write": output["write"]})
 
 
 def feature_space(settings: Settings) -> dict[str, Any]:
@@ -138,6 +141,11 @@ def detector_spec(settings: Settings) -> DetectorSpec:
     own = getattr(faces, name, None)
     options = DETECTORS[name].options(**(own.model_dump() if own is not None else {}))
     return DetectorSpec(name, options, faces.max_faces)
+
+
+def min_label_px(settings: Settings) -> int:
+    """Returns the least side of a face that gets a label; without a detector the user says what is a face."""
+    return settings.faces.min_label_px if settings.faces.detector != "none" else 0
 
 
 def feature_settings(settings: Settings) -> FeatureSettings:

@@ -28,7 +28,9 @@ _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of fe
 RECORD = "run.json"
 IDENTITY = "plan/identity.json"
 LOCK = ".lock"
-OWN_FILES = ("submission.csv", RECORD)
+PAGE, NUMBERS = "report.html", "report.json"  # about a run, and its numbers
+PAGE_MARK, PAGE_HEAD = b"facelabel-pipeline, page of a run", 4_096  # stands within so many bytes of the page
+OWN_FILES = ("submission.csv", PAGE, NUMBERS, RECORD)
 
 
 class Found(Protocol):

@@ -9,7 +9,7 @@ from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head
 from models.runtimes import device
 from pipeline.errors import UsageError
-from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings
+from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, min_label_px
 from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
@@ -80,6 +80,7 @@ def make_job(
         block_bytes=block_bytes,
         heartbeat=heartbeat,
         all_labels=all_labels,
+        min_label_px=min_label_px(settings),
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.run.own_files import PAGE
+
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:
     """Returns a few lines for people: images, faces, labels, what was rejected and why, time, and where files are."""
@@ -16,6 +18,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         f"{_number(counts['duplicate'])} with an id that came before",
         f"{_number(counts['faces'])} faces" + _listed(record["labels"]),
     ]
+    if unlabelled := counts.get("unlabelled_faces"):  # runs of earlier versions labelled all
+        lines.append(_unlabelled(unlabelled, record["settings"]["faces"]["min_label_px"]))
     if record["reasons"]:
         lines.append("reasons" + _listed(record["reasons"]))
     if failed := record["reasons"].get("internal_error"):
@@ -33,8 +37,15 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
     for note in record.get("notes", []):
         lines.append(note)
     names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
+    if record.get("report", {}).get("files"):
+        lines.append(f"to look at: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
     return "\n".join(lines)
+
+
+def _unlabelled(faces: int, min_label_px: int) -> str:
+    told = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
+    return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
 
 
 def _present(output: str) -> set[str]:

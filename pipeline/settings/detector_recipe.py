@@ -60,6 +60,8 @@ class Scenes(_Part):
     largest: float = Field(default=210.0, gt=0)
     enlarge: float = Field(default=2.0, gt=0)
     unlearned: float = Field(default=7.0, ge=0)
+    seen: Share = 0.6
+    covered: Share = 0.0
     rotation: float = Field(default=20.0, ge=0, le=180)
     joined: Share = 0.5
     hard: Share = 0.5

@@ -156,6 +156,14 @@ class FacesSettings(_Section):
         0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.CACHE_KEY, ge=0, le=2
     )
     max_faces: int = _setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.CACHE_KEY, ge=0)
+    min_label_px: int = _setting(
+        20,
+        "longer side in pixels below which a found face keeps its box and gets no label; 0 labels all; "
+        "without a detector every image is labelled",
+        enters=Enters.RUN,
+        ge=0,
+        le=4096,
+    )
     one_shot: OneShotSettings = OneShotSettings()
     haar: HaarSettings = HaarSettings()
     yunet: YuNetSettings = YuNetSettings()
@@ -258,7 +266,7 @@ class WriteSettings(_Section):
     rows_per_file: int = _setting(1_000_000, "rows in a Parquet file of the output", enters=Enters.RUN, ge=1)
     no_face_label: str | None = _setting(
         None,
-        "class that submission.csv states for an image without a face",
+        "class that submission.csv states for an image without a labelled face",
         enters=Enters.RUN,
         allowed="the name of a class or null",
         min_length=1,
@@ -285,6 +293,9 @@ class WriteSettings(_Section):
         None, "ids in submission.csv go without their extension; null is what the sample submission shows, else they "
         "keep it", enters=Enters.RUN, allowed="true, false or null",
     )  # fmt: skip
+    report: bool = _setting(
+        True, "write report.html, a page about the run, and its numbers as report.json", enters=Enters.NOTHING
+    )
     keep_parts: bool = _setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 

@@ -18,7 +18,7 @@ from models.training.detection.scenes import Material
 from pipeline.run.detection_sets import read_sets
 from pipeline.settings.detector_recipe import load_recipe
 
-RECIPE = Path(__file__).parents[2] / "configs/recipes/one_shot.yaml"
+RECIPE = Path(__file__).parents[2] / "configs/detectors/one_shot.yaml"
 PHOTOS = 0.6  # share of the faces that are drawn from photos, not from tiles
 PRECISE = "mixed_bfloat16"
 

@@ -3,6 +3,8 @@
 Compares, for each way of running: submission.csv; the rows of predictions and of images, in their order, with every
 value as it is stored; and the bytes of all final files. The ways: batch sizes, threads, worker processes, block sizes,
 a cold and a warm cache, the order in which the archives are named, and archives that are streamed.
+
+`--photos` labels photos with several faces each, found by the default detector, in place of ready crops.
 """
 
 from __future__ import annotations
@@ -51,11 +53,11 @@ WAYS = (
 SMALL = (0, 1, 2, 7, 9, 12)
 
 
-def run(way: Way, archives: Sequence[Path], place: Path, name: str) -> Path:
+def run(way: Way, archives: Sequence[Path], place: Path, name: str, usual: Sequence[str]) -> Path:
     """Runs it in a folder of its own; returns the folder."""
     inputs = list(reversed(archives)) if way.backwards else list(archives)
     cache = place / way.cache if way.cache else None
-    settings = (*measuring.WHOLE, *way.settings)
+    settings = (*usual, *way.settings)
     return measuring.label(inputs, place / name, *way.flags, settings=settings, cache=cache).output
 
 
@@ -79,9 +81,12 @@ def rows_digest(folder: Path) -> str:
 
 
 def archives(options: Namespace, place: Path) -> list[Path]:
-    """Returns two archives: a plain tar, and a gzipped one as it is, or of both parts 750 images as plain tars."""
-    sources = [options.data / "fer2013" / name for name in ("val.tar.gz", "test.tar")]
+    """Returns two archives: a plain tar, and a gzipped one as it is, or 750 images of both parts; or two of photos."""
+    names = ("photos/groups.tar", "photos/street.tar") if options.photos else ("fer2013/val.tar.gz", "fer2013/test.tar")
+    sources = [options.data / name for name in names]
     measuring.needed(*sources)
+    if options.photos:
+        return sources
     if not options.small:
         return sources
     return [
@@ -96,13 +101,16 @@ def chosen(options: Namespace) -> Iterator[Way]:
 
 
 def main() -> int:
-    options = measuring.parser(__doc__ or "").parse_args()
+    made = measuring.parser(__doc__ or "")
+    made.add_argument("--photos", action="store_true", help="photos and the default detector, not ready crops")
+    options = made.parse_args()
+    usual = ("write.no_face_label=neutral",) if options.photos else measuring.WHOLE
     with measuring.workplace(options) as place:
         inputs = archives(options, place)
         found = []
         for number, way in enumerate(chosen(options)):
             measuring.progress(way.name)
-            found.append((way, digests(run(way, inputs, place, f"run{number}"))))
+            found.append((way, digests(run(way, inputs, place, f"run{number}", usual))))
         head = ["way", "submission.csv", "rows of predictions", "rows of images", "bytes of all files", "same"]
         lines = [[way.name, *(digest[:12] for digest in four), four == found[0][1]] for way, four in found]
         names = " and ".join(path.name for path in inputs)

@@ -1,1 +1,1 @@
-"""Files in and out, as bytes and arrays. Knows neither Beam nor Keras nor `models`."""
+"""Reads and writes files, as bytes and arrays. Knows neither Beam nor Keras nor `models`."""

@@ -1,13 +1,13 @@
-"""Tables of known faces: a CSV, FDDB's lists of ellipses, WIDER's lists of boxes, each as it is published.
+"""Reads tables of known faces: a CSV, FDDB's lists of ellipses, WIDER's lists of boxes, all as published.
 
 | form | what it looks like |
 |---|---|
-| CSV | a header with image, x, y, w (or width), h (or height); a row a face; without numbers: an image without faces |
-| FDDB | `FDDB-fold-01-ellipseList.txt`: a name without suffix, how many, and a line a face: radii, angle, centre, 1 |
-| WIDER | `wider_face_val_bbx_gt.txt`: a name, how many, and a line a face: x, y, w, h and six flags |
+| CSV | a header with image, x, y, w (or width), h (or height); one row per face; a row without numbers: no face |
+| FDDB | `FDDB-fold-01-ellipseList.txt`: name without suffix, count, then one line per face: radii, angle, centre, 1 |
+| WIDER | `wider_face_val_bbx_gt.txt`: name, count, then one line per face: x, y, w, h and six flags |
 
-Boxes are pixels of the stored image. What is said of a face besides comes as words: the cells of the columns
-`occlusion`, `box_from` and `flags`, WIDER's flags as `blur2`, `invalid1`.
+Boxes are in pixels of the stored image. Other attributes of a face become words: the cells of the columns
+`occlusion`, `box_from` and `flags`, and WIDER's flags as `blur2`, `invalid1`.
 
 Not here: opening files (`transforms/storage/store.py`), and what counts as found (`models/evaluation/detection.py`).
 """
@@ -25,7 +25,7 @@ import numpy as np
 from transforms.formats.records import FormatError
 
 NO_WORD = frozenset({"", "none", "blur0", "expr0", "illum0", "invalid0", "occ0", "pose0"})  # nothing special
-WIDER_FLAGS = ("blur", "expr", "illum", "invalid", "occ", "pose")  # of wider_face_*_bbx_gt.txt, behind the box
+WIDER_FLAGS = ("blur", "expr", "illum", "invalid", "occ", "pose")  # in wider_face_*_bbx_gt.txt, after the box
 WORD_COLUMNS = ("occlusion", "box_from", "flags")
 MAX_BYTES = 256 * 2**20  # WIDER's training list has 5 MB
 
@@ -35,13 +35,13 @@ _SUFFIX = re.compile(r"\.[^./]+$")
 
 @dataclass(frozen=True, slots=True)
 class KnownFaces:
-    """What a table says of one image.
+    """The known faces of one image.
 
     Attributes:
-        boxes: (n, 4) float64 x, y, width, height in pixels; of an ellipse the smallest box around it.
-        ellipses: (n, 5) float64: two radii in pixels, the angle of the first one in radians from the x axis to the y
-            axis (which points down), the centre's x and y; NaN for a face that is a box.
-        words: what is said of each face.
+        boxes: (n, 4) float64 x, y, width, height in pixels; for an ellipse, the smallest box around it.
+        ellipses: (n, 5) float64: two radii in pixels, the angle of the first radius in radians, the centre's x and y.
+            The angle runs from the x axis to the y axis (which points down). NaN for a face that is a box.
+        words: the attributes of each face.
         size: (width, height) of the image, where the table states it.
     """
 
@@ -56,7 +56,7 @@ class KnownFaces:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """Known faces by the image's name as the table has it.
+    """Known faces by image name, as the table spells it.
 
     Attributes:
         form: csv, fddb or wider.
@@ -66,7 +66,7 @@ class Annotations:
     faces: dict[str, KnownFaces]
 
     def name_of(self, image_id: str) -> str | None:
-        """Returns the name of an image: its id or the end of it behind a slash, in FDDB's lists without the suffix."""
+        """Returns an image's name in the table: its id or the end of it after a slash (FDDB: without the suffix)."""
         if self.form == "fddb":
             image_id = _SUFFIX.sub("", image_id)
         while image_id and image_id not in self.faces:
@@ -75,18 +75,18 @@ class Annotations:
 
 
 def read_annotations(file: BinaryIO, name: str) -> Annotations:
-    """Returns the known faces of a table; its form is told by its content.
+    """Returns the known faces of a table; detects its form from its content.
 
     Raises:
-        FormatError: names the file and the line that does not fit, or the image that stood there before.
+        FormatError: names the file and the line that does not fit, or the image that is listed twice.
     """
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise FormatError(f"{name} has more than {MAX_BYTES} bytes: no table of faces")
+        raise FormatError(f"{name} has more than {MAX_BYTES} bytes, too many for a table of faces; give the right file")
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise FormatError(f"{name} is no text: {error}") from error
+        raise FormatError(f"{name} is not UTF-8 text: {error}; give a table of faces") from error
     if any("," in line for line in lines[:1]):
         return Annotations("csv", _from_csv(lines, name))
     form = _form_of(lines, name)
@@ -94,20 +94,20 @@ def read_annotations(file: BinaryIO, name: str) -> Annotations:
 
 
 def merged(tables: Iterable[tuple[str, Annotations]]) -> Annotations:
-    """Returns several tables of one form, FDDB's ten folds say, as one.
+    """Returns several tables of one form as one, for example FDDB's ten folds.
 
     Args:
-        tables: each with its name.
+        tables: (name, table) pairs.
 
     Raises:
-        FormatError: they have different forms, or two name one image.
+        FormatError: the forms differ, or two tables name the same image.
     """
     form, faces = "", dict[str, KnownFaces]()
     for name, table in tables:
         if form and table.form != form:
-            raise FormatError(f"{name} has the form {table.form}, the table before it {form}; give tables of one form")
+            raise FormatError(f"{name} has the form {table.form}, the one before it {form}; give tables of one form")
         if twice := sorted(faces.keys() & table.faces.keys()):
-            raise FormatError(f"{name}: {twice[0]} stands in the table before it as well; remove one of them")
+            raise FormatError(f"{name}: {twice[0]} is also in the table before it; remove one of them")
         form, faces = table.form, faces | table.faces
     return Annotations(form, faces)
 
@@ -126,7 +126,8 @@ def _from_csv(lines: list[str], name: str) -> dict[str, KnownFaces]:
         where = f"{name}, line {rows.line_num}"
         image = row["image"] or ""
         if not image or None in row:
-            raise FormatError(f"{where}: {'no image is named' if not image else 'more cells than columns'}")
+            fault = "more cells than columns" if image else "the image name is empty"
+            raise FormatError(f"{where}: {fault}; fix that line")
         sizes.setdefault(image, _stated_size(row, columns, where))
         faces = found.setdefault(image, [])
         if any((row[column] or "").strip() for column in columns):
@@ -136,14 +137,12 @@ def _from_csv(lines: list[str], name: str) -> dict[str, KnownFaces]:
 
 
 def _box_columns(header: list[str], name: str) -> tuple[str, ...]:
-    """Returns the four columns of a box: w and h; without those, width and height, which else are the image's."""
+    """Returns the four columns of a box; width and height serve if w and h are missing (else they are the image's)."""
     sides = [next((word for word in words if word in header), "") for words in _SIDES]
     columns = ("x", "y", *sides)
     missing = [word for word in ("image", *columns) if word not in header]
     if missing:
-        raise FormatError(
-            f"{name}: a table of faces has the columns image, x, y, w and h, this one {', '.join(header)}"
-        )
+        raise FormatError(f"{name} has the columns {', '.join(header)}; a table of faces needs image, x, y, w and h")
     return columns
 
 
@@ -164,14 +163,14 @@ def _words(row: dict[str, str | None]) -> frozenset[str]:
 
 
 def _form_of(lines: list[str], name: str) -> str:
-    """Returns fddb or wider by the first line of numbers behind a name and a count."""
+    """Returns fddb or wider, judged by the first line of numbers after a name and a count."""
     for image, count, numbers in zip(lines, lines[1:], lines[2:], strict=False):
         cells = numbers.split()
         if image.strip() and count.strip().isdigit() and len(cells) in (5, 6, 10):
             return "wider" if len(cells) == 10 else "fddb"
     raise FormatError(
-        f"{name} is no table of faces: neither a CSV with image, x, y, w and h, nor FDDB's list of ellipses "
-        "(FDDB-fold-01-ellipseList.txt), nor WIDER's of boxes (wider_face_val_bbx_gt.txt)"
+        f"{name} is not a table of faces; give a CSV with image, x, y, w and h, FDDB's list of ellipses "
+        "(FDDB-fold-01-ellipseList.txt) or WIDER's list of boxes (wider_face_val_bbx_gt.txt)"
     )
 
 
@@ -184,13 +183,13 @@ def _from_list(lines: list[str], name: str, form: str) -> Iterator[tuple[str, Kn
             at += 1
             continue
         if image in seen:
-            raise FormatError(f"{name}, line {at + 1}: {image} stands there twice; remove one of them")
+            raise FormatError(f"{name}, line {at + 1}: {image} is listed twice; remove one of them")
         count = _count(lines, at + 1, name)
         rows = [
             (f"{name}, line {number + 1}", lines[number]) for number in range(at + 2, min(at + 2 + count, len(lines)))
         ]
         if len(rows) < count:
-            raise FormatError(f"{name} ends among the faces of {image}: {len(rows)} of {count}")
+            raise FormatError(f"{name} ends after {len(rows)} of {count} faces of {image}; the file is incomplete")
         yield image, (_wider_faces(rows) if form == "wider" else _fddb_faces(rows))
         seen.add(image)
         at += 2 + count
@@ -202,7 +201,7 @@ def _from_list(lines: list[str], name: str, form: str) -> Iterator[tuple[str, Kn
 def _count(lines: list[str], at: int, name: str) -> int:
     text = lines[at].strip() if at < len(lines) else ""
     if not text.isascii() or not text.isdigit():
-        raise FormatError(f"{name}, line {at + 1}: the number of faces is wanted, there stands {text!r}")
+        raise FormatError(f"{name}, line {at + 1}: expected the number of faces, found {text!r}")
     return int(text)
 
 
@@ -212,7 +211,7 @@ def _wider_faces(rows: list[tuple[str, str]]) -> KnownFaces:
         numbers = _numbers(line.split(), 10, where)
         words = [f"{flag}{int(value)}" for flag, value in zip(WIDER_FLAGS, numbers[4:].tolist(), strict=True)]
         box = numbers[:4]
-        if not (box[2:] > 0).all():  # the published lists have a few: they cannot be found
+        if not (box[2:] > 0).all():  # the published lists have a few empty boxes, which nobody can find
             words.append("invalid1")
         faces.append((np.maximum(box, [-np.inf, -np.inf, 0, 0]), frozenset(words) - NO_WORD))
     return _boxes_only(faces, None)
@@ -223,7 +222,7 @@ def _fddb_faces(rows: list[tuple[str, str]]) -> KnownFaces:
     for row, (where, line) in enumerate(rows):
         ellipses[row] = _numbers(line.split()[:5], 5, where)
         if not (ellipses[row, :2] > 0).all():
-            raise FormatError(f"{where}: an ellipse has two radii above 0, there stands {line.strip()}")
+            raise FormatError(f"{where}: an ellipse needs two radii above 0, found {line.strip()}")
     return KnownFaces(_around(ellipses), ellipses, (frozenset(),) * len(rows))
 
 
@@ -249,11 +248,11 @@ def _numbers(cells: list[str], count: int, where: str) -> np.ndarray:
     except ValueError as error:
         raise FormatError(f"{where}: {error}") from error
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise FormatError(f"{where}: {count} numbers are wanted, there stands {' '.join(cells)}")
+        raise FormatError(f"{where}: expected {count} numbers, found {' '.join(cells)}")
     return numbers
 
 
 def _sound_box(box: np.ndarray, where: str) -> np.ndarray:
     if not (box[2:] > 0).all():
-        raise FormatError(f"{where}: a face has a width and a height above 0, there stand {box[2]:g} and {box[3]:g}")
+        raise FormatError(f"{where}: a face needs a width and a height above 0, found {box[2]:g} and {box[3]:g}")
     return box

@@ -1,8 +1,8 @@
-"""Part files: the finished rows of one block as Parquet, sorted, an image a row with its faces nested.
+"""Part files: the finished rows of one block as Parquet, sorted, one row per image with its faces nested.
 
-Working files of a run, read again by the merge and by a run that goes on. Their bytes are checked when they
-are read: a flipped bit is silent in Parquet without page checksums, and those do not cover the footer (where
-some change values and others abort the process), so it has a checksum of ours.
+They are working files of a run. The merge reads them, and so does a resumed run. Their bytes are checked when read:
+without page checksums, Parquet does not notice a flipped bit. Page checksums do not cover the footer, where a flipped
+bit may change values or abort the process, so the footer has a checksum of its own.
 Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge/`).
 """
 
@@ -27,24 +27,24 @@ import pyarrow.parquet as pq
 from transforms.formats.publish import publish_file, storage_error
 from transforms.formats.records import FormatError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REJECT_SCORE = "reject_score"  # of a face: the probability that it has no label, where the head knows such classes
 GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge holds one, however crowded the photos
 
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
-_MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: then follows a text of eight bytes
+_MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: a string of eight bytes follows
 
 
 _NAME = re.compile(r"[0-9a-f]{32}(-\d{8})?\.parquet", re.ASCII)
 
 
 def is_part_name(name: str) -> bool:
-    """True if a file is called as a part is: the key of its block, of a streamed archive with a number behind it."""
+    """True if a file has a part's name: the key of its block, followed by a number for a streamed archive."""
     return _NAME.fullmatch(name) is not None
 
 
 class DamagedPart(FormatError):
-    """A part cannot be read, or is not what its footer says; remove it and its block is done again.
+    """A part cannot be read, or differs from its footer. After its removal, a run redoes its block.
 
     Attributes:
         path: of the file.
@@ -57,15 +57,15 @@ class DamagedPart(FormatError):
 
 @dataclass(frozen=True, slots=True)
 class PartMetadata:
-    """What the footer of a part says.
+    """The metadata in a part's footer.
 
     Attributes:
-        block_key: of the block it was made from, "" for a file of the merge.
-        run_fingerprint: of the settings it was made with, "" for a file of the merge.
-        first_id, last_id: range of image ids inside, "" when it is empty.
-        images, faces: rows.
+        block_key: key of the block, "" for a file of the merge.
+        run_fingerprint: fingerprint of the run's settings, "" for a file of the merge.
+        first_id, last_id: range of image ids, "" when the part is empty.
+        images, faces: numbers of rows.
         hits: images whose results came from the cache.
-        failed: images that the program failed at: a run that goes on does the block again.
+        failed: images on which the program failed; a resumed run redoes the block.
     """
 
     block_key: str
@@ -75,11 +75,11 @@ class PartMetadata:
     images: int
     faces: int
     hits: int
-    failed: int = 0  # parts of earlier versions do not say
+    failed: int = 0  # missing in parts of earlier versions
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:
-    """Returns a string array. What is no Unicode (a file name of stray bytes) is kept as `\\udcff` in plain letters."""
+    """Returns a string array. A stray byte (in a file name that is not Unicode) is spelled out, as `\\udcff`."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
@@ -87,21 +87,24 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 
 def storable(text: str) -> str:
-    """Returns the text as it is stored: itself, unless it holds surrogates, which UTF-8 cannot carry."""
+    """Returns the text as it is stored: unchanged, unless it has surrogates, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @functools.cache
 def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
-    """Returns the type of the column `faces`: a list of structs, `p` holding a probability a class.
+    """Returns the type of the column `faces`: a list of structs, in which `p` has one probability per class.
+
+    Label and probabilities of a face that is not `labelled` are what the head says, and become nulls in the merge.
 
     Args:
-        rejecting: the head gives a reject score too, which is a field of its own.
+        rejecting: True if the head also gives a reject score, which gets its own field.
     """
     probabilities = pa.list_(pa.field("element", pa.float64(), nullable=False), classes)
     fields = [pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")]
     fields += [
         pa.field("detection_score", pa.float32(), nullable=False),
+        pa.field("labelled", pa.bool_(), nullable=False),
         pa.field("label_index", pa.int32(), nullable=False),
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("p", probabilities, nullable=False),
@@ -113,7 +116,7 @@ def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
 
 @functools.cache
 def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
-    """Returns the columns of a part for a head of so many classes, with a reject score or without."""
+    """Returns the columns of a part for a head of `classes` classes, with or without a reject score."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -134,20 +137,20 @@ def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
 
 
 def write_part(path: str, table: pa.Table, metadata: PartMetadata) -> None:
-    """Writes a part under its final name, whole or not at all. Equal rows and metadata give equal bytes.
+    """Writes a part under its final name, atomically. Equal rows and metadata give equal bytes.
 
     Args:
         table: rows of `part_schema`, sorted by image id (UTF-8 bytes), then position.
 
     Raises:
-        StorageError: disk full, or no permission.
+        StorageError: the disk is full, or permission is missing.
     """
     with publish_file(path) as temporary:
         write_part_file(temporary, [table], table.schema, metadata)
 
 
 def write_part_file(path: str, tables: Sequence[pa.Table], schema: pa.Schema, metadata: PartMetadata) -> None:
-    """Writes rows to `path` itself; `write_part` for a file that others may see."""
+    """Writes rows straight to `path`; use `write_part` where others may see the file."""
     with part_writer(path, schema) as writer:
         for table in tables:
             write_rows(writer, table)
@@ -155,7 +158,7 @@ def write_part_file(path: str, tables: Sequence[pa.Table], schema: pa.Schema, me
 
 
 def part_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
-    """Returns an open writer of a part; end it with `close_part`."""
+    """Returns an open writer of a part; close it with `close_part`."""
     return pq.ParquetWriter(
         path, schema, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
@@ -168,7 +171,7 @@ def write_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
 
 
 def close_part(path: str, writer: pq.ParquetWriter, metadata: PartMetadata) -> None:
-    """Writes the footer of the part at `path`, then its checksum into the place kept for it."""
+    """Writes the footer of the part at `path`, then its checksum into the bytes reserved for it."""
     text = json.dumps({"version": FORMAT_VERSION, **asdict(metadata)}, sort_keys=True).encode()
     writer.add_key_value_metadata({_INFO: text, _CHECKSUM: _BLANK})
     writer.close()
@@ -180,11 +183,11 @@ def close_part(path: str, writer: pq.ParquetWriter, metadata: PartMetadata) -> N
 
 
 def part_info(path: str) -> PartMetadata:
-    """Returns what the footer says, without reading rows.
+    """Returns the metadata in the footer, without reading rows.
 
     Raises:
-        DamagedPart: it is missing, cut short, of another version, or no part.
-        StorageError: it cannot be reached.
+        DamagedPart: the file is missing, truncated, of another version, or not a part.
+        StorageError: the storage cannot be reached.
     """
     with _named_damage(path), _opened(path) as file:
         info = _info(file, path)
@@ -193,7 +196,7 @@ def part_info(path: str) -> PartMetadata:
 
 
 def read_part(path: str) -> pa.Table:
-    """Returns all rows of a part, checked.
+    """Returns all rows of a part, verified.
 
     Raises:
         DamagedPart, StorageError: as for `part_info`; also when a page's checksum fails.
@@ -204,10 +207,10 @@ def read_part(path: str) -> pa.Table:
 
 
 class PartReader:
-    """An open part: iterating gives its rows, a table a row group, checked.
+    """An open part. Iterating gives its rows, verified, as one table per row group.
 
     Attributes:
-        info: what the footer says.
+        info: the metadata in the footer.
         schema: of the tables.
         groups_left: row groups not read yet.
 
@@ -243,7 +246,7 @@ class PartReader:
         return table
 
     def _check(self, table: pa.Table) -> None:
-        """Whoever merges relies on the order, and on the range of ids in the footer."""
+        """Checks order and range of ids: the merge relies on them."""
         ids = pa.concat_arrays([pa.array([self._last_id], pa.string()), *table["image_id"].chunks])
         fits = len(ids) > 1 and pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py()
         self._last_id = ids[-1].as_py()
@@ -259,12 +262,12 @@ class PartReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing."""
+        """Closes the file; a second call does nothing."""
         self._file.close()
 
 
 def _opened(path: str) -> pq.ParquetFile:
-    """Opens a part whose footer is whole: Arrow must not see another, as some damage there aborts the process."""
+    """Opens a part after checking its footer: some damage there makes Arrow abort the process."""
     with open(path, "rb") as file:
         _, footer = _footer(file)
     place = _place_of_checksum(footer)
@@ -275,20 +278,20 @@ def _opened(path: str) -> pq.ParquetFile:
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Returns where the last part of a Parquet file begins, and its bytes: footer, its length, and the magic number."""
+    """Returns where the end of a Parquet file starts, and its bytes: footer, footer length, magic number."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
     length, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
     if magic != b"PAR1" or length + 8 > size:
-        raise ValueError("it is cut short, or no Parquet file")
+        raise ValueError("it is truncated, or not a Parquet file")
     return file.seek(size - length - 8), file.read()
 
 
 def _place_of_checksum(footer: bytes) -> int:
-    """Returns where the checksum's digits begin. JSON has no control characters, so nothing else looks like it."""
+    """Returns where the checksum's digits begin. The mark has control characters, so no JSON can contain it."""
     place = footer.find(_MARK)
     if place < 0 or place + len(_MARK) + len(_BLANK) > len(footer):
-        raise ValueError("it is no part of a run, or of another version")
+        raise ValueError("it is not a part of a run, or is of another version")
     return place + len(_MARK)
 
 
@@ -296,7 +299,7 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
     fields = json.loads(file.metadata.metadata[_INFO])
     version = fields.pop("version")
     if version != FORMAT_VERSION:
-        raise _damaged(path, f"it has version {version} of the format, not {FORMAT_VERSION}")
+        raise _damaged(path, f"it has format version {version}, not {FORMAT_VERSION}")
     info = PartMetadata(**fields)
     if file.metadata.num_rows != info.images:
         raise _damaged(path, f"it holds {file.metadata.num_rows} rows, not {info.images}")
@@ -304,7 +307,7 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
 
 
 def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
-    """Returns the columns, which no checksum of Parquet covers: they must be those of a part."""
+    """Returns the columns, checked to be those of a part, as no checksum of Parquet covers them."""
     schema = file.schema_arrow.remove_metadata()
     if "faces" not in schema.names or schema != part_schema(classes_of(schema), rejecting=is_rejecting(schema)):
         raise _damaged(path, "its columns are not those of a part")
@@ -312,7 +315,7 @@ def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
 
 
 def classes_of(schema: pa.Schema) -> int:
-    """Returns of how many classes the probabilities in a part are."""
+    """Returns the number of classes for which a part has probabilities."""
     probabilities = next(field for field in schema.field("faces").type.value_type if field.name == "p")
     return int(probabilities.type.list_size)
 
@@ -324,13 +327,13 @@ def is_rejecting(schema: pa.Schema) -> bool:
 
 def _damaged(path: str, fault: str) -> DamagedPart:
     return DamagedPart(
-        f"part {path} is damaged ({fault}); remove it, then give the same command again to redo its block", path=path
+        f"part {path} is damaged ({fault}); remove it and run the same command again to redo its block", path=path
     )
 
 
 @contextlib.contextmanager
 def _named_damage(path: str) -> Iterator[None]:
-    """Tells faults of the content from faults of the storage, which Arrow raises with an error number."""
+    """Reports damaged content and failed storage apart: Arrow gives storage errors an error number."""
     try:
         yield
     except DamagedPart:

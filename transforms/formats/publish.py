@@ -1,8 +1,8 @@
-"""Puts finished files in place, so that nothing half-written ever stands under a final name.
+"""Publishes files atomically: a final name never shows a half-written file.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed. For an object
-store it is written locally and handed to an `upload` that the caller brings.
-Not here: what is inside the files, and the object stores themselves.
+store it is written locally and passed to the caller's `upload`.
+Not here: the content of the files, and the object stores themselves.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = [
     "storage_error",
 ]
 
-Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is whole
+Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is complete
 
-REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})  # by a place that may be read and not written
-FOREIGN_LEFTOVER_S = 86_400  # no single file takes a day to write: after that its writer elsewhere is dead
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})  # errors of a place that may be read but not written
+FOREIGN_LEFTOVER_S = 86_400  # no single file takes a day to write, so after that its writer elsewhere is dead
 MAX_NAME_BYTES = 255  # of one path component, on every file system in common use
 
 _CURES = {
@@ -45,21 +45,21 @@ _CURES = {
     errno.EDQUOT: "raise the quota or choose another folder",
     errno.EACCES: "get permission for it or choose another folder",
     errno.EPERM: "get permission for it or choose another folder",
-    errno.EROFS: "choose a folder that can be written to",
-    errno.ENOENT: "make sure that its folder exists",
+    errno.EROFS: "choose a writable folder",
+    errno.ENOENT: "create its folder first",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-_OTHER_CURE = "check that storage, then give the same command again"
+_OTHER_CURE = "check that storage, then run the same command again"
 _LEFTOVER = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9]+\.tmp\Z", re.ASCII)
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 _serials = itertools.count()
-_in_flight: set[str] = set()  # temporary names this process is writing now, by absolute path
+_in_flight: set[str] = set()  # absolute temporary paths that this process is writing now
 
 
 class StorageError(OSError):
-    """Storage failed, not the content: a full disk, a missing permission, a time-out. One line with path and cure.
+    """The storage failed, not the content: a full disk, a missing permission, a time-out. One line: path and cure.
 
     Attributes:
         errno: the number of the underlying error, or None.
@@ -77,23 +77,23 @@ def storage_error(action: str, path: str, error: OSError) -> StorageError:
 
 
 def is_remote(path: str) -> bool:
-    """Returns True for a path with a scheme (`gs://…`), which no plain file operation can reach."""
+    """Returns True for a path with a scheme (`gs://…`), which plain file operations cannot reach."""
     return "://" in path
 
 
 def publish(
     path: str, write: Callable[[BinaryIO], object], *, upload: Upload | None = None, sync_folder: bool = False
 ) -> None:
-    """Writes one file so that `path` is either absent, its old self, or whole.
+    """Writes one file atomically: at any time `path` is absent, the old file, or the complete new file.
 
     Args:
         path: the final name; an existing file is replaced.
-        write: writes all bytes to the open file it is given.
-        upload: copies a local file to a remote path; needed where `path` has a scheme.
-        sync_folder: True to flush the folder too, so that the name itself outlives a power cut.
+        write: writes all bytes to the open file that it gets.
+        upload: copies a local file to a remote path; required if `path` has a scheme.
+        sync_folder: True to flush the folder too, so that the new name survives a power cut.
 
     Raises:
-        StorageError: the disk is full, the folder is missing or forbidden; nothing is left behind.
+        StorageError: the disk is full, or the folder is missing or forbidden; the temporary file is removed.
     """
     with publish_file(path, upload=upload, sync_folder=sync_folder) as temporary, open(temporary, "wb") as file:
         write(file)
@@ -106,10 +106,10 @@ def publish_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextlib.contextmanager
 def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool = False) -> Iterator[str]:
-    """Yields a local path to write to, and publishes what stands there as `path` when the block ends well.
+    """Yields a local path to write to; if the block succeeds, publishes that file as `path`.
 
-    For libraries that want a path. Whatever the block opened must be closed when it ends. If the block
-    raises, the temporary file is removed and `path` stays as it was. Arguments and errors as for `publish`.
+    For libraries that need a path. The block must close what it opened. If the block raises, the temporary file is
+    removed and `path` stays as it was. Arguments and errors as for `publish`.
     """
     if is_remote(path) and upload is None:
         raise ValueError(f"{path} is not local: publishing there needs an upload function")
@@ -125,7 +125,7 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
                 if sync_folder:
                     _flush_folder(os.path.dirname(path) or ".")
     finally:
-        with contextlib.suppress(OSError):  # gone after the rename; where it cannot go, it is found by its name later
+        with contextlib.suppress(OSError):  # already renamed; if removal fails, `remove_leftovers` finds it by name
             os.unlink(temporary)
 
 
@@ -141,10 +141,9 @@ def put_in_place(temporary: str, path: str) -> None:
 def remove_leftovers(folder: str) -> list[str]:
     """Removes temporary files that killed writers left in `folder`, and returns their names, sorted.
 
-    Removed are files of this module's making only, and of these: those whose process on this machine has
-    ended or was an earlier one with our own number, and those of other machines, or from before this one was
-    started, that are older than a day.
-    What a living process writes is left alone, so two runs may share the folder.
+    Removes only files that this module wrote, in two cases. Files of this machine: their process has ended, or was
+    an earlier one with our own number. Files of other machines, or from before this one started: older than a day.
+    Files that a living process writes stay, so two runs may share the folder.
 
     Raises:
         StorageError: the folder exists but cannot be read or changed.
@@ -154,7 +153,7 @@ def remove_leftovers(folder: str) -> list[str]:
         names = sorted(os.listdir(folder))
         for name in names:
             if _is_stale(os.path.join(folder, name)):
-                with contextlib.suppress(FileNotFoundError):  # another run cleans up at the same moment
+                with contextlib.suppress(FileNotFoundError):  # another run is cleaning up at the same time
                     os.unlink(os.path.join(folder, name))
                     removed.append(name)
     except FileNotFoundError:
@@ -165,7 +164,7 @@ def remove_leftovers(folder: str) -> list[str]:
 
 
 def is_temporary(name: str) -> bool:
-    """Returns True if `name` is one that `publish` writes under."""
+    """Returns True if `name` is a temporary name of `publish`."""
     return _LEFTOVER.search(name) is not None
 
 
@@ -184,9 +183,9 @@ def _shortened(name: str, limit: int) -> str:
 
 @functools.cache
 def _place() -> str:
-    """Names what process numbers are unique in: this machine since its start, and the container where there is one.
+    """Returns a name for the scope in which process numbers are unique: this boot of this machine, and its container.
 
-    Cloned machines share a host name, and the first namespace has one number on all of them: the boot tells them apart.
+    Cloned machines share a host name and the number of the first namespace, but each boot has its own id.
     """
     namespace = boot = ""
     with contextlib.suppress(OSError):  # not Linux
@@ -199,7 +198,7 @@ def _place() -> str:
 @contextlib.contextmanager
 def _being_written(temporary: str) -> Iterator[None]:
     name = os.path.abspath(temporary)
-    _in_flight.add(name)  # a set's add, discard and `in` are atomic; a lock could be held across a fork
+    _in_flight.add(name)  # no lock: set operations are atomic, and a lock could be held across a fork
     try:
         yield
     finally:
@@ -208,7 +207,7 @@ def _being_written(temporary: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named_faults(path: str, temporary: str) -> Iterator[None]:
-    """Turns storage faults of this file into one line; those of other files (a producer's input) pass unchanged."""
+    """Turns storage errors of this file into one line; those of other files (a producer's input) pass unchanged."""
     try:
         yield
     except StorageError:
@@ -255,7 +254,7 @@ def _age_s(path: str) -> float:
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere signal 0 is not a question
+    if os.name != "posix":  # only POSIX lets signal 0 ask if a process lives
         return True
     try:
         os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""The words in which every file format speaks of images: what became of one, where one lies, what was read.
+"""The terms that every file format uses for images: the outcome of an image, its place in a file, the bytes read.
 
 Not here: the block that travels through the graph (`transforms/block.py`).
 """
@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 
 class Status(StrEnum):
-    """What became of an image. Every image that was planned ends with exactly one."""
+    """The outcome of an image. Every planned image ends with exactly one."""
 
     LABELLED = "labelled"
     NO_FACE = "no_face"
@@ -21,15 +21,19 @@ class Status(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where an image was rejected."""
+    """Where it was found that an image gets no label."""
 
     READ = "read"
     DECODE = "decode"
+    LABEL = "label"
     MERGE = "merge"
 
 
 class Reason(StrEnum):
-    """Why an image was rejected. Values are stored in the cache and in the output: never rename one."""
+    """Why an image has no label, where more is to say than that no face was found.
+
+    Values are stored in the cache and in the output: never rename one.
+    """
 
     EMPTY = "empty"
     TRUNCATED = "truncated"
@@ -44,19 +48,22 @@ class Reason(StrEnum):
     UNSUPPORTED_COMPRESSION = "unsupported_compression"
     DAMAGED_ARCHIVE = "damaged_archive"
     DAMAGED_MEMBER = "damaged_member"
+    TOO_SMALL_TO_LABEL = "too_small_to_label"
     DUPLICATE_ID = "duplicate_id"
     INTERNAL_ERROR = "internal_error"
 
     @property
     def stage(self) -> Stage:
-        """The stage that finds this fault."""
+        """Returns the stage that finds this fault."""
         if self is Reason.DUPLICATE_ID:
             return Stage.MERGE
+        if self is Reason.TOO_SMALL_TO_LABEL:
+            return Stage.LABEL
         return Stage.DECODE if self in _FOUND_WHILE_DECODING else Stage.READ
 
     @property
     def is_of_content(self) -> bool:
-        """True if the same bytes always meet this fault, so that it can be cached; a fault of the program may go."""
+        """True if the same bytes always have this fault, so it can be cached; a fault of the program may be fixed."""
         return self.stage is Stage.DECODE and self is not Reason.INTERNAL_ERROR
 
 
@@ -68,7 +75,7 @@ _FOUND_WHILE_DECODING = frozenset(
         Reason.UNDECODABLE,
         Reason.TOO_MANY_PIXELS,
         Reason.TOO_SMALL,
-        Reason.INTERNAL_ERROR,  # also of a detector, or of a crop
+        Reason.INTERNAL_ERROR,  # may also come from a detector or a crop
         Reason.TOO_COSTLY,
     }
 )
@@ -78,20 +85,20 @@ MOST_PIXELS_A_SIDE = 2**31 - 1  # columns of sizes are int32
 
 
 class FormatError(Exception):
-    """A file cannot be used as the format it claims to be; the message names file, fault and cure."""
+    """A file is not valid in the format it claims to have; the message names file, fault and cure."""
 
 
 class NoImagesHere(FormatError):
-    """A sound file of a format that may hold images, and holds none: a table about images beside them, say."""
+    """A valid file of a format that may hold images, but without any, such as a table about the images."""
 
 
 class RejectedContent(Exception):
-    """The bytes of one image cannot be used. Contained: it costs the image its label and nothing else.
+    """The bytes of one image cannot be used. Only this image is affected: it gets no label.
 
     Attributes:
         reason: what is wrong.
-        width, height: pixels of the upright image where the header still told, else 0; also 0 where it told what no
-            image has and no column of 32 bits can hold.
+        width, height: pixels of the upright image if the header is readable, else 0; also 0 if the header states more
+            pixels a side than a column of 32 bits can hold.
     """
 
     def __init__(self, reason: Reason, *, width: int = 0, height: int = 0) -> None:
@@ -102,7 +109,7 @@ class RejectedContent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a member may cost before it is opened."""
+    """Limits on a member, checked before it is opened."""
 
     max_image_bytes: int = 256 * 2**20  # after decompression
     max_pixels: int = 100_000_000
@@ -110,14 +117,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one image of a shard lies, as found by listing, without reading the image.
+    """Where one image of a shard is, found by listing, without reading the image.
 
     Attributes:
-        name: below the shard, with `/`; "" where the format tells it only when the image is read.
+        name: relative to the shard, with `/`; "" if the format gives it only when the image is read.
         where: the format's own reference (byte offsets, row numbers).
-        size: encoded bytes, or -1 where unknown before reading.
-        label: the class the format states, or None.
-        reason: why the image cannot be read, where listing already shows it.
+        size: encoded bytes, or -1 if unknown before reading.
+        label: the class that the format states, or None.
+        reason: why the image cannot be read, if listing already shows it.
     """
 
     name: str
@@ -144,9 +151,9 @@ class ShardFormat(Protocol):
     """A file that holds many images.
 
     Attributes:
-        name: the format's word.
-        suffixes: lower-case endings it is recognised by.
-        sought: True if members can be listed and then read in any order; False if it can only be streamed.
+        name: the format's name in messages and settings.
+        suffixes: lower-case endings by which it is recognised.
+        sought: True if members can be listed and then read in any order; False if the file can only be streamed.
     """
 
     name: str

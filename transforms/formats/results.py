@@ -1,6 +1,6 @@
-"""Reads the tables of a finished run back: a row an image, with the face that stands for it.
+"""Reads the tables of a finished run: one row per image, with the face that decides its label.
 
-Not here: how they are written (`transforms/merge/`), and `run.json` (the caller hands in what it says).
+Not here: how they are written (`transforms/merge/`), and `run.json` (the caller passes what it needs from there).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class ResultsError(FormatError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a run says of each image, sorted by image id.
+    """The results of a run for each image, sorted by image id.
 
     Attributes:
         classes: names of the columns of `probabilities`.
         ids, status: (n,) text.
         digests: (n,) text, 64 hex digits; null where there were no bytes.
         labels: (n,) text, the true label; null where none is known.
-        box: (n, 4) int32 of the largest face (of equals the first): x, y, width, height; zeros without a face.
+        box: (n, 4) int32 of the largest labelled face (of equals the first): x, y, width, height; zeros without one.
         probabilities: (n, k) float64 of that face, zeros without one.
     """
 
@@ -56,7 +56,7 @@ def read_results(folder: str, classes: Sequence[str]) -> Results:
     """Returns the images of the finished run in `folder`.
 
     Args:
-        classes: of its head, in the order of the probabilities.
+        classes: those of its head, in the order of the probabilities.
 
     Raises:
         ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
@@ -67,9 +67,10 @@ def read_results(folder: str, classes: Sequence[str]) -> Results:
     counts = images["faces"].to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(counts)), counts)
     if len(row) != faces.num_rows or not _same(images["image_id"].take(pa.array(row)), faces["image_id"]):
-        raise ResultsError(f"{folder}: predictions/ and images/ are not of one run; label again with --overwrite")
+        raise ResultsError(f"{folder}: predictions/ and images/ come from different runs; label again with --overwrite")
     box = np.stack([faces[name].to_numpy() for name in _FACE_COLUMNS[1:]], axis=1).astype(np.int32)
-    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), policy="largest")
+    labelled = faces[names[0]].is_valid().to_numpy()  # a face without a label has no probabilities either
+    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), labelled=labelled, policy="largest")
     seen = chosen >= 0
     out = Results(
         tuple(classes),
@@ -98,7 +99,7 @@ def _read(folder: str, columns: Sequence[str]) -> pa.Table:
             raise ResultsError(f"{folder} holds no Parquet files; give the output folder of a finished run")
         return pa.concat_tables([_read_file(path, columns) for path in paths])
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ResultsError(f"there is no {folder}; give the output folder of a finished run") from error
+        raise ResultsError(f"{folder} does not exist; give the output folder of a finished run") from error
     except OSError as error:
         if error.errno:
             raise storage_error("read", folder, error) from error
@@ -111,7 +112,7 @@ def _read_file(path: str, columns: Sequence[str]) -> pa.Table:
     with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
-            raise ResultsError(f"{path} lacks the column {missing[0]}; give the output folder of a finished run")
+            raise ResultsError(f"{path} has no column {missing[0]}; give the output folder of a finished run")
         return file.read(list(columns))
 
 

@@ -31,9 +31,9 @@ class MergeResult:
     """What a finished merge wrote, counted from the rows themselves.
 
     Attributes:
-        counts: images, labelled, no_face, rejected, duplicate, faces.
-        labels: faces of each class, in the order of the classes, zeros too.
-        reasons: images of each reason (those rejected and the duplicates), sorted by reason.
+        counts: images, labelled, no_face, rejected, duplicate, faces, and of these unlabelled_faces.
+        labels: labelled faces of each class, in the order of the classes, zeros too.
+        reasons: images of each reason (those rejected, without a labelled face, and the duplicates), sorted by reason.
         known: images whose true label is one of the classes, duplicates aside.
         correct: how many of these get their true label, by the face policy and the label stated for no face.
         files: of predictions, of images, and the submission.
@@ -60,7 +60,7 @@ class Account:
         self._status: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._faces = np.zeros(len(classes), np.int64)
-        self._known = self._correct = 0
+        self._unlabelled = self._known = self._correct = 0
         self._labels: list[np.ndarray] = []
 
     def add(self, rows: pa.Table) -> None:
@@ -71,9 +71,12 @@ class Account:
         counts, faces = nested(text_column(rows, "faces"))
         fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
         index = fields["label_index"].to_numpy()
-        self._faces += np.bincount(index, minlength=len(self._classes))
+        labelled = fields["labelled"].to_numpy(zero_copy_only=False)
+        self._faces += np.bincount(index[labelled], minlength=len(self._classes))
+        self._unlabelled += int((~labelled).sum())
         box = np.stack([fields[name].to_numpy() for name in ("x", "y", "width", "height")], axis=1)
-        chosen = choose_face(counts, box=box, confidence=fields["confidence"].to_numpy(), policy=self._policy)
+        confidence = fields["confidence"].to_numpy()
+        chosen = choose_face(counts, box=box, confidence=confidence, labelled=labelled, policy=self._policy)
         label = np.full(len(counts), -1, np.int32)
         label[chosen >= 0] = index[chosen[chosen >= 0]]
         wanted = pc.not_equal(text_column(rows, "status"), Status.DUPLICATE.value).to_numpy(zero_copy_only=False)
@@ -111,8 +114,9 @@ class Account:
     def result(self) -> MergeResult:
         """Returns the counts, without files."""
         statuses = {status.value: self._status[status.value] for status in Status}
+        faces = {"faces": int(self._faces.sum()) + self._unlabelled, "unlabelled_faces": self._unlabelled}
         return MergeResult(
-            counts={"images": self.images, **statuses, "faces": int(self._faces.sum())},
+            counts={"images": self.images, **statuses, **faces},
             labels=dict(zip(self._classes, self._faces.tolist(), strict=True)),
             reasons=dict(sorted(self._reasons.items())),
             known=self._known,

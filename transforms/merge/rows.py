@@ -23,6 +23,7 @@ IMAGE_SCHEMA = pa.schema(
         pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("faces", pa.int32(), nullable=False),
+        pa.field("unlabelled_faces", pa.int32(), nullable=False),
         pa.field("true_label", pa.string()),
     ]
 )
@@ -33,7 +34,16 @@ def image_rows(rows: pa.Table) -> pa.Table:
     columns = {name: rows[name] for name in rows.schema.names}
     columns["digest"] = _hex(text_column(rows, "digest"))
     columns["faces"] = pc.list_value_length(rows["faces"])
+    columns["unlabelled_faces"] = _unlabelled(text_column(rows, "faces"))
     return pa.Table.from_arrays([columns[name] for name in IMAGE_SCHEMA.names], schema=IMAGE_SCHEMA)
+
+
+def _unlabelled(faces: pa.ListArray) -> pa.Array:
+    """Returns (n,) int32 faces of each image that have no label."""
+    counts, values = nested(faces)
+    image = np.repeat(np.arange(len(counts)), counts)
+    labelled = values.field("labelled").to_numpy(zero_copy_only=False)
+    return pa.array(np.bincount(image[~labelled], minlength=len(counts)).astype(np.int32))
 
 
 def _hex(digests: pa.Array) -> pa.Array:
@@ -46,35 +56,41 @@ def _hex(digests: pa.Array) -> pa.Array:
 
 
 def face_schema(classes: Sequence[str], *, rejecting: bool = False) -> pa.Schema:
-    """Returns the columns of `predictions/`, with the reject score or without."""
-    reject = [pa.field(REJECT_SCORE, pa.float64(), nullable=False)] if rejecting else []
+    """Returns the columns of `predictions/`, with the reject score or without; what makes a label may be null."""
+    reject = [pa.field(REJECT_SCORE, pa.float64())] if rejecting else []
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
             *(pa.field(name, pa.int32(), nullable=False) for name in ("face", "x", "y", "width", "height")),
             pa.field("detection_score", pa.float32(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("label_index", pa.int32(), nullable=False),
-            pa.field("confidence", pa.float64(), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("label_index", pa.int32()),
+            pa.field("confidence", pa.float64()),
             *reject,
-            *(pa.field(f"p_{name}", pa.float64(), nullable=False) for name in classes),
+            *(pa.field(f"p_{name}", pa.float64()) for name in classes),
         ]
     )
 
 
 def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
-    """Returns the rows of `predictions/` for some rows of parts; the faces of an image are numbered in their order."""
+    """Returns the rows of `predictions/` for some rows of parts; the faces of an image are numbered in their order.
+
+    A face that is not labelled has nulls for label, confidence and probabilities.
+    """
     counts, faces = nested(text_column(rows, "faces"))
     starts = np.cumsum(counts) - counts
     image = np.repeat(np.arange(len(counts)), counts)
     fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
     p = fields["p"].flatten().to_numpy().reshape(-1, len(classes))
+    told = [
+        pa.array(classes, pa.string()).take(fields["label_index"]),
+        *(fields[name] for name in ("label_index", "confidence", REJECT_SCORE) if name in fields),
+        *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
+    ]
     columns = [
         text_column(rows, "image_id").take(pa.array(image)),
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
-        pa.array(classes, pa.string()).take(fields["label_index"]),
-        *(fields[name] for name in ("label_index", "confidence", REJECT_SCORE) if name in fields),
-        *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
+        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in told),
     ]
     return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=REJECT_SCORE in fields))

@@ -1,1 +1,1 @@
-"""Users' files wherever they are, retries, and requests to stop."""
+"""Access to users' files, local or remote, retries, and requests to stop."""

@@ -1,7 +1,7 @@
-"""Patience with storage: what failed for want of time, room or permission is tried again, a few times, for seconds.
+"""Retries transient storage errors (timeouts, full disks, permissions), a few times within seconds.
 
-Faults of input and output only. Faults of content are none of this module's: they are no `OSError`. What never heals by
-waiting (a file that is gone, a folder in place of a file) passes through at once.
+It handles `OSError` only, so damaged content passes through. Permanent errors (a missing file, a folder in place of a
+file) pass through at once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from transforms.storage.stopping import pause
 
 logger = logging.getLogger("pipeline.storage")
 
-PAUSES_S = (0.2, 0.6, 1.6)  # before each further attempt: a full disk stops a run within three seconds
-AFTERWARDS_S = 5.0  # behind a fault that stayed nothing is waited for: what works ahead would add wait to wait
-LONG_ATTEMPT_S = 3.0  # what took longer to fail is not begun again: a merge of minutes would cost as many once more
+PAUSES_S = (0.2, 0.6, 1.6)  # before each retry, so a full disk stops a run within three seconds
+AFTERWARDS_S = 5.0  # no retries for this long after giving up, else threads that work ahead add up their waits
+LONG_ATTEMPT_S = 3.0  # an attempt that took longer is not retried, else a failed merge of minutes would run again
 
 MAY_HEAL = frozenset(
     {
@@ -27,7 +27,7 @@ MAY_HEAL = frozenset(
         *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE, errno.ENOTCONN),
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ESHUTDOWN),
         *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOLCK),
-        *(errno.EACCES, errno.EPERM),  # a ticket that is being renewed, a mount that comes back
+        *(errno.EACCES, errno.EPERM),  # a ticket under renewal, a mount that comes back
     }
 )
 
@@ -37,9 +37,9 @@ T = TypeVar("T")
 
 
 def may_heal(error: OSError) -> bool:
-    """True if waiting may help: by the error's number; without one (object stores, time-outs) it may.
+    """True if a retry may help, judged by the error's number; errors without a number (object stores) may.
 
-    An error says itself that it does not heal by an attribute `heals` that is False.
+    An error with an attribute `heals` that is False is permanent.
     """
     if not getattr(error, "heals", True):
         return False
@@ -47,13 +47,14 @@ def may_heal(error: OSError) -> bool:
 
 
 def patiently(attempt: Callable[[], T]) -> T:
-    """Returns what `attempt` returns, tried again after faults of storage that may heal.
+    """Returns what `attempt` returns, retried after transient storage errors.
 
     Args:
-        attempt: can be done again from its start, whatever it did before it failed.
+        attempt: must be repeatable from its start, whatever it did before it failed.
 
     Raises:
-        OSError: the last fault; its attribute `tried` tells how often. Stopped: the user asked to stop meanwhile.
+        OSError: the last error; its attribute `tried` is the number of attempts.
+        Stopped: the user asked to stop meanwhile.
     """
     fault = ""
     for number, seconds in enumerate((*PAUSES_S, None), 1):
@@ -67,11 +68,11 @@ def patiently(attempt: Callable[[], T]) -> T:
             if seconds is None or time.monotonic() - began > LONG_ATTEMPT_S or _gave_up_lately():
                 _give_up(error, number)
                 raise
-            logger.info("%s; attempt %d of %d in %.1f s", fault, number + 1, len(PAUSES_S) + 1, seconds)
+            logger.info("%s; attempt %d of %d starts in %.1f s", fault, number + 1, len(PAUSES_S) + 1, seconds)
             pause(seconds)
         else:
             if number > 1:
-                logger.warning("%s; went well at attempt %d of %d", fault, number, len(PAUSES_S) + 1)
+                logger.warning("%s; succeeded at attempt %d of %d", fault, number, len(PAUSES_S) + 1)
             return result
     raise AssertionError("the last attempt returns or raises")
 
@@ -82,6 +83,6 @@ def _gave_up_lately() -> bool:
 
 def _give_up(error: OSError, attempts: int) -> None:
     global _gave_up_at
-    vars(error).update(tried=attempts, heals=False)  # no note: the engine would take it for the error's own words
+    vars(error).update(tried=attempts, heals=False)  # not add_note: Beam would show it as part of the message
     if not _gave_up_lately():
         _gave_up_at = time.monotonic()

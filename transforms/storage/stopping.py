@@ -1,4 +1,4 @@
-"""A flag that long work looks at between steps, so that Ctrl-C ends a run within seconds and loses little."""
+"""A flag that long work checks between steps, so that Ctrl-C ends a run within seconds and loses little."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Stopped(RuntimeError):
-    """The user asked to stop; everything finished so far is kept."""
+    """The user asked to stop; progress is saved."""
 
 
 _STOP = threading.Event()
@@ -18,7 +18,7 @@ def ask_to_stop() -> None:
 
 
 def forget() -> None:
-    """Takes the request back (a new run in the same process)."""
+    """Clears the request, for a new run in the same process."""
     _STOP.clear()
 
 
@@ -34,6 +34,6 @@ def asked() -> bool:
 
 
 def pause(seconds: float) -> None:
-    """Waits so long, or until a stop is asked for, which raises `Stopped`."""
+    """Waits for `seconds`; raises `Stopped` as soon as a stop is asked for."""
     _STOP.wait(seconds)
     check()

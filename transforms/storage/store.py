@@ -1,6 +1,6 @@
-"""Users' files wherever they are: opened through Beam's FileSystems, which list what is remote; folders are walked.
+"""Opens and lists users' files: through Beam's FileSystems if remote; local folders are walked here.
 
-Faults of the storage that may heal are waited for (`retrying.py`), also in the midst of a file.
+Transient storage errors are retried (`retrying.py`), also in the middle of a file.
 Not here: publishing of output (`formats/publish.py`).
 """
 
@@ -25,11 +25,11 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms.storage.retrying import patiently
 
-BUFFER_BYTES = 64 * 2**10  # of an opened file: readers here ask for much more at once, or for headers
+BUFFER_BYTES = 64 * 2**10  # per open file: readers here request much more at once, or only headers
 
 
 class InputFault(OSError):
-    """A file that was planned cannot be read now: not the fault of its content, so the run stops, resumable.
+    """A planned file cannot be read now. Its content is not at fault, so the run stops and can be resumed.
 
     Attributes:
         errno: the number of the underlying error, or None.
@@ -40,13 +40,13 @@ class InputFault(OSError):
 
 
 class FileChanged(InputFault):
-    """A file is another one than when its reading began: what was read does not fit what would be read now."""
+    """A file was replaced while it was read, so the bytes read so far do not fit the rest."""
 
-    heals = False  # as `retrying.may_heal` asks
+    heals = False  # read by `retrying.may_heal`
 
 
 class NoSuchStorage(InputFault):
-    """A path is of a kind of storage that is not installed, or that nobody knows."""
+    """A path's kind of storage is unknown, or its package is not installed."""
 
     heals = False
 
@@ -56,16 +56,16 @@ EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}  # of apa
 
 
 class Kind(Enum):
-    """What a listed name stands for."""
+    """The kind of a listed name."""
 
     FILE = "file"
-    NOT_A_FILE = "not_a_file"  # a link that leads nowhere, a pipe, a socket, a device: nothing to open
-    LINKED_FOLDER = "linked_folder"  # not followed: it may lead back here, or give an image two ids
+    NOT_A_FILE = "not_a_file"  # a broken link, a pipe, a socket, a device: nothing to open
+    LINKED_FOLDER = "linked_folder"  # not followed, as it may lead back here or give an image two ids
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file as listed: `path`, `size` in bytes, `modified` seconds since the epoch (0 where unknown)."""
+    """A file as listed: `path`, `size` in bytes, `modified` seconds since the epoch (0 if unknown)."""
 
     path: str
     size: int
@@ -74,12 +74,12 @@ class FoundFile:
 
 
 def is_local(path: str) -> bool:
-    """True if the path names no other file system."""
+    """True if the path is on a local file system."""
     return "://" not in path
 
 
 def escape(path: str) -> str:
-    """Returns a pattern that matches this path alone."""
+    """Returns a pattern that matches only this path."""
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 
@@ -94,12 +94,12 @@ def exists(path: str) -> bool:
 
 
 def list_files(pattern: str) -> Iterator[FoundFile]:
-    """Yields the files a pattern matches, in no particular order; `**` crosses folders.
+    """Yields the files that a pattern matches, in no particular order; `**` crosses folders.
 
-    Local folders are walked here and not by Beam (see `list_folder`).
+    Local folders are walked here, not by Beam (see `list_folder`).
 
     Raises:
-        InputFault: the file system refuses.
+        InputFault: the file system refuses access.
     """
     if is_local(pattern):
         yield from _list_local(pattern)
@@ -122,7 +122,7 @@ def _list_local(pattern: str) -> Iterator[FoundFile]:
         if os.path.exists(pattern) and not os.path.isdir(pattern):
             yield found_file(pattern)
         return
-    if pattern.endswith("/"):  # as Beam has it
+    if pattern.endswith("/"):  # as Beam does
         pattern += "*"
     if not root_of(pattern):
         pattern = "./" + pattern
@@ -138,8 +138,8 @@ def _matcher(pattern: str) -> Callable[[str], object]:
 
 
 def _enterer(root: str, rest: str) -> Callable[[str], object]:
-    """Returns what tells whether anything below a folder may match: folders that cannot are not even looked into."""
-    if re.search(r"\[[^\]]*/", rest):  # a set with a slash in it: no telling where a name ends
+    """Returns a function that is True for folders with possible matches below; other folders are not opened."""
+    if re.search(r"\[[^\]]*/", rest):  # a set with a slash in it: where a name ends is unknown
         return lambda path: True
     parts = rest.split("/")[:-1]
     deep = next((level for level, part in enumerate(rest.split("/")) if "**" in part), None)
@@ -159,10 +159,9 @@ def root_of(pattern: str) -> str:
 
 
 def list_folder(folder: str) -> Iterator[FoundFile]:
-    """Yields all files below a folder, and what else has a name there but is no folder, in no particular order.
+    """Yields all files and other entries below a folder, except folders, in no particular order.
 
-    Local folders are walked here and not by Beam, which passes over folders that it may not read and links that lead
-    nowhere without a word.
+    Local folders are walked here, because Beam silently skips broken links and folders without read permission.
 
     Raises:
         InputFault: a folder below cannot be read.
@@ -174,7 +173,7 @@ def list_folder(folder: str) -> Iterator[FoundFile]:
 
 
 def _walk(top: str, matches: Callable[[str], object], enters: Callable[[str], object]) -> Iterator[FoundFile]:
-    """Yields the files that match, and the linked folders that would be entered if they were none."""
+    """Yields the files that match, and the links to folders that would be entered if they were real folders."""
     waiting = [top]
     while waiting:
         below, linked, others = patiently(partial(_scan, waiting.pop()))
@@ -183,7 +182,7 @@ def _walk(top: str, matches: Callable[[str], object], enters: Callable[[str], ob
 
 
 def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Returns the paths of what is in a local folder: folders, links to folders, and all else."""
+    """Returns the paths in a local folder: folders, links to folders, and all others."""
     below, linked, others = [], [], []
     with _named(folder, "read"), os.scandir(folder) as entries:
         for entry in entries:
@@ -199,15 +198,15 @@ def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or through a file; whoever opens it is told
+    except OSError:  # a link to itself or through a file; opening it reports the error
         return False
 
 
 def found_file(path: str) -> FoundFile:
-    """Returns what is known of a local file, or of what lies in its place.
+    """Returns the entry for a local file, or for what is in its place.
 
     Raises:
-        InputFault: it is gone, or its folder may not be searched.
+        InputFault: it is gone, or its folder cannot be searched.
     """
     return patiently(partial(_found, path))
 
@@ -235,19 +234,19 @@ def is_folder(path: str) -> bool:
 def open_file(path: str) -> BinaryIO:
     """Returns the raw bytes of a file as a seekable stream; nothing is decompressed.
 
-    A fault while it is read is an `InputFault` too, behind attempts to open the file anew and to go on.
+    After a transient error, the file is opened again and reading resumes. Lasting errors are an `InputFault` too.
 
     Raises:
-        InputFault: it is gone, or may not be read.
+        InputFault: it is gone, or cannot be read.
     """
     return io.BufferedReader(_Reopening(path), BUFFER_BYTES)
 
 
 def read_file(path: str, limit: int) -> bytes:
-    """Returns at most `limit` + 1 bytes of a file: enough to tell that it is too large.
+    """Returns at most `limit` + 1 bytes of a file, which is enough to see that it is too large.
 
     Raises:
-        InputFault: it is gone, or may not be read.
+        InputFault: it is gone, or cannot be read.
     """
 
     def read() -> bytes:
@@ -258,7 +257,7 @@ def read_file(path: str, limit: int) -> bytes:
 
 
 class _Reopening(io.RawIOBase):
-    """A file that is opened anew where reading it fails, and read on from there."""
+    """A file that is opened again when reading fails, and resumed at the same place."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -268,20 +267,20 @@ class _Reopening(io.RawIOBase):
         self._stamp = _stamp(self._stream)
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fills the buffer as far as one read goes and returns how many bytes that were, 0 at the end."""
+        """Fills the buffer with one read and returns the number of bytes, 0 at the end."""
         count = self._again_and_again(lambda stream: int(stream.readinto(buffer) or 0))
         self._at += count
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Goes to another place and returns it."""
+        """Moves to another offset and returns it."""
         if whence == io.SEEK_CUR:
             offset, whence = offset + self._at, io.SEEK_SET
         self._at = self._again_and_again(lambda stream: int(stream.seek(offset, whence)))
         return self._at
 
     def tell(self) -> int:
-        """Returns the place of the next byte."""
+        """Returns the offset of the next byte."""
         return self._at
 
     def readable(self) -> bool:
@@ -289,11 +288,11 @@ class _Reopening(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """True: it goes back to its place by itself when it has to."""
+        """True, as it restores its own offset after opening again."""
         return True
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing."""
+        """Closes the file; a second call does nothing."""
         if not self.closed and self._stream is not None:
             self._stream.close()
         super().close()
@@ -317,14 +316,14 @@ class _Reopening(io.RawIOBase):
         stream = _opened(self._path)
         if _stamp(stream) != self._stamp:
             stream.close()
-            raise FileChanged(None, f"{self._path} was changed while it was read")
+            raise FileChanged(None, f"{self._path} was changed while it was read; run the same command again")
         with _named(self._path, "read"):
             stream.seek(self._at)
         return stream
 
 
 def _stamp(stream: Any) -> tuple[int, int] | None:
-    """Returns bytes and time of change of an opened local file; None for others, which nobody changes in place."""
+    """Returns size and change time of an open local file; None for others, which nobody changes in place."""
     try:
         found = os.fstat(stream.fileno())
     except OSError:  # not a file of this machine
@@ -340,7 +339,7 @@ def _opened(path: str) -> Any:
 
 @contextlib.contextmanager
 def _named(path: str, action: str) -> Iterator[None]:
-    """Turns a fault of the storage into one line with the path."""
+    """Turns a storage error into one line with the path."""
     try:
         yield
     except InputFault:
@@ -351,7 +350,7 @@ def _named(path: str, action: str) -> Iterator[None]:
         text = _first_line(error) if isinstance(error, BeamIOError) else error.strerror or _first_line(error)
         raise InputFault(_number(error), f"{path} cannot be {action}: {text}") from error
     except ValueError as error:
-        if not str(error).startswith("Unable to get filesystem"):  # of Beam; it has no class of its own
+        if not str(error).startswith("Unable to get filesystem"):  # from Beam, which has no class for this error
             raise
         raise NoSuchStorage(None, f"{path} cannot be {action}: {_missing(path)}") from error
 
@@ -360,11 +359,11 @@ def _missing(path: str) -> str:
     scheme = path.partition("://")[0]
     if scheme in EXTRAS:
         return f"{scheme}:// needs pip install 'apache-beam[{EXTRAS[scheme]}]'"
-    return f"no storage of the kind {scheme}:// is known"
+    return f"{scheme}:// is not a known kind of storage (known: {', '.join(EXTRAS)})"
 
 
 def _number(error: OSError) -> int | None:
-    """Returns the number of an error; Beam keeps it in the errors that its own one stands for."""
+    """Returns the number of an error; in Beam's errors it is in the wrapped ones."""
     for inner in _inner(error):
         if isinstance(inner, OSError) and inner.errno is not None:
             return inner.errno
@@ -372,7 +371,7 @@ def _number(error: OSError) -> int | None:
 
 
 def _inner(error: OSError) -> list[object]:
-    """Returns the errors that one of Beam's stands for."""
+    """Returns the errors that one of Beam's errors wraps."""
     return list((getattr(error, "exception_details", None) or {}).values())
 
 

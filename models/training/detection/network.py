@@ -7,7 +7,10 @@ in arithmetic.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -71,6 +74,24 @@ def untrained(shape: OneShotShape, *, precision: str, seed: int, statistics_mome
 def weights_of(network: keras.Model) -> dict[str, np.ndarray]:
     """Returns all weights by path, `layer/variable`."""
     return {variable.path: np.asarray(keras.ops.convert_to_numpy(variable.value)) for variable in network.weights}
+
+
+def start_from(network: keras.Model, path: Path) -> None:
+    """Takes the weights of an earlier training.
+
+    Raises:
+        ValueError: they are of another network, or the file is damaged.
+    """
+    try:
+        with np.load(path) as stored:
+            weights = {name: stored[name] for name in stored.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a sound file of weights") from error
+    own = {variable.path: tuple(variable.shape) for variable in network.weights}
+    if {name: value.shape for name, value in weights.items()} != own:
+        raise ValueError(f"{path} has the weights of another network")
+    for variable in network.weights:
+        variable.assign(weights[variable.path])
 
 
 def _stem(x: Any, shape: OneShotShape) -> Any:

@@ -27,6 +27,8 @@ class SceneRecipe:
         smallest, largest: mean side of the drawn face in pixels, drawn with equal chance on a logarithmic scale.
         enlarge: how much a photo may be enlarged at most.
         unlearned: mean side in pixels under which a face is ignored.
+        seen: share of a face that must lie inside its scene; a face cut off more is ignored.
+        covered: share of the faces of photos of which a part is covered by a piece of another scene.
         rotation: largest turn of a photo in degrees, for 4 in 10 of the photos.
         joined: share of the scenes from photos that show four photos.
         hard: share of scenes without faces that are drawn by their weight (`Material.weights`), not evenly.
@@ -39,6 +41,8 @@ class SceneRecipe:
     largest: float = 210.0
     enlarge: float = 2.0
     unlearned: float = 7.0
+    seen: float = 0.6
+    covered: float = 0.0
     rotation: float = 20.0
     joined: float = 0.5
     hard: float = 0.5
@@ -137,7 +141,33 @@ def _part_of_photo(material: Material, recipe: SceneRecipe, size: tuple[int, int
     out = np.ascontiguousarray(_surroundings(material, size, draw))
     cv2.warpAffine(pixels, move, size[::-1], dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     whole = np.concatenate([linear * shrunk, move[:, 2:]], axis=1)
-    return _sorted_out(out, _moved(photo.boxes, whole), _moved(photo.ignored, whole), recipe)
+    scene = _sorted_out(out, _moved(photo.boxes, whole), _moved(photo.ignored, whole), recipe)
+    return _covered(scene, material, recipe, draw) if recipe.covered else scene
+
+
+def _covered(scene: Scene, material: Material, recipe: SceneRecipe, draw: np.random.Generator) -> Scene:
+    """Returns the scene with a quarter to a half of some faces covered from a side, as by a hand or a neighbour."""
+    height, width = scene.pixels.shape[:2]
+    for x, y, wide, tall in scene.boxes:
+        if draw.random() >= recipe.covered:
+            continue
+        share, side = draw.uniform(0.25, 0.5), int(draw.integers(4))
+        left, right, top, bottom = x, x + wide, y, y + tall
+        if side == 0:
+            right = x + wide * share
+        elif side == 1:
+            left = x + wide * (1 - share)
+        elif side == 2:
+            bottom = y + tall * share
+        else:
+            top = y + tall * (1 - share)
+        first, last = (int(np.clip(value, 0, width)) for value in (left, right))
+        upper, lower = (int(np.clip(value, 0, height)) for value in (top, bottom))
+        if first < last and upper < lower:
+            scene.pixels[upper:lower, first:last] = _piece(
+                _scene(material, recipe, draw), lower - upper, last - first, draw
+            )
+    return scene
 
 
 def _shrunk(pixels: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
@@ -170,7 +200,7 @@ def _sorted_out(pixels: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, reci
     start = np.clip(boxes[:, :2], 0, pixels.shape[1::-1])
     end = np.clip(boxes[:, :2] + boxes[:, 2:], 0, pixels.shape[1::-1])
     seen = (end - start).prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-6)
-    learned = (seen > 0.6) & (np.sqrt(boxes[:, 2:].prod(axis=1)) >= recipe.unlearned)
+    learned = (seen > recipe.seen) & (np.sqrt(boxes[:, 2:].prod(axis=1)) >= recipe.unlearned)
     return Scene(pixels, boxes[learned], np.concatenate([ignored, boxes[~learned & (seen > 0)]]))
 
 

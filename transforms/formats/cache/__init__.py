@@ -1,4 +1,4 @@
-"""The cache of features, by content.
+"""The feature cache, keyed by image content.
 
 In a notebook: `cache = FeatureCache.open("out/cache")`, then `cache.features` and, row by row, `cache.face_labels`.
 """

@@ -1,4 +1,4 @@
-"""What is cached of images: columns of equal length, checked against each other."""
+"""The cached results of images: columns of equal length, checked against each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CACHED_STATUSES = (Status.LABELLED, Status.NO_FACE, Status.REJECTED)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What the cache knows of n image contents and the m faces on them, in columns.
+    """The cached results of n image contents and their m faces, in columns.
 
     Attributes:
         digest: (n, 32) uint8, SHA-256 of the encoded bytes.
@@ -26,8 +26,8 @@ class Contents:
         box: (m, 4) int32 x, y, width, height in pixels of the upright image.
         score: (m,) float32, the detector's confidence.
         features: (m, d) float16, aligned with the faces.
-        names: n image ids, as they were when the content was first seen; for reading only.
-        labels: n labels of that time, None where unknown; for reading only.
+        names: n image ids, as they were when the content was first seen; informative only.
+        labels: n labels from that time, None where unknown; informative only.
     """
 
     digest: np.ndarray
@@ -104,13 +104,13 @@ def no_contents(width: int) -> Contents:
 
 
 def joined_features(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns all rows; parts without a face do not know the width and follow the others."""
+    """Returns all rows. Parts without a face do not know the width, so they take that of the others."""
     full = [part for part in parts if len(part)]
     widths = sorted({part.shape[1] for part in full})
     if len(widths) > 1:
         raise FormatError(
-            f"a cache holds features of {widths[0]} and {widths[-1]} values under one fingerprint; "
-            "start a new cache folder, and raise REVISION where features changed"
+            f"the cache holds features of {widths[0]} and of {widths[-1]} values under one fingerprint; "
+            "start a new cache folder, and raise REVISION in the code that changed the features"
         )
     if full:
         return np.concatenate(full)
@@ -121,7 +121,7 @@ def checked_contents(contents: Contents) -> Contents:
     """Returns `contents` with exact dtypes.
 
     Raises:
-        ValueError: a column has another length, shape or value than `Contents` says.
+        ValueError: a column's length, shape or value is not what `Contents` states.
     """
     n, m = len(contents.digest), len(contents.face_image)
     exact: dict[str, Any] = {
@@ -140,7 +140,7 @@ def checked_contents(contents: Contents) -> Contents:
     }
     names, labels = tuple(contents.names), tuple(contents.labels)
     if len(names) != n or len(labels) != n:
-        raise ValueError(f"{len(names)} names and {len(labels)} labels were given for {n} images")
+        raise ValueError(f"{len(names)} names and {len(labels)} labels for {n} images; give one of each per image")
     _check_words(exact["status"], exact["reason"])
     _check_faces(exact["face_image"], exact["status"])
     exact["status"] = object_array([STATUS_OF_WORD[word] for word in exact["status"].tolist()])
@@ -149,7 +149,7 @@ def checked_contents(contents: Contents) -> Contents:
 
 def checked_column(name: str, values: Any, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
     array = object_array(list(values)) if dtype is object else np.asarray(values)
-    if not np.can_cast(array.dtype, dtype, "same_kind"):  # no box in floats, no digest in signed numbers
+    if not np.can_cast(array.dtype, dtype, "same_kind"):  # refuses boxes in floats and digests in signed numbers
         raise ValueError(f"column {name} has dtype {array.dtype}, expected {np.dtype(dtype)}")
     fits = array.ndim == len(shape) and all(want in (None, got) for got, want in zip(array.shape, shape, strict=True))
     if not fits:
@@ -165,7 +165,9 @@ def object_array(values: list[Any]) -> np.ndarray:
 
 STATUS_OF_WORD = {status.value: status for status in CACHED_STATUSES}
 _WORDS = frozenset((status.value, "") for status in (Status.LABELLED, Status.NO_FACE)) | frozenset(
-    (Status.REJECTED.value, reason.value) for reason in Reason if reason is not Reason.INTERNAL_ERROR
+    (Status.REJECTED.value, reason.value)
+    for reason in Reason
+    if reason not in (Reason.INTERNAL_ERROR, Reason.TOO_SMALL_TO_LABEL)
 )
 
 
@@ -174,7 +176,7 @@ def _check_words(status: np.ndarray, reason: np.ndarray) -> None:
     if not pairs <= _WORDS:
         said, why = min(pairs - _WORDS)
         known = ", ".join(CACHED_STATUSES)
-        raise ValueError(f"status {said!r} with reason {why!r} cannot be cached; known are {known}, reasons as Reason")
+        raise ValueError(f"status {said!r} with reason {why!r} cannot be cached; use {known} and a Reason")
 
 
 def _check_faces(face_image: np.ndarray, status: np.ndarray) -> None:

@@ -55,16 +55,16 @@ from transforms.formats.publish import REFUSED, StorageError, is_temporary, publ
 from transforms.formats.records import FormatError, Status
 
 logger = logging.getLogger("pipeline.cache")
-DEFAULT_MEMORY = 128 * 2**20  # bytes of verified segments kept: about 900 of 256 images and 256 features
+DEFAULT_MEMORY = 128 * 2**20  # bytes of verified segments kept: about 900 segments of 256 images with 256 features
 _POOL_SEGMENTS = 16  # shuffled together by `batches`: 4,096 images, some MB
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found: counts over the whole segments, and (segment, what is wrong) for the others.
+    """What `verify` found: counts over the sound segments, and (segment, what is wrong) for the damaged ones.
 
-    Rows are counted: an image that stands in two segments twice. `in_place` names the damaged segments that could not
-    be moved aside.
+    Counts are of rows, so an image in two segments counts twice. `in_place` names the damaged segments that could
+    not be moved aside.
     """
 
     segments: int
@@ -79,7 +79,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What `prune` removed: paths, sorted, and the bytes they held."""
+    """What `prune` removed: the paths, sorted, and their total size in bytes."""
 
     paths: tuple[str, ...]
     size: int
@@ -88,13 +88,13 @@ class Pruned:
 class FeatureCache:
     """The results of one cache key, by content. Open it with `create` in a run, `open` in a notebook.
 
-    Safe to use from several threads, and beside other runs on the same folder. Segments that this object or
+    Safe to use from several threads, and while other runs use the same folder. Segments that this object or
     another run adds are found after `refresh`.
 
     Attributes:
-        folder: of this fingerprint.
+        folder: the folder of this fingerprint.
         fingerprint: SHA-256, 64 hex digits.
-        settings: what the fingerprint stands for.
+        settings: the settings that the fingerprint is the digest of.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class FeatureCache:
         self.settings = settings
         self._segments = Segments(folder, fingerprint, memory_bytes=memory_bytes, read_only=read_only)
         self._lock = threading.RLock()
-        self._held: dict[str, np.ndarray] = {}  # columns of the whole, once asked for
+        self._held: dict[str, np.ndarray] = {}  # columns of the whole cache, filled when first used
         self._index = built_index({})
         self._dead = np.zeros(0, bool)
         self.refresh()
@@ -119,27 +119,27 @@ class FeatureCache:
         memory_bytes: int = DEFAULT_MEMORY,
         read_only: bool = False,
     ) -> FeatureCache:
-        """Opens an existing cache to read.
+        """Opens an existing cache for reading.
 
         Args:
             path: the cache, if it holds one fingerprint, or one fingerprint's folder in it.
             fingerprint: which one, by at least its first 16 hex digits.
             memory_bytes: for segments kept in memory between lookups.
-            read_only: True to leave the folder as it is: the index stays in memory, damaged segments in their place.
+            read_only: True to change nothing in the folder: the index stays in memory, damaged segments stay in place.
 
         Raises:
-            FormatError: there is no cache, or there are several fingerprints to choose from.
+            FormatError: there is no cache, or it has several fingerprints and none was chosen.
             StorageError: the folder cannot be read.
         """
         folder = find_folder(local_path(path), fingerprint)
         held = read_fingerprint(folder)
         if held is None:
-            raise FormatError(f"{fingerprint_file(folder)} is damaged; a run with this cache writes it anew")
+            raise FormatError(f"{fingerprint_file(folder)} is damaged; a run with this cache rewrites it")
         digest, name = held["sha256"], os.path.basename(os.path.abspath(folder))
         if FOLDER_NAME.match(name) and name != digest[:16]:
-            raise FormatError(f"{fingerprint_file(folder)} is that of {digest[:16]}; put the file of {name} back")
+            raise FormatError(f"{fingerprint_file(folder)} belongs to {digest[:16]}; restore the file of {name}")
         if fingerprint is not None and digest[: len(fingerprint)] != fingerprint:
-            raise FormatError(f"{folder} has fingerprint {digest[:16]}, not {fingerprint[:16]}; name the other folder")
+            raise FormatError(f"{folder} has fingerprint {digest[:16]}, not {fingerprint[:16]}; give the other folder")
         return cls(folder, digest, held["settings"], memory_bytes=memory_bytes, read_only=read_only)
 
     @classmethod
@@ -150,31 +150,31 @@ class FeatureCache:
         *,
         memory_bytes: int = DEFAULT_MEMORY,
     ) -> FeatureCache:
-        """Opens the folder of one fingerprint below `root` to read and to add; makes it where it is missing.
+        """Opens the folder of one fingerprint below `root` for reading and adding; creates it if it is missing.
 
         Args:
             root: the cache; may hold other fingerprints.
-            fingerprint: all that can change features, as a mapping or as its canonical JSON.
+            fingerprint: every setting that can change features, as a mapping or as its canonical JSON.
             memory_bytes: for segments kept in memory between lookups.
 
         Raises:
-            FormatError: the folder states another fingerprint.
+            FormatError: the folder's fingerprint.json states other settings.
             StorageError: the folder cannot be made, read or written.
         """
         text = fingerprint if isinstance(fingerprint, str) else canonical_json(fingerprint)
         settings, digest = json.loads(text), digest_of_canonical(text)
         if not isinstance(settings, dict):
-            raise ValueError(f"a fingerprint stands for named settings, not for {text[:80]}")
+            raise ValueError(f"a fingerprint needs a JSON object of settings, not {text[:80]}")
         folder = os.path.join(local_path(root), digest[:16])
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise storage_error("create", folder, error) from error
         held = read_fingerprint(folder)
-        if held is None:  # new, or lost its file; the segments say for themselves what they belong to
+        if held is None:  # new, or its file is lost; each segment states its own fingerprint
             write_fingerprint(folder, settings, digest)
         elif held["sha256"] != digest or canonical_json(held["settings"]) != canonical_json(settings):
-            raise FormatError(f"{fingerprint_file(folder)} states other settings; name another --cache DIR")
+            raise FormatError(f"{fingerprint_file(folder)} states other settings; give another --cache DIR")
         tidy_folder(folder)
         return cls(folder, digest, settings, memory_bytes=memory_bytes)
 
@@ -188,17 +188,17 @@ class FeatureCache:
         return self._index.distinct
 
     def lookup(self, digests: np.ndarray) -> tuple[np.ndarray, Contents]:
-        """Finds what is known of images.
+        """Finds the cached results of images.
 
         Args:
             digests: (n, 32) uint8, SHA-256 of the encoded bytes; a row of zeros means "no bytes", never a hit.
 
         Returns:
             hit: (n,) bool.
-            contents: of the hits, in the order of `digests`, from verified segments only.
+            contents: the results of the hits, in the order of `digests`, from verified segments only.
 
         Raises:
-            StorageError: a segment cannot be read, though it may be whole.
+            StorageError: a segment cannot be read, though it may be sound.
         """
         digests = checked_column("digest", digests, (len(digests), 32), np.uint8)
         hit = np.zeros(len(digests), bool)
@@ -212,14 +212,14 @@ class FeatureCache:
         return hit, contents if in_order else contents.take(np.argsort(rows))
 
     def add(self, contents: Contents) -> str | None:
-        """Stores results as one segment and returns its file name; None where there is nothing to store.
+        """Stores results as one segment and returns its file name; None if there is nothing to store.
 
-        Rows without bytes (a digest of zeros) are left out, of equal digests the first is kept. A segment that
-        stands there already is left alone.
+        Rows without bytes (a digest of zeros) are left out. Of rows with equal digests, the first is kept. An
+        existing segment is not replaced.
 
         Raises:
             ValueError: a column does not fit the others.
-            StorageError: the disk is full or forbidden; nothing half-written stays.
+            StorageError: the disk is full, or permission is missing; no half-written file remains.
         """
         contents = checked_contents(contents)
         rows = distinct_rows(contents.digest)
@@ -235,7 +235,7 @@ class FeatureCache:
         return name
 
     def refresh(self) -> None:
-        """Takes in what was added, moved or removed since; reads new segments only, and none if none is new.
+        """Picks up segments that were added, moved or removed since the last time; reads only new ones.
 
         Raises:
             StorageError: the folder or a segment cannot be read.
@@ -265,7 +265,7 @@ class FeatureCache:
     def features(self) -> np.ndarray:
         """(m, d) float16: the features of all faces; row i belongs to `face_ids[i]` and `face_labels[i]`.
 
-        Needs twice their size of memory while it is read: for more than that, see `batches`.
+        Reading needs twice their size in memory. If that is too much, use `batches`.
         """
         if "features" not in self._held:
             parts = [contents.features for contents in self._in_turn()]
@@ -288,8 +288,8 @@ class FeatureCache:
         """Yields (features, labels) of all faces in batches, for training on more than memory holds.
 
         Args:
-            size: rows a batch; the last is shorter.
-            shuffle_seed: a number gives its own order: segments are shuffled, then faces among 16 segments at a
+            size: rows per batch; the last batch may be shorter.
+            shuffle_seed: each number gives its own order: segments are shuffled, then the faces of 16 segments at a
                 time. None keeps the order of `features`.
             labelled: True to leave out faces whose label is unknown.
 
@@ -298,9 +298,9 @@ class FeatureCache:
             labels: (size,) object, None where unknown.
         """
         if size < 1:
-            raise ValueError(f"a batch has at least 1 row, not {size}")
+            raise ValueError(f"a batch needs at least 1 row, not {size}")
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        rows = 0  # that wait
+        rows = 0  # held back for the next batch
         for features, labels in self._pools(shuffle_seed):
             if labelled:
                 known = np.array([label is not None for label in labels.tolist()], bool)
@@ -321,9 +321,9 @@ class FeatureCache:
             yield features, labels
 
     def info(self) -> dict[str, Any]:
-        """Returns what the cache is and holds, by name; reads no segment. JSON can hold it.
+        """Returns a summary of the cache, fit for JSON; reads no segment.
 
-        An image that stands in two segments is one of the `images`; `faces` are those of all segments.
+        `images` counts an image in two segments once; `faces` counts the faces of all segments.
         """
         sizes = self._file_sizes()
         segments = [size for name, size in sizes.items() if SEGMENT_NAME.match(name)]
@@ -341,10 +341,10 @@ class FeatureCache:
         }
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
-        """Reads every segment whole, moves damaged ones aside where it may, and returns what it found.
+        """Reads every segment in full, moves damaged ones aside if permitted, and returns what it found.
 
         Args:
-            progress: called with (segments done, segments in all) after each.
+            progress: called after each segment with (segments done, total).
 
         Raises:
             StorageError: a segment cannot be read.
@@ -377,11 +377,11 @@ class FeatureCache:
         )
 
     def prune(self, keep: Collection[str] | None = None) -> Pruned:
-        """Removes what is of no use: damaged segments, leftovers of killed runs, and on request other fingerprints.
+        """Removes damaged segments, leftovers of killed runs and, on request, other fingerprints.
 
         Args:
-            keep: None to leave other fingerprints alone; else the fingerprints (16 hex digits or more) to keep
-                beside this one, so that `()` keeps this one only. Files that a cache does not write stay.
+            keep: None to keep all other fingerprints. Else the fingerprints (16 hex digits or more) to keep besides
+                this one, so `()` keeps only this one. Files that a cache does not write always stay.
 
         Raises:
             StorageError: a file cannot be removed.
@@ -395,17 +395,17 @@ class FeatureCache:
                     removed |= remove_folder(os.path.join(root, name))
         return Pruned(tuple(sorted(removed)), sum(removed.values()))
 
-    # -- behind the scenes
+    # -- internals
 
     def _listed(self) -> tuple[str, ...]:
         return tuple(sorted(name for name in self._file_sizes(sized=False) if SEGMENT_NAME.match(name)))
 
     def _file_sizes(self, *, sized: bool = True) -> dict[str, int]:
-        """Returns the bytes of each file in the folder (0 unless `sized`, which asks the disk for each)."""
+        """Returns the size in bytes of each file in the folder (0 unless `sized`, which costs a stat per file)."""
         return file_sizes(self.folder, sized=sized)
 
     def _rebuilt(self, names: tuple[str, ...], old: Index, path: str) -> Index:
-        """Returns the index of `names`, published if possible; what `old` knows is not read again."""
+        """Returns the index of `names`, published if possible; segments that `old` covers are not read again."""
         logger.info("%s: indexing %d segments", self.folder, len(names))
         digests = old.digests_by_place()
         bounds = old.starts.tolist()
@@ -433,7 +433,7 @@ class FeatureCache:
         return mapped if mapped is not None and mapped.segments == index.segments else index
 
     def _gather(self, digests: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, list[Contents]]:
-        """Returns which rows of `asked` are known, and their contents in that order, a part a segment."""
+        """Returns which rows of `asked` are known, and their contents in that order, one part per segment."""
         rows: list[np.ndarray] = [np.zeros(0, np.intp)]
         parts: list[Contents] = []
         while len(asked):
@@ -442,7 +442,7 @@ class FeatureCache:
             again = [np.zeros(0, np.intp)]
             for number, mine in groups_of(self._index.segment_of(places)):
                 contents = self._segments.kept(self._index.segments[number])
-                if contents is None:  # perhaps another segment holds copies
+                if contents is None:  # another segment may hold copies
                     self._dead[number] = True
                     again.append(asked[mine])
                     continue
@@ -456,8 +456,8 @@ class FeatureCache:
         return np.concatenate(rows), parts
 
     def _in_turn(self, order: Iterable[int] | None = None) -> Iterator[Contents]:
-        """Yields the segments, without those images that an earlier one holds too; they are not kept in memory."""
-        index, dead = self._index, self._dead  # of one moment, should `refresh` be called meanwhile
+        """Yields the segments without images that an earlier segment holds too; keeps none in memory."""
+        index, dead = self._index, self._dead  # a snapshot, in case `refresh` is called meanwhile
         for number in range(len(index.segments)) if order is None else order:
             read = None if dead[number] else self._segments.read(index.segments[number])
             if read is None:
@@ -468,7 +468,7 @@ class FeatureCache:
             yield contents if own.all() else contents.take(np.flatnonzero(own))
 
     def _pools(self, shuffle_seed: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (features, labels) a segment in order, or some segments at a time, shuffled."""
+        """Yields (features, labels): one segment at a time in order, or shuffled pools of several segments."""
         if shuffle_seed is None:
             yield from map(training_rows, self._in_turn())
             return
@@ -481,7 +481,7 @@ class FeatureCache:
             yield features[mixed], labels[mixed]
 
     def _whole(self, name: str) -> np.ndarray:
-        """Returns ids, labels or faces (a number an image) of the whole cache."""
+        """Returns ids, labels or faces (the number per image) of the whole cache."""
         if name not in self._held:
             ids: list[str] = []
             labels: list[str | None] = []

@@ -25,7 +25,7 @@ DAMAGED_SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5" + re.escape(DAMAGED) + r"\
 
 
 def fingerprint_folders(root: str | os.PathLike[str], *, lost: bool = False) -> list[str]:
-    """Returns the names of the fingerprint folders in a cache, sorted; none where there is no cache.
+    """Returns the names of the fingerprint folders in a cache, sorted; an empty list if there is no cache.
 
     Args:
         root: the cache.
@@ -47,13 +47,13 @@ def fingerprint_folders(root: str | os.PathLike[str], *, lost: bool = False) -> 
 
 
 def has_lost_its_fingerprint(folder: str | os.PathLike[str]) -> bool:
-    """Returns True for a folder named as a fingerprint's that holds segments, and no fingerprint.json."""
+    """Returns True for a folder that has a fingerprint's name and segments, but no fingerprint.json."""
     folder = os.path.abspath(local_path(folder))
     if not FOLDER_NAME.match(os.path.basename(folder)) or not os.path.isdir(folder):
         return False
     try:
         names = file_sizes(folder, sized=False)
-    except StorageError:  # another user's, perhaps: that says nothing
+    except StorageError:  # may be another user's, which proves nothing
         return False
     return FINGERPRINT_FILE not in names and any(map(SEGMENT_NAME.match, names))
 
@@ -65,12 +65,12 @@ def fingerprint_file(*folder: str) -> str:
 def local_path(path: str | os.PathLike[str]) -> str:
     text = os.path.expanduser(os.fspath(path))
     if is_remote(text):
-        raise FormatError(f"a feature cache needs a file system, {text} is an object store; name a local --cache DIR")
+        raise FormatError(f"a feature cache needs a file system, and {text} is an object store; give a local --cache")
     return text
 
 
 def read_fingerprint(folder: str) -> dict[str, Any] | None:
-    """Returns what fingerprint.json holds, or None where it is missing or cannot be parsed."""
+    """Returns what fingerprint.json holds, or None if it is missing or cannot be parsed."""
     path = fingerprint_file(folder)
     try:
         with open(path, encoding="utf-8") as file:
@@ -89,7 +89,7 @@ def write_fingerprint(folder: str, settings: dict[str, Any], digest: str) -> Non
 
 
 def find_folder(path: str, fingerprint: str | None) -> str:
-    """Returns the fingerprint folder meant by `path`: itself, or the one in it that `fingerprint` names."""
+    """Returns the fingerprint folder that `path` means: `path` itself, or the folder `fingerprint` in it."""
     if os.path.isfile(fingerprint_file(path)):
         return path
     found = fingerprint_folders(path)
@@ -98,10 +98,10 @@ def find_folder(path: str, fingerprint: str | None) -> str:
     if len(found) == 1:
         return os.path.join(path, found[0])
     if not found and has_lost_its_fingerprint(path):
-        raise FormatError(f"{path} has lost its {FINGERPRINT_FILE}; a run with its settings writes it anew")
+        raise FormatError(f"{path} has lost its {FINGERPRINT_FILE}; a run with its settings rewrites it")
     if not found:
         wanted = "" if fingerprint is None else f" with fingerprint {fingerprint[:16]}"
-        raise FormatError(f"{path} holds no feature cache{wanted}; name the --cache folder of a run")
+        raise FormatError(f"{path} holds no feature cache{wanted}; give the --cache folder of a run")
     raise FormatError(f"{path} holds {len(found)} fingerprints ({', '.join(found)}); open one of these folders")
 
 
@@ -121,17 +121,17 @@ def file_sizes(folder: str, *, sized: bool = True) -> dict[str, int]:
 
 
 def tidy_folder(folder: str) -> None:
-    """Removes leftovers of killed runs, if it may: a folder that can only be read is of use with them, too."""
+    """Removes leftovers of killed runs, if permitted; a read-only folder stays usable with them."""
     try:
         remove_leftovers(folder)
     except StorageError as error:
         if error.errno not in REFUSED:
             raise
-        logger.info("leftovers stay: %s", error)
+        logger.info("leftovers of killed runs stay: %s", error)
 
 
 def remove_unwanted(folder: str, unwanted: Callable[[str], object]) -> dict[str, int]:
-    """Removes the files that are `unwanted`, and leftovers; returns the bytes of each path."""
+    """Removes the files that are `unwanted`, and leftovers; returns the size in bytes of each path."""
     sizes = file_sizes(folder)
     gone = remove_leftovers(folder)
     for name in sizes:
@@ -147,7 +147,7 @@ def remove_unwanted(folder: str, unwanted: Callable[[str], object]) -> dict[str,
 
 
 def remove_folder(folder: str) -> dict[str, int]:
-    """Removes the folder of a fingerprint, all but files that a cache does not write; its description goes last."""
+    """Removes a fingerprint's folder except files that a cache does not write; fingerprint.json goes last."""
     removed = remove_unwanted(
         folder, lambda name: SEGMENT_NAME.match(name) or DAMAGED_SEGMENT_NAME.match(name) or name == INDEX_FILE
     )

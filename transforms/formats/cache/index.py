@@ -1,4 +1,4 @@
-"""Which segment holds which image: derived from the segments, sorted, memory-mapped."""
+"""The index of a cache folder: which segment holds which image. Derived from the segments, sorted, memory-mapped."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import numpy as np
 
 from transforms.formats.publish import storage_error
 
-_HEADER = struct.Struct("<8s32s3Q")  # magic, SHA-256 of fingerprint and all that follows, segments, images, distinct
+_HEADER = struct.Struct("<8s32s3Q")  # magic, SHA-256 of the fingerprint and of the rest, segments, images, distinct
 _MAGIC = b"FCINDEX1"
-_HASHED_FROM = 40  # behind magic and hash
+_HASHED_FROM = 40  # after magic and hash
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """Where each digest lies: derived from the segments, 36 bytes an image and 24 a segment; alone it proves nothing.
+    """Where each digest is: 36 bytes per image and 24 per segment. A match here must be confirmed in the segment.
 
     Attributes:
         segments: s file names, sorted.
-        starts: (s + 1,) int64, the number of images in the segments before.
-        faces: (s,) uint32 in each segment, for `info` only.
+        starts: (s + 1,) int64, the number of images in all earlier segments.
+        faces: (s,) uint32, faces in each segment; for `info` only.
         prefix: (n,) uint64, the first eight bytes of each digest as a big-endian number, ascending.
         rest: (n, 24) uint8, the other bytes.
-        place: (n,) uint32, the image's place when all segments stand in a row; ascending among equal digests.
-        distinct: digests that differ.
+        place: (n,) uint32, the image's place when all segments are laid end to end; ascending among equal digests.
+        distinct: the number of different digests.
     """
 
     segments: tuple[str, ...]
@@ -51,7 +51,7 @@ class Index:
         found = np.full(len(digests), -1, np.int64)
         asked = np.flatnonzero(first < last)
         at = first[asked]
-        while len(asked):  # once, but for copies and equal prefixes
+        while len(asked):  # one round, unless there are copies or equal prefixes
             place = self.place[at].astype(np.int64)
             match = (self.rest[at] == digests[asked, 8:]).all(axis=1) & ~dead[self.segment_of(place)]
             found[asked[match]] = place[match]
@@ -61,7 +61,7 @@ class Index:
         return found
 
     def covers(self, names: tuple[str, ...]) -> bool:
-        """Returns True if it knows the rows of exactly these segments."""
+        """Returns True if it indexes exactly these segments."""
         return self.segments == names and bool((np.diff(self.starts) > 0).all())
 
     def segment_of(self, place: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def digest_words(digests: np.ndarray) -> list[np.ndarray]:
 
 
 def read_index(path: str, fingerprint: str) -> Index | None:
-    """Returns the index file, memory-mapped, or None where it is missing or damaged."""
+    """Returns the index file, memory-mapped, or None if it is missing or damaged."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size:
@@ -136,7 +136,7 @@ def _mapped_index(mapped: mmap.mmap, segments: int, images: int, distinct: int) 
 
 
 def built_index(found: Mapping[str, tuple[np.ndarray, int]]) -> Index:
-    """Returns the index of segments, given by name with digests (k, 32) and faces; takes 130 bytes an image."""
+    """Returns the index of segments, given by name with digests (k, 32) and faces; takes 130 bytes per image."""
     segments = sorted(found)
     parts = [found[name][0] for name in segments]
     digests = np.concatenate([np.zeros((0, 32), np.uint8), *parts])
@@ -157,7 +157,7 @@ def built_index(found: Mapping[str, tuple[np.ndarray, int]]) -> Index:
 
 
 def distinct_rows(digests: np.ndarray) -> np.ndarray:
-    """Returns the rows of `digests` (n, 32), sorted by digest: the first of equal ones, none of zeros only."""
+    """Returns the rows of `digests` (n, 32), sorted by digest: the first of equal ones, without all-zero rows."""
     order = np.lexsort(digest_words(digests)[::-1])
     ordered = digests[order]
     new = np.ones(len(order), bool)
@@ -166,7 +166,11 @@ def distinct_rows(digests: np.ndarray) -> np.ndarray:
 
 
 def groups_of(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields each number that occurs, ascending, with the rows where it does."""
+    """Yields each number that occurs, ascending, with its rows.
+
+    >>> [(number, rows.tolist()) for number, rows in groups_of(np.array([7, 3, 7]))]
+    [(3, [1]), (7, [0, 2])]
+    """
     order = np.argsort(numbers, kind="stable")
     cuts = np.flatnonzero(np.diff(numbers[order])) + 1
     for rows in np.split(order, cuts):

@@ -1,4 +1,4 @@
-"""A segment as bytes: contents to an HDF5 file with a checksum, and back. Anything that does not match is damage."""
+"""Encodes contents as a segment, an HDF5 file with a checksum, and decodes it. Any mismatch counts as damage."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t
 
 from transforms.formats.cache.contents import Contents, checked_contents, object_array
 
-FORMAT = 1  # of a segment; a reader that does not know the number must not guess
-_MAX_CHUNK_BYTES = 16 * 2**20  # HDF5 allows 4 GiB; a reader elsewhere should not need that at once
+FORMAT = 1  # version of the segment format; a reader refuses a version it does not know
+_MAX_CHUNK_BYTES = 16 * 2**20  # HDF5 allows 4 GiB, but no reader should need that much at once
 
 
 class SegmentDamage(Exception):
     """The bytes of a segment are not what was written; the message says what is wrong."""
 
 
-_serials = itertools.count()  # HDF5 takes two open images of one name for one file, across threads
+_serials = itertools.count()  # HDF5 treats two open images of one name as one file, across threads
 _PARSE_FAULTS = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError)  # all that h5py raises
 _TEXT_COLUMNS = {"status": "S9", "reason": "S32"}  # longest Status that is cached; room for Reasons to come
 _COLUMNS: dict[str, tuple[str, int]] = {  # dtype and dimensions in the file, in the order of the checksum
@@ -43,10 +43,10 @@ _COLUMNS: dict[str, tuple[str, int]] = {  # dtype and dimensions in the file, in
 
 
 def encoded_segment(contents: Contents, fingerprint: str) -> memoryview:
-    """Returns the bytes of a segment file: the same for the same contents, whenever it is written."""
+    """Returns the bytes of a segment file; equal contents always give equal bytes."""
     columns = {name: getattr(contents, name) for name in _COLUMNS if name != "names"}
     columns |= {name: np.array(columns[name].tolist(), dtype) for name, dtype in _TEXT_COLUMNS.items()}
-    # One JSON text, since fixed-width strings would cut NULs and pad to the longest, and HDF5 checks no other kind.
+    # One JSON text: fixed-width strings would cut NULs and pad to the longest, and HDF5 checksums no other kind.
     table = json.dumps(list(zip(contents.names, contents.labels, strict=True)), separators=(",", ":"))
     columns["names"] = np.array([table.encode("ascii")])
     columns = {name: np.ascontiguousarray(column, _COLUMNS[name][0]) for name, column in columns.items()}
@@ -64,7 +64,7 @@ def _attributes(columns: Mapping[str, np.ndarray], fingerprint: str) -> dict[str
 
 
 def _checksum(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | str]) -> str:
-    """Returns the SHA-256 over a JSON line of attributes, dtypes and shapes, then every column's bytes in turn."""
+    """Returns the SHA-256 of a JSON line of attributes, dtypes and shapes, followed by each column's bytes."""
     head = [[name, columns[name].dtype.str, columns[name].shape] for name in _COLUMNS]
     digest = hashlib.sha256(json.dumps([attributes, head], sort_keys=True).encode("ascii") + b"\n")
     for name in _COLUMNS:
@@ -73,7 +73,7 @@ def _checksum(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | 
 
 
 def _hdf5(columns: Mapping[str, np.ndarray], attributes: Mapping[str, int | str]) -> memoryview:
-    """Returns an HDF5 file made in memory: h5py reports a full disk as anything, `publish` reports it well."""
+    """Returns an HDF5 file made in memory: h5py reports a full disk in many ways, `publish` in a clear one."""
     file = io.BytesIO()
     access = _access()
     access.set_fileobj_driver(h5fd.fileobj_driver, file)
@@ -98,7 +98,7 @@ def _access() -> Any:
 
 
 def _write_dataset(hdf5: Any, name: str, column: np.ndarray) -> None:
-    """Writes and closes a dataset; its values get their place in the file when it is closed."""
+    """Writes and closes a dataset; HDF5 allocates its values' place in the file at closing."""
     kind, space, layout = _description(column.dtype, column.shape)
     dataset = h5d.create(hdf5, name.encode(), kind, space, layout)
     if column.size:
@@ -112,12 +112,12 @@ def _timeless() -> Any:
     return created
 
 
-@functools.lru_cache(64)  # segments of a run are much alike, and making these takes a fifth of the time of a segment
+@functools.lru_cache(64)  # segments of a run are alike, and making these is a fifth of a segment's time
 def _description(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Returns type, space and layout of a dataset."""
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_obj_track_times(False)
-    if 0 not in shape:  # without a value there is nothing to check
+    if 0 not in shape:  # an empty dataset needs no checksum
         row_bytes = dtype.itemsize * math.prod(shape[1:])
         layout.set_chunk((min(shape[0], max(1, _MAX_CHUNK_BYTES // row_bytes)), *shape[1:]))
         layout.set_fletcher32()
@@ -129,7 +129,7 @@ def decoded_segment(data: bytes, fingerprint: str) -> Contents:
     """Returns the contents of a segment file.
 
     Raises:
-        _DamageError: it cannot be parsed, or does not hold what its checksum and `fingerprint` say.
+        SegmentDamage: it cannot be parsed, or its checksum or `fingerprint` does not match.
     """
     if not data:
         raise SegmentDamage("it is empty")
@@ -139,7 +139,7 @@ def decoded_segment(data: bytes, fingerprint: str) -> Contents:
         if attributes.get("fingerprint") != fingerprint:
             raise SegmentDamage(f"it belongs to fingerprint {str(attributes.get('fingerprint'))[:16]}")
         if attributes["format"] != FORMAT:
-            raise SegmentDamage(f"it has format {attributes['format']}, this program reads {FORMAT}")
+            raise SegmentDamage(f"it has format {attributes['format']}, and this program reads {FORMAT}")
         expected = _attributes(columns, fingerprint)
         if attributes != expected or checksum != _checksum(columns, expected):
             raise SegmentDamage("its checksum or its counts do not match")
@@ -150,7 +150,7 @@ def decoded_segment(data: bytes, fingerprint: str) -> Contents:
 
 def _parsed(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     access = _access()
-    access.set_fapl_core(2**16, False)  # parsed from memory: a fault in here is damage, never the disk
+    access.set_fapl_core(2**16, False)  # parsed from memory, so an error is damage, never the disk
     access.set_file_image(data)
     hdf5 = h5f.open(b"segment %d" % next(_serials), h5f.ACC_RDONLY, fapl=access)
     try:
@@ -169,7 +169,7 @@ def _read_dataset(hdf5: Any, name: str, limit: int) -> np.ndarray:
     fits = held.kind == "S" if name == "names" else held.str == dtype
     if not fits or len(shape) != dimensions:
         raise ValueError(f"dataset {name} is {held.str} {shape}")
-    if held.itemsize * math.prod(shape) > limit:  # nothing is compressed
+    if held.itemsize * math.prod(shape) > limit:  # exact, as nothing is compressed
         raise ValueError(f"dataset {name} claims {shape} values, more than the file holds")
     column = np.empty(shape, held)
     if column.size:
@@ -202,7 +202,7 @@ def segment_name(digests: np.ndarray) -> str:
 
 
 def glimpse(path: str) -> tuple[np.ndarray, int] | None:
-    """Returns the digests (n, 32) and the number of faces of a segment, unverified; None if in any doubt."""
+    """Returns the digests (n, 32) and the number of faces of a segment, unverified; None if anything looks wrong."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             digests, faces = file["digest"][()], int(file.attrs["faces"])

@@ -1,4 +1,4 @@
-"""The segments of one folder, read whole and verified; damaged ones are moved aside, the last ones read are kept."""
+"""Reads and verifies the segments of one folder. Damaged ones are moved aside, recently used ones stay in memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Segments:
     """Reads segments of one fingerprint. Safe to use from several threads.
 
     Attributes:
-        read_only: True to leave damaged segments in their place.
+        read_only: True to leave damaged segments in place.
         damaged: (segment, what is wrong) for each damaged segment met so far.
-        stuck: names of segments that are damaged and not to be moved.
-        width: of the features, as far as known; else 0.
-        warm: segments kept in memory with their bytes, the longest unused first; `warm_bytes` of them all.
-        unasked: of each warm segment: images that nobody has looked up yet.
+        stuck: names of damaged segments that cannot be moved.
+        width: of the features, or 0 while unknown.
+        warm: segments kept in memory with their sizes, least recently used first; `warm_bytes` is the total.
+        unasked: for each warm segment, the number of images not looked up yet.
     """
 
     def __init__(self, folder: str, fingerprint: str, *, memory_bytes: int, read_only: bool = False) -> None:
@@ -43,9 +43,9 @@ class Segments:
         self._lock = threading.RLock()
 
     def read(self, name: str) -> tuple[Contents, int] | None:
-        """Returns a segment, verified, and its bytes; None where it is gone, or damaged (then it is moved aside)."""
+        """Returns a verified segment and its size in bytes; None if it is gone or damaged (then it is moved aside)."""
         path = os.path.join(self.folder, name)
-        for _ in range(3):  # another run may put a whole one in place of the damaged one just read
+        for _ in range(3):  # another run may replace the damaged one just read with a sound one
             try:
                 with open(path, "rb") as file:
                     stamp, data = _stamp(os.fstat(file.fileno())), file.read()
@@ -65,15 +65,15 @@ class Segments:
         return None
 
     def digests_of(self, name: str) -> tuple[np.ndarray, int] | None:
-        """Returns (n, 32) digests and the number of faces of a segment, or None where it is of no use."""
+        """Returns (n, 32) digests and the number of faces of a segment, or None if it is unusable."""
         read = self.read(name)
         if read is not None:
             return read[0].digest, len(read[0].face_image)
-        # what cannot be moved aside is listed for ever: so is its absence
+        # a segment that cannot be moved stays listed for ever, so index it as empty
         return (np.zeros((0, 32), np.uint8), 0) if name in self.stuck else None
 
     def kept(self, name: str) -> Contents | None:
-        """Returns a verified segment, kept in memory for the next time; None where it is damaged or gone."""
+        """Returns a verified segment and keeps it in memory for the next time; None if it is damaged or gone."""
         with self._lock:
             if name in self.warm:
                 self.warm.move_to_end(name)
@@ -91,7 +91,7 @@ class Segments:
         return read[0]
 
     def note_asked(self, name: str, images: int) -> None:
-        """Lets go of a segment when each of its images was looked up: a run asks once, mostly in the cache's order."""
+        """Drops a segment once each image was looked up: a run asks once for each, mostly in the cache's order."""
         if name in self.unasked:
             self.unasked[name] -= images
             if self.unasked[name] <= 0:
@@ -102,7 +102,7 @@ class Segments:
         del self.unasked[name]
 
     def _move_aside(self, name: str, stamp: tuple[int, ...], why: str) -> bool:
-        """Renames a damaged segment and reports it; False if another file stands there by now."""
+        """Renames a damaged segment and reports it; False if another file has taken its place."""
         path = os.path.join(self.folder, name)
         try:
             if _stamp(os.stat(path)) != stamp:
@@ -115,10 +115,10 @@ class Segments:
             pass  # another run was quicker
         except OSError as error:
             self.stuck.add(name)
-            logger.warning("%s is damaged and cannot be moved aside (%s)", path, error.strerror)
+            logger.warning("%s is damaged, not used, and cannot be moved aside (%s)", path, error.strerror)
         if (name, why) not in self.damaged:
             self.damaged.append((name, why))
-        logger.warning("%s is damaged (%s): not used, its images count as new", path, why)
+        logger.warning("%s is damaged (%s): it is not used, and its images count as new", path, why)
         return True
 
 

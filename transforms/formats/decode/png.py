@@ -124,7 +124,7 @@ def _inflated(packed: bytes) -> bytes:
 def pixels(data: bytes, header: Header, channels: int, _reduction: int) -> np.ndarray | None:
     """Returns (h, w) grey or (h, w, 3) RGB, or None."""
     details: _Details = header.details
-    if len(details.kept) > 1 or details.kept[0][0] != _START:
+    if details.kept != [(_START, len(data))]:  # behind IEND OpenCV would look on for data
         data = b"".join([data[:_START], *(data[start:end] for start, end in details.kept)])
     if details.depth <= 8 and details.clear is None and details.colours in (_GREY, _RGB, _PALETTE):
         if details.colours == _GREY:

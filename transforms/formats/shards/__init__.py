@@ -1,1 +1,1 @@
-"""Files that hold many images, a format each. The table of formats is `registry.py`."""
+"""Formats of files that hold many images, one module each. The table of formats is `registry.py`."""

@@ -1,4 +1,4 @@
-"""The CSV file of FER2013 as a shard: a row an image, its pixels as numbers."""
+"""Reads the CSV file of FER2013 as a shard: one row per image, with its pixels as numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PIXEL = {b"%d" % value: value for value in range(256)}
 
 @dataclass(frozen=True, slots=True)
 class _FerColumns:
-    """Positions of the columns; `usage` is -1 where there is none."""
+    """Positions of the columns; `usage` is -1 if there is none."""
 
     emotion: int
     pixels: int
@@ -48,9 +48,9 @@ def _bare(field: bytes) -> bytes:
 
 
 class Fer2013Csv:
-    """The CSV file of FER2013: 48 by 48 grey pixels as numbers, a row an image, with or without `Usage`.
+    """The CSV file of FER2013: one row per image of 48 by 48 grey pixels as numbers, with or without `Usage`.
 
-    A row is given out as a binary PGM picture. Names are `<Usage>/<row>`, rows counted from 0. `where` is (offset of
+    Each row is returned as a binary PGM picture. Names are `<Usage>/<row>`, rows counted from 0. `where` is (offset of
     the line, its bytes, row).
     """
 
@@ -59,7 +59,7 @@ class Fer2013Csv:
     sought = True
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
-        """Yields the rows in the file's order; their pixels are looked at only when they are read."""
+        """Yields the rows in the file's order; pixels are checked only when they are read."""
         columns: _FerColumns | None = None
         row = 0
         for offset, line in _lines(file):
@@ -121,7 +121,7 @@ def _fer_picture(line: bytes, columns: _FerColumns) -> bytes | None:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yields offset and bytes of each line, its end included; an endless line comes in pieces of bounded size."""
+    """Yields offset and bytes of each line with its end; a very long line comes in pieces of bounded size."""
     stream = from_start(file)
     offset, held = 0, b""
     while chunk := stream.take(_CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""Reading a shard: from first to last in large pieces, or neighbours at one go. For every format of archives.
+"""Reads a shard from first to last in large pieces, or neighbouring members in one read. For all archive formats.
 
 Not here: image bytes (`decode/`).
 """
@@ -13,12 +13,12 @@ from transforms.formats.records import Entry, Member, Reason
 from transforms.formats.shards.loose_files import Skipped, clean_name, is_image_name, label_of
 
 CHUNK_BYTES = 256 * 2**10  # a request to an object store costs as much as this many bytes
-_RUN_BYTES = 16 * 2**20  # held beside its slices, so a quarter of a block
+_RUN_BYTES = 16 * 2**20  # in memory together with its slices, so a quarter of a block
 _GAP_BYTES = 64 * 2**10  # reading over a gap of this size is cheaper than a seek
 
 
 class DamagedFileError(Exception):
-    """The file is not what it claims to be from here on; what was read before is good."""
+    """The file is damaged from here on; everything read before is good."""
 
 
 def damaged_entry() -> Entry:
@@ -32,7 +32,7 @@ def damaged_member() -> Member:
 
 
 class Readable(Protocol):
-    """Whatever gives bytes from first to last."""
+    """Any object that can be read from first to last."""
 
     def read(self, size: int, /) -> bytes:
         """Returns up to `size` bytes, b"" at the end."""
@@ -40,10 +40,10 @@ class Readable(Protocol):
 
 
 class Forward:
-    """Reads from first to last in large pieces; skips by seeking if `seekable` is given, else by reading on.
+    """Reads from first to last in large pieces; skips by seeking if `seekable` is given, else by reading.
 
     Attributes:
-        end: size of the file in bytes, or None where it cannot be sought.
+        end: size of the file in bytes, or None if it is not seekable.
     """
 
     def __init__(self, source: Readable, *, seekable: BinaryIO | None = None, start: int = 0) -> None:
@@ -60,7 +60,7 @@ class Forward:
         return self._base + self._at
 
     def take(self, size: int) -> bytes:
-        """Returns the next `size` bytes, fewer only at the end."""
+        """Returns the next `size` bytes, or fewer at the end."""
         start, stop = self._at, self._at + size
         if stop > len(self._buffer):
             self._fill(size)
@@ -70,7 +70,7 @@ class Forward:
         return taken
 
     def skip(self, size: int) -> bool:
-        """Goes on by `size` bytes; False if the end came first."""
+        """Moves forward by `size` bytes; False if the file ends first."""
         if self.end is not None and self._at + size > len(self._buffer):
             target = self.position + size
             self._base, self._buffer, self._at = min(target, self.end), b"", 0
@@ -83,15 +83,15 @@ class Forward:
         return True
 
     def go_to(self, position: int) -> None:
-        """Goes on from another offset (only where the file can be sought)."""
+        """Moves to another offset (only if the file is seekable)."""
         self._base, self._buffer, self._at = position, b"", 0
 
     def put_back(self, size: int) -> None:
-        """Goes back by `size` of the bytes taken last."""
+        """Moves back by `size` of the bytes taken last."""
         self._at -= size
 
     def _fill(self, size: int) -> None:
-        """Makes the buffer start at the current position and hold `size` bytes, if there are so many."""
+        """Makes the buffer start at the current position and hold `size` bytes, if the file has that many."""
         pieces = [self._buffer[self._at :]]
         held = len(pieces[0])
         self._base, self._at = self.position, 0
@@ -117,13 +117,13 @@ def read_members(
     span_of: Callable[[Entry], tuple[int, int]],
     member_of: Callable[[Entry, bytes], Member],
 ) -> Iterator[Member]:
-    """Yields a member for each entry; those that lie next to each other are read at one go.
+    """Yields a member for each entry; neighbours in the file are read together.
 
     Args:
         file: seekable.
         entries: those with a reason become members with that reason, unread.
-        span_of: entry -> offset and size of what must be read of it.
-        member_of: entry and the bytes of its span (fewer if the file ends) -> member.
+        span_of: entry -> offset and size of the bytes to read.
+        member_of: entry and those bytes (fewer if the file ends) -> member.
     """
     pieces = _read_spans(file, [span_of(entry) for entry in entries if entry.reason is None])
     for entry in entries:
@@ -152,7 +152,7 @@ def _joins(span: tuple[int, int], start: int, stop: int) -> bool:
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Returns `size` bytes from `offset` on, fewer only where the file ends."""
+    """Returns `size` bytes from `offset` on, or fewer if the file ends."""
     file.seek(offset)
     data = file.read(size)
     while len(data) < size and (more := file.read(size - len(data))):
@@ -163,7 +163,7 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
 def entry_of_member(
     name: str, where: tuple[int, ...], size: int, *, fault: Reason | None, skipped: Skipped
 ) -> Entry | None:
-    """Returns the entry of a member, or None if its name is no image's."""
+    """Returns the entry of a member, or None if its name is not that of an image."""
     if not is_image_name(name):
         skipped.add(clean_name(name).text)
         return None

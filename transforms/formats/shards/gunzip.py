@@ -1,4 +1,4 @@
-"""The bytes inside a gzip file, in bounded memory, as far as they are whole."""
+"""Reads the bytes inside a gzip file in bounded memory, up to the first damage."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import zlib
 
 from transforms.formats.shards.forward import DamagedFileError, Forward, Readable
 
-_PACKED_BYTES = 16 * 2**10  # fed to zlib at once: where they are damaged, all that is in them is lost
+_PACKED_BYTES = 16 * 2**10  # fed to zlib at once; damage in a piece loses the whole piece
 
 
 class Gunzip:
-    """The bytes inside a gzip file, all its members; memory is bounded by what is asked for.
+    """The bytes inside a gzip file, of all its members; memory is bounded by the size of a read.
 
-    Frames are taken apart here rather than by zlib, which hands out nothing of a piece whose check sum is wrong: what
-    was whole before the damage shall be had. `read` raises DamagedFileError where the file is cut, its check sum is
-    wrong, or it is no gzip file.
+    Headers and checksums are parsed here and not by zlib, which returns nothing of a piece with a wrong checksum.
+    So the bytes before the damage can be read. `read` raises DamagedFileError if the file is truncated, its checksum
+    is wrong, or it is not a gzip file.
     """
 
     def __init__(self, file: Readable) -> None:
@@ -34,7 +34,7 @@ class Gunzip:
                 return b""
             if piece := self._decompress(size):
                 return piece
-        raise DamagedFileError("the check sum of the gzip stream is wrong")
+        raise DamagedFileError("the checksum of the gzip stream is wrong")
 
     def _start_member(self) -> bool:
         """Reads a member's header; False at the end of the file."""
@@ -48,7 +48,7 @@ class Gunzip:
         if not head and self._begun:
             return False
         if len(head) < 10 or head[:3] != b"\x1f\x8b\x08":
-            raise DamagedFileError("this is no gzip stream")
+            raise DamagedFileError("this is not a gzip stream")
         flags = head[3]
         if flags & 0x04:
             self._raw.take(int.from_bytes(self._raw.take(2), "little"))
@@ -75,7 +75,7 @@ class Gunzip:
             self._packed, self._inside = b"", False
             self._sound = self._raw.take(8) == struct.pack("<2I", self._crc, self._size & 0xFFFFFFFF)
         elif at_end and not piece:
-            raise DamagedFileError("the gzip stream is cut")
+            raise DamagedFileError("the gzip stream is truncated")
         return piece
 
 

@@ -1,4 +1,4 @@
-"""Names of images, what they tell, and how a folder of files is cut into blocks that stay put when files come and go.
+"""Names of images, labels from names, and cutting a folder into blocks that stay stable when files come and go.
 
 Not here: finding and opening files (`transforms/storage/store.py`).
 """
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 MAX_BLOCK_IMAGES = 256
 MAX_BLOCK_BYTES = 64 * 2**20
-NAMES_SHOWN = 5  # enough to recognise what was skipped
+NAMES_SHOWN = 5  # enough to see which files were skipped
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _NEEDS_CLEANING = re.compile(r"^/|//|/$|(?:^|/)\.{1,2}(?:/|$)|^[A-Za-z]:|[\\\x00\ud800-\udfff]|^$")
@@ -25,7 +25,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(slots=True)
 class Skipped:
-    """Collects what a listing passed over because its name is no image's: how many, and the first five names."""
+    """Collects what a listing skipped because its name is not that of an image: the number and the first five names."""
 
     count: int = 0
     names: list[str] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class CleanName:
-    """A member's name as it may be written.
+    """A member's name, fit to be written.
 
     Attributes:
         text: valid UTF-8, relative, with `/`, without `.`, `..` or empty parts.
-        safe: False if the name as found climbs out of the archive's folder.
+        safe: False if the original name leads out of the archive's folder.
     """
 
     text: str
@@ -51,7 +51,7 @@ class CleanName:
 
 
 def is_image_name(name: str) -> bool:
-    """True if a file of this name is to be looked at: an image's suffix or none, not hidden, no Mac's shadow."""
+    """True for a name with an image's suffix or none that is neither hidden nor a Mac's shadow file."""
     *folders, base = name.replace("\\", "/").split("/")
     if base.startswith(".") or "__MACOSX" in folders:
         return False
@@ -60,22 +60,25 @@ def is_image_name(name: str) -> bool:
 
 
 def label_of(name: str) -> str | None:
-    """Returns the class that a folder of classes states: the name of the parent folder, or None at the top."""
+    """Returns the label in a folder of classes: the name of the parent folder, or None at the top."""
     folder, slash, _ = name.rpartition("/")
     return folder.rpartition("/")[2] if slash else None
 
 
 def text_of(raw: bytes) -> str:
-    """Returns a stored name or label as text: UTF-8, each byte that is none written as `%XX`."""
+    """Returns a stored name or label as text: UTF-8, with each invalid byte written as `%XX`."""
     return _writable(raw.decode("utf-8", "surrogateescape"))
 
 
 def clean_name(name: str) -> CleanName:
-    r"""Returns the name as it may be written, and whether it is safe.
+    r"""Returns the name, fit to be written, and whether it is safe.
 
-    Harmless oddities are only tidied: `./a//b.jpg` and `a\b.jpg` become `a/b.jpg`. What climbs out (an absolute path,
-    a drive letter, `..`, a NUL; `\` counts as `/`) is unsafe and written with the offending characters as `%XX`:
-    `../../x.jpg` becomes `%2E%2E/%2E%2E/x.jpg`. Bytes that are no UTF-8 (lone surrogates) become `%XX` too.
+    Harmless oddities are only tidied: `./a//b.jpg` and `a\b.jpg` become `a/b.jpg`. A name that leads out of the
+    folder (an absolute path, a drive letter, `..`, a NUL; `\` counts as `/`) is unsafe, and its offending characters
+    become `%XX`. Bytes that are not UTF-8 (lone surrogates) become `%XX` too.
+
+    >>> clean_name("../../x.jpg")
+    CleanName(text='%2E%2E/%2E%2E/x.jpg', safe=False)
     """
     if not _NEEDS_CLEANING.search(name):
         return CleanName(name, True)
@@ -90,9 +93,9 @@ def clean_name(name: str) -> CleanName:
 
 
 def record_name(name: str) -> str:
-    """Returns a name that a record or a table row merely mentions, as it may be written.
+    """Returns a name that a record or a table row only mentions, fit to be written.
 
-    Such a name was never a place in an archive: `/data/x.jpg` is no attack and becomes `data/x.jpg`.
+    Such a name is not a path in an archive, so `/data/x.jpg` is harmless and becomes `data/x.jpg`.
     """
     return clean_name(_DRIVE.sub("", name).replace("\\", "/").lstrip("/")).text
 
@@ -104,16 +107,16 @@ def cut_blocks(
     max_images: int = MAX_BLOCK_IMAGES,
     max_bytes: int = MAX_BLOCK_BYTES,
 ) -> Iterator[range]:
-    """Yields ranges of positions, a block each, so that a file more or less changes the blocks next to it only.
+    """Yields ranges of positions, one per block, so that adding or removing a file changes only nearby blocks.
 
-    A hash of the id decides whether a block ends behind it, once in `max_images / 2` on average; so boundaries are
-    found again whatever happened elsewhere. The two limits cut besides, up to the next such boundary.
+    A hash of the id decides whether a block ends after it, once in `max_images / 2` ids on average. So boundaries do
+    not depend on files elsewhere. Between two such boundaries, the two limits cut as well.
 
     Args:
         ids: in the order of their UTF-8 bytes.
-        sizes: encoded bytes of each; unknown ones (-1) count as nothing.
-        max_images: of a block.
-        max_bytes: of a block; a single larger image is a block of its own.
+        sizes: encoded bytes of each; unknown sizes (-1) count as 0.
+        max_images: per block.
+        max_bytes: per block; a single larger image gets its own block.
     """
     every = max(1, max_images // 2)
     ends_block = (_hash(image_id) % every == 0 for image_id in ids)
@@ -123,9 +126,12 @@ def cut_blocks(
 def cut_runs(
     sizes: Iterable[int], *, max_images: int = MAX_BLOCK_IMAGES, max_bytes: int = MAX_BLOCK_BYTES
 ) -> Iterator[range]:
-    """Yields ranges of positions, as long as the limits allow: for archives, which change as a whole.
+    """Yields ranges of positions as long as the limits allow, for archives, which change as a whole.
 
-    Unknown sizes (-1) count as nothing; a single image above `max_bytes` is a block of its own.
+    Unknown sizes (-1) count as 0; a single image above `max_bytes` gets its own block.
+
+    >>> list(cut_runs([10, 20, 90, 5], max_images=2, max_bytes=50))
+    [range(0, 2), range(2, 3), range(3, 4)]
     """
     yield from _cut(sizes, None, max_images=max_images, max_bytes=max_bytes)
 
@@ -157,6 +163,6 @@ def _writable(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: stands for one raw byte
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape encodes one raw byte
         return f"%{code - 0xDC00:02X}"
     return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))

@@ -1,6 +1,6 @@
-"""Parquet files with a column of encoded images as shards.
+"""Reads Parquet files with a column of encoded images as shards.
 
-Not here: the Parquet files this product writes.
+Not here: the Parquet files that this product writes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from transforms.formats.shards.loose_files import record_name, text_of
 _IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "data", "content", "jpg", "jpeg", "png", "webp", "picture")
 _NAME_COLUMNS = ("path", "filename", "file_name", "image_id", "id", "name")
 _LABEL_COLUMNS = ("label", "class", "emotion")
-NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)  # of a class; what is longer is a name
+NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)  # of a class; anything longer is a name
 _ROWS_AT_ONCE = 32  # bounds memory where a row group is large
-_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)  # what Arrow raises for bytes that make no sense
-_BUFFER_BYTES = 2**20  # of a column while it is read page by page
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)  # what Arrow raises for damaged bytes
+_BUFFER_BYTES = 2**20  # per column while it is read page by page
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which column is what; `classes` names the label's numbers, where the file tells."""
+    """The roles of the columns; `classes` has the names of numeric labels, if the file states them."""
 
     image: str
     nested: bool
@@ -44,14 +44,14 @@ class _Columns:
 
 
 class ParquetImages:
-    """A Parquet file with a row an image.
+    """A Parquet file with one row per image.
 
-    The image is a column of binary type, or a struct with a field `bytes` as Hugging Face writes it, found by its usual
-    names, else the only such column. Names come from the struct's `path` or a column (path, filename, …), else are the
-    row's number. A label column of numbers is named by Hugging Face's metadata, where there are any.
+    The image column has binary type, or is a struct with a field `bytes`, as Hugging Face writes it. It is found by its
+    usual names; otherwise it must be the only such column. Names come from the struct's `path` or a column (path,
+    filename, …); otherwise they are row numbers. Hugging Face's metadata, if any, give numeric labels their names.
 
-    `where` is (row,). The size of an entry is the mean of a row in its row group; its own is known when it is read.
-    Rows are read page by page from the start of their row group: files with small row groups read fastest.
+    `where` is (row,). The size of an entry is the mean over its row group; its own size is known once it is read.
+    Rows are read page by page from the start of their row group, so files with small row groups read fastest.
     """
 
     name = "parquet"
@@ -59,11 +59,11 @@ class ParquetImages:
     sought = True
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
-        """Yields a nameless entry a row, from the file's footer alone.
+        """Yields one nameless entry per row, from the file's footer alone.
 
         Raises:
-            NoImagesHere: the file is sound, but no column could hold images.
-            FormatError: several could, and none has a usual name.
+            NoImagesHere: the file is sound, but no column can hold images.
+            FormatError: several columns can, and none has a usual name.
         """
         try:
             table = _open(file)
@@ -88,7 +88,7 @@ class _DamagedTableError(Exception):
 
 
 class _Watched:
-    """A file that remembers its own faults: Arrow calls damage and failing storage by the same name, `OSError`."""
+    """A file that remembers its own errors: Arrow raises `OSError` both for damage and for failing storage."""
 
     closed = False
 
@@ -119,10 +119,10 @@ class _Watched:
         return False
 
     def close(self) -> None:
-        """Does nothing: the file is its opener's."""
+        """Does nothing: whoever opened the file closes it."""
 
     def judge(self, error: Exception) -> NoReturn:
-        """Raises what really happened: a fault of the storage, or damage."""
+        """Raises the real cause: the storage's own error, or damage."""
         if self.fault is not None:
             raise self.fault
         raise _DamagedTableError(str(error)) from error
@@ -130,7 +130,7 @@ class _Watched:
 
 @dataclass(frozen=True, slots=True)
 class _RowGroup:
-    """`first` row, number of `rows`, and the mean bytes of a row."""
+    """`first` row, number of `rows`, and the mean size of a row in bytes."""
 
     first: int
     rows: int
@@ -139,7 +139,7 @@ class _RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """An opened Parquet file whose footer has been found plausible."""
+    """An opened Parquet file with a plausible footer."""
 
     file: _Watched
     parquet: pq.ParquetFile
@@ -164,15 +164,15 @@ def _open(file: BinaryIO) -> _Table:
 
 
 def _row_groups(metadata: Any) -> Iterator[_RowGroup]:
-    """Yields the row groups; a footer has no check sum, so its numbers are held against each other.
+    """Yields the row groups. A footer has no checksum, so its numbers are checked against each other.
 
-    Nothing is asked of a row group's columns: where these are damaged, pyarrow 25 ends the process.
+    It does not touch a row group's columns: if they are damaged, pyarrow 25 ends the process.
     """
     first = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if group.num_rows < 0:
-            raise _DamagedTableError("a row group has fewer rows than none")
+            raise _DamagedTableError("a row group has a negative number of rows")
         yield _RowGroup(first, group.num_rows, max(0, group.total_byte_size) // max(1, group.num_rows))
         first += group.num_rows
     if first != metadata.num_rows:
@@ -187,7 +187,7 @@ def _find_columns(schema: pa.Schema) -> _Columns:
 
 
 def _column_called(usual: Sequence[str], schema: pa.Schema) -> str | None:
-    """Returns the column with the first of these names; one of two of one name is nobody's."""
+    """Returns the column with the first of these names; a name that two columns share is ignored."""
     for name in usual:
         column = _called(name, schema.names)
         if column is not None and _names_rows(schema.field(column).type):
@@ -196,7 +196,7 @@ def _column_called(usual: Sequence[str], schema: pa.Schema) -> str | None:
 
 
 def _called(name: str, columns: Sequence[str]) -> str | None:
-    """Returns the one column of exactly this name, else the one in another case; None if there are two, or none."""
+    """Returns the only column of exactly this name, else the only one in another case; None if several or none fit."""
     for alike in (columns, [column.casefold() for column in columns]):
         if name in alike:
             return columns[alike.index(name)] if alike.count(name) == 1 else None
@@ -216,8 +216,8 @@ def _image_column(schema: pa.Schema) -> str:
     if len(structs) == 1 or len(fit) == 1:
         return str((structs or fit)[0])
     raise FormatError(
-        f"a Parquet file has no column of images among {', '.join(schema.names)}: "
-        f"name the binary column one of {', '.join(_IMAGE_COLUMNS)}"
+        f"no column of images is recognised among {', '.join(schema.names)}; "
+        f"give the one with the images one of these names: {', '.join(_IMAGE_COLUMNS)}"
     )
 
 
@@ -237,7 +237,7 @@ def _names_rows(kind: pa.DataType) -> bool:
 
 
 def _class_names(schema: pa.Schema, label: str | None) -> tuple[str, ...]:
-    """Returns the names of the label's numbers as Hugging Face's metadata state them, or none."""
+    """Returns the names of numeric labels from Hugging Face's metadata, or an empty tuple."""
     stored = (schema.metadata or {}).get(b"huggingface")
     if stored is None or label is None:
         return ()
@@ -249,7 +249,7 @@ def _class_names(schema: pa.Schema, label: str | None) -> tuple[str, ...]:
 
 
 class _Rows:
-    """Gives rows of a table, cheaply if they are asked for in ascending order; holds a few rows at a time."""
+    """Gives rows of a table, cheaply if requested in ascending order; holds a few rows at a time."""
 
     def __init__(self, table: _Table) -> None:
         self.columns = table.columns
@@ -257,17 +257,17 @@ class _Rows:
         self._group: _RowGroup | None = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._batch: pa.RecordBatch | None = None
-        self._first = 0  # row of the table that the batch starts with
-        self._lost = range(0)  # rows behind the damage met last: not worth another attempt each
+        self._first = 0  # number of the batch's first row in the table
+        self._lost = range(0)  # rows after the last damage found, not tried again
 
     def at(self, row: int) -> tuple[pa.RecordBatch, int]:
-        """Returns a batch, and where in it the row is.
+        """Returns a batch, and the row's position in it.
 
         Raises:
-            _DamagedTableError: the row lies at or behind a damaged page of its row group.
+            _DamagedTableError: the row is in or after a damaged page of its row group.
         """
         if row in self._lost or not 0 <= row < self._table.rows:
-            raise _DamagedTableError(f"there is no sound row {row}")
+            raise _DamagedTableError(f"row {row} cannot be read")
         if self._group is None or not self._first <= row < self._group.first + self._group.rows:
             self._group = self._start_group(row)
         while self._batch is None or row >= self._first + self._batch.num_rows:
@@ -330,7 +330,7 @@ def _text(scalar: Any) -> str | None:
         scalar = scalar.value
     if not scalar.is_valid:
         return None
-    if isinstance(scalar, pa.BinaryScalar):  # so are strings, and they may hold what is no UTF-8
+    if isinstance(scalar, pa.BinaryScalar):  # includes strings, which may hold invalid UTF-8
         return text_of(scalar.as_buffer().to_pybytes())
     return str(scalar.as_py())
 
@@ -342,6 +342,6 @@ def _class(scalar: Any, names: tuple[str, ...]) -> str | None:
     if names and NUMBER.fullmatch(text):
         number = int(text)
         if number < 0:
-            return None  # Hugging Face's "not known"
+            return None  # Hugging Face's value for "not known"
         return names[number] if number < len(names) else text
     return text

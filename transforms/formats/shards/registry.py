@@ -1,4 +1,4 @@
-"""The one table of formats that hold many images: a new format is a file beside this one and a line here."""
+"""The table of formats that hold many images. A new format is a file beside this one and a line here."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ FORMATS: tuple[ShardFormat, ...] = (*_PLAIN, *_GZIPPED, Zip(), ParquetImages(), 
 
 _TOLD_BY_BYTES = (".csv", *(end for form in (*_PLAIN, *_GZIPPED) for end in form.suffixes))
 
-FIRST_BYTES = 2**10  # what `format_of` wants to see of a file whose name does not decide
+FIRST_BYTES = 2**10  # what `format_of` needs if the file's name does not decide
 
-NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # shards that may be named by number alone
+NUMBERED = re.compile(r"-\d{5}-of-\d{5}$")  # a shard may be named by its number alone
 
 
 def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None:
-    """Returns the format of a file by the end of its name, or None if it is no shard.
+    """Returns the format of a file by the end of its name, or None if it is not a shard.
 
-    `-00000-of-00010` behind the suffix is passed over. Two kinds of names do not decide, and are no shards unless the
-    first bytes show it: a CSV file may be FER2013 or anything, `train-00000-of-00010` may be a TFRecord file. Whether a
-    tar or TFRecord file is gzipped is seen by its bytes, where they are given: what is called `.tar.gz` may have been
-    unpacked on its way, and the other way round.
+    `-00000-of-00010` after the suffix is ignored. Two kinds of names do not decide, so their first bytes must: a CSV
+    file may or may not be FER2013, and `train-00000-of-00010` may be a TFRecord file. First bytes, if given, also show
+    whether a tar or TFRecord file is gzipped: a `.tar.gz` may have been unpacked on its way, and vice versa.
 
     Args:
-        path: or the file's name alone; case does not matter.
+        path: path or name of the file; case does not matter.
         first_bytes: of the file, `FIRST_BYTES` of them or all.
     """
     name = path.replace("\\", "/").rpartition("/")[2].lower()
@@ -46,10 +45,10 @@ def format_of(path: str, first_bytes: bytes | None = None) -> ShardFormat | None
 
 
 def decided_by_bytes(path: str, *, remote: bool = False) -> bool:
-    """True if `format_of` wants to see the first bytes of a file of this name.
+    """True if `format_of` needs the first bytes of a file of this name.
 
     Args:
-        remote: whether opening a file is slow: then what is called an archive is taken for what its name says.
+        remote: True if opening a file is slow; then an archive's name is trusted.
     """
     if remote:
         return path.lower().endswith(".csv") or NUMBERED.search(path) is not None
@@ -60,7 +59,7 @@ def decided_by_bytes(path: str, *, remote: bool = False) -> bool:
 def _as_its_bytes_say(found: ShardFormat, first_bytes: bytes) -> ShardFormat:
     gzipped = first_bytes.startswith(b"\x1f\x8b\x08")
     for plain, packed, looks_plain in zip(_PLAIN, _GZIPPED, (looks_like_tar, looks_like_tfrecord), strict=True):
-        if found is plain and gzipped and not looks_plain(first_bytes):  # the length of a record may look like gzip
+        if found is plain and gzipped and not looks_plain(first_bytes):  # a record's length may look like gzip
             return packed
         if found is packed and looks_plain(first_bytes):
             return plain
@@ -68,5 +67,5 @@ def _as_its_bytes_say(found: ShardFormat, first_bytes: bytes) -> ShardFormat:
 
 
 def format_named(name: str) -> ShardFormat:
-    """Returns the format that calls itself `name`."""
+    """Returns the format called `name`."""
     return next(form for form in FORMATS if form.name == name)

@@ -1,7 +1,7 @@
-"""Tar files as shards, plain and gzipped: listing, reading of neighbours at one go, streaming.
+"""Reads tar files, plain and gzipped, as shards: lists members, reads neighbours together, streams.
 
-Every name, size and offset in an archive is a claim: nothing is allocated, skipped or inflated on its word alone. A
-fault of content ends in a row with a reason; a fault of the storage (`OSError`) passes through.
+No name, size or offset in an archive is trusted: each is checked before anything is allocated, skipped or inflated.
+Damaged content becomes a row with a reason; storage errors (`OSError`) pass through.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HAS_NO_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 
 @dataclass(frozen=True, slots=True)
 class _TarItem:
-    """A member whose data come next: raw name, type, bytes, and whether it is stored with holes."""
+    """A member whose data come next: raw name, type, size in bytes, and whether it is a sparse file."""
 
     name: bytes
     kind: bytes
@@ -45,7 +45,7 @@ class _TarItem:
 
 
 def looks_like_tar(first_bytes: bytes) -> bool:
-    """True if a file starts with a tar header whose check sum is right."""
+    """True if a file starts with a tar header with the right checksum."""
     try:
         _check_header(first_bytes[:_BLOCK])
     except DamagedFileError:
@@ -54,12 +54,12 @@ def looks_like_tar(first_bytes: bytes) -> bool:
 
 
 def _walk_tar(stream: Forward) -> Iterator[_TarItem]:
-    """Yields members; whoever takes no data, or less than there are, need not skip the rest.
+    """Yields members; a caller that takes no data, or only some, need not skip the rest.
 
-    Behind the end of an archive another one may stand, as `cat a.tar b.tar` makes it; what else is there is padding.
+    Another archive may follow the end of the first, as `cat a.tar b.tar` makes it; anything else there is padding.
 
     Raises:
-        DamagedFileError: a header is wrong, a member is cut off, or the mark of the end is missing.
+        DamagedFileError: a header is wrong, a member is truncated, or the end mark is missing.
     """
     named: dict[bytes, bytes] = {}
     everywhere: dict[bytes, bytes] = {}
@@ -91,36 +91,36 @@ def _walk_tar(stream: Forward) -> Iterator[_TarItem]:
 
 
 def _header_behind(stream: Forward) -> bytes:
-    """Returns the header behind the mark of the end, if another archive follows; b"" where padding does, or nothing."""
+    """Returns the header of an archive that follows the end mark; b"" if padding or nothing follows."""
     while (block := stream.take(_BLOCK)) == _END:
         pass
     if looks_like_tar(block):
         return block
     if block[257:262] == b"ustar":
-        raise DamagedFileError("the header of a tar file behind another is damaged")
+        raise DamagedFileError("the header of a tar file appended to another is damaged")
     return b""
 
 
 def _item(block: bytes, kind: bytes, size: int, pax: dict[bytes, bytes]) -> _TarItem:
     name = block[:100].split(b"\0", 1)[0]
     prefix = block[345:500].split(b"\0", 1)[0]
-    if prefix and block[257:263] == b"ustar\0":  # GNU keeps times there
+    if prefix and block[257:263] == b"ustar\0":  # GNU stores times there
         name = prefix + b"/" + name
     name = pax.get(b"GNU.sparse.name", pax.get(b"path", name))
     if b"size" in pax:
         if not pax[b"size"].isdigit() or len(pax[b"size"]) > _MAX_DIGITS:
-            raise DamagedFileError("a PAX record holds no number")
+            raise DamagedFileError("a PAX record does not hold a number")
         size = int(pax[b"size"])
     if kind in (b"0", b"\0") and name.endswith(b"/"):
-        kind = _FOLDER  # as old tars write it
+        kind = _FOLDER  # how old tars mark a folder
     sparse = kind == _SPARSE or b"GNU.sparse" in pax or b"GNU.sparse.name" in pax
     return _TarItem(name, kind, 0 if kind in _HAS_NO_DATA else size, sparse)
 
 
 def _check_header(block: bytes) -> bytes:
-    """Returns the type of a header block after its check sum was found right."""
+    """Returns the type of a header block after verifying its checksum."""
     if len(block) < _BLOCK:
-        raise DamagedFileError("the tar file ends without its mark")
+        raise DamagedFileError("the tar file ends without its end mark")
     claimed = _number(block[148:156])
     others = block[:148] + b" " * 8 + block[156:]
     if sum(others) != claimed and sum(byte - 256 * (byte > 127) for byte in others) != claimed:
@@ -135,7 +135,7 @@ def _number(field: bytes) -> int:
     try:
         number = int(text or b"0", 8)
     except ValueError as error:
-        raise DamagedFileError("a tar header holds no number") from error
+        raise DamagedFileError("a tar header does not hold a number") from error
     if number < 0:
         raise DamagedFileError("a tar header holds a negative number")
     return number
@@ -151,7 +151,7 @@ def _take_padded(stream: Forward, size: int) -> bytes:
 
 
 def _pax_records(text: bytes) -> dict[bytes, bytes]:
-    """Returns the records `LENGTH KEY=VALUE\\n` that matter here."""
+    """Returns those records `LENGTH KEY=VALUE\\n` that matter here."""
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(text) and text[at] != 0:
@@ -164,7 +164,7 @@ def _pax_records(text: bytes) -> dict[bytes, bytes]:
         if key in (b"path", b"size", b"GNU.sparse.name"):
             records[key] = value
         elif key.startswith(b"GNU.sparse."):
-            records[b"GNU.sparse"] = b""  # that there are any is all that is asked
+            records[b"GNU.sparse"] = b""  # only their presence matters
         at += length
     return records
 
@@ -194,9 +194,9 @@ def _tar_entry(item: _TarItem, offset: int, limits: Limits, skipped: Skipped) ->
 class Tar:
     """An uncompressed tar file: V7, ustar, GNU, PAX.
 
-    `where` is (offset of the data, bytes). Links and devices are NOT_A_FILE, sparse files UNSUPPORTED_COMPRESSION,
-    folders nothing. A file without the zero block that marks its end counts as cut: tar files are cut between members
-    as often as within one.
+    `where` is (offset of the data, bytes). Links and devices are NOT_A_FILE, sparse files UNSUPPORTED_COMPRESSION, and
+    folders are skipped. A file without the zero block that marks its end counts as truncated: tar files are truncated
+    between members as often as within one.
 
     Args:
         skipped: collects the members that are no images by their name.

@@ -1,10 +1,10 @@
-"""TFRecord files of `tf.Example` as shards, read without TensorFlow.
+"""Reads TFRecord files of `tf.Example` as shards, without TensorFlow.
 
-A record: its length (8 bytes) and a check sum of that, the data and a check sum of those. An Example here holds the
-encoded image, and as it pleases a name and a class, under one of the keys that are usual for each: TensorFlow's own
-(`image/encoded`), those of TensorFlow Datasets (`image`, `file_name`, `label`), and the bare words.
+A record is its length (8 bytes), a checksum of the length, the data, and a checksum of the data. An Example here holds
+the encoded image and optionally a name and a class, each under one of its usual keys: TensorFlow's own
+(`image/encoded`), those of TensorFlow Datasets (`image`, `file_name`, `label`), or plain words.
 
-Not here: writing of TFRecord files.
+Not here: writing TFRecord files.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from transforms.formats.shards.loose_files import record_name, text_of
 
 _HEADER = struct.Struct("<QI")
 _SUM_BYTES = 4
-_SLACK_BYTES = 2**20  # what an Example may hold beside the image
+_SLACK_BYTES = 2**20  # what an Example may hold besides the image
 _CASTAGNOLI = 0x82F63B78
-# of each kind the first that a record has counts
+# of each kind, the first key that a record has is used
 _IMAGE_KEYS = (b"image/encoded", b"image", b"encoded", b"image_bytes", b"img", b"jpeg", b"jpg", b"png", b"picture")
 _NAME_KEYS = (
     b"image/filename",
@@ -60,7 +60,7 @@ _TABLE = _crc32c_table()
 
 
 def _crc32c_in_python(data: bytes) -> int:
-    """Returns the CRC-32C of `data`, at some 10 MB/s: a stand-in where google-crc32c is not installed."""
+    """Returns the CRC-32C of `data`, at some 10 MB/s; used if google-crc32c is not installed."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -80,13 +80,13 @@ _crc32c = _find_crc32c()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Returns the check sum that TFRecord files store for `data`."""
+    """Returns the checksum that TFRecord files store for `data`."""
     crc = _crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def looks_like_tfrecord(first_bytes: bytes) -> bool:
-    """True if a file starts with a record's length and the check sum that belongs to it."""
+    """True if a file starts with a record's length and its checksum."""
     if len(first_bytes) < _HEADER.size:
         return False
     return bool(masked_crc32c(first_bytes[:8]) == struct.unpack_from("<I", first_bytes, 8)[0])
@@ -96,8 +96,8 @@ class TFRecord:
     """An uncompressed TFRecord file.
 
     `where` is (offset of the data, bytes of the record, number of the record in the file). The size of an entry is the
-    record's: a little more than the image's. Names come from `image/filename` or the like, else are the record's
-    number.
+    record's, a little more than the image's. Names come from `image/filename` or a similar key; otherwise they are
+    the record's number.
     """
 
     name = "tfrecord"
@@ -108,7 +108,7 @@ class TFRecord:
         """Yields the records in the file's order, from their lengths alone.
 
         Raises:
-            FormatError: the first record is sound, and holds no image under a known key.
+            FormatError: the first record is sound, but has no image under a known key.
         """
         stream = from_start(file)
         try:
@@ -152,10 +152,10 @@ class TFRecordGz:
 
 
 def _walk(stream: Forward) -> Iterator[int]:
-    """Yields the length of each record whose data come next; whoever takes them need not skip the rest.
+    """Yields the length of each record whose data come next; a caller that takes only some need not skip the rest.
 
     Raises:
-        DamagedFileError: the check sum of a length is wrong, or the file ends within a record.
+        DamagedFileError: the checksum of a length is wrong, or the file ends within a record.
     """
     while header := stream.take(_HEADER.size):
         if len(header) < _HEADER.size or not looks_like_tfrecord(header):
@@ -193,7 +193,7 @@ def _span(entry: Entry) -> tuple[int, int]:
 
 
 def _member(raw: bytes, length: int, number: int, *, limits: Limits) -> Member:
-    """Returns the image of one record; `raw` is its data and their check sum."""
+    """Returns the image of one record; `raw` is its data and their checksum."""
     name, data = f"{number:08d}", raw[:length]
     if not _is_sound(raw, length):
         return Member(name, None, reason=Reason.DAMAGED_MEMBER)
@@ -215,7 +215,7 @@ def _is_sound(raw: bytes, length: int) -> bool:
 
 
 def _refuse_other_examples(raw: bytes, length: int) -> None:
-    """Raises FormatError if a sound record has no image under a known key: else each would be told to be damaged."""
+    """Raises FormatError if a sound record has no image under a known key, so that none is reported as damaged."""
     if not _is_sound(raw, length):
         return
     try:
@@ -225,14 +225,14 @@ def _refuse_other_examples(raw: bytes, length: int) -> None:
     if keys and not any(key in _IMAGE_KEYS for key in keys):
         known = ", ".join(text_of(key) for key in _IMAGE_KEYS)
         found = ", ".join(sorted(text_of(key) for key in keys))
-        raise FormatError(f"its first tf.Example has no image under a known key: it has {found}; known are {known}")
+        raise FormatError(f"its first tf.Example has no image under a known key: it has {found}; use one of {known}")
 
 
 # --- protocol buffers: Example{1: Features{1: entry{1: key, 2: Feature{1: BytesList{1: bytes}, 3: Int64List{1: int}}}}}
 
 
 class _MalformedError(Exception):
-    """The bytes are no Example."""
+    """The bytes are not an Example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ def _parse_example(data: bytes) -> _Example:
 
 
 def _first_text(values: dict[bytes, bytes | int], keys: Sequence[bytes]) -> str | None:
-    """Returns the first value that says something; a number below 0 says "not known"."""
+    """Returns the first known value as text; a number below 0 means "not known"."""
     for key in keys:
         value = values.get(key)
         if isinstance(value, bytes) and value:
@@ -270,7 +270,7 @@ def _first_text(values: dict[bytes, bytes | int], keys: Sequence[bytes]) -> str 
 
 
 def _entries(data: bytes) -> Iterator[tuple[slice, slice]]:
-    """Yields where key and feature of each entry lie."""
+    """Yields the slices of key and feature of each entry."""
     for features in _fields(data, slice(0, len(data)), number=1):
         for entry in _fields(data, features, number=1):
             key = _last(data, entry, number=1)
@@ -288,7 +288,7 @@ def _value(data: bytes, feature: slice) -> bytes | int | None:
     integers = _last(data, feature, number=3)
     if integers is None:
         return None
-    first = next(_fields(data, integers, number=1, kinds=(0, 2)), None)  # 2: packed, one behind the other
+    first = next(_fields(data, integers, number=1, kinds=(0, 2)), None)  # 2: packed, one after the other
     if first is None or first.start == first.stop:
         return None
     value = _varint(data, first.start, first.stop)[0] & (2**64 - 1)
@@ -296,7 +296,7 @@ def _value(data: bytes, feature: slice) -> bytes | int | None:
 
 
 def _last(data: bytes, within: slice, *, number: int) -> slice | None:
-    """Returns where the field lies; of several the last, as protocol buffers have it."""
+    """Returns the slice of the field; of several the last, as protocol buffers prescribe."""
     found = None
     for field in _fields(data, within, number=number):
         found = field
@@ -304,7 +304,7 @@ def _last(data: bytes, within: slice, *, number: int) -> slice | None:
 
 
 def _fields(data: bytes, within: slice, *, number: int, kinds: tuple[int, ...] = (2,)) -> Iterator[slice]:
-    """Yields where the content of each field of this number lies; others are passed over, bounds are checked.
+    """Yields the slice of each field of this number; other fields are skipped, bounds are checked.
 
     Args:
         kinds: wire types to yield: 2 is length-delimited, 0 a number.

@@ -1,7 +1,7 @@
-"""Zip files as shards: listing by the central directory, or by local headers where that is lost.
+"""Reads zip files as shards: lists members by the central directory, or by local headers if that is lost.
 
-Every name, size and offset is a claim: nothing is allocated, skipped or inflated on its word alone. A fault of content
-ends in a row with a reason; a fault of the storage (`OSError`) passes through.
+No name, size or offset is trusted: each is checked before anything is allocated, skipped or inflated. Damaged content
+becomes a row with a reason; storage errors (`OSError`) pass through.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _LOCAL_MARK, _CENTRAL_MARK, _END_MARK = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 _END64_MARK, _END64_LOCATOR_MARK, _DESCRIPTOR_MARK = b"PK\6\6", b"PK\6\7", b"PK\7\x08"
 _END_BYTES, _END64_BYTES, _END64_LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT = 0xFFFF
-_END_MARKS_TRIED = 16  # each costs a read; a comment that holds more of them is made to be wrong
+_END_MARKS_TRIED = 16  # each costs a read; only a malicious comment holds more of them
 _STATED = 1 << 16  # the end record has 16 bits for the number of members
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _STORED, _DEFLATED = 0, 8
 _DOS_FOLDER = 0x10
 _UNICODE_PATH = 0x7075
-_EXTRA_SLACK = 256  # what a local header may hold beyond its name, commonly
+_EXTRA_SLACK = 256  # what a local header commonly holds after its name
 
 
 @dataclass(frozen=True, slots=True)
 class _ZipItem:
-    """A member as a header states it; `mode` is the Unix mode, 0 where none is stated; `outside` the file's end."""
+    """A member as a header states it. `mode`: Unix mode or 0. `outside`: it would lie beyond the file's end."""
 
     name: bytes
     offset: int
@@ -66,8 +66,8 @@ class _ZipItem:
 class Zip:
     """A zip file: stored and deflated members, zip64.
 
-    `where` is (offset of the local header, packed bytes, bytes, method, CRC-32). Where the directory at the end is gone
-    or damaged, members are found by their own headers from the start, and the listing closes as damaged.
+    `where` is (offset of the local header, packed bytes, bytes, method, CRC-32). If the directory at the end is lost or
+    damaged, members are found by their own headers from the start, and the listing ends with a damaged entry.
 
     Args:
         skipped: collects the members that are no images by their name.
@@ -117,10 +117,10 @@ class _BadMemberError(Exception):
 
 
 class _Claims:
-    """Bounds the bytes that a directory may have read: members that share them could make a small file cost hours.
+    """Bounds the bytes that a directory can make us read: members that share bytes could make a small file take hours.
 
-    A sound archive's members claim its bytes once. One wrong number in a directory claims them twice at most, and costs
-    its own member alone: the check sums tell. Beyond that every member is refused that shares bytes with another one.
+    The members of a sound archive claim each byte once. One wrong number in a directory claims bytes at most twice and
+    loses only its own member, as checksums show. Beyond that, every member that shares bytes with another is refused.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -130,7 +130,7 @@ class _Claims:
         self._overlapping: np.ndarray | None = None
 
     def overlaps(self, item: _ZipItem) -> bool:
-        """True if the next member of the directory is to be refused."""
+        """True if the next member of the directory must be refused."""
         self._walked += 1
         self._left -= 0 if item.outside else item.packed
         if self._left >= 0:
@@ -141,7 +141,7 @@ class _Claims:
 
 
 def _overlapping(file: BinaryIO) -> np.ndarray:
-    """Returns for each member of the directory True if its bytes belong to another one too; 16 bytes a member."""
+    """Returns for each member of the directory whether another one claims its bytes too; takes 16 bytes per member."""
     starts, ends = array("q"), array("q")
     with suppress(DamagedFileError):
         for item in _walk_directory(file):
@@ -179,7 +179,7 @@ def _zip_entries(item: _ZipItem, limits: Limits, skipped: Skipped, *, overlaps: 
 
 
 def _zip_name(item: _ZipItem) -> str:
-    """Returns the name as text; without the UTF-8 flag many tools write UTF-8 all the same, old ones code page 437."""
+    """Returns the name as text. Without the UTF-8 flag, many tools still write UTF-8, and old ones code page 437."""
     if not item.flags & _UTF8:
         try:
             return item.name.decode("utf-8")
@@ -189,7 +189,7 @@ def _zip_name(item: _ZipItem) -> str:
 
 
 def _listed_offsets(file: BinaryIO) -> set[int]:
-    """Returns where the members begin that a damaged directory lists: it need not be in their order."""
+    """Returns the offsets of the members that a damaged directory lists, in any order."""
     offsets: set[int] = set()
     with suppress(DamagedFileError):
         offsets.update(item.offset for item in _walk_directory(file))
@@ -211,7 +211,7 @@ def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
          offset) = _CENTRAL.unpack(fixed)  # fmt: skip
         name, extra = stream.take(name_len), stream.take(extra_len)
         if len(name) + len(extra) < name_len + extra_len or not stream.skip(comment_len):
-            raise DamagedFileError("the directory of the zip file is cut off")
+            raise DamagedFileError("the directory of the zip file is truncated")
         full, packed, offset = _zip64(extra, [full, packed, offset])
         if wraps:
             turns += offset < before
@@ -224,12 +224,12 @@ def _walk_directory(file: BinaryIO) -> Iterator[_ZipItem]:
         outside = offset + shift + packed > start
         walked += 1
         yield _ZipItem(name, offset + shift, packed, full, method, crc, flags, mode, outside)
-    if walked % _STATED != stated % _STATED:  # of more than 65,535 old tools state the rest
-        raise DamagedFileError("the directory of the zip file lists other members than it has")
+    if walked % _STATED != stated % _STATED:  # above 65,535 members, old tools state the remainder
+        raise DamagedFileError("the directory of the zip file states another number of members than it lists")
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
-    """Returns offset and bytes of the directory, what must be added to every offset in it, and how many it lists."""
+    """Returns the directory's offset and size, the shift to add to every offset in it, and its number of members."""
     file_bytes = file.seek(0, io.SEEK_END)
     tail_start = max(0, file_bytes - _END_BYTES - _MAX_COMMENT - _END64_LOCATOR_BYTES - _END64_BYTES)
     tail = read_at(file, tail_start, file_bytes - tail_start)
@@ -241,7 +241,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 def _directory_before(file: BinaryIO, tail: bytes, tail_start: int, at: int) -> tuple[int, int, int, int] | None:
-    """Returns what `_find_directory` does if a directory stands where the end record at this place says."""
+    """Returns what `_find_directory` returns, if the end record at `at` points to a directory."""
     stated, size, offset = struct.unpack_from("<H2I", tail, at + 10)
     at64 = at - _END64_LOCATOR_BYTES - _END64_BYTES
     marks = (tail[at64 : at64 + 4], tail[at64 + _END64_BYTES :][:4]) if at64 >= 0 else ()
@@ -249,14 +249,14 @@ def _directory_before(file: BinaryIO, tail: bytes, tail_start: int, at: int) -> 
         stated, size, offset = struct.unpack_from("<3Q", tail, at64 + 32)
         at = at64
     start = tail_start + at - size
-    if start < offset:  # a file put in front of a zip file shifts everything, but never to the left
+    if start < offset:  # data before a zip file shift everything, but never to the left
         return None
     stands = start == 0 == stated if size == 0 else read_at(file, start, 4) == _CENTRAL_MARK
     return (start, size, start - offset, stated) if stands else None
 
 
 def _end_records(tail: bytes) -> Iterator[int]:
-    """Yields where end records may stand: those whose comment ends with the file first, from the last to the first."""
+    """Yields possible offsets of end records, from last to first; those whose comment ends with the file come first."""
     places = []
     at = tail.rfind(_END_MARK)
     while at >= 0:
@@ -268,7 +268,7 @@ def _end_records(tail: bytes) -> Iterator[int]:
 
 
 def _unicode_path(name: bytes, extra: bytes) -> bytes | None:
-    """Returns the name in UTF-8 that Info-ZIP's extra field states for this very name, or None."""
+    """Returns the UTF-8 name that Info-ZIP's extra field states for exactly this name, or None."""
     at = 0
     while at + 4 <= len(extra):
         tag, size = struct.unpack_from("<2H", extra, at)
@@ -294,7 +294,7 @@ def _zip64(extra: bytes, values: list[int]) -> list[int]:
 
 
 def _walk_local_headers(file: BinaryIO) -> Iterator[_ZipItem]:
-    """Yields what can be told from the members' own headers, up to the first that is damaged or cut."""
+    """Yields the members found by their own headers, up to the first that is damaged or truncated."""
     stream = from_start(file)
     assert stream.end is not None
     while True:
@@ -317,7 +317,7 @@ def _walk_local_headers(file: BinaryIO) -> Iterator[_ZipItem]:
 
 
 def _measure(stream: Forward) -> tuple[int, int, int] | None:
-    """Returns CRC-32, packed and full bytes of a deflated member that states them behind its data; None if damaged."""
+    """Returns CRC-32, packed and full size of a deflated member that states them after its data; None if damaged."""
     inflate, crc, size, start, packed_bytes = bare_inflater(), 0, 0, stream.position, b""
     while not inflate.eof:
         packed_bytes = packed_bytes or stream.take(CHUNK_BYTES)
@@ -334,7 +334,7 @@ def _measure(stream: Forward) -> tuple[int, int, int] | None:
 
 
 def _skip_descriptor(stream: Forward) -> None:
-    """Goes behind the sizes that follow a member: with or without a mark, in 32 or 64 bits."""
+    """Skips the sizes that follow a member: with or without a mark, in 32 or 64 bits."""
     start = stream.position
     ahead = stream.take(28)
     lengths = (16, 24) if ahead.startswith(_DESCRIPTOR_MARK) else (12, 20)
@@ -351,7 +351,7 @@ def _unpack(file: BinaryIO, entry: Entry, raw: bytes, max_bytes: int) -> bytes:
     """Returns the bytes of a member; `raw` starts with its local header and may end before its data do.
 
     Raises:
-        _BadMemberError: it expands too far, is cut, or its check sum is wrong.
+        _BadMemberError: it expands too far, is truncated, or its checksum is wrong.
     """
     offset, packed, size, method, crc = entry.where
     if len(raw) < _LOCAL.size or raw[:4] != _LOCAL_MARK:

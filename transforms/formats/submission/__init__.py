@@ -1,1 +1,1 @@
-"""The submission file: its rules, the sample it may follow, and writing it."""
+"""The submission file: its rules, the sample it may follow, and its writer."""

@@ -1,7 +1,7 @@
 """How a submission names images and labels them: columns, ids, the face that decides.
 
 Labels are alphabetical indices of classes, or names. A sample submission fixes columns, ids and their order.
-Not here: which images there are and what their faces show (`transforms/merge/`).
+Not here: the images and the labels of their faces (`transforms/merge/`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from transforms.formats.records import FormatError
 
 FacePolicy = Literal["largest", "confident", "first"]
 Values = Literal["index", "name"]
-NAMED = 5  # names that a report or an error gives before it only counts
+NAMED = 5  # names in a report or an error; the rest is only counted
 BATCH = 16_384  # ids handled at once: a few MB
 _FOLDER = r"^(?s:.*)/"
-_EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{0,4}"  # a letter first: `IMG_1.5` has no extension
+_EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{0,4}"  # starts with a letter, so `IMG_1.5` has no extension
 EXTENSION_AT_END = re.compile(_EXTENSION + r"\Z")
 
 
 class SubmissionError(FormatError):
-    """No submission file can be written; the message says why and what to do. None is left behind."""
+    """No submission file can be written, and none remains; the message names the cause and the cure."""
 
 
 class CollidingIds(SubmissionError):
-    """Two images would get one id. Attributes: `first`, `second`, their image ids; `key`, the id both would get."""
+    """Two images would get the same id. Attributes: image ids `first` and `second`; `key`, the id both would get."""
 
     def __init__(self, message: str, *, first: str = "", second: str = "", key: str = "") -> None:
         super().__init__(message)
@@ -43,15 +43,15 @@ class CollidingIds(SubmissionError):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionRules:
-    """How the file looks. None stands for "as the sample has it", and without a sample for the default.
+    """How the file looks. None means "as in the sample", or the default if there is no sample.
 
     Attributes:
-        id_column, label_column: names of the columns; in a sample with more than two, which ones they are.
+        id_column, label_column: names of the columns; they also pick columns of a sample with more than two.
         values: alphabetical index of the class (default) or its name.
         drop_folder, drop_extension: of the image id; default is to keep both.
         face_policy: which face gives an image its label: the largest by area, the one whose label is the most
             confident, or the first (highest detection score); ties go to the earlier face.
-        no_face_label: class (name, or index) stated for images without a label; None refuses them.
+        no_face_label: class (name, or index) stated for images without a labelled face; None refuses them.
     """
 
     id_column: str = "id"
@@ -64,7 +64,7 @@ class SubmissionRules:
 
     @property
     def drops(self) -> bool:
-        """True if ids are shortened, so that two may become one."""
+        """True if ids are shortened, so that two may become equal."""
         return bool(self.drop_folder or self.drop_extension)
 
 
@@ -74,7 +74,7 @@ class LabelledIds:
 
     Attributes:
         ids: (n,) strings, image ids.
-        labels: (n,) int, index of the class, -1 where there is none.
+        labels: (n,) int, index of the class, -1 if there is none.
     """
 
     ids: pa.Array
@@ -82,38 +82,45 @@ class LabelledIds:
 
 
 def choose_face(
-    counts: np.ndarray, *, box: np.ndarray, confidence: np.ndarray, policy: FacePolicy = "largest"
+    counts: np.ndarray,
+    *,
+    box: np.ndarray,
+    confidence: np.ndarray,
+    labelled: np.ndarray,
+    policy: FacePolicy = "largest",
 ) -> np.ndarray:
-    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without one.
+    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without a labelled one.
 
     Args:
         counts: (n,) faces of each image.
-        box: (m, 4) x, y, width, height, image after image.
+        box: (m, 4) x, y, width, height, ordered by image.
         confidence: (m,) probability of each face's label.
+        labelled: (m,) bool; a face without a label never decides.
     """
-    counts = np.asarray(counts, np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)]
-    has_face = counts > 0
-    chosen = np.where(has_face, starts, -1)
-    if policy == "first":
-        return chosen
-    weight = confidence if policy == "confident" else box[:, 2].astype(np.int64) * box[:, 3].astype(np.int64)
+    weight = {
+        "largest": box[:, 2].astype(np.int64) * box[:, 3].astype(np.int64),
+        "confident": confidence,
+        "first": np.zeros(len(box)),
+    }[policy]
+    counts, faces = np.asarray(counts, np.int64), np.flatnonzero(labelled)
     image = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((-weight, image))  # stable: the earlier of equal faces comes first
-    chosen[has_face] = order[starts[has_face]]
+    order = faces[np.lexsort((-weight[faces], image[faces]))]  # stable: the earlier of equal faces comes first
+    images, first = np.unique(image[order], return_index=True)
+    chosen = np.full(len(counts), -1)
+    chosen[images] = order[first]
     return chosen
 
 
 def label_texts(classes: Sequence[str], rules: SubmissionRules) -> list[str]:
-    """Returns what is written for each class."""
+    """Returns the text written for each class."""
     return list(classes) if rules.values == "name" else [str(index) for index in range(len(classes))]
 
 
 def no_face_index(classes: Sequence[str], rules: SubmissionRules) -> int:
-    """Returns the index of the class stated for images without a label, -1 if none is.
+    """Returns the index of the class written for images without a label, -1 if none is set.
 
     Raises:
-        SubmissionError: it is no class.
+        SubmissionError: the setting is not a class.
     """
     label = rules.no_face_label
     if label is None:
@@ -122,7 +129,7 @@ def no_face_index(classes: Sequence[str], rules: SubmissionRules) -> int:
         return list(classes).index(label)
     if label.isascii() and label.isdigit() and int(label) < len(classes):
         return int(label)
-    raise SubmissionError(f"write.no_face_label={label} is none of the classes: {', '.join(classes)}")
+    raise SubmissionError(f"write.no_face_label={label} is not a class; choose one of {', '.join(classes)}")
 
 
 def image_key(image_id: str, rules: SubmissionRules) -> str:
@@ -145,15 +152,15 @@ def image_keys(ids: pa.Array, rules: SubmissionRules) -> pa.Array:
 
 
 def check_ids(ids: Callable[[], Iterable[str]], rules: SubmissionRules) -> None:
-    """Checks, before anything is read, that no two image ids become one when they are shortened.
+    """Checks, before any image is read, that no two image ids become equal when they are shortened.
 
-    An id that occurs twice is no collision: the merge lets the first of its images win.
+    An id that occurs twice is not a collision: the merge keeps the first of its images.
 
     Args:
-        ids: gives the image ids from the start each time it is called; kept are 16 bytes of each.
+        ids: gives the image ids from the start on each call; 16 bytes of each are kept in memory.
 
     Raises:
-        CollidingIds: names the first two.
+        CollidingIds: names the first two images.
     """
     if rules.drops:
         refuse_collisions(lambda: id_batches(ids()), rules)
@@ -177,7 +184,7 @@ def refuse_collisions(batches: Callable[[], Iterable[pa.Array]], rules: Submissi
 
 
 def _suspects(batches: Iterable[pa.Array], rules: SubmissionRules) -> set[int]:
-    """Returns hashes of keys that ids of different hashes share: collisions, or the coincidence of two hashes."""
+    """Returns hashes of keys that different ids share: collisions of keys, or of two hashes by coincidence."""
     keys, names = array("q"), array("q")  # Python's own hash: 64 bits, and never stored
     for ids in batches:
         keys.extend(map(hash, image_keys(ids, rules).to_pylist()))
@@ -191,7 +198,7 @@ def _suspects(batches: Iterable[pa.Array], rules: SubmissionRules) -> set[int]:
 def collision(first: str, second: str, key: str) -> CollidingIds:
     return CollidingIds(
         f"images {first!r} and {second!r} would both get the id {key!r} in the submission; "
-        "keep what tells them apart: --set write.drop_folder=false write.drop_extension=false",
+        "keep folder and extension: --set write.drop_folder=false write.drop_extension=false",
         first=first,
         second=second,
         key=key,

@@ -1,4 +1,4 @@
-"""The sample submission: reading it, the rules it implies, and how images match its ids."""
+"""Reads a sample submission, derives the rules it implies, and matches images with its ids."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Sample:
     """A sample submission as read.
 
     Attributes:
-        columns: names, in order. `id_at`, `label_at`: which of them are id and label.
+        columns: names, in order. `id_at`, `label_at`: positions of id and label.
         rows: row of each id, in the order of the file.
-        others: what stands in further columns, a tuple a row; empty if there are none.
-        rules: the rules with what the sample tells filled in.
-        composed: row of each id that is not ASCII by its composed form (NFC): a Mac stores names decomposed. Ids that
-            share one are left out.
+        others: cells of further columns, one tuple per row; empty if there are none.
+        rules: the rules, completed from the sample.
+        composed: row of each non-ASCII id by its composed form (NFC), as a Mac stores names decomposed. Ids that share
+            a composed form are left out.
     """
 
     columns: tuple[str, ...]
@@ -70,10 +70,10 @@ class SampleReport:
 
     Attributes:
         rows: ids of the sample.
-        missing: ids of the sample without an image; `missing_names` the first few.
-        unexpected: images without an id in the sample; `unexpected_names` the first few.
+        missing: number of ids without an image; `missing_names` are the first few.
+        unexpected: number of images without an id in the sample; `unexpected_names` are the first few.
         drop_folder, drop_extension: how image ids were shortened to match.
-        cure: settings by which images would match where none does, if any would.
+        cure: settings under which images would match, if none match now and such settings exist.
     """
 
     rows: int
@@ -86,7 +86,7 @@ class SampleReport:
     cure: str = ""
 
     def notes(self) -> list[str]:
-        """Returns a sentence for each way in which images and sample differ."""
+        """Returns one sentence for each difference between images and sample."""
         notes = []
         if self.missing:
             notes.append(f"{self.missing} ids of the sample submission have no image: {some_names(self.missing_names)}")
@@ -100,17 +100,17 @@ class SampleReport:
 def read_sample(
     file: BinaryIO, *, classes: Sequence[str], rules: SubmissionRules, name: str = "the sample submission"
 ) -> Sample:
-    """Returns a sample submission (CSV in UTF-8, with a header), and the rules it implies where none are set.
+    """Returns a sample submission (CSV in UTF-8, with a header), and the rules it implies unless they are set.
 
-    Ids without a `/` mean that image ids drop their folder, ids without an extension that they drop theirs.
-    Labels that are all names of classes ask for names, whole numbers for indices.
+    If its ids have no `/`, image ids drop their folder; if they have no extension, image ids drop theirs.
+    If all labels are class names, names are written; if they are whole numbers, indices.
 
     Args:
-        file: opened for bytes; it stays open.
+        file: opened in binary mode; it stays open.
         name: of the file, for messages.
 
     Raises:
-        SampleError: it is no such file, or repeats an id.
+        SampleError: the file is not a sample submission, or repeats an id.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
@@ -124,15 +124,15 @@ def read_sample(
     except UnicodeDecodeError as error:
         raise SampleError(f"{name} is not UTF-8 at byte {error.start}; save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise SampleError(f"{name} is not CSV at line {lines.line_num}: {error}") from error
+        raise SampleError(f"{name} is not valid CSV at line {lines.line_num}: {error}") from error
     finally:
-        with contextlib.suppress(ValueError):  # a file closed meanwhile cannot be detached, and need not be
+        with contextlib.suppress(ValueError):  # a file closed meanwhile cannot and need not be detached
             text.detach()
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the rows of a sample tell while they are read."""
+    """What the rows of a sample reveal about its rules, collected while they are read."""
 
     folders: bool = False
     extensions: bool = False
@@ -142,7 +142,7 @@ class _Seen:
     stranger: str = ""
 
     def label(self, text: str, classes: frozenset[str]) -> None:
-        """Looks at one label; an empty one tells nothing."""
+        """Notes one label; an empty one reveals nothing."""
         if not text:
             return
         named, integer = text in classes, _INTEGER.fullmatch(text) is not None
@@ -163,10 +163,10 @@ def _sample(
     seen, known = _Seen(), frozenset(classes)
     for number, line in enumerate((line for line in lines if line), start=1):
         if len(line) != len(header):
-            raise SampleError(f"{name}: row {number} has {len(line)} columns, its header {len(header)}; mend that row")
+            raise SampleError(f"{name}: row {number} has {len(line)} columns, its header {len(header)}; fix that row")
         key = line[id_at]
         if not key:
-            raise SampleError(f"{name}: row {number} has no id; mend that row")
+            raise SampleError(f"{name}: row {number} has no id; fix that row")
         if rows.setdefault(key, len(rows)) != number - 1:
             raise SampleError(f"{name}: row {number} repeats the id {key!r}; remove one of the two")
         if further:
@@ -175,7 +175,7 @@ def _sample(
         seen.extensions = seen.extensions or EXTENSION_AT_END.search(key) is not None
         seen.label(line[label_at].strip(), known)
     if not rows:
-        raise SampleError(f"{name} has a header and no ids; give the competition's sample submission")
+        raise SampleError(f"{name} has a header but no ids; give the competition's sample submission")
     return Sample(header, id_at, label_at, rows, others, _implied(rules, seen, classes, name), _composed(rows))
 
 
@@ -191,17 +191,15 @@ def _composed(rows: dict[str, int]) -> dict[str, int]:
 
 
 def _no_header(name: str, header: tuple[str, ...]) -> str:
-    return (
-        f"{name} has no header, or an image in it: {', '.join(header)}; put the names of the columns into a first line"
-    )
+    return f"{name} has an image where the header should be: {', '.join(header)}; add a first line with column names"
 
 
 def _columns_of(header: tuple[str, ...], rules: SubmissionRules, name: str) -> tuple[int, int]:
-    """Returns which columns are id and label: by their names, else the first that is left and the only other one."""
+    """Returns the positions of id and label: by name, else the first column left and the only other one."""
     if len(header) < 2:
-        raise SampleError(f"{name} has one column, {header[0]!r}; it needs an id and a label, with a comma between")
+        raise SampleError(f"{name} has one column, {header[0]!r}; it needs an id and a label, separated by a comma")
     if len(set(header)) != len(header):
-        raise SampleError(f"{name} has two columns of one name in {', '.join(header)}; rename one")
+        raise SampleError(f"{name} has two columns with the same name in {', '.join(header)}; rename one")
     id_at = header.index(rules.id_column) if rules.id_column in header else int(header[0] == rules.label_column)
     left = [at for at in range(len(header)) if at != id_at]
     if rules.label_column in header and header.index(rules.label_column) in left:
@@ -210,24 +208,24 @@ def _columns_of(header: tuple[str, ...], rules: SubmissionRules, name: str) -> t
         return id_at, left[0]
     raise SampleError(
         f"{name} has the columns {', '.join(header)} and none is called {rules.label_column!r}; "
-        "say which holds the label: --set write.label_column=NAME"
+        "name the one with the label: --set write.label_column=NAME"
     )
 
 
 def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: str) -> SubmissionRules:
-    """Returns the rules with what the sample tells in place of what is not set."""
+    """Returns the rules; those that are not set are taken from the sample."""
     values = rules.values
     if values == "index" and seen.labels and seen.all_names and not seen.all_integers:
         raise SampleError(
-            f"{name} has names of classes as labels, and write.label_values=index asks for their indices; leave that "
-            "setting out to follow the sample, or set it to name"
+            f"{name} has class names as labels, but write.label_values=index asks for indices; remove that setting to "
+            "follow the sample, or set it to name"
         )
     if values is None:
         by_number = all(map(_INTEGER.fullmatch, classes)) and list(classes) != label_texts(classes, rules)
         if by_number and seen.all_integers and not (seen.labels and seen.all_names):
             raise SampleError(
-                f"{name} does not tell whether labels are classes, whose names are numbers ({', '.join(classes)}), or "
-                "their indices from 0; say it: --set write.label_values=name, or index"
+                f"{name} does not show whether labels are class names, which are numbers ({', '.join(classes)}), or "
+                "indices from 0; choose one: --set write.label_values=name, or index"
             )
         if seen.labels and seen.all_names:
             values = "name"
@@ -236,7 +234,7 @@ def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: 
         else:
             raise SampleError(
                 f"{name} has labels that are neither indices nor all classes, such as {seen.stranger!r} (classes: "
-                f"{', '.join(classes)}); say what to write: --set write.label_values=index, or name"
+                f"{', '.join(classes)}); choose what to write: --set write.label_values=index, or name"
             )
     return SubmissionRules(
         id_column=rules.id_column,
@@ -260,7 +258,7 @@ class _Matched:
 
 @dataclass(slots=True)
 class MatchedIds:
-    """How many there are, and the names of the first few."""
+    """The number of ids, and the names of the first few."""
 
     count: int = 0
     names: list[str] = field(default_factory=list)
@@ -271,14 +269,14 @@ class MatchedIds:
 
 
 def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleReport:
-    """Returns how the images that are known so far match a sample, before anything is read.
+    """Returns how the images known so far match a sample, before any image is read.
 
     Args:
-        ids: gives the image ids from the start each time it is called.
+        ids: gives the image ids from the start on each call.
 
     Raises:
         CollidingIds: two images would fill one row.
-        SampleError: it has no header, but an image in its place.
+        SampleError: the sample has an image where its header should be.
     """
 
     def batches() -> Iterator[LabelledIds]:
@@ -291,14 +289,14 @@ def refuse_stranger(report: SampleReport) -> None:
     """Raises `SampleError` if the sample and the images have no id in common."""
     if report.missing == report.rows:
         raise SampleError(
-            f"no id of the sample submission is an image: it has {some_names(report.missing_names)}, "
+            f"no id of the sample submission matches an image: its ids are {some_names(report.missing_names)}, "
             f"images are {some_names(report.unexpected_names) or 'none'}; "
             + (report.cure or "give the sample that belongs to these images")
         )
 
 
 def match_ids(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Matched:
-    """An image whose whole id stands in the sample fills that row; of the others each fills the row of its key."""
+    """Matches images with rows: an image whose full id is in the sample fills that row, others that of their key."""
     matched = _Matched(np.full(len(sample), -1, np.int32), np.zeros(len(sample), bool), MatchedIds())
     for batch in batches():
         _refuse_headless(sample, batch.ids)
@@ -313,9 +311,9 @@ def match_ids(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _
 
 
 def _refuse_headless(sample: Sample, ids: pa.Array) -> None:
-    """Raises SampleError if what should be the name of a column is one of the images: else that one would be lost."""
+    """Raises SampleError if the header holds the id of an image, which would be lost."""
     first = sample.columns[sample.id_at]
-    if not re.search("[0-9]", first):  # `image` may be a column, and an image too
+    if not re.search("[0-9]", first):  # without a digit: `image` may be both a column and an image
         return
     if any(pc.any(pc.equal(names, first)).as_py() for names in (ids, image_keys(ids, sample.rules))):
         raise SampleError(_no_header("the sample submission", sample.columns))
@@ -328,7 +326,7 @@ def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], ma
         left = _rows_of(sample, batch.ids) < 0
         row = np.full(len(left), -1)
         row[left] = _rows_of_keys(sample, batch.ids.filter(pa.array(left)))
-        hit = (row >= 0) & ~whole[row]  # row -1 looks at the last one, to no effect
+        hit = (row >= 0) & ~whole[row]  # row -1 indexes the last row, and `row >= 0` masks it
         matched.unexpected.add(batch.ids.filter(pa.array(left & ~hit)))
         rows, counts = np.unique(row[hit], return_counts=True)
         filled_twice.update(rows[(counts > 1) | matched.found[rows]].tolist())
@@ -337,7 +335,7 @@ def _match_keys(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], ma
 
 
 def _refuse_two_images_in(rows: set[int], sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> None:
-    """Raises CollidingIds if images of two ids fill one of the rows; one id twice is one image, its first."""
+    """Raises CollidingIds if two ids fill one of the rows; a repeated id counts as one image, its first."""
     if not rows:
         return
     first: dict[int, str] = {}
@@ -350,13 +348,13 @@ def _refuse_two_images_in(rows: set[int], sample: Sample, batches: Callable[[], 
 
 
 def _rows_of(sample: Sample, ids: pa.Array) -> np.ndarray:
-    """Returns (n,) rows of the sample, -1 for an id that is not there."""
+    """Returns (n,) rows of the sample, -1 for an id that it does not have."""
     rows = sample.rows
     return np.fromiter((rows.get(name, -1) for name in ids.to_pylist()), np.int64, len(ids))
 
 
 def _rows_of_keys(sample: Sample, ids: pa.Array) -> np.ndarray:
-    """Returns (n,) rows by what ids are shortened to, as it is or composed; -1 for one that is not there."""
+    """Returns (n,) rows by shortened ids, as they are or composed (NFC); -1 for an id that the sample does not have."""
     keys = image_keys(ids, sample.rules)
     found = _rows_of(sample, keys)
     if sample.composed:
@@ -366,7 +364,7 @@ def _rows_of_keys(sample: Sample, ids: pa.Array) -> np.ndarray:
 
 
 def _cure(sample: Sample, images: Sequence[str]) -> str:
-    """Returns the settings by which one of these images would have a row of the sample, or nothing."""
+    """Returns the settings under which one of these images would match a row of the sample, or ""."""
     rules = sample.rules
     for folder, extension in itertools.product((False, True), repeat=2):
         other = replace(rules, drop_folder=folder, drop_extension=extension)

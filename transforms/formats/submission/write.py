@@ -1,4 +1,4 @@
-"""Writes the submission file, checked before it stands under its name."""
+"""Writes the submission file, checked before it gets its final name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TO_QUOTE = r"""[",\r\n]|^\s|\s$"""
 
 
 class UnlabelledImages(SubmissionError):
-    """Images have no label and no label is stated for them. Attributes: `count`, and `names` of the first few."""
+    """Images have no label, and no default label is set. Attributes: `count`, and `names` of the first few."""
 
     def __init__(self, message: str, *, count: int = 0, names: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class UnlabelledImages(SubmissionError):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionReport:
-    """What was written: `rows`, how many of them got the label for images `without_label`, and how a sample matched."""
+    """What was written: `rows`, how many got the default label (`without_label`), and how a sample matched."""
 
     rows: int
     without_label: int
@@ -63,18 +63,18 @@ def write_submission(
     rules: SubmissionRules,
     sample: Sample | None = None,
 ) -> SubmissionReport:
-    """Writes the submission under its final name, whole and checked, or leaves none there, not even an old one.
+    """Writes the submission, complete and checked; on an error no file remains under its name, not even an old one.
 
     Args:
-        batches: gives the images from the start each time it is called: all that want a row, each id once, in the
-            order of the rows (a sample has its own).
+        batches: gives the images from the start on each call: all that need a row, each id once, in the order of
+            the rows (a sample brings its own order).
         classes: in the order of the labels' indices.
-        rules: how the file looks; with a sample, its own rules hold.
+        rules: how the file looks; a sample's own rules replace them.
 
     Raises:
-        UnlabelledImages: images without a label, and none stated for them.
-        CollidingIds: two images would get one id.
-        SubmissionError: an id is empty, or the stated label is no class.
+        UnlabelledImages: images have no label, and no default label is set.
+        CollidingIds: two images would get the same id.
+        SubmissionError: an id is empty, or the default label is not a class.
         StorageError: the file cannot be written.
     """
     _remove(path)
@@ -102,7 +102,7 @@ def _write_all(
             _refuse_empty(keys, batch.ids)
             rows += len(keys)
             without.add(batch.ids.filter(pa.array(batch.labels < 0)))
-            if fallback >= 0 or without.count == 0:  # else the rest is only counted
+            if fallback >= 0 or without.count == 0:  # no default: from here on only count images without a label
                 file.write(_lines([keys, texts.take(pa.array(np.where(batch.labels < 0, fallback, batch.labels)))]))
         _refuse_unlabelled(without, fallback)
         if rules.drops:
@@ -156,7 +156,7 @@ def _refuse_empty(keys: pa.Array, ids: pa.Array) -> None:
     empty = ids.filter(pc.equal(keys, ""))
     if len(empty):
         raise SubmissionError(
-            f"image {empty[0].as_py()!r} would get an empty id in the submission; rename it, or keep its folder: "
+            f"image {empty[0].as_py()!r} would get an empty id in the submission; rename it or keep its folder: "
             "--set write.drop_folder=false"
         )
 
@@ -166,7 +166,7 @@ def _refuse_unlabelled(without: MatchedIds, fallback: int) -> None:
         names = tuple(without.names)
         raise UnlabelledImages(
             f"{without.count} images have no label, so submission.csv is not written: {some_names(names)}; "
-            "state one for them: --set write.no_face_label=CLASS",
+            "set one for them: --set write.no_face_label=CLASS",
             count=without.count,
             names=names,
         )

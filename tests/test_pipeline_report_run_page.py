@@ -1,0 +1,293 @@
+"""The page of a run: its size whatever the run, what is counted, what is drawn, and names."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pictures import jpeg
+
+from pipeline.report import run_pictures
+from pipeline.report.overlay import marks, percent, view_of
+from pipeline.report.repeats import Repeats
+from pipeline.report.run_charts import span_names, words_of
+from pipeline.report.run_metrics import RunMetrics
+from pipeline.report.run_report import RunReport
+from pipeline.report.run_samples import Chooser, Face, Photo
+from pipeline.report.visible_names import visible
+from transforms.formats.records import Limits
+from transforms.formats.result_batches import FACE_COLUMNS, IMAGE_COLUMNS, result_batches
+from transforms.formats.results import ResultsError
+from transforms.merge.row_files import RowFiles
+from transforms.merge.rows import IMAGE_SCHEMA, face_schema
+
+MOST_BYTES = 5_000_000  # of the page, whatever the run
+ROWS = 8_192
+
+
+def write_run(
+    folder: Path, images: int, *, classes: int = 7, faces: int = 2, name: str = "photos/{}.jpg"
+) -> dict[str, Any]:
+    """Writes the tables of a made-up run as the merge does; returns what its `run.json` would say."""
+    names = [f"class {number:04d}" for number in range(classes)]
+    draw = np.random.default_rng(0)
+    schema = face_schema(names[:1])
+    found = {"labelled": 0, "no_face": 0, "rejected": 0}
+    labels = np.zeros(classes, np.int64)
+    with (
+        RowFiles(str(folder / "images"), IMAGE_SCHEMA, rows_per_file=500_000, row_group=ROWS) as to_images,
+        RowFiles(str(folder / "predictions"), schema, rows_per_file=500_000, row_group=ROWS) as to_faces,
+    ):
+        for start in range(0, images, ROWS):
+            count = min(ROWS, images - start)
+            ids = [name.format(f"{row:09d}") for row in range(start, start + count)]
+            faces_of = draw.poisson(faces, count)
+            rejected = draw.random(count) < 0.01
+            faces_of[rejected] = 0
+            status = np.where(rejected, "rejected", np.where(faces_of > 0, "labelled", "no_face"))
+            for key in found:
+                found[key] += int((status == key).sum())
+            columns = {
+                "image_id": ids,
+                "source": ["photos"] * count,
+                "digest": [f"{row:016x}{0:048x}" for row in range(start, start + count)],
+                "bytes": [1] * count,
+                "width": [1600] * count,
+                "height": [1200] * count,
+                "status": status,
+                "stage": ["decode" if one else None for one in rejected],
+                "reason": ["truncated" if one else None for one in rejected],
+                "faces": faces_of,
+                "unlabelled_faces": np.zeros(len(faces_of), np.int32),
+                "true_label": [None] * count,
+            }
+            to_images.add(pa.table([pa.array(columns[n]).cast(IMAGE_SCHEMA.field(n).type) for n in IMAGE_SCHEMA.names],
+                                   schema=IMAGE_SCHEMA))  # fmt: skip
+            row = np.repeat(np.arange(count), faces_of)
+            label = draw.integers(0, classes, len(row))
+            labels += np.bincount(label, minlength=classes)
+            values = {
+                "image_id": [ids[one] for one in row],
+                "face": np.arange(len(row)) - (np.cumsum(faces_of) - faces_of)[row],
+                "x": draw.integers(0, 1300, len(row)),
+                "y": draw.integers(0, 900, len(row)),
+                "width": draw.integers(10, 300, len(row)),
+                "height": draw.integers(10, 300, len(row)),
+                "detection_score": draw.random(len(row)),
+                "label": [names[one] for one in label],
+                "label_index": label,
+                "confidence": draw.random(len(row)),
+                f"p_{names[0]}": draw.random(len(row)),
+            }
+            to_faces.add(pa.table([pa.array(values[n]).cast(schema.field(n).type) for n in schema.names],
+                                  schema=schema))  # fmt: skip
+        to_images.publish()
+        to_faces.publish()
+    return {
+        "inputs": ["photos"],
+        "run_fingerprint": "ab" * 32,
+        "head": {"path": "head", "classes": names},
+        "counts": {"images": images, **found, "duplicate": 0, "faces": int(labels.sum())},
+        "labels": dict(zip(names, labels.tolist(), strict=True)),
+    }
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Every photo can be read again, and is noise, which no format makes small; returns the path of a plan."""
+    picture = jpeg(np.random.default_rng(1).integers(0, 256, (1200, 1600, 3)).astype(np.uint8))
+
+    def read(_lines: object, wanted: Mapping[str, str], _limits: Limits, **_: object) -> Iterator[tuple[str, bytes]]:
+        yield from ((image_id, picture) for image_id in list(wanted))
+
+    monkeypatch.setattr(run_pictures, "read_pictures", read)
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text("one line\n")
+    return str(plan)
+
+
+def test_the_page_is_small_in_the_worst_case(tmp_path: Path, noise: str) -> None:
+    name = "&<" * 1990 + "{}.jpg"  # 4,000 letters that grow when they are escaped
+    record = write_run(tmp_path, 4_000, classes=300, faces=40, name=name)
+    told = RunReport(str(tmp_path), noise, Limits())(record)
+    assert told["photos"] > 90 and told["photos_missing"] == 0
+    assert told["files"][0]["bytes"] < MOST_BYTES
+
+
+@pytest.mark.slow  # `-m slow` runs it: a million rows take a minute to make up
+def test_the_page_of_a_million_images_is_small_and_soon_there(tmp_path: Path, noise: str) -> None:
+    record = write_run(tmp_path, 1_000_000)
+    before, start = time.process_time(), time.perf_counter()
+    told = RunReport(str(tmp_path), noise, Limits())(record)
+    print(told, f"{time.perf_counter() - start:.1f} s, {time.process_time() - before:.1f} s CPU")
+    assert told["files"][0]["bytes"] < MOST_BYTES
+    assert time.process_time() - before < 120
+
+
+def test_batches_of_any_size_count_the_same(tmp_path: Path) -> None:
+    record = write_run(tmp_path, 3_000)
+    classes = record["head"]["classes"]
+
+    def counted(batch: int) -> tuple[Any, ...]:
+        metrics, repeats, chooser = RunMetrics(classes), Repeats(), Chooser(classes, "seed")
+        for some in result_batches(str(tmp_path), batch=batch):
+            for each in (metrics, repeats, chooser):
+                each.add(some)
+        result = metrics.result()
+        for label in result["labels"]:
+            label["mean_confidence"] = round(label["mean_confidence"], 9)  # a sum in another order
+        return result, repeats.result(result_batches(str(tmp_path), batch=batch)), chooser.result()
+
+    once = counted(8_192)
+    assert counted(100) == once
+    assert {row["label"]: row["faces"] for row in once[0]["labels"]} == record["labels"]
+    assert len(once[2].sample) == 18 and len(once[2].galleries) == 7
+    assert all(len(gallery) == 10 for gallery in once[2].galleries.values())
+
+
+def test_another_seed_shows_other_photos_and_the_same_seed_the_same(tmp_path: Path) -> None:
+    classes = write_run(tmp_path, 3_000)["head"]["classes"]
+
+    def sample(seed: str) -> list[str]:
+        chooser = Chooser(classes, seed)
+        for batch in result_batches(str(tmp_path)):
+            chooser.add(batch)
+        return [photo.image_id for photo in chooser.result().sample]
+
+    assert sample("a") == sample("a") != sample("b")
+    assert sample("a") != sorted(sample("a"))
+
+
+def test_most_faces_and_least_certain_are_the_most_and_the_least(tmp_path: Path) -> None:
+    classes = write_run(tmp_path, 3_000)["head"]["classes"]
+    chooser, counts, confidence = Chooser(classes, "a"), [], []
+    for batch in result_batches(str(tmp_path), batch=500):
+        chooser.add(batch)
+        counts += batch.counts.tolist()
+        confidence += batch.confidence.tolist()
+    samples = chooser.result()
+    assert [photo.face_count for photo in samples.most_faces] == sorted(counts, reverse=True)[:6]
+    assert [face.confidence for _, face in samples.least_certain] == sorted(confidence)[:12]
+    for photo, face in samples.least_certain:
+        assert photo.faces[face.number] == face
+
+
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", 50)
+    write_run(tmp_path / "other", 60)
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (tmp_path / "one" / "images").rename(mixed / "images")
+    (tmp_path / "other" / "predictions").rename(mixed / "predictions")
+    with pytest.raises(ResultsError, match=r"predictions/ holds (more|fewer) faces than images/ counts"):
+        list(result_batches(str(mixed)))
+
+
+@pytest.mark.parametrize("column", ["digest", "confidence"])
+def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
+    import pyarrow.parquet as pq
+
+    write_run(tmp_path, 20)
+    folder = tmp_path / ("images" if column in IMAGE_COLUMNS else "predictions")
+    assert column in (*IMAGE_COLUMNS, *FACE_COLUMNS)
+    path = next(folder.glob("*.parquet"))
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    with pytest.raises(ResultsError, match=f"has no column {column}"):
+        list(result_batches(str(tmp_path)))
+
+
+def test_a_box_that_many_photos_share_is_told(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    write_run(tmp_path, 400)
+    path = next((tmp_path / "predictions").glob("*.parquet"))
+    table = pq.read_table(path)
+    columns = {name: table[name].to_pylist() for name in table.schema.names}
+    first = [row for row in range(table.num_rows) if columns["face"][row] == 0][:30]
+    for row in first:
+        for name, value in (("x", 900), ("y", 20), ("width", 64), ("height", 80)):
+            columns[name][row] = value
+    pq.write_table(pa.table(columns, schema=table.schema), path)
+    repeats = Repeats()
+    for batch in result_batches(str(tmp_path)):
+        repeats.add(batch)
+    told = repeats.result(result_batches(str(tmp_path)))
+    assert [(box["faces"], box["box"], box["size"]) for box in told["boxes"]] == [(30, [900, 20, 64, 80], [1600, 1200])]
+    assert told["boxes"][0]["names"] == [columns["image_id"][row] for row in first[:5]]
+    assert told["copies"]["images"] == 0
+
+
+# --- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def photo_with(*boxes: tuple[int, int, int, int], width: int = 640, height: int = 480) -> Photo:
+    faces = tuple(Face(number, box, number % 2, 0.9, 0.8) for number, box in enumerate(boxes))
+    return Photo(0, "a.jpg", "", width, height, None, faces, len(faces))
+
+
+def test_a_label_stands_above_its_box_and_below_where_there_is_no_room() -> None:
+    above, below = marks(photo_with((100, 200, 90, 90), (300, 0, 80, 80)), ["happy", "sad"], 9)
+    assert (above.text, above.at[0], above.at[1] < 200) == ("happy 90 %", 100, True)
+    assert (below.text, below.at[1] > 80) == ("sad 90 %", True)
+
+
+def test_labels_lie_neither_on_each_other_nor_on_a_face() -> None:
+    boxes = [(40 + 60 * (at % 10), 60 + 50 * (at // 10), 40, 40) for at in range(80)]
+    drawn = marks(photo_with(*boxes), ["happy", "a longer name"], 80)
+    texts = [(m.at[0], m.at[1] - 17, m.at[0] + len(m.text) * 13, m.at[1] + 3) for m in drawn if m.text]
+    assert 0 < len(texts) < 80
+    for at, one in enumerate(texts):
+        for other in texts[at + 1 :]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        for x, y, wide, tall in boxes:
+            assert one[2] <= x or x + wide <= one[0] or one[3] <= y or y + tall <= one[1]
+
+
+def test_boxes_are_drawn_in_units_of_the_view_and_a_whole_photo_has_none() -> None:
+    photo = photo_with((20, 40, 100, 100), (0, 0, 1280, 320), width=1280, height=320)
+    assert view_of(photo) == (640, 160)
+    whole, box = marks(photo, ["happy", "sad"], 9)
+    assert whole.whole and not whole.text
+    assert (box.x, box.y, box.width, box.height) == (10, 20, 50, 50)
+
+
+def test_faces_that_a_tile_leads_to_are_drawn_also_in_a_crowd() -> None:
+    photo = photo_with(*[(10 * at, 10, 9 + at, 9) for at in range(40)])
+    drawn = marks(photo, ["happy", "sad"], 5, [photo.faces[0]])
+    assert len(drawn) == 5 and drawn[0].x == 0
+
+
+@pytest.mark.parametrize("share, words", [(1.0, "100 %"), (0.9999, "99 %"), (0.5, "50 %"), (0.0, "0 %")])
+def test_less_than_all_is_not_rounded_to_all(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+def test_charts_have_words() -> None:
+    assert span_names([1, 2, 5]) == ["0", "1", "2–4", "5+"]
+    assert words_of([1, 6, 3], ["low", "middle", "high"]) == "10 in all, median in middle, most (6) in middle"
+    assert words_of([0, 0], ["a", "b"]) == "none"
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("plain ü漢字 👩\u200d🚀.jpg", "plain ü漢字 👩\u200d🚀.jpg"),
+        ("a\u202eb\u2066c", "a\\u202eb\\u2066c"),
+        ("line\nend\x7f\u2028", "line\\u000aend\\u007f\\u2028"),
+        ("half \ud83d", "half \\ud83d"),
+        ("\U000e0041tag", "\\U000e0041tag"),
+    ],
+)
+def test_hidden_characters_are_shown(name: str, shown: str) -> None:
+    assert visible(name) == shown
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    assert visible("a" * 3000 + ".jpg", 11) == "aaaaa…a.jpg"
+    assert json.loads(json.dumps(visible("x" * 161)))[80] == "…"

@@ -1,0 +1,140 @@
+"""Streams the tables of a finished run: some images at a time, each with all its faces, in bounded memory.
+
+Not here: one row an image for judging labels (`results.py`), and how the tables are written (`transforms/merge/`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.formats.publish import storage_error
+from transforms.formats.results import ResultsError
+
+BATCH = 8_192  # images at a time: the row group that the tables are written in
+IMAGE_COLUMNS = (
+    *("image_id", "digest", "bytes", "width", "height"),
+    *("status", "stage", "reason", "faces", "true_label"),
+)
+FACE_COLUMNS = ("x", "y", "width", "height", "detection_score", "label_index", "confidence")
+
+
+NO_LABEL = -1  # of a face too small to label
+
+
+@dataclass(frozen=True, slots=True)
+class ResultBatch:
+    """Consecutive images of a run, sorted by image id.
+
+    Attributes:
+        first: row of the first image in the whole run.
+        images: n rows, `IMAGE_COLUMNS`.
+        counts: (n,) int64, faces of each image.
+        image: (m,) int64, for each face the row of its image in `images`.
+        box: (m, 4) int32 x, y, width, height in pixels of the upright image.
+        score, confidence: (m,) float64, 0 to 1.
+        label: (m,) int64, index into the classes of the head; -1 for a face without a label, whose confidence is 0.
+    """
+
+    first: int
+    images: pa.RecordBatch
+    counts: np.ndarray
+    image: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
+    confidence: np.ndarray
+    label: np.ndarray
+
+    def text(self, name: str) -> pa.Array:
+        """Returns a column of `images`."""
+        return self.images.column(self.images.schema.get_field_index(name))
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Returns a column of `images` as (n,) int64."""
+        return np.asarray(self.text(name).to_numpy(zero_copy_only=False), np.int64)
+
+
+def result_batches(folder: str, *, batch: int = BATCH) -> Iterator[ResultBatch]:
+    """Yields the images of the finished run in `folder`, in the order of their ids.
+
+    Raises:
+        ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
+        StorageError: they cannot be read.
+    """
+    faces = _Rows(_batches(os.path.join(folder, "predictions"), FACE_COLUMNS, batch))
+    first = 0
+    for images in _batches(os.path.join(folder, "images"), IMAGE_COLUMNS, batch):
+        counts = np.asarray(images.column(images.schema.get_field_index("faces")).to_numpy(), np.int64)
+        rows = faces.take(int(counts.sum()))
+        if rows is None:
+            raise ResultsError(f"{folder}: predictions/ holds fewer faces than images/ counts; label again")
+        yield _batch(first, images, counts, rows)
+        first += images.num_rows
+    if faces.left():
+        raise ResultsError(f"{folder}: predictions/ holds more faces than images/ counts; label again")
+
+
+def _batch(first: int, images: pa.RecordBatch, counts: np.ndarray, rows: pa.Table) -> ResultBatch:
+    columns = {name: rows[name].to_numpy() for name in FACE_COLUMNS}
+    return ResultBatch(
+        first=first,
+        images=images,
+        counts=counts,
+        image=np.repeat(np.arange(len(counts)), counts),
+        box=np.stack([columns[name] for name in ("x", "y", "width", "height")], axis=1).astype(np.int32),
+        score=columns["detection_score"].astype(np.float64),
+        confidence=np.nan_to_num(columns["confidence"].astype(np.float64)),
+        label=np.nan_to_num(columns["label_index"].astype(np.float64), nan=NO_LABEL).astype(np.int64),
+    )
+
+
+class _Rows:
+    """Rows of a stream of batches, handed out by number."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held = pa.table({name: pa.array([], pa.int64()) for name in FACE_COLUMNS})
+
+    def take(self, count: int) -> pa.Table | None:
+        """Returns the next rows; None if there are fewer."""
+        held, have = [self._held], self._held.num_rows
+        while have < count and (more := next(self._batches, None)) is not None:
+            held.append(pa.Table.from_batches([more]))
+            have += more.num_rows
+        if have < count:
+            return None
+        rows = pa.concat_tables([table for table in held if table.num_rows] or held[-1:])
+        self._held = rows.slice(count)
+        return rows.slice(0, count)
+
+    def left(self) -> bool:
+        return self._held.num_rows > 0 or next(self._batches, None) is not None
+
+
+def _batches(folder: str, columns: Sequence[str], batch: int) -> Iterator[pa.RecordBatch]:
+    """Yields these columns of all files of a folder, in the order of their names."""
+    try:
+        paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".parquet"))
+        for path in paths:
+            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+                missing = [name for name in columns if name not in file.schema_arrow.names]
+                if missing:
+                    raise ResultsError(f"{path} has no column {missing[0]}; give the output folder of a finished run")
+                yield from file.iter_batches(batch, columns=list(columns))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ResultsError(f"there is no {folder}; give the output folder of a finished run") from error
+    except OSError as error:
+        if error.errno:
+            raise storage_error("read", folder, error) from error
+        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
+    except (pa.ArrowException, ValueError) as error:
+        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
