@@ -320,7 +320,7 @@ CHANGED = {
 RUNTIME = {
     *(name for name in CHANGED if name.startswith(("train.", "mlp."))), "head.kind", "head.imbalance",
     "head.soft_share", "head.strength",
-    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts",
+    "read.block_images", "read.block_bytes", "read.threads", "features.batch_size", "write.keep_parts", "write.report",
     "faces.one_shot.model", "faces.haar.model", "faces.yunet.model",
 }  # fmt: skip
 
