@@ -132,7 +132,7 @@ def load_face_vgg(network: keras.Model, path: Path) -> None:
 
 
 def start_from(trained: keras.Model, path: Path) -> None:
-    """Sets the convolutions and normalisations of a training network to those of a file from `face_vgg_bytes`.
+    """Sets a training network's convolutions and normalisations to those of a file from `face_vgg_bytes`.
 
     Raises:
         BackboneError: the file does not hold weights of this network.

@@ -22,7 +22,7 @@ def can_plot() -> bool:
 
 
 def history_plot(history: History, names: tuple[str, str] = ("loss", "accuracy")) -> bytes:
-    """Returns two curves, training dashed, validation solid, as SVG; equal histories give equal bytes.
+    """Returns two curves as SVG, training dashed, validation solid; equal histories give equal bytes.
 
     Args:
         names: of the curves; one without training or validation values in the history is not drawn.

@@ -371,7 +371,8 @@ def _square(rows: np.ndarray) -> np.ndarray:
 def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> dict[str, bytes]:
     """Returns the files of a head by name, in the order in which they are to be published: `head.npz`, `head.json`.
 
-    Killed between the two, the digest in head.json does not match and the head is refused as damaged: never a mixture.
+    After a kill between the two, the digest in head.json does not match, so the head is refused as damaged and never
+    read as a mixture.
 
     Args:
         fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.

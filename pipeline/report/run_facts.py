@@ -75,7 +75,8 @@ def digests_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns fingerprints, digests of what was used and written, and versions."""
     found = [
         ("run fingerprint", record.get("run_fingerprint")),
-        ("features fingerprint", record.get("features_fingerprint")),
+        ("feature space", record.get("feature_space")),
+        ("cache key", record.get("cache_key")),
         ("inputs", record.get("inputs_digest")),
         ("head", record["head"].get("digest")),
         ("weights", record.get("weights", {}).get("digest")),
