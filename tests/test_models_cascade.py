@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from cascades import small_cascade
 
+from models.boxes import iou
 from models.detectors.cascade.detector import Cascade, Traced, describe, load
 from models.detectors.cascade.panels import TITLE_PX, panels
-from models.detectors.cascade.weights import CascadeWeights, read_weights, write_weights
+from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, read_weights, write_weights
 from models.detectors.cascade.windows import Reductions, Windows
 from models.detectors.options import CascadeOptions, DetectorError
 
@@ -243,3 +245,20 @@ def test_the_picture_has_a_panel_a_step(cascade):
             assert len(set(line.tolist())) > 1
             assert (photo[5, 5] == 100 // 2 + 20).all()  # elsewhere the photo, dimmed
             assert panel[:TITLE_PX].max() > 200  # a title
+
+
+# --- what ships ---------------------------------------------------------------------------------------------------
+
+
+def test_the_cascade_that_ships_finds_the_astronaut_first():
+    image = pytest.importorskip("skimage.data", reason="needs the sample extra").astronaut()
+    (found,) = load(CascadeOptions(), 0).detect_batch([image])
+    assert iou(found.boxes[:1], np.array([[175, 65, 95, 112]]))[0, 0] > 0.6  # brow to chin, by eye
+    assert found.scores[0] > 0.9 and (found.scores[1:] < 0.9).all()
+
+
+def test_what_ships_is_small_and_is_what_its_card_says():
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    assert WEIGHTS.stat().st_size < 2_000_000
+    assert describe(CascadeOptions())["model"] == card["sha256"]
+    assert list(read_weights(WEIGHTS).thresholds) == card["thresholds"]
