@@ -55,8 +55,8 @@ def fed(detector, image):
     return image if detector.channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-ALL = ["none", "one_shot", "haar", pytest.param("yunet", marks=needs_yunet)]
-SEARCHING = ["one_shot", "haar", pytest.param("yunet", marks=needs_yunet)]
+ALL = ["none", "one_shot", "cascade", "haar", pytest.param("yunet", marks=needs_yunet)]
+SEARCHING = ["one_shot", "cascade", "haar", pytest.param("yunet", marks=needs_yunet)]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -177,7 +177,7 @@ def test_scores_lie_from_0_to_1(name, portrait, crowd):
 
 
 def test_an_unknown_detector_lists_the_known_ones():
-    with pytest.raises(DetectorError, match=r"'harr'; known: bundled, none, one_shot, haar, yunet"):
+    with pytest.raises(DetectorError, match=r"'harr'; known: bundled, none, one_shot, cascade, haar, yunet"):
         DetectorSpec("harr")
 
 
@@ -286,7 +286,7 @@ def test_the_table_is_cheap_to_import():
     code = "import sys, models.detectors.registry; print('cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    assert list(DETECTORS) == ["none", "one_shot", "haar", "yunet"]
+    assert list(DETECTORS) == ["none", "one_shot", "cascade", "haar", "yunet"]
 
 
 def test_what_networks_say_off_the_image_is_clipped_or_dropped():

@@ -12,6 +12,7 @@ import cv2.data
 import pytest
 
 from models.detectors import haar
+from models.detectors.cascade.weights import WEIGHTS as CASCADE_WEIGHTS
 from models.detectors.haar import CASCADE
 from models.detectors.one_shot.detector import SHIPPED
 from models.heads.registry import load_head
@@ -33,6 +34,9 @@ CHANGED = {
     "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
     "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
+    "faces.cascade.model": str(CASCADE_WEIGHTS), "faces.cascade.detect_size": "320",
+    "faces.cascade.min_face_fraction": "0.2", "faces.cascade.min_face_px": "20", "faces.cascade.scale_step": "1.5",
+    "faces.cascade.stride": "8", "faces.cascade.averaging": "sum", "faces.cascade.nms_threshold": "0.2",
     "faces.haar.model": STOCK, "faces.haar.detect_size": "320", "faces.haar.min_face_fraction": "0.2",
     "faces.haar.scale_factor": "1.2", "faces.haar.min_neighbors": "3",
     "faces.yunet.model": SAME, "faces.yunet.detect_size": "320", "faces.yunet.score_threshold": "0.5",
@@ -63,6 +67,7 @@ CHANGED = {
 }  # fmt: skip
 BASE = ("features.weights=random", "features.mirrored=true")
 ON = {  # a detector's settings count where it is chosen
+    "cascade": ("faces.detector=cascade",),
     "haar": ("faces.detector=haar",),
     "yunet": ("faces.detector=yunet", f"faces.yunet.model={STOCK}"),  # no model is needed to describe it
 }

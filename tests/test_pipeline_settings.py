@@ -136,7 +136,7 @@ def test_default_weights_follow_the_backbone(backbone: str, weights: str) -> Non
         ("faces.margin=.nan", "faces.margin is nan (--set); allowed is a number from 0 to 2"),
         (
             "faces.detector=dlib",
-            "faces.detector is 'dlib' (--set); allowed is one of bundled, none, one_shot",
+            "faces.detector is 'dlib' (--set); allowed is one of bundled, none, one_shot, cascade",
         ),
         ("features.batch_size=4", "features.batch_size is 4 (--set); allowed is a whole number from 8 to 65536"),
         ("features.batch_size='64'", "features.batch_size is '64' (--set); allowed is a whole number"),
@@ -251,6 +251,13 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
     assert {
         name: getattr(features, name) for name in ("backbone", "pooling", "mirrored", "mirror_cut")
     }.items() <= wanted.items()
+
+
+def test_settings_of_the_cascade_have_its_defaults() -> None:
+    from models.detectors.options import CascadeOptions
+
+    own = Settings().faces.cascade.model_dump()
+    assert own == {name: getattr(CascadeOptions(), name) for name in own}
 
 
 @pytest.mark.parametrize("bound", ["least", "most"])

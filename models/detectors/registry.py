@@ -11,6 +11,7 @@ import numpy as np
 
 from models.detectors.detections import Detections
 from models.detectors.options import (
+    CascadeOptions,
     DetectorError,
     HaarOptions,
     OneShotOptions,
@@ -57,6 +58,7 @@ class Kind:
 DETECTORS: dict[str, Kind] = {
     "none": Kind("models.detectors.whole_image", WholeImageOptions),
     "one_shot": Kind("models.detectors.one_shot.detector", OneShotOptions),
+    "cascade": Kind("models.detectors.cascade.detector", CascadeOptions),
     "haar": Kind("models.detectors.haar", HaarOptions),
     "yunet": Kind("models.detectors.yunet", YuNetOptions),
 }

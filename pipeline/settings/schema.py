@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from models.detectors.options import HaarOptions, OneShotOptions, YuNetOptions
+from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
 from models.training.recipe import FaceVggShape, Recipe
 
 SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last bits of features change
@@ -80,7 +80,7 @@ class ReadSettings(_Section):
     )
 
 
-_ONE_SHOT, _HAAR, _YUNET = OneShotOptions(), HaarOptions(), YuNetOptions()
+_ONE_SHOT, _CASCADE, _HAAR, _YUNET = OneShotOptions(), CascadeOptions(), HaarOptions(), YuNetOptions()
 
 
 def _model(description: str) -> Any:
@@ -108,6 +108,35 @@ class OneShotSettings(_Section):
     )
     nms_threshold: float = _setting(
         _ONE_SHOT.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
+    )
+
+
+class CascadeSettings(_Section):
+    """The cascade of three levels of small networks, a detector of our own beside the bundled one."""
+
+    model: str | None = _model("path of weights that its training wrote; null is the ones that ship")
+    detect_size: int = _detect_size(_CASCADE.detect_size)
+    min_face_fraction: float = _setting(
+        _CASCADE.min_face_fraction,
+        "smallest face, as a fraction of the image's shorter side",
+        enters=Enters.CACHE_KEY,
+        ge=0,
+        le=1,
+    )
+    min_face_px: int = _setting(
+        _CASCADE.min_face_px, "and the fewest pixels that it has", enters=Enters.CACHE_KEY, ge=4, le=4096
+    )
+    scale_step: float = _setting(
+        _CASCADE.scale_step, "factor between the sizes that are searched", enters=Enters.CACHE_KEY, ge=1.05, le=4
+    )
+    stride: Literal[2, 4, 8] = _setting(
+        _CASCADE.stride, "pixels between windows of the first level", enters=Enters.CACHE_KEY
+    )
+    averaging: Literal["share", "sum"] = _setting(
+        _CASCADE.averaging, "how the 45 calibration classes are averaged", enters=Enters.CACHE_KEY
+    )
+    nms_threshold: float = _setting(
+        _CASCADE.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
     )
 
 
@@ -147,7 +176,7 @@ class YuNetSettings(_Section):
 class FacesSettings(_Section):
     """Finding and cropping faces; each detector has a section of its own below."""
 
-    detector: Literal["bundled", "none", "one_shot", "haar", "yunet"] = _setting(
+    detector: Literal["bundled", "none", "one_shot", "cascade", "haar", "yunet"] = _setting(
         "bundled",
         "what finds faces: bundled is one_shot; none takes the whole image as one face",
         enters=Enters.CACHE_KEY,
@@ -165,6 +194,7 @@ class FacesSettings(_Section):
         le=4096,
     )
     one_shot: OneShotSettings = OneShotSettings()
+    cascade: CascadeSettings = CascadeSettings()
     haar: HaarSettings = HaarSettings()
     yunet: YuNetSettings = YuNetSettings()
 
