@@ -127,7 +127,7 @@ def test_labels_that_are_numbers(integers: bytes, label: str | None) -> None:
 
 def test_examples_without_a_known_key_are_refused_and_the_keys_told() -> None:
     data = pictures.tfrecord(pictures.example({"pixels": b"x", "label": b"happy"})) * 2
-    words = r"no image under a known key: it has label, pixels; known are image/encoded, image, "
+    words = r"no image under a known key: it has label, pixels; use one of image/encoded, image, "
     for read in (
         lambda: list(TFRecord().list(io.BytesIO(data), LIMITS)),
         lambda: list(TFRecord().stream(io.BytesIO(data), LIMITS)),
