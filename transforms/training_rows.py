@@ -116,7 +116,7 @@ def _about(path: str) -> TrainingRows:
 
 
 class WriteTrainingRows(beam.DoFn):
-    """Writes one file per block in a thread, while earlier stages go on."""
+    """Writes one file per block in a thread, while earlier stages continue."""
 
     def __init__(self, job: Job, *, unlabelled: bool = False) -> None:
         self._job, self._unlabelled = job, unlabelled

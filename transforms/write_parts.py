@@ -56,7 +56,7 @@ def write_block(
 
 
 class WriteParts(beam.DoFn):
-    """Writes blocks in a thread, while earlier stages go on, and yields a summary of each part."""
+    """Writes blocks in a thread, while earlier stages continue, and yields a summary of each part."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -55,7 +55,7 @@ class Backbone:
             )
 
     def weights_path(self, weights: str) -> Path:
-        """Returns the file that `weights` stands for: `bundled`, `imagenet` or a path.
+        """Returns the file that `weights` means: `bundled`, `imagenet` or a path.
 
         Raises:
             BackboneError: there is no such file; the message names the expected path and the cure.

@@ -240,7 +240,7 @@ def _known_answers(labels: Labels, train: Answers, rows: int) -> Answers:
 
 def _answers_of_votes(votes: Votes, rows: int) -> Answers:
     if rows == 0:
-        raise FitError("there are no rows: nothing to train on or to choose by")
+        raise FitError("there are no rows to train on or to choose by; add images")
     if votes.shares.shape != (rows, len(votes.classes)):
         raise FitError(f"votes have shape {votes.shares.shape}, expected {(rows, len(votes.classes))}")
     if not np.isfinite(votes.shares).all() or np.abs(votes.shares.sum(axis=1) - 1).max() > 1e-3:
@@ -264,7 +264,7 @@ def _indices(labels: Sequence[str], classes: tuple[str, ...]) -> np.ndarray:
 
 def _check_labels(labels: Sequence[str], rows: int, what: str) -> None:
     if rows == 0:
-        raise FitError("there are no rows: nothing to train on or to choose by")
+        raise FitError("there are no rows to train on or to choose by; add images")
     if len(labels) != rows:
         raise FitError(f"{len(labels)} {what} for {rows} rows of features")
     missing = [row for row, label in enumerate(labels) if not isinstance(label, str) or not label]

@@ -23,8 +23,8 @@ def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     A row of shares gets the mean of its classes' factors, weighted by its shares.
 
     >>> targets = np.eye(2)[[0, 0, 0, 0, 1]]  # frequencies 0.8 and 0.2: factors 1.118 and 2.236
-    >>> balanced_weights(targets, np.ones(5)).round(3).tolist()
-    [0.833, 0.833, 0.833, 0.833, 1.667]
+    >>> [f"{weight:.3f}" for weight in balanced_weights(targets, np.ones(5))]
+    ['0.833', '0.833', '0.833', '0.833', '1.667']
     """
     factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
     balanced = weights * factors

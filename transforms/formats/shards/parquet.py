@@ -216,8 +216,8 @@ def _image_column(schema: pa.Schema) -> str:
     if len(structs) == 1 or len(fit) == 1:
         return str((structs or fit)[0])
     raise FormatError(
-        f"no column of images is recognised among {', '.join(schema.names)}; "
-        f"give the one with the images one of these names: {', '.join(_IMAGE_COLUMNS)}"
+        f"a Parquet file has no column of images among {', '.join(schema.names)}; "
+        f"rename the column with the images to one of {', '.join(_IMAGE_COLUMNS)}"
     )
 
 

@@ -199,7 +199,7 @@ class Tar:
     between members as often as within one.
 
     Args:
-        skipped: collects the members that are no images by their name.
+        skipped: collects the members whose names are not those of images.
     """
 
     name = "tar"
@@ -251,7 +251,7 @@ def _stream_tar(stream: Forward, limits: Limits, skipped: Skipped) -> Iterator[M
             if not whole:
                 raise DamagedFileError("the last member is cut off")
             yield Member(entry.name, data, entry.label, entry.reason)
-        while stream.take(CHUNK_BYTES):  # to the end, where a compressed stream has its check sum
+        while stream.take(CHUNK_BYTES):  # to the end, where a compressed stream has its checksum
             pass
     except DamagedFileError:
         yield damaged_member()
@@ -260,10 +260,10 @@ def _stream_tar(stream: Forward, limits: Limits, skipped: Skipped) -> Iterator[M
 class TarGz:
     """A gzipped tar file: streamed once, from first to last.
 
-    A wrong check sum of the stream shows only at its end, so what came before has been handed out by then.
+    A wrong checksum of the stream shows only at its end, after the members before it have been returned.
 
     Args:
-        skipped: collects the members that are no images by their name.
+        skipped: collects the members whose names are not those of images.
     """
 
     name = "tar.gz"

@@ -70,7 +70,7 @@ class Zip:
     damaged, members are found by their own headers from the start, and the listing ends with a damaged entry.
 
     Args:
-        skipped: collects the members that are no images by their name.
+        skipped: collects the members whose names are not those of images.
     """
 
     name = "zip"
