@@ -27,9 +27,9 @@ def mean_pattern(probabilities: np.ndarray, averaging: str = "share") -> np.ndar
             text: what was dropped counts as "not moved, not scaled".
 
     >>> one = np.zeros((1, 45)); one[0, [22, 23]] = 0.75, 0.24  # unmoved; moved down; and some that are dropped
-    >>> mean_pattern(one, "sum").round(4).tolist()
+    >>> mean_pattern(one, "sum").astype(float).round(4).tolist()
     [[1.0, 0.0, 0.0408]]
-    >>> mean_pattern(one, "share").round(4).tolist()
+    >>> mean_pattern(one, "share").astype(float).round(4).tolist()
     [[1.0, 0.0, 0.0412]]
     """
     weights = np.where(probabilities >= LEAST, probabilities, 0).astype(np.float32)
