@@ -126,8 +126,8 @@ def test_a_keras_head_of_the_users_own(bench: runs.Bench) -> None:
     assert about["feature_space"][:16] in refused.line
 
     assert "lists 3 classes" in describe(folder / "own.keras", bench.settings, "a", "b", "c").line
-    wider = describe(folder / "own.keras", [*bench.settings, "features.pooling=flatten"])
-    assert "takes features of width 384, not 2304" in wider.line
+    wider = describe(folder / "own.keras", [*bench.settings, "features.pooling=multi"])
+    assert "takes features of width 384, not 864" in wider.line
     assert "give a .keras file" in describe(bench.head, bench.settings).line
     assert "cannot be read: No such file" in describe(folder / "gone.keras", bench.settings).line
     assert json.loads((folder / "head.json").read_text()) == about  # what was refused has changed nothing

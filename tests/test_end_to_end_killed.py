@@ -149,7 +149,7 @@ def test_killed_while_merging_it_goes_on_to_the_same_bytes(
     arguments = bench.arguments(source, "merging", *SETTINGS, *cache)
     for moment in (
         ("transforms.merge.row_files", "put_in_place", "after", "2"),  # some predictions, no images
-        ("transforms.finish_run", "_write_record", "before", "1"),  # all but run.json
+        ("transforms.finish_run", "publish", "before", "1"),  # all but run.json
     ):
         dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)
         assert dead.status == -signal.SIGKILL, dead.err

@@ -153,7 +153,7 @@ def test_a_finished_folder_with_the_same_inputs_is_left_alone(
 ) -> None:
     inputs = three_inputs(bench.path)
     first = bench.label(inputs, "out", *SETTINGS).done()
-    kept = ("predictions", "images", "submission.csv", "run.json", "cache")
+    kept = ("predictions", "images", "submission.csv", "report.html", "report.json", "run.json", "cache")
     before = {name: found for name, found in runs.tree(first.output).items() if name.split("/")[0] in kept}
     monkeypatch.setattr("pipeline.commands.label.run_graph", None)  # it must not even be started
 
