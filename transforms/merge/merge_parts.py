@@ -26,6 +26,7 @@ from transforms.merge.account import NOT_WANTED, Account, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
 from transforms.merge.rows import IMAGE_SCHEMA, face_rows, face_schema, image_rows
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
+from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 
 _SCRATCH = ".merging"  # folder of the rounds' files
@@ -91,7 +92,8 @@ def merge_parts(
         if submission is not None or sample is not None:
             batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
             path = os.path.join(output, "submission.csv")
-            report = write_submission(path, batches, classes=classes, rules=rules, sample=sample)
+            write = partial(write_submission, path, batches, classes=classes, rules=rules, sample=sample)
+            report = patiently(write)  # by itself: the tables need not be merged again
             files.append(output_file(path, output, report.rows))
     return replace(account.result(), files=tuple(files), submission=report)
 
