@@ -96,7 +96,10 @@ def test_every_reason_is_met_somewhere_in_this_file() -> None:
     met = {reason for _, reason in pictures.nasty_files().values() if reason} | {Reason.TOO_SMALL}
     for _, expected in (wild_tar(), wild_zip(), cut_tar(), flipped_table()):
         met |= {Reason(reason) for _, _, _, reason in expected if reason}
-    elsewhere = {Reason.INTERNAL_ERROR, Reason.TOO_SMALL_TO_LABEL}  # the last tests here; test_end_to_end_small_faces.py
+    elsewhere = {
+        Reason.INTERNAL_ERROR,
+        Reason.TOO_SMALL_TO_LABEL,
+    }  # the last tests here; test_end_to_end_small_faces.py
     assert met | elsewhere == set(Reason)
 
 
