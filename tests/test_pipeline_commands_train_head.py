@@ -301,7 +301,7 @@ def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
         path.write_text("mlp:\n  epochs: 1\n")
     ended = head(source, tmp_path / "out", "--compare", str(tmp_path / "r.yaml"), str(tmp_path / "a" / "r.yaml"))
     assert ended.status == 2
-    assert "new, distinct names" in ended.line
+    assert "names of their own" in ended.line
 
 
 @pytest.mark.parametrize(("kind", "name"), [("logistic", "c"), ("ridge", "alpha")])
