@@ -73,7 +73,7 @@ def draw_sheets(run: Ran, archive: Path, folder: Path, side: int = SIDE) -> list
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         found = faces.get(f"{archive.name}/{name}", [])
         photos.append(_tile(image, name, found, side))
-        cuts += [_face(image, name, face) for face in found]
+        cuts += [_face(image, name, face) for face in found if face["label"] is not None]
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *_written(photos, folder / archive.stem, side, (COLUMNS, ROWS)),
@@ -110,7 +110,7 @@ def _face(image: Any, name: str, face: Row) -> Any:
     cut = padded[face["y"] : face["y"] + face["height"] + 2 * edge, face["x"] : face["x"] + face["width"] + 2 * edge]
     tile = np.zeros((FACE, FACE, 3), np.uint8)
     tile[:FACE_PIXELS, :FACE_PIXELS] = cv2.resize(cut, (FACE_PIXELS, FACE_PIXELS), interpolation=cv2.INTER_AREA)
-    _write(tile, f"{face['label']} {face['confidence']:.2f}", (2, FACE - 20), GREEN)
+    _write(tile, _words(face), (2, FACE - 20), GREEN)
     _write(tile, name[:16], (2, FACE - 6), WHITE)
     return tile
 
@@ -126,9 +126,14 @@ def _tile(image: Any, name: str, faces: Sequence[Row], side: int) -> Any:
     for face in faces:
         x, y, width, height = (round(face[edge] * factor) for edge in ("x", "y", "width", "height"))
         cv2.rectangle(tile, (x, y), (x + width, y + height), GREEN, 2)
-        _write(tile, f"{face['label']} {face['confidence']:.2f}", (x, max(12, y - 4)), GREEN)
+        _write(tile, _words(face), (x, max(12, y - 4)), GREEN)
     _write(tile, f"{name}: {len(faces)}", (4, tile.shape[0] - 6), WHITE if faces else RED)
     return tile[:side, :side]
+
+
+def _words(face: Row) -> str:
+    """Returns label and confidence; nothing for a face that is too small to label."""
+    return "" if face["label"] is None else f"{face['label']} {face['confidence']:.2f}"
 
 
 def _write(tile: Any, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
