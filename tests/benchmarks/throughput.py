@@ -155,7 +155,7 @@ def overhead(case: Case, place: Path, pairs: int) -> None:
         lines.append([number + 1, bare.cpu_us, whole.cpu_us, whole.cpu_us - bare.cpu_us])
     head = ["pair", "loop CPU-µs an image", "job CPU-µs an image", "the job adds"]
     measuring.show(f"A net that takes no CPU time, {case.name}", head, lines)
-    show_stages("The same by stage (crop is decoding, which the loop does too)", run)
+    show_stages("The same by stage (detect is decoding, which the loop does too)", run)
 
 
 def show_stages(title: str, run: Ran) -> None:
