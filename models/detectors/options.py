@@ -127,8 +127,8 @@ class CascadeOptions:
         calibrate: at which levels windows are calibrated.
         averaging: of the 45 calibration classes: `share` divides by what is left of the probability, `sum` does not.
         max_windows: windows an image that leave levels 1 and 2 at most, the best.
-        overlaps: intersection over union from which the weaker of two windows of one scale goes, behind each level.
-        nms_threshold: the same behind the last level, among all.
+        overlaps: intersection over union from which the weaker of two windows of a scale is dropped, by level.
+        nms_threshold: the same after the last level, among the windows of all scales.
         batches: windows of a batch at each level.
         regroup: windows of several images share a batch; changes the speed, not what is found.
 

@@ -142,7 +142,7 @@ def _evaluate(command: Command, question: Question, votes: SoftLabels | None, ou
         **truth,
         "excluded": list(options["exclude"] or ()),
         "question": _question_told(question, rows),
-        "face": "the largest labelled one of an image, of equals the first",
+        "face": "the largest labelled face of an image; the first of equally large ones",
         "counts": rows.counts,
     }
     evaluated = Evaluated(rows, about, options["seed"] or 0, exact_csv=bool(options["exact_csv"]))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.training.recipe import FaceVggShape, Recipe
+from pipeline.commands.epoch_bar import EpochBar
 from pipeline.errors import UsageError
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
 from pipeline.run.output_folder import OutputFolder
@@ -62,8 +63,15 @@ def run(command: Command) -> int:
         _refuse_other_recipe(output, made_of)
         network = _network(tasks, recipe, shape, start)
         try:
-            with _Bar(recipe, len(train), output, tensorboard, quiet=bool(options["quiet"])) as bar:
-                history = fit(network, train, validation, tasks, recipe, output, report=bar.epoch, step_done=bar.step)
+            steps = len(train) // recipe.batch_size
+            with EpochBar(steps, recipe.epochs, _figures, quiet=bool(options["quiet"])) as bar:
+
+                def report(row: dict[str, float]) -> None:
+                    if tensorboard is not None:
+                        _show_curves(output, tensorboard)
+                    bar.epoch(row)
+
+                history = fit(network, train, validation, tasks, recipe, output, report=report, step_done=bar.step)
         except TrainingError as error:
             raise UsageError(str(error)) from error
         publish_bytes(weights, face_vgg_bytes(network, shape))
@@ -133,43 +141,18 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
     return network
 
 
-class _Bar:
-    """Shows the steps of the present epoch, and a line for each epoch that is done."""
+def _figures(row: dict[str, float]) -> str:
+    return (
+        f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+        f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}"
+    )
 
-    def __init__(self, recipe: Recipe, images: int, output: Path, tensorboard: Path | None, *, quiet: bool) -> None:
-        self.quiet, self.steps, self.epochs = quiet, images // recipe.batch_size, recipe.epochs
-        self.output, self.tensorboard = output, tensorboard
 
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
+def _show_curves(output: Path, tensorboard: Path) -> None:
+    from models.training.checkpoint import HISTORY, read_history
+    from models.training.curves import write_events
 
-        shown = not self.quiet and sys.stderr.isatty()
-        self.bar: Any = tqdm(total=self.steps, desc="epoch", unit="step", leave=False, disable=not shown)
-        return self
-
-    def step(self) -> None:
-        self.bar.update()
-
-    def epoch(self, row: dict[str, float]) -> None:
-        self.bar.reset()
-        if self.tensorboard is not None:
-            self._show_curves(self.tensorboard)
-        if not self.quiet:
-            print(
-                f"epoch {row['epoch']:.0f} of {self.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-                f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def _show_curves(self, tensorboard: Path) -> None:
-        from models.training.checkpoint import HISTORY, read_history
-        from models.training.curves import write_events
-
-        write_events(read_history(self.output / HISTORY), tensorboard)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    write_events(read_history(output / HISTORY), tensorboard)
 
 
 def _check_tensorboard(folder: Path | None) -> None:
@@ -259,7 +242,9 @@ def _write_card(
 
     row: Mapping[str, float] = history[-1] if history else {}
     if history and made_of["recipe"]["keep"] == "best":
-        row = max(reversed(history), key=lambda one: one["val_accuracy"])  # of equals the last, as the engine keeps
+        row = max(
+            reversed(history), key=lambda one: one["val_accuracy"]
+        )  # the last of equally good epochs, as the engine keeps
     card = {
         "backbone": "face_vgg",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),

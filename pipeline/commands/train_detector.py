@@ -19,6 +19,7 @@ import numpy as np
 
 from models.detectors.one_shot.shape import OneShotShape
 from models.training.recipe import Recipe
+from pipeline.commands.epoch_bar import EpochBar
 from pipeline.errors import UsageError
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.output_folder import OutputFolder
@@ -107,10 +108,14 @@ def _trained(
     except ValueError as error:
         raise UsageError(f"--start: {error}") from error
     try:
-        with _Bar(lesson.steps, numbers.epochs, quiet=quiet) as bar:
+        with EpochBar(lesson.steps, numbers.epochs, _figures, quiet=quiet) as bar:
             return network, train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
     except TrainingError as error:
         raise UsageError(str(error)) from error
+
+
+def _figures(row: dict[str, float]) -> str:
+    return f"loss {row['loss']:.4f}, recall {row['val_recall']:.4f} at the threshold {row['val_threshold']:.2f}"
 
 
 def shape_of(recipe: DetectorRecipe) -> OneShotShape:
@@ -186,33 +191,3 @@ def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> N
 def _write_json(path: Path, value: Any) -> None:
     text = (json.dumps(value, indent=1) + "\n").encode()
     publish(str(path), lambda out: out.write(text))
-
-
-class _Bar:
-    """Shows the steps of the present epoch, and a line for each epoch that is done."""
-
-    def __init__(self, steps: int, epochs: int, *, quiet: bool) -> None:
-        self._steps, self._epochs, self._quiet = steps, epochs, quiet
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        shown = not self._quiet and sys.stderr.isatty()
-        self._bar: Any = tqdm(total=self._steps, desc="epoch", unit="step", leave=False, disable=not shown)
-        return self
-
-    def step(self) -> None:
-        self._bar.update()
-
-    def epoch(self, row: dict[str, float]) -> None:
-        self._bar.reset()
-        if not self._quiet:
-            print(
-                f"epoch {row['epoch']:.0f} of {self._epochs}: loss {row['loss']:.4f}, recall {row['val_recall']:.4f} "
-                f"at the threshold {row['val_threshold']:.2f}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

@@ -20,7 +20,7 @@ class Mark:
 
     Attributes:
         look: number of its colour.
-        title: what a pointer that rests there is told.
+        title: the text shown when the pointer rests on it.
         text: its label, "" where there is no room for it; `at`: left end and base line of it.
         whole: the box is the whole photo, so that none is drawn.
     """

@@ -129,7 +129,7 @@ class Chooser:
 
 @dataclass(slots=True)
 class _First:
-    """The first few by a key, of equals the first that came."""
+    """The first few by a key; among equal keys, those that came first."""
 
     count: int
     _kept: list[tuple[float, Photo, Face | None]] = field(default_factory=list)
@@ -161,7 +161,7 @@ class _First:
 
 
 def _smallest(key: np.ndarray, count: int) -> np.ndarray:
-    """Returns where the smallest keys are, in order; of equals the first."""
+    """Returns where the smallest keys are, in order; among equal keys, the first."""
     limit = np.partition(key, count - 1)[count - 1]
     few = np.flatnonzero(key <= limit)
     return np.asarray(few[np.argsort(key[few], kind="stable")][:count])

@@ -69,7 +69,7 @@ class Shares:
     reject: tuple[str, ...] = ()
 
     def silences(self, image_id: str) -> bool:
-        """True if a class of `reject` leads an image's votes, of equals the first, as for a backbone."""
+        """True if a class of `reject` leads an image's votes; a tie goes to the first class, as for a backbone."""
         row = self.given.of(image_id)
         return row is not None and self.given.classes[int(row.argmax())] in self.reject
 

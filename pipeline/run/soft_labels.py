@@ -18,7 +18,7 @@ FLAG = "--soft-labels"
 def read_source(path: str) -> SoftLabels:
     """Returns the soft labels of a CSV of votes, or what a finished run says of each image's largest face.
 
-    The largest face, of equals the first, is also the one that heads learn and that is judged.
+    The largest face, or the first of equally large ones, is also the one that heads learn and that is judged.
 
     Raises:
         UsageError: the path is neither, or the run is unfinished or was changed.

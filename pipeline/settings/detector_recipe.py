@@ -9,15 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UsageError
-from pipeline.settings.notation import SettingsLoader
+from pipeline.settings.notation import read_yaml
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
-MAX_RECIPE_BYTES = 2**20  # a recipe is a page; past this somebody named the wrong file
 
 
 class _Part(BaseModel):
@@ -127,17 +125,7 @@ def load_recipe(path: Path, **training: Any) -> DetectorRecipe:
     Raises:
         UsageError: it cannot be read, or a value is unknown or wrong; the message names it.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_RECIPE_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"--recipe {path} cannot be read: {error.strerror or error}") from error
-    if len(text) > MAX_RECIPE_BYTES:
-        raise UsageError(f"--recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; name a recipe")
-    try:
-        tree = yaml.load(text, Loader=SettingsLoader)  # a subclass of SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UsageError(f"--recipe {path} is not YAML: {str(error).splitlines()[0]}") from error
+    tree = read_yaml(path, "--recipe", "a recipe")
     if not isinstance(tree, dict):
         raise UsageError(f"--recipe {path} holds no sections; see configs/detectors/one_shot.yaml")
     given = {name: value for name, value in training.items() if value is not None}

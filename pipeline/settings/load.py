@@ -14,10 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, nearest_setting, sections_of_settings
-from pipeline.settings.notation import SettingsLoader
+from pipeline.settings.notation import SettingsLoader, read_yaml, yaml_fault
 from pipeline.settings.schema import Settings
-
-MAX_CONFIG_BYTES = 2**20  # a settings file is a page; past this somebody named the wrong file
 
 
 class SettingsError(UsageError):
@@ -99,17 +97,7 @@ def _shown(value: object) -> str:
 
 
 def _read_file(path: Path) -> dict[str, _Value]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"--config {path} cannot be read: {error.strerror or error}") from error
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise SettingsError(f"--config {path} is larger than {MAX_CONFIG_BYTES} bytes; name a file of settings")
-    try:
-        tree = yaml.load(raw, Loader=SettingsLoader)  # a subclass of SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise SettingsError(f"--config {path} is not YAML: {_yaml_fault(error)}") from error
+    tree = read_yaml(path, "--config", "a file of settings", SettingsError)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -122,12 +110,6 @@ def _read_file(path: Path) -> dict[str, _Value]:
             raise SettingsError(f"{name} is set twice in {path}")
         values[name] = _Value(value, str(path))
     return values
-
-
-def _yaml_fault(error: Exception) -> str:
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    mark = getattr(error, "problem_mark", None)
-    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -153,7 +135,7 @@ def _typed(text: str, raw: str) -> Any:
     try:
         return yaml.load(raw, Loader=SettingsLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise SettingsError(f"--set {text!r}: the value is not YAML: {_yaml_fault(error)}") from error
+        raise SettingsError(f"--set {text!r}: the value is not YAML: {yaml_fault(error)}") from error
 
 
 def _text(raw: str) -> str | None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipeline.errors import UsageError
+
+MAX_BYTES = 2**20  # a file of settings or a recipe is a page; past this somebody named the wrong file
 
 
 class SettingsLoader(yaml.SafeLoader):
@@ -67,3 +72,33 @@ def yaml_scalar(value: object) -> str:
 
 def _reread(text: str) -> object:
     return yaml.load(text, Loader=SettingsLoader)
+
+
+def read_yaml(path: Path, flag: str, what: str, refused: type[UsageError] = UsageError) -> Any:
+    """Returns what a YAML file of settings holds.
+
+    Args:
+        flag: that named the file, for messages; `what` it should have named.
+        refused: the class of the error.
+
+    Raises:
+        UsageError: it cannot be read, is too large, or is not YAML; the message names flag and file.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise refused(f"{flag} {path} cannot be read: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise refused(f"{flag} {path} is larger than {MAX_BYTES} bytes; name {what}")
+    try:
+        return yaml.load(raw, Loader=SettingsLoader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise refused(f"{flag} {path} is not YAML: {yaml_fault(error)}") from error
+
+
+def yaml_fault(error: Exception) -> str:
+    """Returns what is wrong in YAML, and in which line, in a few words."""
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = getattr(error, "problem_mark", None)
+    return f"{problem}, line {mark.line + 1}" if mark else str(problem)

@@ -48,7 +48,7 @@ seconds = time.perf_counter() - began
 try:
     np.zeros(2, np.int32)[:] = sizes  # as a block keeps them
 except Exception as error:
-    outcome = f"{type(error).__name__} behind the decoder"
+    outcome = f"{type(error).__name__} after decoding"
 print(json.dumps({"s": seconds, "mb": (peak() - before) / 1024, "outcome": outcome, "digest": digest}))
 """
 

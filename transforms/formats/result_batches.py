@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from transforms.formats.publish import storage_error
-from transforms.formats.results import ResultsError
+from transforms.formats.results import ResultsError, checked_file, damage_named, parquet_files
 
 BATCH = 8_192  # images at a time: the row group that the tables are written in
 IMAGE_COLUMNS = (
@@ -118,23 +116,7 @@ class _Rows:
 
 def _batches(folder: str, columns: Sequence[str], batch: int) -> Iterator[pa.RecordBatch]:
     """Yields these columns of all files of a folder, in the order of their names."""
-    try:
-        paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".parquet"))
-        for path in paths:
-            with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-                missing = [name for name in columns if name not in file.schema_arrow.names]
-                if missing:
-                    raise ResultsError(f"{path} has no column {missing[0]}; give the output folder of a finished run")
+    with damage_named(folder):
+        for path in parquet_files(folder):
+            with checked_file(path, columns) as file:
                 yield from file.iter_batches(batch, columns=list(columns))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ResultsError(f"there is no {folder}; give the output folder of a finished run") from error
-    except OSError as error:
-        if error.errno:
-            raise storage_error("read", folder, error) from error
-        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
-    except (pa.ArrowException, ValueError) as error:
-        raise ResultsError(f"{folder} is damaged ({_first_line(error)}); label again") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -6,7 +6,8 @@ Not here: how they are written (`transforms/merge/`), and `run.json` (the caller
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,8 @@ class Results:
         ids, status: (n,) text.
         digests: (n,) text, 64 hex digits; null where there were no bytes.
         labels: (n,) text, the true label; null where none is known.
-        box: (n, 4) int32 of the largest labelled face (of equals the first): x, y, width, height; zeros without one.
+        box: (n, 4) int32 x, y, width, height of the largest labelled face (the first of equally large ones); zeros
+            without one.
         probabilities: (n, k) float64 of that face, zeros without one.
     """
 
@@ -93,11 +95,42 @@ def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
 
 def _read(folder: str, columns: Sequence[str]) -> pa.Table:
     """Returns these columns of all files of a folder, in the order of their names."""
-    try:
-        paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".parquet"))
+    with damage_named(folder):
+        paths = parquet_files(folder)
         if not paths:
             raise ResultsError(f"{folder} holds no Parquet files; give the output folder of a finished run")
         return pa.concat_tables([_read_file(path, columns) for path in paths])
+
+
+def parquet_files(folder: str) -> list[str]:
+    """Returns the paths of a folder's Parquet files, in the order of their names."""
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".parquet"))
+
+
+@contextmanager
+def checked_file(path: str, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+    """Opens a file of a finished run; reading it checks the sums of its pages.
+
+    Raises:
+        ResultsError: it lacks one of the columns.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
+            raise ResultsError(f"{path} has no column {missing[0]}; give the output folder of a finished run")
+        yield file
+
+
+@contextmanager
+def damage_named(folder: str) -> Iterator[None]:
+    """Turns what fails while a folder of tables is read into one line that names it.
+
+    Raises:
+        ResultsError: the folder is missing or damaged.
+        StorageError: the storage failed.
+    """
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{folder} does not exist; give the output folder of a finished run") from error
     except OSError as error:
@@ -109,10 +142,7 @@ def _read(folder: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _read_file(path: str, columns: Sequence[str]) -> pa.Table:
-    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-        missing = [name for name in columns if name not in file.schema_arrow.names]
-        if missing:
-            raise ResultsError(f"{path} has no column {missing[0]}; give the output folder of a finished run")
+    with checked_file(path, columns) as file:
         return file.read(list(columns))
 
 
