@@ -11,16 +11,13 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UsageError
 from pipeline.report.run_report import RunReport
 from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
-from pipeline.run.plan import Layout, make_plan
 from transforms.formats.publish import publish
-from transforms.formats.records import Limits
 from transforms.storage.retrying import patiently
-from transforms.storage.store import InputFault
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
@@ -53,23 +50,8 @@ def _report(command: Command, folder: OutputFolder, record: dict[str, Any], scra
     Raises:
         UsageError, InputFault: --images names what cannot be read.
     """
-    images, limits = command.options["images"], _limits(record)
-    layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)
-    own = (folder.path, str(record.get("cache_folder", "")) or os.path.join(folder.path, "cache"))
-    try:
-        plan = make_plan(images or tuple(record.get("inputs", ())), scratch, layout, limits, flag="--images", own=own)
-    except (UsageError, InputFault) as error:
-        if images:
-            raise
-        fault = str(error) if isinstance(error, InputFault) else "the inputs of the run are not there"
-        return RunReport(folder.path, "", limits, fault=fault)
-    return RunReport(folder.path, plan.blocks_file, limits)
-
-
-def _limits(record: dict[str, Any]) -> Limits:
-    read = record.get("settings", {}).get("read", {})
-    usual = Limits()
-    return Limits(read.get("max_image_bytes", usual.max_image_bytes), read.get("max_pixels", usual.max_pixels))
+    inputs = inputs_again(folder.path, record, command.options["images"] or (), scratch)
+    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault)
 
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ class Chooser:
     def add(self, batch: ResultBatch) -> None:
         """Looks at the images of a batch and their faces."""
         images = np.arange(batch.images.num_rows)
-        draw = _drawn(batch.first + images, self._seed)
+        draw = drawn(batch.first + images, self._seed)
         status = batch.text("status")
         labelled = _is(status, Status.LABELLED)
         self._most.offer(batch, -batch.counts[labelled], images[labelled])
@@ -110,7 +110,7 @@ class Chooser:
         number = np.arange(count) - (np.cumsum(batch.counts) - batch.counts)[batch.image]
         told = batch.label != NO_LABEL
         self._unsure.offer(batch, batch.confidence[told], batch.image[told], number[told])
-        draw = _drawn(self._faces_seen + np.arange(count), ~self._seed)
+        draw = drawn(self._faces_seen + np.arange(count), ~self._seed)
         for label in np.unique(batch.label[told]):
             own = batch.label == label
             self._galleries[label].offer(batch, draw[own], batch.image[own], number[own])
@@ -141,7 +141,7 @@ class _First:
             key, image, number: (n,) each: what counts, the row in the batch, and the number of the face if it is one.
         """
         first = (
-            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else _smallest(key, self.count)
+            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else smallest(key, self.count)
         )
         for at in first:
             value = float(key[at])
@@ -160,7 +160,7 @@ class _First:
         return tuple((photo, face) for _, photo, face in self._kept if face is not None)
 
 
-def _smallest(key: np.ndarray, count: int) -> np.ndarray:
+def smallest(key: np.ndarray, count: int) -> np.ndarray:
     """Returns where the smallest keys are, in order; among equal keys, the first."""
     limit = np.partition(key, count - 1)[count - 1]
     few = np.flatnonzero(key <= limit)
@@ -195,7 +195,7 @@ def _face(batch: ResultBatch, row: int, number: int) -> Face:
     )
 
 
-def _drawn(rows: np.ndarray, seed: np.uint64) -> np.ndarray:
+def drawn(rows: np.ndarray, seed: np.uint64) -> np.ndarray:
     """Returns (n,) float64 from 0 to 1, one for each row number: SplitMix64, the same on every machine."""
     with np.errstate(over="ignore"):
         value = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + seed
