@@ -58,6 +58,7 @@ class Samples:
 
     Attributes:
         galleries: by index of the label.
+        similar: groups of faces that look nearly the same.
     """
 
     most_faces: tuple[Photo, ...]
@@ -65,11 +66,16 @@ class Samples:
     no_face: tuple[Photo, ...]
     least_certain: tuple[tuple[Photo, Face], ...]
     galleries: dict[int, tuple[tuple[Photo, Face], ...]]
+    similar: tuple[tuple[tuple[Photo, Face], ...], ...] = ()
+
+    def faces(self) -> list[tuple[Photo, Face]]:
+        """Returns every face that is shown by itself."""
+        groups = (self.least_certain, *self.galleries.values(), *self.similar)
+        return [face for group in groups for face in group]
 
     def photos(self) -> list[Photo]:
         """Returns every photo once, in the order of their groups."""
-        faces = [*self.least_certain, *(face for gallery in self.galleries.values() for face in gallery)]
-        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in faces)]
+        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in self.faces())]
         return list({photo.row: photo for photo in every}.values())
 
 

@@ -1,8 +1,8 @@
 """What the page of a run and the comparison of two runs cost, over few and very many images.
 
 Tables are made up, two faces an image on average, and nothing else is at hand: no picture is read. So this is what
-grows with the run; pictures are bounded in number and bytes. Measures: CPU seconds and the largest resident set (VmHWM) of a
-process that does nothing else, without its start. The two runs that are compared hold other faces in the same images.
+grows with the run; pictures are bounded in number and bytes. Measures: CPU seconds and the largest resident set (VmHWM)
+of a process that does nothing else, without its start. The two runs compared hold other faces in the same images.
 """
 
 from __future__ import annotations

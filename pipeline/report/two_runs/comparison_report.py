@@ -24,7 +24,7 @@ from pipeline.report.two_runs.pair_pictures import Source, read_pair_pictures
 from pipeline.report.two_runs.pair_samples import PairChooser
 from pipeline.report.two_runs.pairing import paired_batches
 from pipeline.report.two_runs.tally import Tally
-from transforms.formats.cache.feature_cache import FeatureCache
+from pipeline.run.cache_of_run import cache_of_run
 from transforms.formats.publish import publish, publish_bytes
 from transforms.formats.records import FormatError
 from transforms.storage.stopping import check
@@ -163,13 +163,8 @@ def _feature_drift(a: FinishedRun, b: FinishedRun, counted: _Counted) -> dict[st
     if not a.record.get("cache_key") or a.record.get("cache_key") != b.record.get("cache_key"):
         return {"why_not": "the runs used different features (their cache keys differ), which cannot be compared"}
     try:
-        lookups = [_cache_of(run).lookup for run in (a, b)]
+        lookups = [cache_of_run(run.folder, run.record).lookup for run in (a, b)]
     except FormatError as error:
         return {"why_not": f"the features are no longer cached: {error}"}
     digests: list[np.ndarray] = [sample.digests() for sample in counted.digests]
     return feature_drift(digests[0], digests[1], lookups[0], lookups[1])
-
-
-def _cache_of(run: FinishedRun) -> FeatureCache:
-    folder = str(run.record.get("cache_folder") or os.path.join(run.folder, "cache"))
-    return FeatureCache.open(folder, str(run.record["cache_key"]), read_only=True)
