@@ -298,53 +298,53 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, CommandSpec] = {
     "label": CommandSpec(
         "label every face (without COMMAND, this)",
-        "pipeline.commands.label:run",
+        "pipeline.actions.label:run",
         _add_label,
         ("input", "output"),
         beam=True,
     ),
     "train-head": CommandSpec(
         "train the small classifier on features",
-        "pipeline.commands.train_head:run",
+        "pipeline.actions.train_head:run",
         _add_train_head,
         ("input", "output"),
         beam=True,
     ),
     "train-backbone": CommandSpec(
         "train the network that computes features",
-        "pipeline.commands.train_backbone:run",
+        "pipeline.actions.train_backbone:run",
         _add_train_backbone,
         ("input", "output"),
     ),
     "train-detector": CommandSpec(
         "train the network that finds faces",
-        "pipeline.commands.train_detector:run",
+        "pipeline.actions.train_detector:run",
         _add_train_detector,
         ("recipe", "data", "output"),
     ),
     "evaluate": CommandSpec(
         "how good labels are: figures, plots and a page",
-        "pipeline.commands.evaluate:run",
+        "pipeline.actions.evaluate:run",
         _add_evaluate,
         ("output",),
         beam=True,
     ),
     "describe-head": CommandSpec(
         "write the head.json of a Keras model of your own",
-        "pipeline.commands.describe_head:run",
+        "pipeline.actions.describe_head:run",
         _add_describe_head,
         ("head", "classes"),
     ),
     "evaluate-detector": CommandSpec(
         "how well a detector finds known faces: curves, pictures and a page",
-        "pipeline.commands.evaluate_detector:run",
+        "pipeline.actions.evaluate_detector:run",
         _add_evaluate_detector,
         ("images", "boxes", "output"),
     ),
     "report": CommandSpec(
-        "write the page of a finished run, also of an older one", "pipeline.commands.report:run", _add_report, ()
+        "write the page of a finished run, also of an older one", "pipeline.actions.report:run", _add_report, ()
     ),
-    "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
+    "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.actions.cache:run", _add_cache, ()),
 }
 
 

@@ -344,7 +344,7 @@ sys.exit(status or (9 if heavy else 0))
 def test_an_interrupted_evaluation_goes_on(
     bench: runs.Bench, source: Path, judged: runs.Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.commands import evaluate as module
+    from pipeline.actions import evaluate as module
     from pipeline.errors import StoppedError
 
     def full(*_: object) -> None:

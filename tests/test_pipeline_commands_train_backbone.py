@@ -16,7 +16,7 @@ from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
 from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
-from pipeline.commands import train_backbone
+from pipeline.actions import train_backbone
 from pipeline.errors import StoppedError, UsageError
 from pipeline.flags import Command
 from pipeline.run import labelled_images

@@ -16,8 +16,8 @@ from models.training.checkpoint import load_checkpoint
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
 from models.training.recipe import FaceVggShape
+from pipeline.actions.compare_heads import candidates_of, row_of
 from pipeline.cli import parse
-from pipeline.commands.compare_heads import candidates_of, row_of
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import fitting, gathering
 from pipeline.run.output_folder import OutputFolder

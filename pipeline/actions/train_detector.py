@@ -19,7 +19,7 @@ import numpy as np
 
 from models.detectors.one_shot.shape import OneShotShape
 from models.training.recipe import Recipe
-from pipeline.commands.epoch_bar import EpochBar
+from pipeline.actions.epoch_bar import EpochBar
 from pipeline.errors import UsageError
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.output_folder import OutputFolder

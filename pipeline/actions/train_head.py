@@ -28,7 +28,7 @@ CURVES = ("history.csv", "history.svg")
 def run(command: Command) -> int:
     """Fits a head on the labelled inputs and writes it to the output folder."""
     if command.options["compare"] is not None:
-        from pipeline.commands.compare_heads import compare
+        from pipeline.actions.compare_heads import compare
 
         return compare(command)
     settings, output = command.settings, os.path.abspath(command.options["output"])

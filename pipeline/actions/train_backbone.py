@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.training.recipe import FaceVggShape, Recipe
-from pipeline.commands.epoch_bar import EpochBar
+from pipeline.actions.epoch_bar import EpochBar
 from pipeline.errors import UsageError
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
 from pipeline.run.output_folder import OutputFolder
