@@ -6,28 +6,27 @@ No logic of the cache: that is `transforms/formats/cache/feature_cache.py`; here
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands.cache import CacheOptions
+from pipeline.commands.command import Context
 from pipeline.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
-    from pipeline.flags import Command
     from transforms.formats.cache.feature_cache import FeatureCache
 
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
-def run(command: Command) -> int:
-    """Does what `command.options["action"]` names and returns the exit status.
+def run(options: CacheOptions, _context: Context) -> int:
+    """Does what `options.action` names and returns the exit status.
 
     Raises:
         UsageError: there is no cache in the folder, or no such fingerprint to keep.
         StoppedError: `verify` found damage, or a folder does not say what it stands for; the others were done.
     """
-    options = command.options
-    actions = {"info": _info, "verify": _verify, "prune": _prune}
-    if faults := actions[options["action"]](_folders(options["cache"]), options):
+    if faults := ACTIONS[options.action](_folders(options.place), options):
         raise StoppedError("; ".join(faults))
     return 0
 
@@ -61,7 +60,7 @@ def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -
         faults.append(f"{unknown} of {len(folders)} folders could not be opened")
 
 
-def _info(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
+def _info(folders: list[str], _options: CacheOptions) -> list[str]:
     faults: list[str] = []
     for cache in _opened(folders, faults, read_only=True):
         print("\n".join(_described(cache.info())))
@@ -88,7 +87,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _verify(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
+def _verify(folders: list[str], _options: CacheOptions) -> list[str]:
     faults: list[str] = []
     damaged = in_place = 0
     for cache in _opened(folders, faults):  # building the index may already meet damage
@@ -110,10 +109,10 @@ def _verify(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _prune(folders: list[str], options: Mapping[str, Any]) -> list[str]:
-    if options["keep"] and folders == [options["cache"]]:
+def _prune(folders: list[str], options: CacheOptions) -> list[str]:
+    if options.keep and folders == [options.place]:
         raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep wants the folder that holds them all")
-    keep = [_kept(folders, wanted) for wanted in options["keep"] or ()]
+    keep = [_kept(folders, wanted) for wanted in options.keep]
     others = [os.path.basename(os.path.abspath(kept)) for kept in keep] if keep else None
     faults: list[str] = []
     removed, size = 0, 0
@@ -124,6 +123,9 @@ def _prune(folders: list[str], options: Mapping[str, Any]) -> list[str]:
         removed, size = removed + len(pruned.paths), size + pruned.size
     print(f"removed {removed:,} files, {size_in_words(size)}")
     return faults
+
+
+ACTIONS: dict[str, Callable[[list[str], CacheOptions], list[str]]] = {"info": _info, "verify": _verify, "prune": _prune}
 
 
 def _kept(folders: list[str], wanted: str) -> str:

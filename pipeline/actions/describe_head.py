@@ -8,39 +8,38 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.backbones.backbone import BackboneError
 from models.heads.folder import FORMAT_VERSION, HEAD_JSON
 from models.heads.keras import KerasHead
 from models.heads.outputs import HeadError
 from models.runtimes.device import get_device
+from pipeline.commands.command import Context
+from pipeline.commands.describe_head import DescribeHeadOptions
 from pipeline.errors import UsageError
 from pipeline.run.identity import feature_settings, feature_space
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.publish import publish
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
 
-
-def run(command: Command) -> int:
+def run(options: DescribeHeadOptions, context: Context) -> int:
     """Tries the model on features of the settings' width, and writes `head.json` beside it.
 
     Raises:
         UsageError: there is no such model, it does not fit classes or features, or the file describes another head.
     """
-    path = Path(command.settings.head.path)
+    path = Path(options.head)
     try:
-        space = feature_space(command.settings)
-        about = description(path, tuple(command.options["classes"]), space)
+        space = feature_space(context.settings)
+        about = description(path, options.classes, space)
         _refuse_another(path)
-        _head(path, about).prepare(get_device(feature_settings(command.settings)).width)
+        _head(path, about).prepare(get_device(feature_settings(context.settings)).width)
     except (HeadError, BackboneError) as error:
         raise UsageError(str(error)) from error
     text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     publish(str(path.with_name(HEAD_JSON)), lambda file: file.write(text.encode()))
-    if not command.options["quiet"]:
+    if not context.quiet:
         print(f"head: {path} (use it with --head {path})\nfeature space: {about['feature_space']}")
     return 0
 

@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
+from pipeline.commands.command import Context
+from pipeline.commands.evaluate import EvaluateOptions
 from pipeline.errors import StoppedError, UsageError
 from pipeline.report.evaluated_rows import (
     Question,
@@ -48,9 +50,6 @@ from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
 from transforms.storage.store import InputFault
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-
 ROWS_PER_FILE = 1_000_000  # of the tables in the working folder
 
 
@@ -69,26 +68,27 @@ class _Labelled:
     patterns: tuple[str, ...]
 
 
-def run(command: Command) -> int:
-    """Writes figures, plots, picture sheets and a page into the output folder."""
+def run(options: EvaluateOptions, context: Context) -> int:
+    """Writes metrics, plots, picture sheets and a page into the output folder."""
     _require_matplotlib()
-    options = command.options
-    question = question_of(options)
-    votes = read_source(options["soft_labels"]) if options["soft_labels"] else None
+    question = question_of(
+        positive=options.positive, positive_labels=options.positive_labels, classes_map=options.classes_map
+    )
+    votes = read_source(options.soft_labels) if options.soft_labels else None
     if votes is not None:
         check_votes(question, votes.classes)
-    output = os.path.abspath(options["output"])
-    if options["predictions"]:
-        folder, record = finished_run(options["predictions"], flag="--predictions")
+    output = os.path.abspath(options.output)
+    if options.predictions:
+        folder, record = finished_run(options.predictions, flag="--predictions")
         check_question(question, record["head"]["classes"])
         with _working_folder(output, keep=False):
-            return _evaluate(command, question, votes, output, _of_run(folder, record, options["images"]))
-    path, head = chosen_head(command.settings)
-    identity = identity_of(command.settings, head)
+            return _evaluate(options, context, question, votes, _of_run(folder, record, options.images))
+    path, head = chosen_head(context.settings)
+    identity = identity_of(context.settings, head)
     _check_head(head, identity)
     check_question(question, head.classes)
     with _working_folder(output, keep=True):
-        return _evaluate(command, question, votes, output, _of_input(command, path, head, identity))
+        return _evaluate(options, context, question, votes, _of_input(options, context, path, head, identity))
 
 
 @contextmanager
@@ -124,33 +124,35 @@ def _check_head(head: Head, identity: Identity) -> None:
         raise UsageError(str(error)) from error
 
 
-def _evaluate(command: Command, question: Question, votes: SoftLabels | None, output: str, labelled: _Labelled) -> int:
-    options = command.options
+def _evaluate(
+    options: EvaluateOptions, context: Context, question: Question, votes: SoftLabels | None, labelled: _Labelled
+) -> int:
+    output = os.path.abspath(options.output)
     work = os.path.join(output, "work")
     excluded: set[bytes] = set()
-    if options["exclude"]:
-        excluded = digests_of(options["exclude"], os.path.join(work, "excluded"), command.settings)
-    source = "--predictions" if options["predictions"] else "--input"
+    if options.exclude:
+        excluded = digests_of(options.exclude, os.path.join(work, "excluded"), context.settings)
+    source = "--predictions" if options.predictions else "--input"
     results, truth = labelled.results, {}
     if votes is not None:
         source, question = "--soft-labels", replace(question, possible=votes.classes)
         results, told = labelled_by_votes(results, votes, question)
-        truth = {"truth": {"soft_labels": options["soft_labels"], **told}}
+        truth = {"truth": {"soft_labels": options.soft_labels, **told}}
     rows = select(results, question, excluded, source=source)
     about = {
         **labelled.about,
         **truth,
-        "excluded": list(options["exclude"] or ()),
+        "excluded": list(options.exclude),
         "question": _question_told(question, rows),
         "face": "the largest labelled face of an image; the first of equally large ones",
         "counts": rows.counts,
     }
-    evaluated = Evaluated(rows, about, options["seed"] or 0, exact_csv=bool(options["exact_csv"]))
+    evaluated = Evaluated(rows, about, options.seed or 0, exact_csv=options.exact_csv)
     try:
-        written = write_evaluation(output, evaluated, _pictures(command, labelled, work), _limits(command))
+        written = write_evaluation(output, evaluated, _pictures(options, context, labelled, work), _limits(context))
     except InputFault as error:
         raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
-    if not options["quiet"]:
+    if not context.quiet:
         print(closing_words(written, output))
     return 0
 
@@ -164,23 +166,23 @@ def _question_told(question: Question, rows: Rows) -> dict[str, Any]:
     return told
 
 
-def _limits(command: Command) -> Limits:
-    return Limits(command.settings.read.max_image_bytes, command.settings.read.max_pixels)
+def _limits(context: Context) -> Limits:
+    return Limits(context.settings.read.max_image_bytes, context.settings.read.max_pixels)
 
 
-def _pictures(command: Command, labelled: _Labelled, work: str) -> Pictures:
+def _pictures(options: EvaluateOptions, context: Context, labelled: _Labelled, work: str) -> Pictures:
     """Returns where the pictures are. Figures do without those of a run, which may have been made elsewhere.
 
     Raises:
         UsageError: --images names what is not there.
         InputFault: what --images or --input names cannot be read.
     """
-    needed = bool(command.options["images"]) or not command.options["predictions"]
-    read = command.settings.read
+    needed = bool(options.images) or not options.predictions
+    read = context.settings.read
     layout = Layout(read.block_images, read.block_bytes)
     try:
         folder = os.path.join(work, "pictures")
-        plan = make_plan(labelled.patterns, folder, layout, _limits(command), flag="--images")
+        plan = make_plan(labelled.patterns, folder, layout, _limits(context), flag="--images")
     except (UsageError, InputFault) as error:
         if needed:
             raise
@@ -191,7 +193,7 @@ def _pictures(command: Command, labelled: _Labelled, work: str) -> Pictures:
 # --- of a finished run ------------------------------------------------------------------------------------------------
 
 
-def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...] | None) -> _Labelled:
+def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...]) -> _Labelled:
     head, inputs = record["head"], tuple(record.get("inputs", ()))
     about = {
         "source": "run",
@@ -206,41 +208,43 @@ def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...
 # --- of labelled images -----------------------------------------------------------------------------------------------
 
 
-def _of_input(command: Command, path: str, head: Head, identity: Identity) -> _Labelled:
-    inputs = tuple(command.options["input"])
-    folder = OutputFolder(os.path.join(command.options["output"], "work", "run"))
+def _of_input(options: EvaluateOptions, context: Context, path: str, head: Head, identity: Identity) -> _Labelled:
+    inputs = options.input
+    folder = OutputFolder(os.path.join(options.output, "work", "run"))
     with folder.locked():
-        _label(command, folder, path, head, identity)
+        _label(options, context, folder, path, head, identity)
     about = {
         "source": "input",
         "inputs": list(inputs),
-        "head": {"path": command.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
+        "head": {"path": context.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
         "cache_key": fingerprint_of(identity.cache_key),
     }
     return _Labelled(results_of(folder.path, list(head.classes)), about, inputs)
 
 
-def _label(command: Command, folder: OutputFolder, path: str, head: Head, identity: Identity) -> None:
+def _label(
+    options: EvaluateOptions, context: Context, folder: OutputFolder, path: str, head: Head, identity: Identity
+) -> None:
     """Labels the input into a working folder, or as much of it as does not stand there from an interrupted time."""
-    options, read = command.options, command.settings.read
+    read = context.settings.read
     wanted = {**identity.parts, "purpose": "evaluate"}
     if folder.identity() not in (None, wanted):
         folder.clear()  # left by an evaluation of another head; the cache holds what was dear
     record = folder.record()
     job = make_job(
-        command.settings,
+        context.settings,
         identity,
         output=folder.path,
-        cache=options["cache"] or os.path.join(options["output"], "cache"),
+        cache=options.cache or os.path.join(options.output, "cache"),
         head=path,
         all_labels=True,
     )
     layout = Layout(read.block_images, read.block_bytes)
-    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, job.cache))
+    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.path, job.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         return
     folder.prepare(wanted)
-    job = replace(job, heartbeat=heartbeat_folder(command.beam_options, folder.path))
+    job = replace(job, heartbeat=heartbeat_folder(context.beam_options, folder.path))
     progress = folder.progress(plan)
     request = MergeRequest(
         output=folder.path,
@@ -264,12 +268,12 @@ def _label(command: Command, folder: OutputFolder, path: str, head: Head, identi
 
     run_graph(
         build,
-        command.beam_options,
+        context.beam_options,
         heartbeat=job.heartbeat,
         total=None if plan.streamed else plan.images,
         done=progress.images_done,
-        quiet=bool(options["quiet"]),
-        verbose=bool(options["verbose"]),
+        quiet=context.quiet,
+        verbose=context.verbose,
         go_on="what is finished is kept: the same command goes on",
     )
     if folder.record() is None:

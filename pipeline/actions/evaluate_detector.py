@@ -11,11 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from models.backbones.registry import backbone
 from models.detectors.options import DetectorError
 from models.detectors.registry import Detector
+from pipeline.commands.command import Context
+from pipeline.commands.evaluate_detector import EvaluateDetectorOptions
 from pipeline.errors import UsageError
 from pipeline.report.detection_files import Given, closing_words, write_detection
 from pipeline.report.known_and_found import Outside, check_words, compare
@@ -28,35 +29,32 @@ from transforms.formats.annotations import Annotations, merged, read_annotations
 from transforms.formats.records import Limits
 from transforms.storage.store import open_file
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
 
-
-def run(command: Command) -> int:
+def run(options: EvaluateDetectorOptions, context: Context) -> int:
     """Writes tables, figures, plots, picture sheets and a page into the output folder."""
     _require_matplotlib()
-    options, settings = command.options, command.settings
-    table = _known(options["boxes"])
-    outside = Outside(frozenset(options["ignore"] or ()), options["min_face"] or 0.0)
+    settings = context.settings
+    table = _known(options.boxes)
+    outside = Outside(frozenset(options.ignore), options.min_face or 0.0)
     check_words(outside.words, table)
     looking = _looking(settings)
-    output = os.path.abspath(options["output"])
+    output = os.path.abspath(options.output)
     with _working_folder(output) as work:
-        plan = _plan(options["images"], work, settings, looking.limits)
+        plan = _plan(options.images, work, settings, looking.limits)
         spent = CpuSeconds()
         compared = compare(search((line for _, line in plan.lines()), looking, spent), table, outside)
         about = {
-            "images": list(options["images"]),
-            "boxes": list(options["boxes"]),
+            "images": list(options.images),
+            "boxes": list(options.boxes),
             "form": table.form,
-            "detector": detector_spec(command.settings).describe(),
+            "detector": detector_spec(settings).describe(),
             "ignore": sorted(outside.words),
             "min_face_px": outside.min_face_px,
         }
         lines = (line for _, line in plan.lines())
-        figures = write_detection(output, Given(compared, about, options["threshold"], spent, lines, looking.limits))
-    if not options["quiet"]:
-        print(closing_words(figures, options["output"]))
+        figures = write_detection(output, Given(compared, about, options.threshold, spent, lines, looking.limits))
+    if not context.quiet:
+        print(closing_words(figures, options.output))
     return 0
 
 

@@ -8,13 +8,15 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
 from models.runtimes.device import backend
+from pipeline.commands.command import Context
+from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run, graph
@@ -34,9 +36,6 @@ from transforms.formats.submission.sample import match_sample, read_sample, refu
 from transforms.job import Job
 from transforms.storage.store import InputFault, open_file
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
 VERSIONED = (
     *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
@@ -48,7 +47,8 @@ VERSIONED = (
 class _Run:
     """What the steps below share."""
 
-    command: Command
+    options: LabelOptions
+    context: Context
     folder: OutputFolder
     cache: str
     head_path: str
@@ -56,30 +56,26 @@ class _Run:
     identity: Identity
     started: float
 
-    @property
-    def quiet(self) -> bool:
-        return bool(self.command.options["quiet"])
-
     def say(self, text: str) -> None:
         """Prints closing words, unless the user wants none."""
-        if not self.quiet:
+        if not self.context.quiet:
             print(text, flush=True)
 
 
-def run(command: Command) -> int:
+def run(options: LabelOptions, context: Context) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
-    head_path, head = chosen_head(command.settings)
-    identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
-    _check_head(head, identity, command)
-    folder = OutputFolder(command.options["output"])
-    cache = local_cache(command.options["cache"] or os.path.join(folder.path, "cache"))
-    this = _Run(command, folder, cache, head_path, head, identity, started)
-    if command.options["dry_run"]:
-        job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
+    head_path, head = chosen_head(context.settings)
+    identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
+    _check_head(head, identity, context)
+    folder = OutputFolder(options.output)
+    cache = local_cache(options.cache or os.path.join(folder.path, "cache"))
+    this = _Run(options, context, folder, cache, head_path, head, identity, started)
+    if options.dry_run:
+        job = make_job(context.settings, identity, output=folder.path, cache=cache, head=head_path)
         refuse_foreign(folder.path)
         try:
-            return dry_run.show(command.options["input"], folder, command.settings, job)
+            return dry_run.show(options.input, folder, context.settings, job)
         except Exception as error:
             told = in_one_line(error, "nothing was written")
             if told is error:
@@ -101,24 +97,24 @@ def _with_sample(identity: Identity, path: str | None) -> Identity:
     return replace(identity, run={**identity.run, "sample_submission": digest})
 
 
-def _check_head(head: Head, identity: Identity, command: Command) -> None:
+def _check_head(head: Head, identity: Identity, context: Context) -> None:
     try:
         check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:
         raise UsageError(str(error)) from error
-    label = command.settings.write.no_face_label
+    label = context.settings.write.no_face_label
     if label is not None and label not in head.classes:
         raise UsageError(f"write.no_face_label={label} is none of the head's classes: {', '.join(head.classes)}")
 
 
 def _label(this: _Run) -> int:
-    folder, options = this.folder, this.command.options
-    beam_options = options_of(this.command.beam_options)
+    folder, options = this.folder, this.options
+    beam_options = options_of(this.context.beam_options)
     refuse_foreign(folder.path)
-    if options["overwrite"]:
+    if options.overwrite:
         # what is mistyped must not cost the results that stand here
         empty_pipeline(beam_options)
-        without_own(find_inputs(options["input"]), folder.path, this.cache)
+        without_own(find_inputs(options.input), folder.path, this.cache)
         folder.clear()
     folder.refuse_damaged()
     record = folder.record()
@@ -126,27 +122,27 @@ def _label(this: _Run) -> int:
         raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
-    read = this.command.settings.read
+    read = this.context.settings.read
     standing = stored_layout(folder.plan) if folder.identity() else None
     layout = standing or Layout(read.block_images, read.block_bytes)
     if standing is None and record is not None and "layout" in record:
         layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
     job = make_job(
-        this.command.settings,
+        this.context.settings,
         this.identity,
         output=folder.path,
         cache=this.cache,
         head=this.head_path,
         layout=(layout.block_images, layout.block_bytes),
     )
-    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, this.cache))
+    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.path, this.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         _tidy(this)
         this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
         return 0
     rules = _rules(this, plan)
     folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
-    job = replace(job, heartbeat=heartbeat_folder(this.command.beam_options, folder.path))
+    job = replace(job, heartbeat=heartbeat_folder(this.context.beam_options, folder.path))
     return _run_graph(this, job, plan, folder.progress(plan), rules)
 
 
@@ -156,7 +152,7 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
     Raises:
         UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
     """
-    write = this.command.settings.write
+    write = this.context.settings.write
     rules = SubmissionRules(
         id_column=write.id_column,
         label_column=write.label_column,
@@ -167,7 +163,7 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
         no_face_label=write.no_face_label,
     )
     try:
-        path = this.command.options["sample_submission"]
+        path = this.options.sample_submission
         if path is None:
             check_ids(plan.ids, rules)
         else:
@@ -181,23 +177,23 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
 
 
 def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
-    command, folder = this.command, this.folder
+    context, folder = this.context, this.folder
     request = MergeRequest(
         output=folder.path,
         parts=job.parts,
         classes=tuple(this.head.classes),
         rejecting=bool(this.head.reject),
         run_fingerprint=job.run_fingerprint,
-        rows_per_file=command.settings.write.rows_per_file,
+        rows_per_file=context.settings.write.rows_per_file,
         submission=rules,
-        sample_submission=command.options["sample_submission"],
-        max_rejected=command.options["max_rejected"],
+        sample_submission=this.options.sample_submission,
+        max_rejected=this.options.max_rejected,
         expected_images=plan.images,
         streams=tuple(plan.streams()),
         started=this.started,
         heartbeat=job.heartbeat,
         record=_record(this, job, plan, progress),
-        report=RunReport(folder.path, plan.blocks_file, job.limits) if command.settings.write.report else None,
+        report=RunReport(folder.path, plan.blocks_file, job.limits) if context.settings.write.report else None,
     )
 
     def build(root: beam.Pipeline) -> Any:
@@ -205,12 +201,12 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
 
     run_graph(
         build,
-        command.beam_options,
+        context.beam_options,
         heartbeat=job.heartbeat,
         total=None if plan.streamed else plan.images,
         done=progress.images_done,
-        quiet=this.quiet,
-        verbose=bool(command.options["verbose"]),
+        quiet=context.quiet,
+        verbose=context.verbose,
         go_on=f"what is finished is kept in {folder.path}: the same command goes on",
     )
     record = folder.record()
@@ -225,17 +221,17 @@ def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
     with suppress(OSError):  # results stand, and the next run tidies again
         remove_own(this.folder.path, ("heartbeats",), ())
-    if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
+    if not (this.context.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
         this.folder.tidy()
 
 
 def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
     """Returns the part of `run.json` that is known before the run."""
     return {
-        "inputs": list(this.command.options["input"]),
+        "inputs": list(this.options.input),
         "inputs_digest": plan.inputs_digest,
         "layout": asdict(plan.layout),
-        "settings": this.command.settings.model_dump(mode="json"),
+        "settings": this.context.settings.model_dump(mode="json"),
         "identity": this.identity.run,
         "feature_space": fingerprint_of(this.identity.feature_space),
         "cache_key": fingerprint_of(this.identity.cache_key),

@@ -9,8 +9,10 @@ import json
 import os
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.commands.command import Context
+from pipeline.commands.report import ReportOptions
 from pipeline.errors import UsageError
 from pipeline.report.run_report import RunReport
 from pipeline.run.finished_run import finished_run
@@ -22,38 +24,35 @@ from transforms.formats.records import Limits
 from transforms.storage.retrying import patiently
 from transforms.storage.store import InputFault
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
 
-
-def run(command: Command) -> int:
+def run(options: ReportOptions, context: Context) -> int:
     """Writes `report.html` and `report.json` into the folder of the run, and notes them in its `run.json`.
 
     Raises:
         UsageError: there is no finished run, its files are not those it wrote, or --images finds nothing.
     """
-    folder, _ = finished_run(command.options["run"], flag="report")
+    folder, _ = finished_run(options.run, flag="report")
     with folder.locked():
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(command, folder, record, scratch)(record))
+            told = patiently(lambda: _report(options.images, folder, record, scratch)(record))
         spent = round(time.perf_counter() - started, 3)
         _note(folder, {**record, "report": {**told, "seconds": spent}})
-    if not command.options["quiet"]:
+    if not context.quiet:
         print(f"written: {os.path.join(folder.path, PAGE)}")
         if told["photos_missing"]:
             print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
     return 0
 
 
-def _report(command: Command, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
+def _report(images: tuple[str, ...], folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
     """Returns what writes the page; where the inputs cannot be found, without pictures.
 
     Raises:
         UsageError, InputFault: --images names what cannot be read.
     """
-    images, limits = command.options["images"], _limits(record)
+    limits = _limits(record)
     layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)
     own = (folder.path, str(record.get("cache_folder", "")) or os.path.join(folder.path, "cache"))
     try:

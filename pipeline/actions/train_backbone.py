@@ -19,6 +19,8 @@ import numpy as np
 
 from models.training.recipe import FaceVggShape, Recipe
 from pipeline.actions.epoch_bar import EpochBar
+from pipeline.commands.command import Context
+from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import UsageError
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
 from pipeline.run.output_folder import OutputFolder
@@ -26,26 +28,31 @@ from transforms.formats.publish import publish_bytes
 
 if TYPE_CHECKING:
     from models.training.engine import Examples, Task
-    from pipeline.flags import Command
     from pipeline.settings.training import TrainSettings
 
 
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
-def run(command: Command) -> int:
+def run(options: TrainBackboneOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones.face_vgg import face_vgg_bytes
     from models.training.checkpoint import TrainingError
     from models.training.engine import fit
 
-    options, settings = command.options, command.settings.train
-    output = Path(options["output"])
+    settings = context.settings.train
+    output = Path(options.output)
     recipe, shape = recipe_of(settings), FaceVggShape(tuple(settings.widths), settings.convs)
-    tensorboard = output / "tensorboard" if options.get("tensorboard") else None
+    tensorboard = output / "tensorboard" if options.tensorboard else None
     _check_tensorboard(tensorboard)
     start = _start_of(settings)
-    data = read_data(options, command.settings)
+    data = read_data(
+        options.input,
+        context.settings,
+        validation=options.validation,
+        exclude=options.exclude,
+        soft_labels=options.soft_labels,
+    )
     tasks = tasks_of(data, settings)
     train = examples_of(data.train, data, settings.reject)
     check_soft_labels(train, data, settings.reject)
@@ -64,7 +71,7 @@ def run(command: Command) -> int:
         network = _network(tasks, recipe, shape, start)
         try:
             steps = len(train) // recipe.batch_size
-            with EpochBar(steps, recipe.epochs, _figures, quiet=bool(options["quiet"])) as bar:
+            with EpochBar(steps, recipe.epochs, _figures, quiet=context.quiet) as bar:
 
                 def report(row: dict[str, float]) -> None:
                     if tensorboard is not None:

@@ -20,6 +20,8 @@ import numpy as np
 from models.detectors.one_shot.shape import OneShotShape
 from models.training.recipe import Recipe
 from pipeline.actions.epoch_bar import EpochBar
+from pipeline.commands.command import Context
+from pipeline.commands.train_detector import TrainDetectorOptions
 from pipeline.errors import UsageError
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.output_folder import OutputFolder
@@ -28,29 +30,26 @@ from transforms.formats.publish import publish, publish_bytes
 
 if TYPE_CHECKING:
     from models.training.checkpoint import History
-    from pipeline.flags import Command
 
 MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
-def run(command: Command) -> int:
+def run(options: TrainDetectorOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the model."""
     if find_spec("onnx") is None:
         raise UsageError("train-detector writes ONNX: pip install onnx")
-    options = command.options
-    recipe = load_recipe(Path(options["recipe"]), epochs=options.get("epochs"), seed=options.get("seed"))
-    data = read_sets(recipe.sets, Path(options["data"]))
-    start = _start(options.get("start"))
-    quiet = bool(options["quiet"])
-    if not quiet:
+    recipe = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
+    data = read_sets(recipe.sets, Path(options.data))
+    start = _start(options.start)
+    if not context.quiet:
         print(", ".join(counted(data)), file=sys.stderr)
-    output = Path(options["output"])
+    output = Path(options.output)
     with OutputFolder(str(output)).locked():
         made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
         refuse_another_recipe(output, made_of)
-        network, history = _trained(recipe, data, output, start, quiet=quiet)
+        network, history = _trained(recipe, data, output, start, quiet=context.quiet)
         _export(network, recipe, output)
         _draw(history, output)
         _write_card(output, made_of, history)

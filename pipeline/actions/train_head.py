@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.training.fit_head import Fitted
+from pipeline.commands.command import Context
+from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
 from pipeline.run.fitting import fit, save_head
 from pipeline.run.gathering import gathered, read_shares
@@ -18,45 +19,41 @@ from pipeline.run.output_folder import OutputFolder
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.publish import publish_bytes
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-
-
 CURVES = ("history.csv", "history.svg")
 
 
-def run(command: Command) -> int:
+def run(options: TrainHeadOptions, context: Context) -> int:
     """Fits a head on the labelled inputs and writes it to the output folder."""
-    if command.options["compare"] is not None:
+    if options.compare is not None:
         from pipeline.actions.compare_heads import compare
 
-        return compare(command)
-    settings, output = command.settings, os.path.abspath(command.options["output"])
-    _check_tensorboard(command)
-    shares = read_shares(command)
+        return compare(options, context)
+    settings, output = context.settings, os.path.abspath(options.output)
+    _check_tensorboard(options, context)
+    shares = read_shares(options, settings)
     with OutputFolder(output).locked():
-        with gathered(command, shares) as data:
-            fitted = fit(command, data, settings.head, settings.mlp)
-        _publish_curves(command, fitted, Path(output))
+        with gathered(options, context, shares) as data:
+            fitted = fit(options, context, data, settings.head, settings.mlp)
+        _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
         space = data.identity.feature_space
         save_head(output, fitted, fingerprint_of(space), space)
     print(_words(fitted, output))
     return 0
 
 
-def _check_tensorboard(command: Command) -> None:
+def _check_tensorboard(options: TrainHeadOptions, context: Context) -> None:
     from importlib.util import find_spec
 
-    if not command.options["tensorboard"]:
+    if not options.tensorboard:
         return
-    if command.settings.head.kind != "mlp":
+    if context.settings.head.kind != "mlp":
         raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
     if find_spec("tensorboard") is None:
         raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
 
 
-def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
-    """Writes the curves of dense layers; removes those of a head that stood there before."""
+def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
+    """Writes the curves of dense layers; removes those of an earlier head."""
     from models.training.checkpoint import write_history
     from models.training.curves import can_plot, history_plot, write_events
 
@@ -68,7 +65,7 @@ def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
     write_history(output / CURVES[0], history)
     if can_plot():
         publish_bytes(output / CURVES[1], history_plot(history))
-    if command.options["tensorboard"]:
+    if tensorboard:
         write_events(history, output / "tensorboard")
 
 

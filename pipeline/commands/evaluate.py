@@ -1,0 +1,59 @@
+"""`evaluate`: what may be typed. The work is `pipeline/actions/evaluate.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline import flag_values
+from pipeline.commands.command import Command
+from pipeline.errors import UsageError
+from pipeline.flags import Options, many, needed, one, parsed, switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions(Options):
+    """What is judged, by which truth, and where the page goes."""
+
+    input: tuple[str, ...] = many("PATTERN", "labelled images: a folder for each class, archives or tables")
+    predictions: str | None = one("DIR", "instead of --input: output of a finished run")
+    output: str = needed("DIR", "folder of metrics, plots and the page")
+    cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    head: str | None = one(
+        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+    )
+    exclude: tuple[str, ...] = many("PATTERN", "images that must not count: identical files are left out")
+    images: tuple[str, ...] = many(
+        "PATTERN", "with --predictions: where the pictures are now, if not where the run read them"
+    )
+    soft_labels: str | None = one(
+        "PATH", "truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says"
+    )
+    classes_map: tuple[str, ...] = many(
+        "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out"
+    )
+    positive: tuple[str, ...] = many("CLASS", "ask only for these classes, together, against all others")
+    positive_labels: tuple[str, ...] = many("LABEL", "labels that count as positive; default those of --positive")
+    seed: int | None = parsed(flag_values.seed, "N", "of the bootstrap; default 0")
+    exact_csv: bool = switch(
+        "ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them"
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.input) == bool(self.predictions):
+            raise UsageError(
+                "evaluate needs labelled images, --input, or the output of a run, --predictions: one of them"
+            )
+        alien = {"images": self.images} if self.input else {"head": self.head, "cache": self.cache}
+        if strangers := [flag for flag, given in alien.items() if given]:
+            wanted = "--predictions" if self.input else "--input"
+            raise UsageError(f"--{strangers[0]} goes with {wanted}; drop it, or give {wanted} instead")
+
+
+COMMAND = Command(
+    name="evaluate",
+    summary="measure how good labels are: metrics, plots and a page",
+    example="evaluate --input photos/test --head head/ --output quality/",
+    options=EvaluateOptions,
+    settings=("read", "faces", "features", "head.path"),
+    beam=True,
+)

@@ -1,0 +1,38 @@
+"""`label`: what may be typed. The work is `pipeline/actions/label.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.commands.command import Command
+from pipeline.flag_values import fraction
+from pipeline.flags import Options, many, needed, one, parsed, switch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions(Options):
+    """What to label, and where results go."""
+
+    input: tuple[str, ...] = many(
+        "PATTERN", "folders, archives, tables or wildcards; NAME=PATTERN puts NAME/ before the ids", required=True
+    )
+    output: str = needed("DIR", "folder of the results")
+    cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    head: str | None = one(
+        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+    )
+    sample_submission: str | None = one("FILE", "CSV whose columns, ids and order to follow")
+    dry_run: bool = switch("show what would be read and exit")
+    overwrite: bool = switch("start anew in the folder of another run")
+    max_rejected: float | None = parsed(fraction, "F", "stop once this fraction of the images is rejected")
+    keep_parts: bool = switch("keep plan/ and parts/", setting="write.keep_parts")
+
+
+COMMAND = Command(
+    name="label",
+    summary="label every face (the default command)",
+    example="label --input photos/ --output out/",
+    options=LabelOptions,
+    settings=("read", "faces", "features", "head.path", "write"),
+    beam=True,
+)

@@ -1,0 +1,24 @@
+"""`report`: what may be typed. The work is `pipeline/actions/report.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.commands.command import Command
+from pipeline.flags import Options, many, position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions(Options):
+    """A run, and where its pictures are."""
+
+    run: str = position("RUN", "output folder of a finished run", required=True)
+    images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the run read them")
+
+
+COMMAND = Command(
+    name="report",
+    summary="write the page of a finished run, also of an older one",
+    example="report out/",
+    options=ReportOptions,
+)

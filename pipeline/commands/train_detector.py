@@ -1,0 +1,29 @@
+"""`train-detector`: what may be typed. The work is `pipeline/actions/train_detector.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline import flag_values
+from pipeline.commands.command import Command
+from pipeline.flags import Options, needed, one, parsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainDetectorOptions(Options):
+    """What to learn from, and where the detector goes."""
+
+    recipe: str = needed("FILE", "network, training, scenes and sets, YAML")
+    data: str = needed("DIR", "folder of the sets that the recipe names")
+    output: str = needed("DIR", "folder of model, curves and state")
+    start: str | None = one("FILE", "weights.npz of an earlier training to start from")
+    epochs: int | None = parsed(flag_values.count, "N", "in place of the recipe's training.epochs")
+    seed: int | None = parsed(flag_values.seed, "N", "in place of the recipe's training.seed")
+
+
+COMMAND = Command(
+    name="train-detector",
+    summary="train the network that finds faces",
+    example="train-detector --recipe configs/detectors/one_shot.yaml --data sets/ --output detector/",
+    options=TrainDetectorOptions,
+)
