@@ -1,59 +1,25 @@
-"""`report`: the page of a finished run, also of one that an earlier version made, or whose photos have moved.
-
-Not here: what the page holds (`pipeline/report/`). At the end of `label` the same page is written.
-"""
+"""`report`: what may be typed. The work is `pipeline/actions/report.py`."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from pipeline.report.run_report import RunReport
-from pipeline.run.finished_run import finished_run
-from pipeline.run.inputs_again import inputs_again
-from pipeline.run.output_folder import OutputFolder
-from pipeline.run.own_files import PAGE
-from transforms.formats.publish import publish
-from transforms.storage.retrying import patiently
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
+from pipeline.commands.command import Command
+from pipeline.flags import Options, many, position, switch
 
 
-def run(command: Command) -> int:
-    """Writes `report.html` and `report.json` into the folder of the run, and notes them in its `run.json`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions(Options):
+    """A run, and where its pictures are."""
 
-    Raises:
-        UsageError: there is no finished run, its files are not those it wrote, or --images finds nothing.
-    """
-    folder, _ = finished_run(command.options["run"], flag="report")
-    with folder.locked():
-        folder, record = finished_run(folder.path, flag="report")
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(command, folder, record, scratch)(record))
-        spent = round(time.perf_counter() - started, 3)
-        _note(folder, {**record, "report": {**told, "seconds": spent}})
-    if not command.options["quiet"]:
-        print(f"written: {os.path.join(folder.path, PAGE)}")
-        if told["photos_missing"]:
-            print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
-    return 0
+    run: str = position("RUN", "output folder of a finished run", required=True)
+    images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the run read them")
+    similar: bool = switch("look for near-duplicates among more than 50,000 faces, too")
 
 
-def _report(command: Command, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
-    """Returns what writes the page; where the inputs cannot be found, without pictures.
-
-    Raises:
-        UsageError, InputFault: --images names what cannot be read.
-    """
-    inputs = inputs_again(folder.path, record, command.options["images"] or (), scratch)
-    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault)
-
-
-def _note(folder: OutputFolder, record: dict[str, Any]) -> None:
-    text = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
-    patiently(lambda: publish(folder.record_file, lambda file: file.write(text)))
+COMMAND = Command(
+    name="report",
+    summary="write the page of a finished run, also of an older one",
+    example="report out/",
+    options=ReportOptions,
+)

@@ -1,0 +1,59 @@
+"""`report`: the page of a finished run, also of one that an earlier version made, or whose photos have moved.
+
+Not here: what the page holds (`pipeline/report/`). At the end of `label` the same page is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from typing import Any
+
+from pipeline.commands.command import Context
+from pipeline.commands.report import ReportOptions
+from pipeline.report.run_report import SIMILAR_UP_TO, RunReport
+from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import inputs_again
+from pipeline.run.output_folder import OutputFolder
+from pipeline.run.own_files import PAGE
+from transforms.formats.publish import publish
+from transforms.storage.retrying import patiently
+
+
+def run(options: ReportOptions, context: Context) -> int:
+    """Writes `report.html` and `report.json` into the folder of the run, and notes them in its `run.json`.
+
+    Raises:
+        UsageError: there is no finished run, its files are not those it wrote, or --images finds nothing.
+    """
+    folder, _ = finished_run(options.run, flag="report")
+    with folder.locked():
+        folder, record = finished_run(folder.path, flag="report")
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+            told = patiently(lambda: _report(options, folder, record, scratch)(record))
+        spent = round(time.perf_counter() - started, 3)
+        _note(folder, {**record, "report": {**told, "seconds": spent}})
+    if not context.quiet:
+        print(f"written: {os.path.join(folder.path, PAGE)}")
+        if told["photos_missing"]:
+            print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
+    return 0
+
+
+def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
+    """Returns what writes the page; where the inputs cannot be found, without pictures.
+
+    Raises:
+        UsageError, InputFault: --images names what cannot be read.
+    """
+    inputs = inputs_again(folder.path, record, options.images, scratch)
+    similar_up_to = None if options.similar else SIMILAR_UP_TO
+    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault, similar_up_to=similar_up_to)
+
+
+def _note(folder: OutputFolder, record: dict[str, Any]) -> None:
+    text = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+    patiently(lambda: publish(folder.record_file, lambda file: file.write(text)))
