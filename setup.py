@@ -103,6 +103,7 @@ setup(
             "mypy>=1.13",
             "onnx>=1.17",
             "pillow-heif>=1.1",  # makes HEIC files for tests
+            "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",
