@@ -64,7 +64,7 @@ def test_rows_that_cannot_be_dealt_are_refused(y: list[int], groups: list[int], 
 
 def test_every_row_is_judged_by_a_head_that_has_not_seen_its_group() -> None:
     draw = np.random.default_rng(3)
-    labels = ["cat", "dog"] * 60
+    labels = np.repeat(["cat", "dog"] * 15, 4).tolist()
     groups = np.repeat(np.arange(30), 4)
     features = draw.normal(0, 1, (120, 4)).astype(np.float32)
     features[:, 0] += [0 if label == "cat" else 3 for label in labels]
