@@ -28,7 +28,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "cv2": (
         "transforms.formats.decode",
         "transforms.formats.encode",
-        "transforms.detect_faces",
+        "transforms.crop_faces",
         "models.detectors",
         "models.training.detection",
     ),

@@ -6,11 +6,12 @@ Every stage maps one block to one block. Columns have one row per image (n) or o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
 
+from models.boxes import order_faces
 from transforms.formats.records import Reason, Stage, Status
 
 __all__ = ["Block", "BlockRef", "Faces", "PartInfo", "Reason", "Stage", "Status"]
@@ -140,6 +141,24 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def with_features(block: Block, features: np.ndarray | None) -> Block:
+    """Returns the block with new faces and cached faces joined, in order."""
+    known = block.faces
+    if features is not None:
+        fresh = replace(block.fresh, crops=None, features=features)
+        known = Faces.concatenate([known, fresh])
+    return replace(block, faces=in_order(known), fresh=no_faces())
+
+
+def in_order(faces: Faces) -> Faces:
+    """Returns the faces by image row, then score (descending), y, x."""
+    if len(faces) == 0:
+        return faces
+    within = order_faces(faces.box, faces.score)
+    order = within[np.argsort(faces.image[within], kind="stable")]
+    return faces.take(order)
 
 
 @dataclass(frozen=True, slots=True)

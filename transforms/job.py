@@ -14,8 +14,8 @@ class Job:
     """The settings of a run that the stages use.
 
     Attributes:
-        parts: folder of the finished parts.
-        cache: root of the feature cache.
+        parts: folder of the finished parts, "" when there are none.
+        cache: root of the feature cache, "" when nothing is cached.
         cache_key_json: canonical JSON of the cache key.
         run_fingerprint: digest of all that decides the output.
         detector, features, limits: settings of the stages.

@@ -1,6 +1,6 @@
 """Reads blocks: from a line of the plan to a block with bytes and digests. The only stage that reads users' files.
 
-Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
+Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`crop_faces.py`).
 """
 
 from __future__ import annotations

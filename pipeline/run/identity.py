@@ -29,7 +29,7 @@ from models.runtimes.device import FeatureSettings
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, section_of
 from pipeline.settings.schema import Enters, Settings
-from transforms import detect_faces
+from transforms import crop_faces
 from transforms.formats import decode
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
@@ -115,7 +115,7 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
         "space": space,
         "read": {**tree.pop("read"), "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
         "faces": {**own, **chosen.describe(), **shared},
-        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
+        "crop": {"revision": crop_faces.REVISION, "pixels": cropping.REVISION},
         "device": {"backend": device.backend(), **tree.pop("features"), "revision": device.REVISION},
         **tree,
     }

@@ -15,7 +15,6 @@ from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
 from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of
-from transforms.storage.store import is_local
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -40,6 +39,8 @@ def local_cache(path: str) -> str:
     Raises:
         UsageError: it is on an object store.
     """
+    from transforms.storage.store import is_local  # imports Beam, which labelling without a cache does not need
+
     if not is_local(path):
         raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
     return os.path.abspath(path)
@@ -59,13 +60,14 @@ def make_job(
     """Returns the settings of the stages.
 
     Args:
+        cache: root of the feature cache; "" for stages that use none.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=local_cache(cache),
+        cache=local_cache(cache) if cache else "",
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
