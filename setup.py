@@ -90,7 +90,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
-        "sample": ["scikit-image>=0.24"],
+        "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them

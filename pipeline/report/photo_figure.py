@@ -28,6 +28,7 @@ COLOURS = (
 )  # as on the run's page
 QUALITY = 70
 ROWS = 12  # faces in the table
+LETTERS = 24  # of the name of a class
 _RECT = Markup(
     '<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="none" stroke="{stroke}" stroke-width="{thick}" '
     'vector-effect="non-scaling-stroke">{title}</rect>'
@@ -46,6 +47,7 @@ def photo_figure(photo: Photo, classes: Sequence[str], picture: bytes | Path, wo
         picture: the encoded photo, or where to read it; the figure goes without it where that fails.
         words: what was found.
     """
+    classes = [visible(known, LETTERS) for known in classes]
     name = Markup("<b>{}</b> ").format(visible(photo.image_id)) if photo.image_id else Markup()
     caption = Markup("<figcaption>{}{}×{}: {}</figcaption>").format(name, photo.width, photo.height, words)
     parts = [_drawing(photo, classes, picture, words), caption, _table(photo, classes)]
