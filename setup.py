@@ -7,9 +7,11 @@ also pick up what merely lies beside them.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 NAME = "facelabel-pipeline"
@@ -28,6 +30,16 @@ def long_description() -> str:
     """Returns the README where there is one."""
     readme = HERE / "README.md"
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+class WithConfigs(build_py):
+    """Also packs `configs/`, which lies beside the packages, where `pipeline/settings/shipped.py` looks for it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "pipeline" / "configs"
+            shutil.copytree(HERE / "configs", target, ignore=shutil.ignore_patterns("*.sh"), dirs_exist_ok=True)
 
 
 setup(
@@ -66,7 +78,13 @@ setup(
         "models.training.detection",
         "models.training.detection.cascade",
     ],
-    package_data={"models": ["weights/*", "weights/*/*"], "pipeline.report": ["templates/*"]},
+    package_data={
+        "models": ["py.typed", "weights/*", "weights/*/*"],
+        "pipeline": ["py.typed"],
+        "pipeline.report": ["templates/*"],
+        "transforms": ["py.typed"],
+    },
+    cmdclass={"build_py": WithConfigs},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
     install_requires=[
         "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles

@@ -14,7 +14,8 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of
+from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.storage.paths import is_local
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -39,8 +40,6 @@ def local_cache(path: str) -> str:
     Raises:
         UsageError: it is on an object store.
     """
-    from transforms.storage.store import is_local  # imports Beam, which labelling without a cache does not need
-
     if not is_local(path):
         raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
     return os.path.abspath(path)
@@ -83,6 +82,8 @@ def make_job(
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        labels=_whole_path(settings.read.labels or ""),
+        label_column=settings.read.label_column,
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],
@@ -90,6 +91,12 @@ def make_job(
                 REVISION: device.REVISION,
                 DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
                 HEAD: identity.parts["head"],
+                **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),
             }
         ),
     )
+
+
+def _whole_path(path: str) -> str:
+    """Returns a path that means the same in every process; "" stays empty."""
+    return os.path.abspath(path) if path and is_local(path) else path

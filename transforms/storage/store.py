@@ -26,6 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.storage.faults import FileChanged as FileChanged  # they belong to what this module offers
 from transforms.storage.faults import InputFault as InputFault
 from transforms.storage.faults import NoSuchStorage as NoSuchStorage
+from transforms.storage.paths import is_local as is_local
 from transforms.storage.retrying import patiently
 
 BUFFER_BYTES = 64 * 2**10  # per open file: readers here request much more at once, or only headers
@@ -51,11 +52,6 @@ class FoundFile:
     size: int
     modified: float
     kind: Kind = Kind.FILE
-
-
-def is_local(path: str) -> bool:
-    """True if the path is on a local file system."""
-    return "://" not in path
 
 
 def escape(path: str) -> str:
