@@ -109,6 +109,9 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
         "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
+        "gpu": ["tensorflow[and-cuda]>=2.20"],  # the CUDA libraries; the driver is the machine's
+        "jax": ["jax>=0.6"],  # Keras's other backend: KERAS_BACKEND=jax
+        "pandas": ["pandas>=2.2"],  # data frames of results in a notebook
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
@@ -119,6 +122,7 @@ setup(
             "matplotlib>=3.9",
             "mypy>=1.13",
             "onnx>=1.17",
+            "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "pytest>=8",
             "ruff>=0.8",
