@@ -53,6 +53,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "pipeline",
+        "pipeline.actions",
         "pipeline.api",
         "pipeline.commands",
         "pipeline.report",
