@@ -49,6 +49,7 @@ setup(
         "transforms.formats",
         "transforms.formats.cache",
         "transforms.formats.decode",
+        "transforms.formats.exports",
         "transforms.formats.shards",
         "transforms.formats.submission",
         "transforms.merge",
