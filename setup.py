@@ -43,6 +43,7 @@ setup(
         "pipeline",
         "pipeline.commands",
         "pipeline.report",
+        "pipeline.report.render",
         "pipeline.run",
         "pipeline.settings",
         "transforms",

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 STEM_BYTES = 80  # of a name, as UTF-8: leaves room below the 255 of file systems for the number and the ending
 DIGITS = 7  # of the number, at least: ten million images sort by name
+PHOTO = re.compile(rf"\d{{{DIGITS},}}-[^/]+\.(jpg|png)")  # what `photo_name` and `face_name` give pictures
+SHEET = re.compile(r"sheet-\d{4,}\.(jpg|png)")
 UNLABELLED = "unlabelled"  # what faces without a label are called, where a class needs a name
 _KEPT = "-_."
 _DIGEST = 12  # hex digits that keep two labels apart
@@ -39,6 +41,11 @@ def face_name(row: int, image_id: str, face: int, ending: str) -> str:
     '0000007-a-face2.png'
     """
     return photo_name(row, image_id, f"-face{face}{ending}")
+
+
+def sheet_name(number: int, ending: str) -> str:
+    """Returns the name of a contact sheet; `number` counts from 0."""
+    return f"sheet-{number + 1:04d}{ending}"
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:

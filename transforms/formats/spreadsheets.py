@@ -12,3 +12,12 @@ def cell(text: str | None) -> str | None:
     "'=1+1.jpg"
     """
     return f"'{text}" if text and text[0] in BEGINS_A_FORMULA else text
+
+
+def uncelled(text: str) -> str:
+    """Returns a text as it was before `cell`.
+
+    >>> uncelled("'=1+1.jpg")
+    '=1+1.jpg'
+    """
+    return text[1:] if text[:1] == "'" and text[1:2] and text[1] in BEGINS_A_FORMULA else text
