@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from transforms.formats.exif import EXIF_FIELDS
 from transforms.formats.records import Status
 from transforms.formats.result_batches import RowBatch, columns_of, row_batches
 from transforms.formats.results import PREFIX
@@ -20,7 +21,6 @@ BATCH = 1_024  # images at a time as Python objects
 MADE_BY = "facelabel-pipeline export"  # the first value of every JSON file written here: tells ours from others'
 _IMAGE_COLUMNS = ("image_id", "source", "width", "height", "status", "reason", "faces", "true_label")
 _FACE_COLUMNS = ("face", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence")
-EXIF_COLUMNS = ("taken_at", "camera", "latitude", "longitude")
 _WITH_PIXELS = (Status.LABELLED.value, Status.NO_FACE.value)
 
 
@@ -150,9 +150,8 @@ def _faces(table: pa.Table, chances: Sequence[str]) -> Iterator[Face]:
 
 def has_extra(run: Run) -> list[str]:
     """Returns the columns of `images/` that only some runs have: those of EXIF."""
-    return [
-        name for name in ("taken_at", "camera", "latitude", "longitude") if name in columns_of(run.folder, "images")
-    ]
+    there = columns_of(run.folder, "images")
+    return [field.name for field in EXIF_FIELDS if field.name in there]
 
 
 def file_of(image: Image) -> tuple[bool, str]:
