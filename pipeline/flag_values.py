@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 
 
 def text(given: str) -> str:
@@ -63,3 +64,20 @@ def pixels(given: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels from 0")
     return value
+
+
+def fold_count(given: str) -> int:
+    """Returns a whole number from 2."""
+    value = count(given)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 2")
+    return value
+
+
+def pattern(given: str) -> str:
+    """Returns a regular expression."""
+    try:
+        re.compile(text(given))
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a regular expression: {error}") from error
+    return given
