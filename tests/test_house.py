@@ -32,7 +32,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
         "models.detectors",
         "models.training.detection",
     ),
-    "PIL": ("transforms.formats.decode",),
+    "PIL": ("transforms.formats.decode", "pipeline.report.render.lettering"),
     "pi_heif": ("transforms.formats.decode",),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")

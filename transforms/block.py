@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from models.boxes import order_faces
+from transforms.formats.exif import Exif
 from transforms.formats.records import Reason, Stage, Status
 
 __all__ = ["Block", "BlockRef", "Faces", "PartInfo", "Reason", "Stage", "Status"]
@@ -120,6 +121,7 @@ class Block:
         reason: a `Reason` for each rejected image, and for one whose faces are all too small to label; else None.
         faces: of all images of the block, as far as their features are known.
         fresh: newly detected faces with crops and without features, between DetectFaces and ExtractFeatures.
+        exif: what each image says of itself; None where the run does not ask.
     """
 
     key: str
@@ -138,6 +140,7 @@ class Block:
     reason: tuple[Reason | None, ...]
     faces: Faces = field(default_factory=no_faces)
     fresh: Faces = field(default_factory=no_faces)
+    exif: tuple[Exif, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

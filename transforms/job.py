@@ -30,6 +30,7 @@ class Job:
         all_labels: True to keep labels of the input that are no classes of the head; else they become null.
         labels: path of the table of labels; "" takes labels from class folders and tables.
         label_column: of that table; None finds it.
+        exif: True to note what images say of themselves: time, camera, place.
         made_of: names and digests of what the stages load themselves (`made_of.py`).
     """
 
@@ -52,4 +53,5 @@ class Job:
     min_label_px: int = 0
     labels: str = ""
     label_column: str | None = None
+    exif: bool = False
     made_of: tuple[tuple[str, str], ...] = ()

@@ -183,6 +183,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         parts=job.parts,
         classes=tuple(this.head.classes),
         rejecting=bool(this.head.reject),
+        exif=job.exif,
         run_fingerprint=job.run_fingerprint,
         rows_per_file=context.settings.write.rows_per_file,
         submission=rules,

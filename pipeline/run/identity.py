@@ -73,6 +73,8 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
     parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
+    if settings.read.exif:  # else nothing: runs of before keep their fingerprints
+        parts["exif"] = True
     if head is not None:
         parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
     return Identity(space, key, parts, {**parts, "write": output["write"]})

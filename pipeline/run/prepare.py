@@ -82,6 +82,7 @@ def make_job(
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        exif=settings.read.exif,
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
         made_of=made_of(
