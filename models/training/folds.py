@@ -45,11 +45,11 @@ class Folds:
             for number, chosen in enumerate(self.chosen)
             if len(judged := right[self.fold == number])
         ]
-        accuracies = [row["accuracy"] for row in each]
+        accuracies = np.asarray([right[self.fold == row["fold"]].mean() for row in each], np.float64)
         return {
             "folds": each,
-            "accuracy_mean": float(np.mean(accuracies)),
-            "accuracy_sd": float(np.std(accuracies, ddof=1)),
+            "accuracy_mean": float(accuracies.mean()),
+            "accuracy_sd": float(accuracies.std(ddof=1)),
             "all_rows": evaluate(self.probabilities, self.y, self.classes, seed=seed).figures,
         }
 
@@ -98,7 +98,7 @@ def cross_validated(
     probabilities, chosen = np.zeros((len(y), len(classes))), []
     for number in range(folds):
         train, judged = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        fitted = fit(features.of(train), [labels[row] for row in train], groups[train])
+        fitted = fit(features.of(train), [labels[int(row)] for row in train], groups[train])
         if fitted.head.classes != classes:
             raise FitError(f"fold {number} learned {', '.join(fitted.head.classes)}, not all classes; use fewer folds")
         steps = features.of(judged).steps()

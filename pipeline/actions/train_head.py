@@ -42,7 +42,8 @@ def run(options: TrainHeadOptions, context: Context) -> int:
         _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
         space = data.identity.feature_space
         save_head(output, fitted, fingerprint_of(space), space)
-    print(_words(fitted, folds, output))
+    if not context.quiet:
+        print(_words(fitted, folds, output))
     return 0
 
 
