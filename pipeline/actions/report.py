@@ -13,16 +13,13 @@ from typing import Any
 
 from pipeline.commands.command import Context
 from pipeline.commands.report import ReportOptions
-from pipeline.errors import UsageError
 from pipeline.report.run_report import RunReport
 from pipeline.run.finished_run import finished_run
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
-from pipeline.run.plan import Layout, make_plan
+from pipeline.run.second_plan import plan_again
 from transforms.formats.publish import publish
-from transforms.formats.records import Limits
 from transforms.storage.retrying import patiently
-from transforms.storage.store import InputFault
 
 
 def run(options: ReportOptions, context: Context) -> int:
@@ -52,23 +49,8 @@ def _report(images: tuple[str, ...], folder: OutputFolder, record: dict[str, Any
     Raises:
         UsageError, InputFault: --images names what cannot be read.
     """
-    limits = _limits(record)
-    layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)
-    own = (folder.path, str(record.get("cache_folder", "")) or os.path.join(folder.path, "cache"))
-    try:
-        plan = make_plan(images or tuple(record.get("inputs", ())), scratch, layout, limits, flag="--images", own=own)
-    except (UsageError, InputFault) as error:
-        if images:
-            raise
-        fault = str(error) if isinstance(error, InputFault) else "the inputs of the run are not there"
-        return RunReport(folder.path, "", limits, fault=fault)
-    return RunReport(folder.path, plan.blocks_file, limits)
-
-
-def _limits(record: dict[str, Any]) -> Limits:
-    read = record.get("settings", {}).get("read", {})
-    usual = Limits()
-    return Limits(read.get("max_image_bytes", usual.max_image_bytes), read.get("max_pixels", usual.max_pixels))
+    plan = plan_again(folder.path, record, images, scratch)
+    return RunReport(folder.path, plan.blocks, plan.limits, fault=plan.fault)
 
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:

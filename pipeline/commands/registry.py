@@ -7,7 +7,9 @@ from pipeline.commands import (
     describe_head,
     evaluate,
     evaluate_detector,
+    export,
     label,
+    render,
     report,
     train_backbone,
     train_detector,
@@ -28,6 +30,8 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        render,
+        export,
         cache,
     )
 }
