@@ -1,6 +1,8 @@
 """The last stage: refuses a run with too many rejections, merges the parts, and writes `run.json`, last of all.
 
-Inside the graph and idempotent, so that a runner may do it twice. The merge itself is `merge_parts.py`.
+Inside the graph and idempotent, so that a runner may do it twice, also at once: temporary names are an attempt's own,
+final names and bytes are the same, and an attempt that fails (its parts are gone) changes nothing. The merge itself is
+`merge_parts.py`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ __all__ = [
     "put_in_place",
     "remove_leftovers",
     "storage_error",
+    "working_file",
 ]
 
 Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is complete
@@ -126,6 +127,22 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
                     _flush_folder(os.path.dirname(path) or ".")
     finally:
         with contextlib.suppress(OSError):  # already renamed; if removal fails, `remove_leftovers` finds it by name
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def working_file(path: str) -> Iterator[str]:
+    """Yields a temporary name beside `path` that no other writer has; what is left under it is removed afterwards.
+
+    For a writer that learns the final name only in the end (`put_in_place`), and for scratch files. A killed writer's
+    file is found by `remove_leftovers`.
+    """
+    temporary = _temporary_name(path)
+    try:
+        with _being_written(temporary):
+            yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # put in place already
             os.unlink(temporary)
 
 
