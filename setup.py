@@ -87,18 +87,23 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.76,<3"],
-        "aws": ["apache-beam[aws]>=2.76,<3"],
+        "gcp": ["apache-beam[gcp]>=2.76,<3"],  # to start jobs on Dataflow
+        "s3": ["obstore>=0.9"],  # object stores; the same package serves both
+        "gcs": ["obstore>=0.9"],
         "sample": ["scikit-image>=0.24"],
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
+            "flask>=3",  # of moto's server
+            "flask-cors>=5",
             "hypothesis>=6.100",
             "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
             "matplotlib>=3.9",
+            "moto[s3]>=5",  # an S3 on this machine, for tests
             "mypy>=1.13",
+            "obstore>=0.9",
             "onnx>=1.17",
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "pytest>=8",

@@ -108,6 +108,8 @@ def _run(arguments: list[str]) -> int:
     module, _, function = COMMANDS[command.name].target.partition(":")
     with without_warnings():
         loaded = importlib.import_module(module)
+    if COMMANDS[command.name].beam:
+        importlib.import_module("pipeline.run.runners").connect_storage(command.beam_options)
     status: int = getattr(loaded, function)(command)
     return status
 
