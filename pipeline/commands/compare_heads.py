@@ -24,7 +24,8 @@ from pipeline.run.fitting import fit
 from pipeline.run.gathering import Gathered, gathered, read_shares
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
-from pipeline.settings.schema import HeadSettings, MlpSettings, Settings
+from pipeline.settings.schema import HeadSettings, Settings
+from pipeline.settings.training import MlpSettings
 
 if TYPE_CHECKING:
     from pipeline.flags import Command

@@ -27,7 +27,7 @@ from transforms.formats.publish import publish_bytes
 if TYPE_CHECKING:
     from models.training.engine import Examples, Task
     from pipeline.flags import Command
-    from pipeline.settings.schema import TrainSettings
+    from pipeline.settings.training import TrainSettings
 
 
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged

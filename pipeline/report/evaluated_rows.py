@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from models.evaluation.tasks import two_classes, two_columns
 from pipeline.errors import UsageError
 from pipeline.run.classes_map import class_pairs
+from transforms.formats.label_table import LABELS_COME
 from transforms.formats.records import Status
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
@@ -222,7 +223,7 @@ def _cure(source: str) -> str:
         return "in none of them does one class lead the votes"
     if source == "--predictions":
         return "a finished run keeps true labels that are classes of its head, so evaluate the images with --input"
-    return "labels come from class folders, or from the label column of a table"
+    return f"{LABELS_COME}, or from the label column of a Parquet file"
 
 
 def _classes_of(

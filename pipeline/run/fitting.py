@@ -20,7 +20,8 @@ from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
-    from pipeline.settings.schema import HeadSettings, MlpSettings
+    from pipeline.settings.schema import HeadSettings
+    from pipeline.settings.training import MlpSettings
 
 
 HOLDOUT = 0.2  # of the images, where no validation input is given

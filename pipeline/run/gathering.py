@@ -30,6 +30,7 @@ from pipeline.run.plan import Layout, Plan, head_of, make_plan
 from pipeline.run.prepare import make_job
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.soft_labels import read_source, renamed
+from transforms.formats.label_table import LABELS_COME
 from transforms.formats.soft_labels import SoftLabels
 from transforms.read_blocks import STREAM_MARK
 from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
@@ -211,7 +212,7 @@ def features_of(
         )
         rows = read_rows(_in_plan_order(folder.parts, plan), os.path.join(work, f"{name}.npy"))
     if not len(rows):
-        lacked = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
+        lacked = "with a face" if unlabelled else f"with a label and a face; {LABELS_COME}"
         raise UsageError(f"{flag} {' '.join(patterns)}: no image {lacked}")
     print(f"{name}: {len(rows):,} {'faces' if unlabelled else 'labelled faces'}", file=sys.stderr)
     shutil.rmtree(folder.path)

@@ -18,14 +18,17 @@ import numpy as np
 
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.held_out import digests_of
+from pipeline.run.identity import given_labels
 from pipeline.run.plan import Layout, make_plan
 from pipeline.run.soft_labels import read_source
+from transforms.formats.label_table import LABELS_COME, LabelTable
 from transforms.formats.records import Limits
 from transforms.formats.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     from models.training.engine import Examples, Task
-    from pipeline.settings.schema import Settings, TrainSettings
+    from pipeline.settings.schema import Settings
+    from pipeline.settings.training import TrainSettings
 
 
 HOLDOUT = 0.1  # of the images, where no validation input is given
@@ -73,12 +76,13 @@ class Data:
 def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
     """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
+    table = given_labels(settings)
     soft = read_soft_labels(options.get("soft_labels") or ())
-    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft)
+    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft, table=table)
     held_out: set[bytes] = set()
     validation = None
     if options.get("validation"):
-        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation")
+        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation", table=table)
         held_out.update(validation.digests)
     if options.get("exclude"):
         with tempfile.TemporaryDirectory() as folder:
@@ -130,14 +134,20 @@ def read_labelled(
     flag: str = "--input",
     *,
     soft: Mapping[str, SoftLabels] = MappingProxyType({}),
+    table: LabelTable | None = None,
 ) -> tuple[LabelledImages, int]:
     """Returns the images of the inputs that have labels or `soft` labels in plan order, and how many were passed over.
+
+    Args:
+        table: labels by image id, in place of the inputs' own.
 
     Raises:
         UsageError: nothing there, or nothing with a label.
     """
     images, ids, labels, digests, passed_over = [], [], [], [], 0
     for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
+        if table is not None:
+            label = table.of(image_id)
         known = label is not None or any(shares.of(image_id) is not None for shares in soft.values())
         if image is None or not known:
             passed_over += 1
@@ -147,7 +157,7 @@ def read_labelled(
         labels.append(label)
         digests.append(digest)
     if all(label is None for label in labels):
-        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; {LABELS_COME}")
     return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
 
 
