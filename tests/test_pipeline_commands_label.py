@@ -221,6 +221,14 @@ def test_a_refused_flag_costs_no_results_beside_overwrite(tmp_path: Path) -> Non
     assert before.items() <= runs.tree(done.output).items()
 
 
+def test_dataflow_with_a_local_output_is_one_line(tmp_path: Path) -> None:
+    bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
+    ended = bench.label("gs://bucket/in", "out", "--runner=DataflowRunner")
+    assert ended.status == 2
+    assert "workers of DataflowRunner cannot see this machine's disk; give a gs:// or s3:// path" in ended.line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("runner", ["Strange", "strange.module.Runner", "json.Strange"])
 def test_a_runner_that_beam_does_not_know_is_one_line(tmp_path: Path, runner: str) -> None:
     bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))

@@ -35,7 +35,7 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
-from transforms.tally import TALLY, Totals, read_heartbeats
+from transforms.tally import TALLY, Totals, read_heartbeats, totals_told
 
 logger = logging.getLogger("pipeline.report")
 
@@ -89,13 +89,16 @@ class FinishRun(beam.DoFn):
     """Runs once, when every part stands; yields the counts."""
 
     def process(self, request: MergeRequest, finished: Iterable[PartInfo]) -> Iterator[dict[str, int]]:
-        for _ in finished:  # waiting for the side input is the point: the parts themselves are on disk
-            pass
-        yield finish_run(request)
+        told = [info.worker for info in finished]  # the parts themselves are on disk
+        yield finish_run(request, told)
 
 
-def finish_run(request: MergeRequest) -> dict[str, int]:
+def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int]:
     """Merges all parts of the run and writes `run.json`; returns its counts.
+
+    Args:
+        request: what there is to do.
+        told: totals of the processes that wrote the parts (`Tally.told`).
 
     Raises:
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
@@ -110,7 +113,9 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
             result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
-    record = _record(request, result, hits, marks)
+    TALLY.flush()
+    totals = read_heartbeats(request.heartbeat) if request.heartbeat else totals_told(told)
+    record = _record(request, result, hits, marks, totals)
     if request.report is not None:
         record = _with_report(request.report, record, request.started)
     text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
@@ -230,10 +235,10 @@ def _with_report(
     return {**record, "report": {**told, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
 
 
-def _record(request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark]) -> dict[str, Any]:
+def _record(
+    request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark], totals: Totals
+) -> dict[str, Any]:
     """Returns `run.json`, without what it says of the page."""
-    TALLY.flush()
-    totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
     counts, written = result.counts, result.submission
     return {
         **request.record,

@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
 from models.heads.registry import load_head
@@ -25,6 +26,8 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
+METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
+COUNTED = ("images", "faces", "hits")
 PARTS_BEHIND = 8  # parts being written and synced while the device works, as blocks come in groups
 
 
@@ -72,12 +75,23 @@ class WriteParts(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[PartInfo]:
         check()
-        yield from self._behind.put(block)
+        for info in self._behind.put(block):
+            yield self._counted(info)
 
     def finish_bundle(self) -> Iterator[Any]:
+        last: PartInfo | None = None
         for info in self._behind.drain():
-            yield GlobalWindows.windowed_value(info)
+            if last is not None:
+                yield GlobalWindows.windowed_value(last)
+            last = self._counted(info)
+        if last is not None:
+            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.told()))
         TALLY.flush()  # the last stage, in another process, reads these files
+
+    def _counted(self, info: PartInfo) -> PartInfo:
+        for name in COUNTED:  # here, as only the thread of a bundle may count for it
+            Metrics.counter(METRICS, name).inc(getattr(info, name))
+        return info
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):

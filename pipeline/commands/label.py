@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
+from models.heads.registry import BUNDLED_HEADS, check
 from models.runtimes.device import backend
 from pipeline.errors import StoppedError, UsageError
 from pipeline.report.run_report import RunReport
@@ -24,7 +24,7 @@ from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
-from pipeline.run.runners import empty_pipeline, options_of
+from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.run.summary import closing_words
 from transforms.finish_run import MergeRequest
@@ -32,12 +32,13 @@ from transforms.formats.canonical import fingerprint_of
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
 from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
 from transforms.job import Job
-from transforms.storage.store import InputFault, open_file
+from transforms.storage.store import InputFault, is_local, open_file
 
 if TYPE_CHECKING:
     from pipeline.flags import Command
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
+NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
     *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
     *("opencv-python", "opencv-python-headless"),
@@ -69,6 +70,7 @@ class _Run:
 def run(command: Command) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
+    refuse_out_of_reach(options_of(command.beam_options), _paths_of_workers(command))
     head_path, head = chosen_head(command.settings)
     identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
     _check_head(head, identity, command)
@@ -87,6 +89,21 @@ def run(command: Command) -> int:
             raise told from error
     with folder.locked():
         return _label(this)
+
+
+def _paths_of_workers(command: Command) -> dict[str, str | None]:
+    """Returns the paths that workers open, by the flag or setting that gave each; None is no path."""
+    options, settings = command.options, command.settings
+    local = next((path for path in options["input"] if is_local(path)), None)
+    return {
+        "--output": options["output"],
+        "--cache": options["cache"],
+        "--input": local,
+        "--sample-submission": options["sample_submission"],
+        "head.path": None if settings.head.path in BUNDLED_HEADS else settings.head.path,
+        "features.weights": None if settings.features.weights in NO_PATH else settings.features.weights,
+        "read.labels": settings.read.labels,
+    }
 
 
 def _with_sample(identity: Identity, path: str | None) -> Identity:

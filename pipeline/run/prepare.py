@@ -6,7 +6,7 @@ import os
 
 from models.backbones.registry import backbone
 from models.heads.outputs import Head, HeadError
-from models.heads.registry import BUNDLED_HEADS, load_head
+from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
 from models.runtimes import device
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, min_label_px
@@ -74,7 +74,7 @@ def make_job(
         margin=settings.faces.margin,
         smallest_side=SMALLEST_SIDE_PX,
         channels=backbone(settings.features.backbone).channels,
-        head=head,
+        head=portable_head(head),
         threads=settings.read.threads,
         block_images=block_images,
         block_bytes=block_bytes,

@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from pipeline.errors import StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
 from pipeline.run.worker_folder import LOUD, QUIET
 from transforms.storage.options import connect, storage_flags
+from transforms.storage.store import is_local
 
 if TYPE_CHECKING:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -36,6 +37,7 @@ DOWNLOADED = {  # runners in lower case, as Beam takes them, whose program Beam 
     "sparkrunner": "spark_job_server_jar",
     "prismrunner": "prism_location",
 }
+FAR_AWAY = {"dataflowrunner"}  # in lower case; others may share a file system with this machine
 
 
 def options_of(beam_options: Sequence[str]) -> PipelineOptions:
@@ -87,6 +89,23 @@ def _refuse_download(options: PipelineOptions) -> None:
         )
     if not os.path.isfile(path):
         raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
+
+
+def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None]) -> None:
+    """Raises UsageError if the runner's workers can never see this machine's disk, and a path lies there.
+
+    Args:
+        options: Beam's.
+        paths: by the flag or setting that gave each; None and names such as `bundled` are no paths.
+    """
+    runner = str(options.view_as(StandardOptions).runner)
+    if runner.rpartition(".")[2].lower() not in FAR_AWAY:
+        return
+    for flag, path in paths.items():
+        if path is not None and is_local(path):
+            raise UsageError(
+                f"{flag} {path}: workers of {runner} cannot see this machine's disk; give a gs:// or s3:// path"
+            )
 
 
 def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
