@@ -26,6 +26,8 @@ __all__ = [
     "Upload",
     "is_remote",
     "is_temporary",
+    "process_has_ended",
+    "process_name",
     "publish",
     "publish_bytes",
     "publish_file",
@@ -249,6 +251,17 @@ def _flush_folder(folder: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network file systems cannot
             raise
+
+
+def process_name() -> str:
+    """Returns a name of this process: its number, and where such numbers are unique."""
+    return f"{_place()}-{os.getpid()}"
+
+
+def process_has_ended(name: str) -> bool:
+    """Returns True if a process of this machine has that name and has ended; False where nobody can tell."""
+    place, _, pid = name.partition("-")
+    return place == _place() and pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid))
 
 
 def _is_stale(path: str) -> bool:

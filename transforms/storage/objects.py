@@ -72,11 +72,17 @@ class ObjectStore:
         """Returns the whole path of an object."""
         return f"{self.root}/{name}" if name else self.root
 
-    def list(self, folder: str = "") -> Iterator[Stored]:
-        """Yields the objects below a folder, with their sizes, in no particular order; a thousand a request."""
+    def list(self, folder: str = "", *, after: str = "") -> Iterator[Stored]:
+        """Yields the objects below a folder, with their sizes, in no particular order; a thousand a request.
+
+        Args:
+            folder: below the root; "" for all.
+            after: only names greater than this one, by their bytes.
+        """
         below = (self._prefix + folder).rstrip("/")
+        offset = self._prefix + after if after else None
         with self._named(folder, "listed"):
-            for some in _obstore().list(self._client, prefix=below or None, chunk_size=LISTED_AT_ONCE):
+            for some in _obstore().list(self._client, prefix=below or None, offset=offset, chunk_size=LISTED_AT_ONCE):
                 for found in some:
                     name = found["path"][len(self._prefix) :]
                     yield Stored(name, found["size"], found["last_modified"].timestamp())
