@@ -88,11 +88,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     behind: int  # port of moto
 
     def _serve(self) -> None:
-        body = self._body()
+        body = self._read = self._body()
         self.bucket.requests.append((self.command, self.path))
         for fault in list(self.bucket.faults):
             if fault(self):
                 return
+        self._forward(body)
+
+    def forward(self) -> None:
+        """Serves a request as if there were no fault."""
+        self._forward(self._read)
+
+    def _forward(self, body: bytes) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
         connection.request(self.command, self.path, body, headers)

@@ -53,7 +53,7 @@ def test_what_is_put_is_there(store: Store, tmp_path: Path) -> None:
     found = store.get("a/b")
     assert found is not None and found[0] == b"0123456789"
     assert store.get("nothing") is None
-    fetch(store, ["a/b", "a/c"], str(tmp_path / "here"))
+    fetch(store, {"a/b": "b", "a/c": "c", "nothing": "d"}, str(tmp_path / "here"))
     assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == {"b": b"0123456789", "c": b"z"}
     store.delete(["a/b", "a/c", "d", "nothing"])
     assert list(store.list()) == []

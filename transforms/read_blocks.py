@@ -27,6 +27,7 @@ from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
 from transforms.known_labels import labels_of, relabelled
+from transforms.standing_parts import finished_blocks_of
 from transforms.storage.objects import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
@@ -271,7 +272,7 @@ class ReadBlocks(beam.DoFn):
             return read_block(PlannedBlock.from_json(line), self._job.limits)
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
-        finished = {name.removesuffix(".parquet") for name in patiently(lambda: os.listdir(self._job.parts))}
+        finished = patiently(lambda: finished_blocks_of(self._job.parts, planned.key))
         mark = yield from stream_blocks(
             planned,
             self._job.limits,

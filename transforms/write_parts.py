@@ -19,11 +19,13 @@ from apache_beam.transforms.window import GlobalWindows
 from models.heads.registry import load_head
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
-from transforms.formats.parts import write_part
+from transforms.formats.parts import stored_name, write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
+from transforms.storage.objects import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.storage.stores import upload
 from transforms.tally import TALLY
 
 METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
@@ -54,7 +56,11 @@ def write_block(
     info = part_info_of(table, f"{block.key}.parquet")
     failed = sum(reason is Reason.INTERNAL_ERROR for reason in block.reason)
     metadata = replace(part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint), failed=failed)
-    write_part(os.path.join(parts, info.name), table, metadata)
+    if is_object(parts):
+        info = replace(info, name=stored_name(metadata))
+        write_part(f"{parts}/{info.name}", table, metadata, upload=upload)
+    else:
+        write_part(os.path.join(parts, info.name), table, metadata)
     return info
 
 

@@ -21,6 +21,7 @@ from pipeline.run import dry_run, graph
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
+from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
@@ -74,12 +75,12 @@ def run(command: Command) -> int:
     head_path, head = chosen_head(command.settings)
     identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
     _check_head(head, identity, command)
-    folder = OutputFolder(command.options["output"])
-    cache = local_cache(command.options["cache"] or os.path.join(folder.path, "cache"))
+    folder = output_of(command.options["output"])
+    cache = local_cache(command.options["cache"] or f"{folder.place.rstrip('/')}/cache")
     this = _Run(command, folder, cache, head_path, head, identity, started)
     if command.options["dry_run"]:
-        job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
-        refuse_foreign(folder.path)
+        job = make_job(command.settings, identity, output=folder.place, cache=cache, head=head_path)
+        _refuse_foreign(folder)
         try:
             return dry_run.show(command.options["input"], folder, command.settings, job)
         except Exception as error:
@@ -131,11 +132,11 @@ def _check_head(head: Head, identity: Identity, command: Command) -> None:
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.command.options
     beam_options = options_of(this.command.beam_options)
-    refuse_foreign(folder.path)
+    _refuse_foreign(folder)
     if options["overwrite"]:
         # what is mistyped must not cost the results that stand here
         empty_pipeline(beam_options)
-        without_own(find_inputs(options["input"]), folder.path, this.cache)
+        without_own(find_inputs(options["input"]), folder.place, this.cache)
         folder.clear()
     folder.refuse_damaged()
     record = folder.record()
@@ -151,15 +152,15 @@ def _label(this: _Run) -> int:
     job = make_job(
         this.command.settings,
         this.identity,
-        output=folder.path,
+        output=folder.place,
         cache=this.cache,
         head=this.head_path,
         layout=(layout.block_images, layout.block_bytes),
     )
-    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, this.cache))
+    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.place, this.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         _tidy(this)
-        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
+        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.place))
         return 0
     rules = _rules(this, plan)
     folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
@@ -200,7 +201,7 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
 def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
     command, folder = this.command, this.folder
     request = MergeRequest(
-        output=folder.path,
+        output=folder.place,
         parts=job.parts,
         classes=tuple(this.head.classes),
         rejecting=bool(this.head.reject),
@@ -214,7 +215,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         started=this.started,
         heartbeat=job.heartbeat,
         record=_record(this, job, plan, progress),
-        report=RunReport(folder.path, plan.blocks_file, job.limits) if command.settings.write.report else None,
+        report=RunReport(folder.place, folder.blocks_file, job.limits) if command.settings.write.report else None,
     )
 
     def build(root: beam.Pipeline) -> Any:
@@ -228,22 +229,33 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         done=progress.images_done,
         quiet=this.quiet,
         verbose=bool(command.options["verbose"]),
-        go_on=f"what is finished is kept in {folder.path}: the same command goes on",
+        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
     )
     record = folder.record()
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
     _tidy(this)
-    this.say(closing_words(record, folder.path))
+    this.say(closing_words(record, folder.place))
     return 0
+
+
+def _refuse_foreign(folder: OutputFolder) -> None:
+    if isinstance(folder, OutputStore):
+        folder.refuse_foreign()
+    else:
+        refuse_foreign(folder.path)
 
 
 def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
     with suppress(OSError):  # results stand, and the next run tidies again
         remove_own(this.folder.path, ("heartbeats",), ())
-    if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
+    if not (this.command.settings.write.keep_parts and _has_parts(this.folder)):
         this.folder.tidy()
+
+
+def _has_parts(folder: OutputFolder) -> bool:
+    return folder.place != folder.path or os.path.isdir(folder.parts)
 
 
 def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from transforms.storage.store import (
 )
 
 PLAN_VERSION = 3
+BLOCKS = "blocks.jsonl"  # the lines of a plan
 STREAMED_OBJECTS = ("tar", "tfrecord")  # to list them is a request a member, or to read all of the object
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
 
@@ -123,7 +124,7 @@ class Plan:
     @property
     def blocks_file(self) -> str:
         """Path of the plan's lines."""
-        return os.path.join(self.folder, "blocks.jsonl")
+        return os.path.join(self.folder, BLOCKS)
 
     def lines(self) -> Iterator[tuple[BlockRef, bytes]]:
         """Yields a reference to each line of the plan, and the line."""

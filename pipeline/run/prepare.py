@@ -15,6 +15,7 @@ from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
 from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.storage.objects import is_object
 from transforms.storage.store import is_local
 
 
@@ -35,13 +36,15 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
 
 
 def local_cache(path: str) -> str:
-    """Returns the whole path of a cache's folder.
+    """Returns the whole path of a cache's folder, local or on S3 or Google Cloud Storage.
 
     Raises:
-        UsageError: it is on an object store.
+        UsageError: it is on another kind of storage.
     """
+    if is_object(path):
+        return path.rstrip("/")
     if not is_local(path):
-        raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
+        raise UsageError(f"--cache {path}: a feature cache needs a local folder, s3:// or gs://")
     return os.path.abspath(path)
 
 

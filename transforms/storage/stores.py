@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-from transforms.formats.publish import is_temporary, publish_bytes, publish_file, storage_error, working_file
+from transforms.formats.publish import is_temporary, publish_bytes, publish_file, storage_error
 from transforms.storage.objects import ObjectStore, Stored, Version, fault_without_package, is_object
 from transforms.storage.stopping import check
 
@@ -98,22 +98,27 @@ def upload(local: str, path: str) -> None:
     store_of(folder).put(name, local)
 
 
-def fetch(store: Store, names: Sequence[str], folder: str) -> None:
-    """Copies files of a store into a local folder, under the ends of their names, many at once.
+def fetch(store: Store, names: Mapping[str, str], folder: str) -> None:
+    """Copies files of a store into a local folder, many at once; those that are gone are left out.
+
+    Args:
+        store: has the files.
+        names: in the store -> in the folder.
+        folder: scratch, which nobody else reads.
 
     Raises:
         StorageError, InputFault: one is gone or cannot be copied. Stopped: the user asked to stop.
     """
     os.makedirs(folder, exist_ok=True)
     with ThreadPoolExecutor(FETCHED_AT_ONCE, "fetch") as pool:
-        for _ in pool.map(partial(_fetch, store, folder), names):
+        for _ in pool.map(partial(_fetch, store), names, (os.path.join(folder, name) for name in names.values())):
             check()
 
 
-def _fetch(store: Store, folder: str, name: str) -> None:
+def _fetch(store: Store, name: str, path: str) -> None:
     found = store.get(name)
     if found is not None:
-        with open(os.path.join(folder, name.rpartition("/")[2]), "wb") as file:  # scratch: no other reader
+        with open(path, "wb") as file:
             file.write(found[0])
 
 
@@ -179,22 +184,19 @@ class LocalStore:
 
     def put_if_absent(self, name: str, data: bytes) -> Version | None:
         """Publishes a file unless there is one."""
-        with self._made(name) as path, working_file(path) as temporary:
-            publish_bytes(temporary, data)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return None
-        return _version(data)
+        return self._put_if(name, data, None)
 
     def put_if_same(self, name: str, data: bytes, version: Version) -> Version | None:
         """Publishes a file in place of this version."""
+        return self._put_if(name, data, version)
+
+    def _put_if(self, name: str, data: bytes, version: Version | None) -> Version | None:
         import fcntl
 
         with self._made(_GUARD) as guard, open(guard, "a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             found = self.get(name)
-            if found is None or found[1] != version:
+            if (None if found is None else found[1]) != version:
                 return None
             self.put_bytes(name, data)
         return _version(data)
