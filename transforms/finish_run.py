@@ -31,7 +31,7 @@ from transforms.formats.submission.write import UnlabelledImages
 from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.merge_request import MergeRequest as MergeRequest
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
@@ -169,6 +169,7 @@ def _merge(request: MergeRequest, paths: list[str], streamed_images: int) -> Mer
             request.output,
             classes=request.classes,
             rejecting=request.rejecting,
+            exif=request.exif,
             rows_per_file=request.rows_per_file,
             submission=request.submission,
             sample=_sample(request),

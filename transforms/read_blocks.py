@@ -1,6 +1,6 @@
 """Reads blocks: from a line of the plan to a block with bytes and digests. The only stage that reads users' files.
 
-Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
+Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`crop_faces.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -22,13 +22,14 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms import block_coder  # noqa: F401 - registers the coder for this stage's output
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
+from transforms.formats.exif import NO_EXIF, read_exif
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
 from transforms.known_labels import labels_of, relabelled
 from transforms.standing_parts import finished_blocks_of
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
@@ -224,6 +225,21 @@ def make_block(
     )
 
 
+def with_exif(block: Block) -> Block:
+    """Returns a block that still has its bytes, with what the EXIF of each image says."""
+    return replace(block, exif=tuple(NO_EXIF if data is None else read_exif(data) for data in block.data))
+
+
+def _each_with_exif(blocks: Generator[Block, None, StreamMark]) -> Generator[Block, None, StreamMark]:
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration as end:
+            mark: StreamMark = end.value
+            return mark
+        yield with_exif(block)
+
+
 def image_id(prefix: str, name: str) -> str:
     """Returns an image's id: text, even if the path is not.
 
@@ -269,15 +285,17 @@ class ReadBlocks(beam.DoFn):
 
     def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):
-            return read_block(PlannedBlock.from_json(line), self._job.limits)
+            block = read_block(PlannedBlock.from_json(line), self._job.limits)
+            return with_exif(block) if self._job.exif else block
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
         finished = patiently(lambda: finished_blocks_of(self._job.parts, planned.key))
-        mark = yield from stream_blocks(
+        blocks = stream_blocks(
             planned,
             self._job.limits,
             block_images=self._job.block_images,
             block_bytes=self._job.block_bytes,
             finished=finished,
         )
+        mark = yield from (_each_with_exif(blocks) if self._job.exif else blocks)
         write_mark(self._job.parts, planned.key, mark)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transforms.formats.parts import StoredPart, is_part_name, stored_part
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.stores import store_of
 
 PART = ".parquet"

@@ -26,7 +26,8 @@ from transforms.formats.cache.segments import Segments
 from transforms.formats.canonical import canonical_json, digest_of_canonical
 from transforms.formats.publish import publish_bytes
 from transforms.formats.records import FormatError
-from transforms.storage.objects import Version, is_object
+from transforms.storage.objects import Version
+from transforms.storage.paths import is_object
 from transforms.storage.stores import FETCHED_AT_ONCE, Store, store_of
 
 logger = logging.getLogger("pipeline.cache")

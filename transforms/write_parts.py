@@ -22,7 +22,7 @@ from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import stored_name, write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.stores import upload

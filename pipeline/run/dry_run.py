@@ -16,13 +16,13 @@ from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.settings.schema import Settings
 from transforms.block import Block
-from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
+from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import FINGERPRINT_FILE, fingerprint_folders
 from transforms.formats.canonical import digest_of_canonical
 from transforms.job import Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.stores import store_of
 from transforms.store_cache import cache_of
 

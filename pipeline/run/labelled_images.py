@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -73,20 +73,36 @@ class Data:
     left_out: Mapping[str, int]
 
 
-def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
-    """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
+def read_data(
+    patterns: Sequence[str],
+    settings: Settings,
+    *,
+    validation: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    soft_labels: Sequence[str] = (),
+) -> Data:
+    """Returns images, classes and soft labels.
+
+    Copies of validation or excluded images and pictures of one value are left out.
+
+    Args:
+        patterns: of the images to learn from.
+        validation: patterns of images to choose by; without them a tenth of the images is held out.
+        exclude: patterns of images that must not be learned from.
+        soft_labels: `NAME=PATH` texts.
+    """
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
     table = given_labels(settings)
-    soft = read_soft_labels(options.get("soft_labels") or ())
-    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft, table=table)
+    soft = read_soft_labels(soft_labels)
+    read, passed_over = read_labelled(patterns, (SIDE, SIDE), limits, soft=soft, table=table)
     held_out: set[bytes] = set()
-    validation = None
-    if options.get("validation"):
-        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation", table=table)
-        held_out.update(validation.digests)
-    if options.get("exclude"):
+    judged = None
+    if validation:
+        judged, _ = read_labelled(validation, (SIDE, SIDE), limits, "--validation", table=table)
+        held_out.update(judged.digests)
+    if exclude:
         with tempfile.TemporaryDirectory() as folder:
-            held_out |= digests_of(options["exclude"], folder, settings)
+            held_out |= digests_of(exclude, folder, settings)
     train = read.without(held_out)
     if not train.labels:
         raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
@@ -100,11 +116,11 @@ def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
     taught = train.labels.count(None)
     also = f", {taught:,} of them by soft labels alone" if taught else ""
     print(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}", file=sys.stderr)
-    if validation is None:
-        train, validation = _split(train)
-        if only := sorted(_named(validation) - _named(train)):
+    if judged is None:
+        train, judged = _split(train)
+        if only := sorted(_named(judged) - _named(train)):
             raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
-    return Data(train, validation, _classes(train, validation), soft, left_out)
+    return Data(train, judged, _classes(train, judged), soft, left_out)
 
 
 def _counted(counts: Mapping[str, int]) -> str:

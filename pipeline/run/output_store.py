@@ -24,7 +24,7 @@ from transforms.formats.parts import StoredPart, stored_part
 from transforms.formats.publish import publish_bytes
 from transforms.standing_parts import stored_parts
 from transforms.storage.lease import Held, lease
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.stores import Store, fetch, store_of
 
 logger = logging.getLogger("pipeline.storage")

@@ -29,7 +29,7 @@ from transforms.formats.shards.loose_files import (
 )
 from transforms.formats.shards.registry import FIRST_BYTES, NUMBERED, decided_by_bytes, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, naming, told_what_it_skips
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.store import (
     WILDCARDS,

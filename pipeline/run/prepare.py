@@ -15,8 +15,7 @@ from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
 from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
-from transforms.storage.objects import is_object
-from transforms.storage.store import is_local
+from transforms.storage.paths import is_local, is_object
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -62,13 +61,14 @@ def make_job(
     """Returns the settings of the stages.
 
     Args:
+        cache: root of the feature cache; "" for stages that use none.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=local_cache(cache),
+        cache=local_cache(cache) if cache else "",
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
@@ -84,6 +84,7 @@ def make_job(
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        exif=settings.read.exif,
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
         made_of=made_of(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.run.own_files import PAGE
-from transforms.storage.objects import is_object
+from transforms.storage.paths import is_object
 
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:

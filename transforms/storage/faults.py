@@ -1,4 +1,4 @@
-"""What is wrong when users' files cannot be read: the storage, not their content."""
+"""What storage raises when a planned file cannot be read. Knows no storage, so that naming a fault imports none."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from typing import Any
 from transforms.formats.publish import StorageError
 from transforms.storage.faults import FileChanged, InputFault, NoSuchStorage
 from transforms.storage.options import gcs_settings, s3_settings
+from transforms.storage.paths import SCHEMES
 from transforms.storage.retrying import patiently
 
-SCHEMES = {"s3": "s3", "gs": "gcs"}  # of paths, and the extra of this program that brings obstore
 REQUEST_S, CONNECT_S = 30, 5  # a request is 8 MB at most, so 30 s are 270 kB/s; one that stalls is sent again
 RETRIES, RETRY_S = 8, 90  # with pauses of 0.1 to 5 s: a store that is away for a minute stops no run
 RANGE_BYTES = 8 * 2**20  # of one request; a larger range is fetched in pieces
@@ -48,11 +48,6 @@ class Version:
     def as_mode(self) -> dict[str, str]:
         """Returns it as obstore's condition on a write."""
         return {name: value for name, value in (("e_tag", self.e_tag), ("version", self.version)) if value is not None}
-
-
-def is_object(path: str) -> bool:
-    """True for the path of an object store that this module serves."""
-    return path.partition("://")[0] in SCHEMES and "://" in path
 
 
 class ObjectStore:

@@ -24,10 +24,12 @@ from typing import Any, BinaryIO, cast
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.storage.faults import FileChanged as FileChanged
+from transforms.storage.faults import FileChanged as FileChanged  # they belong to what this module offers
 from transforms.storage.faults import InputFault as InputFault
 from transforms.storage.faults import NoSuchStorage as NoSuchStorage
-from transforms.storage.objects import SCHEMES, ObjectStore, Reader, fault_without_package, is_object
+from transforms.storage.objects import ObjectStore, Reader, fault_without_package
+from transforms.storage.paths import SCHEMES, is_object
+from transforms.storage.paths import is_local as is_local
 from transforms.storage.ranges import RangeFile
 from transforms.storage.retrying import patiently
 
@@ -52,11 +54,6 @@ class FoundFile:
     size: int
     modified: float
     kind: Kind = Kind.FILE
-
-
-def is_local(path: str) -> bool:
-    """True if the path is on a local file system."""
-    return "://" not in path
 
 
 def escape(path: str) -> str:

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Protocol
 
 from transforms.formats.publish import is_temporary, publish_bytes, publish_file, storage_error
-from transforms.storage.objects import ObjectStore, Stored, Version, fault_without_package, is_object
+from transforms.storage.objects import ObjectStore, Stored, Version, fault_without_package
+from transforms.storage.paths import is_object
 from transforms.storage.stopping import check
 
 FETCHED_AT_ONCE = 32  # objects; each waits some 30 ms for its answer
