@@ -109,8 +109,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.76,<3"],
-        "aws": ["apache-beam[aws]>=2.76,<3"],
+        "gcp": ["apache-beam[gcp]>=2.76,<3"],  # to start jobs on Dataflow
+        "s3": ["obstore>=0.9"],  # object stores; the same package serves both
+        "gcs": ["obstore>=0.9"],
         "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
         "gpu": ["tensorflow[and-cuda]>=2.20"],  # the CUDA libraries; the driver is the machine's
         "jax": ["jax>=0.6"],  # Keras's other backend: KERAS_BACKEND=jax
@@ -120,10 +121,14 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
+            "flask>=3",  # of moto's server
+            "flask-cors>=5",
             "hypothesis>=6.100",
             "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
             "matplotlib>=3.9",
+            "moto[s3]>=5",  # an S3 on this machine, for tests
             "mypy>=1.13",
+            "obstore>=0.9",
             "onnx>=1.17",
             "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests

@@ -117,6 +117,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     with without_warnings():
         action = importlib.import_module(call.command.module)
+        if call.command.beam:
+            importlib.import_module("pipeline.run.runners").connect_storage(call.context.beam_options)
     status: int = action.run(call.options, call.context)
     return status
 

@@ -24,12 +24,12 @@ from models.runtimes.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
-from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
 from transforms.made_of import BACKEND, REVISION, WEIGHTS, refuse_another
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")
@@ -216,7 +216,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
+        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None

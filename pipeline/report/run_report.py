@@ -24,6 +24,7 @@ from transforms.formats.publish import publish
 from transforms.formats.records import Limits
 from transforms.formats.result_batches import result_batches
 from transforms.storage.stopping import check
+from transforms.storage.store import open_file
 
 VERSION = 1  # of `report.json`
 
@@ -84,7 +85,7 @@ class RunReport:
 
 
 def _lines(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with open_file(path, forward=True) as file:
         for line in file:
             check()
             yield line
