@@ -274,6 +274,14 @@ def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", metavar="S", type=_number, help="boxes of a lower score count in the curves only; default all"
     )
+    _list_of(parser, "--by", "COLUMN", "also the share found by what this column of --boxes says: skin, age, sex, pose")
+    parser.add_argument(
+        "--changes", action="store_true", help="also search the photos turned, half-lit, small and grey"
+    )
+    parser.add_argument(
+        "--steps", action="store_true", help="also show what each step of the detector leaves and costs"
+    )
+    parser.add_argument("--explain", metavar="ID", type=_path, help="draw the detector at work on this image")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -109,6 +110,21 @@ def test_only_the_best_are_looked_at() -> None:
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
+
+
+def test_a_deeper_network_begins_with_the_answers_of_the_one_that_it_starts_from(tmp_path) -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, start_from, weights_of
+
+    first, deeper = build(SMALL), build(replace(SMALL, depths=(2, 1, 2)))
+    np.savez(tmp_path / "w.npz", **weights_of(first))
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    assert not np.allclose(first(image), deeper(image))
+    start_from(deeper, tmp_path / "w.npz")
+    assert np.allclose(first(image), deeper(image))
+    np.savez(tmp_path / "d.npz", **weights_of(deeper))
+    with pytest.raises(ValueError, match="of another network"):  # never a shallower one
+        start_from(first, tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("stem", [(0, 4), (4, 4)])

@@ -121,6 +121,14 @@ def test_sets_are_split_by_group_and_scenes_are_kept_out(data: Path, tmp_path: P
     assert len(found.validation[-1].boxes) == 0
 
 
+def test_crops_are_drawn_like_tiles(data: Path, tmp_path: Path) -> None:
+    crops = [{"archive": "empty.tar", "box": [0.0, 0.0, 0.5, 1.0], "share": 0.25}]
+    recipe = write_recipe(tmp_path / "r.yaml", sets={**RECIPE["sets"], "crops": crops})
+    (_, tiles), (faces, share) = read_sets(load_recipe(recipe).sets, data).material.tiles
+    assert (tiles, share, len(faces)) == (1.0, 0.25, 6)
+    assert faces[0].boxes.tolist() == [[0, 0, 20, 40]]
+
+
 def test_what_has_no_group_is_split_by_its_number() -> None:
     photo = Photo(np.zeros((1, 1, 3), np.uint8), NO_BOXES, NO_BOXES)
     assert [number for number in range(9) if held_out(number, photo, 4)] == [0, 4, 8]

@@ -60,6 +60,7 @@ class Scenes(_Part):
     unlearned: float = Field(default=7.0, ge=0)
     seen: Share = 0.6
     covered: Share = 0.0
+    blurred: Share = 0.0
     rotation: float = Field(default=20.0, ge=0, le=180)
     joined: Share = 0.5
     hard: Share = 0.5
@@ -69,7 +70,7 @@ Map = Annotated[list[float], Field(min_length=4, max_length=4)]  # dx, dy, sw, s
 
 
 class FaceSet(_Part):
-    """Photos or tiles with faces.
+    """Photos with faces.
 
     Attributes:
         archive, table: paths below --data.
@@ -81,6 +82,26 @@ class FaceSet(_Part):
     table: str
     share: float = Field(default=1.0, gt=0)
     maps: dict[str, Map] = {}
+
+
+class TileSet(FaceSet):
+    """Mosaics of tiles with a face each. `covered`: faces with masks too."""
+
+    covered: bool = False
+
+
+class CropSet(_Part):
+    """Images that are a face each, cropped in one frame.
+
+    Attributes:
+        archive: path below --data.
+        box: x, y, width, height of the tight box in shares of the image's sides.
+        share: of the drawn tiles.
+    """
+
+    archive: str
+    box: list[float] = Field(min_length=4, max_length=4)
+    share: float = Field(default=1.0, gt=0)
 
 
 class EmptySet(_Part):
@@ -102,7 +123,8 @@ class Sets(_Part):
     """What is learned from. `validation_every`: of so many groups of near copies one is held out."""
 
     photos: list[FaceSet] = Field(min_length=1)
-    tiles: list[FaceSet] = Field(min_length=1)
+    tiles: list[TileSet] = Field(min_length=1)
+    crops: list[CropSet] = []
     empty: list[EmptySet] = Field(min_length=1)
     validation_every: Annotated[int, Field(ge=2)] = 12
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.overlaps import overlap
-from models.detectors.cascade.panels import panels
 from models.detectors.cascade.weights import WEIGHTS
 from models.detectors.options import CascadeOptions
 from models.evaluation.detection import Judgement, Photo, fit_map, judge, mapped, recall_at
@@ -190,7 +189,7 @@ def main() -> None:
     if arguments.picture:
         some, first = read_set("fddb_multi", arguments.data / "faces_more"), next(iter(paths.values()))
         image = some.images[arguments.photo]
-        picture = panels(image, Cascade(replace(asked, model=str(first))).traced(image), some.faces[arguments.photo])
+        picture = Cascade(replace(asked, model=str(first))).explain(image, some.faces[arguments.photo])
         cv2.imwrite(str(arguments.picture), picture[..., ::-1])
     elif arguments.regrouping:
         regrouping(next(iter(paths.values())), sets[0], asked)
