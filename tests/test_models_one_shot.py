@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
 from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
+from models.detectors.one_shot.export import shifted
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
 
@@ -110,6 +111,22 @@ def test_only_the_best_are_looked_at() -> None:
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
+
+
+def test_shifted_scores_are_what_is_meant_and_keep_their_order() -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, weights_of
+
+    network = build(SMALL)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    before = np.asarray(network(image))[..., 0]
+    sigmoid = lambda logits: 1 / (1 + np.exp(-logits))  # noqa: E731
+    moved = shifted(weights_of(network), float(sigmoid(before.max())), 0.6)
+    for variable in network.weights:
+        variable.assign(moved[variable.path])
+    after = np.asarray(network(image))
+    assert sigmoid(after[..., 0].max()) == pytest.approx(0.6, abs=1e-3)
+    assert np.allclose(after[..., 0] - before, (after[..., 0] - before).mean(), atol=1e-4)
 
 
 def test_a_deeper_network_begins_with_the_answers_of_the_one_that_it_starts_from(tmp_path) -> None:

@@ -42,7 +42,7 @@ def read_material(data: Path, most: int | None = None) -> CascadeMaterial:
     Args:
         most: images of each set; None for all.
     """
-    sets = read_sets(load_recipe(RECIPE).sets, data)
+    sets = read_sets(load_recipe(RECIPE)[0].sets, data)
     photos = [(some[:most], share * PHOTOS) for some, share in sets.material.photos]
     tiles = [(some[:most], share * (1 - PHOTOS)) for some, share in sets.material.tiles]
     with_faces = tuple(photo for photo in sets.validation if len(photo.boxes))
