@@ -7,9 +7,11 @@ also pick up what merely lies beside them.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 NAME = "facelabel-pipeline"
@@ -30,6 +32,16 @@ def long_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
+class WithConfigs(build_py):
+    """Also packs `configs/`, which lies beside the packages, where `pipeline/settings/shipped.py` looks for it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "pipeline" / "configs"
+            shutil.copytree(HERE / "configs", target, ignore=shutil.ignore_patterns("*.sh"), dirs_exist_ok=True)
+
+
 setup(
     name=NAME,
     version=version(),
@@ -41,14 +53,18 @@ setup(
     python_requires=">=3.11",
     packages=[
         "pipeline",
+        "pipeline.actions",
+        "pipeline.api",
         "pipeline.commands",
         "pipeline.report",
+        "pipeline.report.render",
         "pipeline.run",
         "pipeline.settings",
         "transforms",
         "transforms.formats",
         "transforms.formats.cache",
         "transforms.formats.decode",
+        "transforms.formats.exports",
         "transforms.formats.shards",
         "transforms.formats.submission",
         "transforms.merge",
@@ -65,7 +81,13 @@ setup(
         "models.training.detection",
         "models.training.detection.cascade",
     ],
-    package_data={"models": ["weights/*", "weights/*/*"], "pipeline.report": ["templates/*"]},
+    package_data={
+        "models": ["py.typed", "weights/*", "weights/*/*"],
+        "pipeline": ["py.typed"],
+        "pipeline.report": ["templates/*"],
+        "transforms": ["py.typed"],
+    },
+    cmdclass={"build_py": WithConfigs},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
     install_requires=[
         "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles
@@ -89,7 +111,10 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
-        "sample": ["scikit-image>=0.24"],
+        "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
+        "gpu": ["tensorflow[and-cuda]>=2.20"],  # the CUDA libraries; the driver is the machine's
+        "jax": ["jax>=0.6"],  # Keras's other backend: KERAS_BACKEND=jax
+        "pandas": ["pandas>=2.2"],  # data frames of results in a notebook
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
@@ -100,6 +125,7 @@ setup(
             "matplotlib>=3.9",
             "mypy>=1.13",
             "onnx>=1.17",
+            "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "pytest>=8",
             "ruff>=0.8",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms import extract_features as module
-from transforms.block import Block, Faces, Reason, Status, no_faces
+from transforms.block import Block, Faces, Reason, Status, in_order, no_faces, with_features
 from transforms.extract_features import (
     BLOCKS_WAITING,
     SEGMENT_BLOCKS,
@@ -23,8 +23,6 @@ from transforms.extract_features import (
     Groups,
     contents_to_keep,
     copy_to_same,
-    in_order,
-    with_features,
 )
 from transforms.formats.publish import StorageError
 

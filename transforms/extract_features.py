@@ -19,11 +19,10 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.boxes import order_faces
 from models.runtimes.device import REVISION as DEVICE_REVISION
 from models.runtimes.device import Device, backend, get_device, weights_digest
 from transforms.ahead import Ahead, single
-from transforms.block import Block, Faces, no_faces
+from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
@@ -114,24 +113,6 @@ class BatchAcrossBlocks:
 def _crops(block: Block) -> np.ndarray:
     assert block.fresh.crops is not None  # DetectFaces makes them
     return block.fresh.crops
-
-
-def with_features(block: Block, features: np.ndarray | None) -> Block:
-    """Returns the block with new faces and cached faces joined, in order."""
-    known = block.faces
-    if features is not None:
-        fresh = replace(block.fresh, crops=None, features=features)
-        known = Faces.concatenate([known, fresh])
-    return replace(block, faces=in_order(known), fresh=no_faces())
-
-
-def in_order(faces: Faces) -> Faces:
-    """Returns the faces by image row, then score (descending), y, x."""
-    if len(faces) == 0:
-        return faces
-    within = order_faces(faces.box, faces.score)
-    order = within[np.argsort(faces.image[within], kind="stable")]
-    return faces.take(order)
 
 
 class Groups:

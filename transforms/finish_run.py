@@ -58,7 +58,7 @@ class MergeRequest:
         max_rejected: share of images from which the run stops before merging, or None.
         expected_images: as planned, without those of streamed archives.
         streams: keys of the streamed archives; how many images they hold is told by their marks.
-        rejecting: the head gives a reject score.
+        rejecting: the head gives a reject score. `exif`: the parts have the columns of EXIF.
         report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
             None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
@@ -80,6 +80,7 @@ class MergeRequest:
     record: dict[str, Any]
     streams: tuple[str, ...] = ()
     rejecting: bool = False
+    exif: bool = False
     report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
@@ -192,6 +193,7 @@ def _merge(request: MergeRequest, paths: list[str], streamed_images: int) -> Mer
             request.output,
             classes=request.classes,
             rejecting=request.rejecting,
+            exif=request.exif,
             rows_per_file=request.rows_per_file,
             submission=request.submission,
             sample=_sample(request),

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 
 from transforms.job import Job
-from transforms.storage.store import FileChanged
+from transforms.storage.faults import FileChanged
 
 WEIGHTS, BACKEND, REVISION, DETECTOR, HEAD = "weights", "backend", "device revision", "detector", "head"
+LABELS = "labels"
 
 
 def made_of(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
@@ -41,6 +42,7 @@ def _fault(job: Job, name: str, found: str, before: str) -> str:
     path = {
         WEIGHTS: job.features.weights,
         HEAD: job.head,
+        LABELS: job.labels,
         DETECTOR: getattr(job.detector.options, "model", None) or job.detector.name,
     }[name]
     return f"{name} {path} has changed since the run started; restore the file"

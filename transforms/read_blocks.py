@@ -1,6 +1,6 @@
 """Reads blocks: from a line of the plan to a block with bytes and digests. The only stage that reads users' files.
 
-Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
+Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`crop_faces.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import apache_beam as beam
@@ -20,10 +20,12 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms import block_coder  # noqa: F401 - registers the coder for this stage's output
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
+from transforms.formats.exif import NO_EXIF, read_exif
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
+from transforms.known_labels import labels_of, relabelled
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
@@ -211,6 +213,21 @@ def make_block(
     )
 
 
+def with_exif(block: Block) -> Block:
+    """Returns a block that still has its bytes, with what the EXIF of each image says."""
+    return replace(block, exif=tuple(NO_EXIF if data is None else read_exif(data) for data in block.data))
+
+
+def _each_with_exif(blocks: Generator[Block, None, StreamMark]) -> Generator[Block, None, StreamMark]:
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration as end:
+            mark: StreamMark = end.value
+            return mark
+        yield with_exif(block)
+
+
 def image_id(prefix: str, name: str) -> str:
     """Returns an image's id: text, even if the path is not.
 
@@ -229,6 +246,7 @@ class ReadBlocks(beam.DoFn):
 
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
+        self._table = labels_of(self._job)
         if self._job.heartbeat:
             TALLY.beat_into(self._job.heartbeat)
 
@@ -239,7 +257,10 @@ class ReadBlocks(beam.DoFn):
     def process(self, ref: BlockRef) -> Iterator[Block]:
         check()
         TALLY.begin()
-        line = _line(ref)
+        for block in self._blocks(_line(ref)):
+            yield relabelled(block, self._table)
+
+    def _blocks(self, line: bytes) -> Iterator[Block]:
         if _is_streamed(line):
             yield from self._ahead.drain()
             yield from self._stream(PlannedBlock.from_json(line))
@@ -248,19 +269,21 @@ class ReadBlocks(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for block in self._ahead.drain():
-            yield GlobalWindows.windowed_value(block)
+            yield GlobalWindows.windowed_value(relabelled(block, self._table))
 
     def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):
-            return read_block(PlannedBlock.from_json(line), self._job.limits)
+            block = read_block(PlannedBlock.from_json(line), self._job.limits)
+            return with_exif(block) if self._job.exif else block
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
         finished = {name.removesuffix(".parquet") for name in patiently(lambda: os.listdir(self._job.parts))}
-        mark = yield from stream_blocks(
+        blocks = stream_blocks(
             planned,
             self._job.limits,
             block_images=self._job.block_images,
             block_bytes=self._job.block_bytes,
             finished=finished,
         )
+        mark = yield from (_each_with_exif(blocks) if self._job.exif else blocks)
         write_mark(self._job.parts, planned.key, mark)

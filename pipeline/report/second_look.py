@@ -23,7 +23,7 @@ from models.evaluation.image_changes import CHANGES, KnownPhoto
 from models.evaluation.regions import coverage
 from pipeline.errors import UsageError
 from pipeline.report.known_and_found import Compared
-from transforms.detect_faces import grey_of
+from transforms.crop_faces import grey_of
 from transforms.formats.decode import decode
 from transforms.formats.encode import as_webp
 from transforms.formats.records import Limits, RejectedContent

@@ -16,7 +16,7 @@ from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.settings.schema import Settings
 from transforms.block import Block
-from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
+from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import fingerprint_folders
 from transforms.formats.canonical import digest_of_canonical

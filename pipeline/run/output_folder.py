@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoppedError, UsageError
-from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, RECORD, is_own, remove_own
+from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, PICTURES, RECORD, is_own, remove_own
 from pipeline.run.plan import Plan, head_of
 from pipeline.settings.differences import differences
 from transforms.block import BlockRef
@@ -135,10 +135,11 @@ class OutputFolder:
         self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
-        """Makes the run unfinished: `run.json` comes last and goes first, and with it the page about the run."""
+        """Makes the run unfinished: `run.json` comes last and goes first, and with it page and pictures of the run."""
         Path(self.record_file).unlink(missing_ok=True)
         for name in (PAGE, NUMBERS):
             Path(self.path, name).unlink(missing_ok=True)
+        remove_own(self.path, (PICTURES,), ())
 
     def is_whole(self, record: dict[str, Any]) -> bool:
         """True if every file that `run.json` lists still stands with its size."""

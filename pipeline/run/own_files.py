@@ -12,16 +12,20 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from pipeline.errors import UsageError
+from transforms.formats.picture_index import PICTURE_INDEX
 from transforms.formats.publish import is_temporary
+from transforms.formats.safe_names import PHOTO, SHEET
 from transforms.storage.store import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
+PICTURES = "rendered"  # photos with boxes and labels: `label --render`; `pictures` may well be the user's
 OWN_FOLDERS = {
     "predictions": _TABLE,
     "images": _TABLE,
     "parts": re.compile(r"[0-9a-f]{32}(-\d{8})?\.(parquet|npz|stream\.json)", re.ASCII),
     "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
     ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
+    PICTURES: re.compile(f"{PHOTO.pattern}|{SHEET.pattern}|{re.escape(PICTURE_INDEX)}"),
     "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|stop", re.ASCII),
 }
 _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features

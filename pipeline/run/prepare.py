@@ -14,8 +14,8 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of
-from transforms.storage.store import is_local
+from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.storage.paths import is_local
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -59,13 +59,14 @@ def make_job(
     """Returns the settings of the stages.
 
     Args:
+        cache: root of the feature cache; "" for stages that use none.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=local_cache(cache),
+        cache=local_cache(cache) if cache else "",
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
@@ -81,6 +82,9 @@ def make_job(
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        exif=settings.read.exif,
+        labels=_whole_path(settings.read.labels or ""),
+        label_column=settings.read.label_column,
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],
@@ -88,6 +92,12 @@ def make_job(
                 REVISION: device.REVISION,
                 DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
                 HEAD: identity.parts["head"],
+                **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),
             }
         ),
     )
+
+
+def _whole_path(path: str) -> str:
+    """Returns a path that means the same in every process; "" stays empty."""
+    return os.path.abspath(path) if path and is_local(path) else path

@@ -34,7 +34,7 @@ HERE = Path(__file__)
 def recipe() -> tuple[Any, Any]:
     """Returns the recipe and the shape of the bundled network."""
     from models.training.recipe import FaceVggShape
-    from pipeline.commands.train_backbone import recipe_of
+    from pipeline.actions.train_backbone import recipe_of
     from pipeline.settings.load import load_settings
 
     settings = load_settings([RECIPE], []).train
@@ -50,7 +50,7 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
     from models.training import normalisation
     from models.training.engine import Classification, Examples, Task
     from models.training.optimisers import optimiser
-    from pipeline.commands.train_backbone import _network
+    from pipeline.actions.train_backbone import _network
 
     found, shape = recipe()
     found = replace(found, sides=(side,))

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.formats.exif import EXIF_FIELDS
 from transforms.formats.publish import publish_file, storage_error
 from transforms.formats.records import FormatError
 
@@ -115,8 +116,8 @@ def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
 
 
 @functools.cache
-def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
-    """Returns the columns of a part for a head of `classes` classes, with or without a reject score."""
+def part_schema(classes: int, *, rejecting: bool = False, exif: bool = False) -> pa.Schema:
+    """Returns the columns of a part for a head of `classes` classes, with or without a reject score and EXIF."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -131,6 +132,7 @@ def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
             pa.field("reason", pa.string()),
             pa.field("true_label", pa.string()),
             pa.field("cached", pa.bool_(), nullable=False),
+            *(EXIF_FIELDS if exif else ()),
             pa.field("faces", faces_type(classes, rejecting=rejecting), nullable=False),
         ]
     )
@@ -309,7 +311,9 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
 def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
     """Returns the columns, checked to be those of a part, as no checksum of Parquet covers them."""
     schema = file.schema_arrow.remove_metadata()
-    if "faces" not in schema.names or schema != part_schema(classes_of(schema), rejecting=is_rejecting(schema)):
+    if "faces" not in schema.names or schema != part_schema(
+        classes_of(schema), rejecting=is_rejecting(schema), exif=has_exif(schema)
+    ):
         raise _damaged(path, "its columns are not those of a part")
     return schema
 
@@ -323,6 +327,11 @@ def classes_of(schema: pa.Schema) -> int:
 def is_rejecting(schema: pa.Schema) -> bool:
     """True if the faces in a part have a reject score."""
     return any(field.name == REJECT_SCORE for field in schema.field("faces").type.value_type)
+
+
+def has_exif(schema: pa.Schema) -> bool:
+    """True if a table has the columns of EXIF."""
+    return all(field.name in schema.names for field in EXIF_FIELDS)
 
 
 def _damaged(path: str, fault: str) -> DamagedPart:

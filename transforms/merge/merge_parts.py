@@ -24,7 +24,7 @@ from transforms.formats.submission.sample import Sample
 from transforms.formats.submission.write import write_submission
 from transforms.merge.account import NOT_WANTED, Account, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
-from transforms.merge.rows import IMAGE_SCHEMA, face_rows, face_schema, image_rows
+from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
@@ -38,6 +38,7 @@ def merge_parts(
     *,
     classes: Sequence[str],
     rejecting: bool = False,
+    exif: bool = False,
     rows_per_file: int = 1_000_000,
     row_group: int = ROW_GROUP,
     max_open: int = FILES_OPEN,
@@ -53,6 +54,7 @@ def merge_parts(
         output: folder of the run; final files of an earlier merge there are replaced.
         classes: of the head, in the order of the probabilities.
         rejecting: the head gives a reject score, and `predictions/` has a column of it.
+        exif: `images/` has the columns of EXIF.
         rows_per_file, row_group: output file i holds the rows i·N … (i+1)·N−1, in row groups of exactly so many.
         max_open: files open at once, at least 4.
         submission: how `submission.csv` looks; None writes none and removes an old one.
@@ -68,14 +70,16 @@ def merge_parts(
     """
     rules = sample.rules if sample is not None else submission or SubmissionRules()
     account = Account(tuple(classes), rules)
-    images = RowFiles(os.path.join(output, "images"), IMAGE_SCHEMA, rows_per_file=rows_per_file, row_group=row_group)
+    images = RowFiles(
+        os.path.join(output, "images"), image_schema(exif=exif), rows_per_file=rows_per_file, row_group=row_group
+    )
     faces = RowFiles(
         os.path.join(output, "predictions"),
         face_schema(classes, rejecting=rejecting),
         rows_per_file=rows_per_file,
         row_group=row_group,
     )
-    schema = part_schema(len(classes), rejecting=rejecting)
+    schema = part_schema(len(classes), rejecting=rejecting, exif=exif)
     with _storage(output), _scratch(output) as scratch, faces, images:
         unlink_if_there(os.path.join(output, "submission.csv"))
         runs = few_runs(parts, schema, scratch, max_open)

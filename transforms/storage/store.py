@@ -23,32 +23,13 @@ from typing import Any, BinaryIO
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.storage.faults import FileChanged as FileChanged  # they belong to what this module offers
+from transforms.storage.faults import InputFault as InputFault
+from transforms.storage.faults import NoSuchStorage as NoSuchStorage
+from transforms.storage.paths import is_local as is_local
 from transforms.storage.retrying import patiently
 
 BUFFER_BYTES = 64 * 2**10  # per open file: readers here request much more at once, or only headers
-
-
-class InputFault(OSError):
-    """A planned file cannot be read now. Its content is not at fault, so the run stops and can be resumed.
-
-    Attributes:
-        errno: the number of the underlying error, or None.
-    """
-
-    def __str__(self) -> str:
-        return str(self.args[-1]) if self.args else ""
-
-
-class FileChanged(InputFault):
-    """A file was replaced while it was read, so the bytes read so far do not fit the rest."""
-
-    heals = False  # read by `retrying.may_heal`
-
-
-class NoSuchStorage(InputFault):
-    """A path's kind of storage is unknown, or its package is not installed."""
-
-    heals = False
 
 
 WILDCARDS = "*?["
@@ -71,11 +52,6 @@ class FoundFile:
     size: int
     modified: float
     kind: Kind = Kind.FILE
-
-
-def is_local(path: str) -> bool:
-    """True if the path is on a local file system."""
-    return "://" not in path
 
 
 def escape(path: str) -> str:
