@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
-from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
+from models.detectors.one_shot.detector import (
+    ENLARGED,
+    ENLARGED_PX,
+    LARGEST_PX,
+    LEARNED_PX,
+    MOST_PX,
+    padded,
+    scales_for,
+)
 from models.detectors.one_shot.export import shifted
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
@@ -53,13 +61,28 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
 ) -> None:
     scales = scales_for(height, width, fraction)
     shorter = min(height, width)
-    assert scales[0] <= 1
+    assert scales[0] <= ENLARGED
+    assert scales[0] <= 1 or height * width * scales[0] ** 2 <= ENLARGED_PX * (1 + 1e-9)
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
     assert height * width * scales[0] ** 2 <= MOST_PX * (1 + 1e-9)
     for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fraction", "scale"),
+    [
+        (100, 100, 0.05, 1.5),  # the smallest face wanted has 5 pixels
+        (100, 100, 0.075, 1.2),  # no more than needed
+        (400, 320, 0.02, 1.25),  # to 200,000 pixels
+        (480, 640, 0.02, 0.9375),
+        (1000, 250, 0.02, 1.0),
+    ],
+)
+def test_small_images_are_enlarged_for_small_faces(height: int, width: int, fraction: float, scale: float) -> None:
+    assert scales_for(height, width, fraction)[0] == pytest.approx(scale)
 
 
 def test_padding_is_black_below_and_to_the_right() -> None:

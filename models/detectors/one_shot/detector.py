@@ -1,7 +1,8 @@
 """The one-shot detector on ONNX Runtime: which sizes an image is searched at, and what comes back.
 
 An image is searched once at a scale at which the smallest face wanted has `LEARNED_PX`, and again at a quarter of it
-for faces too large for the first pass. Images are never enlarged. Every image is searched by itself, in one thread, so
+for faces too large for the first pass. Small images are enlarged for that, up to `ENLARGED` times and to no more than
+`ENLARGED_PX`, so that no small image costs more than a larger one. Every image is searched by itself, in one thread, so
 neither its neighbours nor the number of threads can change a box.
 """
 
@@ -28,9 +29,11 @@ from models.detectors.steps import Step
 
 NAME = "one_shot"
 SHIPPED = Path(__file__).parents[2] / "weights" / "detectors" / "one_shot.onnx"
-REVISION = 1  # part of the cache key: raise it when the same image gives other boxes or scores
+REVISION = 2  # part of the cache key: raise it when the same image gives other boxes or scores
 LEARNED_PX = 9  # mean side of the smallest faces that it was trained for
 LARGEST_PX = 160  # of the largest ones that one pass is trusted with; larger ones are left to the next pass
+ENLARGED = 1.5  # times: beyond, a small image has nothing more to show
+ENLARGED_PX = 200_000  # no image is enlarged to more, about 520 x 390
 MOST_PX = 2**22  # pixels that are searched at once: about 110 MB of memory; only long strips have more
 STEP = 4  # each pass is so many times smaller than the one before
 NESTED = 0.7  # a box with so much of itself inside a surer one is a part of that face: mouths, chins, eyes
@@ -61,9 +64,9 @@ def scales_for(height: int, width: int, min_face_fraction: float) -> list[float]
     >>> scales_for(480, 640, 0.05)
     [0.375, 0.09375]
     """
-    shorter = min(height, width)
-    bounded = math.sqrt(MOST_PX / (height * width))
-    scales = [min(1.0, bounded, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
+    shorter, pixels = min(height, width), height * width
+    largest = min(ENLARGED, max(1.0, math.sqrt(ENLARGED_PX / pixels)), math.sqrt(MOST_PX / pixels))
+    scales = [min(largest, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
     while shorter * scales[-1] > LARGEST_PX:
         scales.append(scales[-1] / STEP)
     return scales
@@ -86,7 +89,7 @@ class OneShotNetwork:
 
         Args:
             image: (h, w, 3) uint8 RGB.
-            scale: at most 1.
+            scale: of its sides.
         """
         height, width = image.shape[:2]
         small = resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
