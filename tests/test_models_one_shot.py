@@ -76,7 +76,7 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
     [
         (100, 100, 0.05, 1.5),  # the smallest face wanted has 5 pixels
         (100, 100, 0.075, 1.2),  # no more than needed
-        (400, 320, 0.02, 1.25),  # to 200,000 pixels
+        (360, 320, 0.02, 1.25),  # to 180,000 pixels
         (480, 640, 0.02, 0.9375),
         (1000, 250, 0.02, 1.0),
     ],
