@@ -30,6 +30,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
         "transforms.formats.encode",
         "transforms.crop_faces",
         "models.detectors",
+        "models.evaluation.image_changes",
         "models.training.detection",
     ),
     "PIL": ("transforms.formats.decode", "pipeline.report.render.lettering"),
