@@ -58,6 +58,7 @@ setup(
         "pipeline.commands",
         "pipeline.report",
         "pipeline.report.render",
+        "pipeline.report.two_runs",
         "pipeline.run",
         "pipeline.settings",
         "transforms",

@@ -21,10 +21,10 @@ from pipeline.report.render.drawn_photo import Look
 from pipeline.report.render.folder import clear, own_pictures
 from pipeline.report.render.rendering import NothingRead, Rendered, Source, Wish, render
 from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import GONE, inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import refuse_among_results
 from pipeline.run.progress import counting_bar
-from pipeline.run.second_plan import GONE, plan_again
 from transforms.formats.spreadsheets import uncelled
 
 ID_COLUMN = "image_id"
@@ -68,7 +68,7 @@ def rendered(
     """
     earlier = own_pictures(output)
     with tempfile.TemporaryDirectory(prefix="render-") as scratch:
-        plan = plan_again(folder, record, images, scratch)
+        plan = inputs_again(folder, record, images, scratch)
         source = Source(folder, record["head"]["classes"], plan.lines, plan.limits)
         try:
             with counting_bar(len(chosen.rows), "photos", quiet=quiet) as done:

@@ -13,11 +13,11 @@ from typing import Any
 
 from pipeline.commands.command import Context
 from pipeline.commands.report import ReportOptions
-from pipeline.report.run_report import RunReport
+from pipeline.report.run_report import SIMILAR_UP_TO, RunReport
 from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
-from pipeline.run.second_plan import plan_again
 from transforms.formats.publish import publish
 from transforms.storage.retrying import patiently
 
@@ -33,7 +33,7 @@ def run(options: ReportOptions, context: Context) -> int:
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(options.images, folder, record, scratch)(record))
+            told = patiently(lambda: _report(options, folder, record, scratch)(record))
         spent = round(time.perf_counter() - started, 3)
         _note(folder, {**record, "report": {**told, "seconds": spent}})
     if not context.quiet:
@@ -43,14 +43,15 @@ def run(options: ReportOptions, context: Context) -> int:
     return 0
 
 
-def _report(images: tuple[str, ...], folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
+def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
     """Returns what writes the page; where the inputs cannot be found, without pictures.
 
     Raises:
         UsageError, InputFault: --images names what cannot be read.
     """
-    plan = plan_again(folder.path, record, images, scratch)
-    return RunReport(folder.path, plan.blocks, plan.limits, fault=plan.fault)
+    inputs = inputs_again(folder.path, record, options.images, scratch)
+    similar_up_to = None if options.similar else SIMILAR_UP_TO
+    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault, similar_up_to=similar_up_to)
 
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.commands import (
     cache,
+    compare,
     describe_head,
     evaluate,
     evaluate_detector,
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Command] = {
         report,
         render,
         export,
+        compare,
         cache,
     )
 }
