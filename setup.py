@@ -89,6 +89,7 @@ setup(
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
+        "jax": ["jax>=0.6"],  # features.runtime=jax
         "sample": ["scikit-image>=0.24"],
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
@@ -96,7 +97,7 @@ setup(
         "dev": [
             "build>=1.2",
             "hypothesis>=6.100",
-            "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
+            "jax>=0.6",  # a test holds its features against TensorFlow's
             "matplotlib>=3.9",
             "mypy>=1.13",
             "onnx>=1.17",

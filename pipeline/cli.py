@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from models.backbones.backbone import BackboneError
 from pipeline import __version__
 from pipeline.beam_flags import refuse_unknown_flags, without_warnings
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_status, verbose)
     except KeyboardInterrupt:
         return _report(INTERRUPTED, Interrupted.exit_status, verbose)
+    except BackboneError as error:
+        return _report(str(error), UsageError.exit_status, verbose)
     except FormatError as error:
         return _report(str(error), StoppedError.exit_status, verbose)
     except BrokenPipeError:

@@ -12,10 +12,10 @@ import pictures
 import pytest
 import runs
 
+from models.backbones.shape import FaceVggShape
 from models.training.checkpoint import load_checkpoint
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
-from models.training.recipe import FaceVggShape
 from pipeline.cli import parse
 from pipeline.commands.compare_heads import candidates_of, row_of
 from pipeline.errors import StoppedError, UsageError

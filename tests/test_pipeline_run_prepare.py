@@ -173,12 +173,12 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
     assert identity().feature_space == before.feature_space
 
 
-@pytest.mark.parametrize("name", ["foo", "TensorFlow"])
-def test_a_backend_that_keras_does_not_know_is_refused_before_anything_is_read(
+@pytest.mark.parametrize("name", ["foo", "TensorFlow", "torch"])
+def test_a_backend_that_is_not_a_runtime_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", name)
-    with pytest.raises(UsageError, match=f"Keras's backend '{name}' .* is none of tensorflow, jax, torch"):
+    with pytest.raises(UsageError, match=f"the runtime '{name}' is not one of tensorflow, jax; set features"):
         identity()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.heads.outputs import Head, Scores
 from models.heads.registry import load_head
+from models.runtimes.registry import runtime
 from transforms.block import Block, Reason, Status
 from transforms.job import Job
 from transforms.made_of import HEAD, refuse_another
@@ -55,6 +56,7 @@ class ApplyHead(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
+        runtime(self._job.features.runtime).claim()  # before a Keras head brings Keras
         self._head = load_head(self._job.head)
         refuse_another(self._job, {HEAD: self._head.digest})
 

@@ -14,7 +14,6 @@ import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
-from models.runtimes.device import backend
 from pipeline.errors import StoppedError, UsageError
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run, graph
@@ -242,7 +241,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
         "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "backend": backend(),
+        "runtime": job.features.runtime,
         "versions": _versions(),
         "cache_folder": this.cache,
         "shards": plan.shards,

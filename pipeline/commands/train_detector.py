@@ -78,9 +78,9 @@ def _start(given: str | None) -> Start | None:
 def _trained(
     recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool
 ) -> tuple[Any, History]:
-    from models.runtimes.device import start_engine
+    from models.runtimes.registry import start_keras
 
-    start_engine(recipe.training.seed)
+    start_keras(recipe.training.seed)
     from models.training.checkpoint import TrainingError
     from models.training.detection.lesson import Detection
     from models.training.detection.network import start_from, untrained
@@ -173,7 +173,7 @@ def _draw(history: History, output: Path) -> None:
 
 
 def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> None:
-    from models.runtimes.device import backend
+    from models.runtimes.default import default_runtime
 
     last: Mapping[str, float] = history[-1] if history else {}
     card = {
@@ -183,7 +183,7 @@ def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> N
         "epoch": last.get("epoch"),
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),
-        "versions": {"keras": version("keras"), "backend": backend(), "onnx": version("onnx")},
+        "versions": {"keras": version("keras"), "backend": default_runtime(), "onnx": version("onnx")},
     }
     _write_json(output / CARD, card)
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from models.backbones.shape import FaceVggShape
 from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
-from models.training.recipe import FaceVggShape, Recipe
+from models.training.recipe import Recipe
 
 SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last bits of features change
 
@@ -227,6 +228,10 @@ class FeaturesSettings(_Section):
     precision: Literal["float32", "bfloat16"] = _setting(
         "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
+    runtime: Literal["tensorflow", "jax"] | None = _setting(
+        None, "what executes the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
+        enters=Enters.CACHE_KEY, allowed="tensorflow, jax or null",
+    )  # fmt: skip
     seed: int = _setting(
         0,
         "seed of random weights, and of the images that train-head holds out",

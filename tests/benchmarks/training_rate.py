@@ -33,7 +33,7 @@ HERE = Path(__file__)
 
 def recipe() -> tuple[Any, Any]:
     """Returns the recipe and the shape of the bundled network."""
-    from models.training.recipe import FaceVggShape
+    from models.backbones.shape import FaceVggShape
     from pipeline.commands.train_backbone import recipe_of
     from pipeline.settings.load import load_settings
 
@@ -47,7 +47,7 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
 
     import keras
 
-    from models.training import normalisation
+    from models.backbones import normalisation
     from models.training.engine import Classification, Examples, Task
     from models.training.optimisers import optimiser
     from pipeline.commands.train_backbone import _network
