@@ -75,7 +75,8 @@ setup(
         "keras>=3.12",
         "markupsafe>=3",  # comes with jinja2; charts are built with it
         "numpy>=2,<2.5",  # Beam wants < 2.5
-        "onnxruntime>=1.20",  # runs the bundled detector
+        "onnx>=1.17",  # writes the graphs that features.runtime=onnx and openvino execute, and train-detector exports
+        "onnxruntime>=1.20",  # runs the bundled detector, and features.runtime=onnx
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
         "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
         "pi-heif>=1.1",  # decodes HEIC; pillow-heif would bring an encoder under the GPL
@@ -90,9 +91,9 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.76,<3"],
         "aws": ["apache-beam[aws]>=2.76,<3"],
         "jax": ["jax>=0.6"],  # features.runtime=jax
+        "openvino": ["openvino>=2025.0"],  # features.runtime=openvino
         "sample": ["scikit-image>=0.24"],
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
-        "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
@@ -100,7 +101,7 @@ setup(
             "jax>=0.6",  # a test holds its features against TensorFlow's
             "matplotlib>=3.9",
             "mypy>=1.13",
-            "onnx>=1.17",
+            "openvino>=2025.0",  # a test holds its features against TensorFlow's
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "pytest>=8",
             "ruff>=0.8",

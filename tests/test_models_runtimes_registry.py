@@ -13,6 +13,7 @@ import runs
 
 from models.backbones.backbone import BackboneError
 from models.runtimes import runtime as module
+from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.registry import RUNTIMES, runtime, start_keras
 
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX: pip install jax")
@@ -45,7 +46,7 @@ def test_a_runtime_that_is_not_installed_is_one_line_with_the_package_to_install
     one = runtime(name)
     without(monkeypatch, one.package)
     install = f"pip install 'facelabel-pipeline{f'[{one.extra}]' if one.extra else ''}'"
-    for ask in (one.check, one.start):
+    for ask in (one.check_installed, one.start):
         with pytest.raises(BackboneError) as refused:
             ask()
         text = str(refused.value)
@@ -55,7 +56,7 @@ def test_a_runtime_that_is_not_installed_is_one_line_with_the_package_to_install
 
 def test_a_precision_that_a_runtime_lacks_is_refused() -> None:
     with pytest.raises(BackboneError, match=r"features\.precision=int4 is not one of float32, bfloat16, which feat"):
-        runtime("tensorflow").check("int4")
+        runtime("tensorflow").check(FeatureSettings("face_vgg", "bundled", "avg", 48, 48, precision="int4"))
 
 
 @pytest.mark.parametrize("how", ["features.runtime", "KERAS_BACKEND"])
@@ -79,11 +80,19 @@ def test_a_training_without_jax_ends_with_one_line(
     source = pictures.write_folder(tmp_path / "faces", runs.faces(40))
     without(monkeypatch, "jax")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    words = ["--input", str(source), "--output", str(tmp_path / "out"), "--quiet", "--set", "train.batch_size=8"]
-    assert runs.main(["train-backbone", *words]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "pip install 'facelabel-pipeline[jax]'" in lines[0]
+    other = pictures.write_folder(tmp_path / "others", runs.faces(9, first=40))
+    words = ["--input", str(source), "--validation", str(other), "--output", str(tmp_path / "out"), "--quiet"]
+    assert runs.main(["train-backbone", *words, "--set", "train.batch_size=8"]) == 2
+    counts, line = capsys.readouterr().err.splitlines()
+    assert counts.startswith("40 images to learn from")
+    assert "pip install 'facelabel-pipeline[jax]'" in line
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_nothing_is_trained_on_a_runtime_without_keras(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(BackboneError, match=f"nothing is trained on {name}; set KERAS_BACKEND to tensorflow or jax"):
+        start_keras()
 
 
 def test_a_package_that_does_not_load_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

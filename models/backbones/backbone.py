@@ -181,6 +181,8 @@ def faults_of(path: Path, network: str) -> Iterator[None]:
     """Turns the errors of a damaged file, or of another network's weights, into one line."""
     try:
         yield
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except BackboneError:
+        raise
+    except (Misfit, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         fault = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(f"{path} does not hold weights of {network}: {fault}; give another file") from error

@@ -22,7 +22,7 @@ class KerasRuntime(Runtime):
 
     def start(self) -> None:
         """Imports the backend and Keras on it."""
-        self.check()
+        self.check_installed()
         self.claim()
         with self.loading():
             self._import()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from models.runtimes.default import default_runtime
 from models.runtimes.jax import Jax
+from models.runtimes.keras import KerasRuntime
+from models.runtimes.onnx import Onnx
+from models.runtimes.openvino import OpenVino
 from models.runtimes.runtime import Runtime, RuntimeUnavailable
 from models.runtimes.tensorflow import TensorFlow
 
-RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (TensorFlow(), Jax())}
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (TensorFlow(), Jax(), Onnx(), OpenVino())}
 
 
 def runtime(name: str) -> Runtime:
@@ -33,7 +36,10 @@ def start_keras(seed: int | None = None) -> None:
     Raises:
         RuntimeUnavailable: the backend is not installed, or not one of the runtimes.
     """
-    runtime(default_runtime()).start()
+    chosen = runtime(default_runtime())
+    if not isinstance(chosen, KerasRuntime):
+        raise RuntimeUnavailable(f"nothing is trained on {chosen.name}; set KERAS_BACKEND to tensorflow or jax")
+    chosen.start()
     if seed is not None:
         import keras
 

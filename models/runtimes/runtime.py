@@ -36,17 +36,21 @@ class Runtime(ABC):
     extra: str = ""
     precisions: tuple[str, ...] = ("float32", "bfloat16")
 
-    def check(self, precision: str = "float32") -> None:
-        """Checks that the runtime is installed and has this precision, without importing it.
+    def check(self, settings: FeatureSettings) -> None:
+        """Checks that the runtime is installed and takes these settings, without importing it.
 
         Raises:
-            RuntimeUnavailable: it is not, or has not.
+            RuntimeUnavailable: it is not, or does not.
         """
-        if precision not in self.precisions:
+        if settings.precision not in self.precisions:
             raise RuntimeUnavailable(
-                f"features.precision={precision} is not one of {', '.join(self.precisions)}, "
+                f"features.precision={settings.precision} is not one of {', '.join(self.precisions)}, "
                 f"which features.runtime={self.name} computes in"
             )
+        self.check_installed()
+
+    def check_installed(self) -> None:
+        """Raises RuntimeUnavailable if the runtime's package is not installed; does not import it."""
         if importlib.util.find_spec(self.package) is None:
             raise RuntimeUnavailable(self._missing("is not installed"))
 
@@ -54,7 +58,7 @@ class Runtime(ABC):
         install = f"{DISTRIBUTION}[{self.extra}]" if self.extra else DISTRIBUTION
         return (
             f"features.runtime={self.name}: the package {self.package} {fault}; "
-            f"pip install '{install}', or set features.runtime to another"
+            f"pip install '{install}', or choose another runtime"
         )
 
     @contextmanager

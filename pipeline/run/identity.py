@@ -63,7 +63,7 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     """
     chosen = feature_settings(settings)
     try:
-        runtime(chosen.runtime).check(chosen.precision)
+        runtime(chosen.runtime).check(chosen)
         space = feature_space(settings)
         key = cache_key(settings, space)
     except (BackboneError, DetectorError) as error:

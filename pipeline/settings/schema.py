@@ -228,9 +228,9 @@ class FeaturesSettings(_Section):
     precision: Literal["float32", "bfloat16"] = _setting(
         "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
-    runtime: Literal["tensorflow", "jax"] | None = _setting(
+    runtime: Literal["tensorflow", "jax", "onnx", "openvino"] | None = _setting(
         None, "what executes the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
-        enters=Enters.CACHE_KEY, allowed="tensorflow, jax or null",
+        enters=Enters.CACHE_KEY, allowed="tensorflow, jax, onnx, openvino or null",
     )  # fmt: skip
     seed: int = _setting(
         0,
