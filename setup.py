@@ -41,6 +41,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "pipeline",
+        "pipeline.actions",
         "pipeline.commands",
         "pipeline.report",
         "pipeline.run",

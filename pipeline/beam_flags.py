@@ -7,21 +7,23 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.commands.command import Command, Common
+from pipeline.commands.registry import COMMANDS
 from pipeline.errors import UsageError
-from pipeline.flags import COMMANDS, FlagParser, parser_of
+from pipeline.flags import FlagParser, flags_of
 from pipeline.settings.describe import nearest_setting
 
 
-def refuse_unknown_flags(name: str, rest: list[str]) -> None:
+def refuse_unknown_flags(command: Command, rest: list[str]) -> None:
     """Raises for the first of `rest` that is no flag of Beam; looks Beam up only if there is something to look up."""
     if not rest:
         return
-    own = own_flags(name)
+    own = own_flags(command)
     for token in rest:
         flag = token.partition("=")[0]
         if flag.startswith("--") and flag.replace("_", "-") in own:  # Beam has a --dry_run that would do nothing here
             raise UsageError(f"unknown flag {flag}; nearest is {flag.replace('_', '-')}")
-    beam_parser = parser_of_beam() if COMMANDS[name].beam else FlagParser(add_help=False, allow_abbrev=False)
+    beam_parser = parser_of_beam() if command.beam else FlagParser(add_help=False, allow_abbrev=False)
     _, unknown = beam_parser.parse_known_args(rest)
     if not unknown:
         return
@@ -34,12 +36,14 @@ def refuse_unknown_flags(name: str, rest: list[str]) -> None:
 
 def _stray(token: str) -> str:
     if token in COMMANDS:
-        return f"{token} stands behind flags; the command comes first: python -m pipeline {token} ..."
+        return f"{token} follows flags; the command comes first: python -m pipeline {token} ..."
     return f"unexpected {token!r}; every value follows a flag, such as --input {token}"
 
 
-def own_flags(name: str) -> list[str]:
-    return [option for action in parser_of(name)._actions for option in action.option_strings]
+def own_flags(command: Command) -> list[str]:
+    """Returns the flags that a command takes, as they are typed."""
+    flags = (flag for kind in (command.options, Common) for flag in flags_of(kind) if flag.takes != "position")
+    return [spelling for flag in flags for spelling in (flag.short, flag.spelled) if spelling]
 
 
 def _nearest_flag(flag: str, known: Iterable[str]) -> str:
@@ -51,7 +55,7 @@ def _nearest_flag(flag: str, known: Iterable[str]) -> str:
         by_words.setdefault(setting.partition(".")[2], f"--set {setting}=...")
         by_words.setdefault(setting, f"--set {setting}=...")
     near = difflib.get_close_matches(words, by_words, n=1)
-    return f"nearest is {by_words[near[0]]}" if near else "see --help; what is meant for the runner goes behind --"
+    return f"nearest is {by_words[near[0]]}" if near else "see --help; flags for the runner go after --"
 
 
 def parser_of_beam() -> FlagParser:
@@ -81,7 +85,7 @@ def _subclasses(kind: type[Any]) -> list[type[Any]]:
 
 
 class without_warnings:  # noqa: N801 - reads as a word in a `with`
-    """Keeps warnings of optional parts that Beam misses while it is imported away from the user."""
+    """Hides the warnings about missing optional parts that Beam logs while it is imported."""
 
     def __enter__(self) -> None:
         self._level = logging.root.manager.disable

@@ -1,26 +1,30 @@
 """The command line: parses, imports the command that is asked for, runs it, and reports errors in one line.
 
 `--help`, a mistyped setting and a mistyped flag answer without Beam or TensorFlow; Beam is imported only to tell its
-own flags from mistyped ones. Not here: which flags a command has (`flags.py`), and how help looks (`help.py`).
+own flags from mistyped ones. Not here: which flags a command has (`commands/`), and how help looks (`help.py`).
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from models.backbones.backbone import BackboneError
 from pipeline import __version__
 from pipeline.beam_flags import refuse_unknown_flags, without_warnings
+from pipeline.commands.command import Command, Common, Context
+from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
-from pipeline.flags import COMMANDS, DEFAULT_COMMAND, Command, options_of, parser_of, settings_of_flags
+from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
 from pipeline.memory_limit import lack_of_memory
 from pipeline.settings.describe import to_yaml
@@ -32,8 +36,17 @@ PACKAGES = ("pipeline", "transforms", "models")
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 
 
-def parse(arguments: Sequence[str]) -> Command | str:
-    """Returns the command that `arguments` state, or the text that `--help`, `--version`, `--print-config` ask for.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was typed, checked: a command, its options, and what every command gets."""
+
+    command: Command
+    options: Options
+    context: Context
+
+
+def parse(arguments: Sequence[str]) -> Call | str:
+    """Returns the call that `arguments` state, or the text that `--help`, `--version`, `--print-config` ask for.
 
     Raises:
         UsageError: unknown command, flag or setting, or a value that is not allowed.
@@ -45,15 +58,18 @@ def parse(arguments: Sequence[str]) -> Command | str:
         return help_text(name)
     if "--version" in wanted:
         return f"{DISTRIBUTION} {__version__}\n"
-    name = name or DEFAULT_COMMAND
-    given, beam_options = parser_of(name).parse_known_args(checked)
-    refuse_unknown_flags(name, beam_options)
-    if unchecked and not COMMANDS[name].beam:
-        raise UsageError(f"{name} starts no runner, so nothing may follow --")
-    settings = load_settings(given.config or (), given.set or (), flags=settings_of_flags(given))
-    if given.print_config:
+    command = COMMANDS[name or DEFAULT_COMMAND]
+    given, beam_options = parser_of(command.options, Common).parse_known_args(checked)
+    refuse_unknown_flags(command, beam_options)
+    if unchecked and not command.beam:
+        raise UsageError(f"{command.name} starts no runner, so nothing may follow --")
+    common = options_from(Common, given)
+    settings = load_settings(common.config, common.set, flags=settings_of(command.options, given))
+    if common.print_config:
         return to_yaml(settings)
-    return Command(name, options_of(name, given), settings, [*beam_options, *unchecked])
+    options = options_from(command.options, given, needs=command.name)
+    context = Context(settings, (*beam_options, *unchecked), quiet=common.quiet, verbose=common.verbose)
+    return Call(command, options, context)
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -103,15 +119,14 @@ def _run(arguments: list[str]) -> int:
     level = logging.INFO if "--verbose" in arguments else logging.ERROR if "--quiet" in arguments else logging.WARNING
     # before anything else can: Beam warns while it is imported, which would set up a log of its own
     logging.basicConfig(level=level, format="pipeline: %(levelname)s: %(name)s: %(message)s")
-    command = parse(arguments)
-    if isinstance(command, str):
-        sys.stdout.write(command)
+    call = parse(arguments)
+    if isinstance(call, str):
+        sys.stdout.write(call)
         sys.stdout.flush()
         return 0
-    module, _, function = COMMANDS[command.name].target.partition(":")
     with without_warnings():
-        loaded = importlib.import_module(module)
-    status: int = getattr(loaded, function)(command)
+        action = importlib.import_module(call.command.module)
+    status: int = action.run(call.options, call.context)
     return status
 
 

@@ -1,57 +1,112 @@
-"""The commands and their flags: what may be typed, and what contradicts what.
+"""Flags as the fields of a dataclass: what a command may be given is declared once, with its type.
 
-No logic: a command is a line in `COMMANDS`, its function is imported when it is asked for.
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class CountOptions(Options):
+        input: tuple[str, ...] = many("PATTERN", "folders of images", required=True)
+        output: str = needed("FILE", "where the table goes")
+        seed: int | None = parsed(flag_values.seed, "N", "of the sample; default 0")
+        overwrite: bool = switch("replace a table")
+
+The field `soft_labels` is the flag `--soft-labels`. The parser, the check of required flags and the page of `--help`
+are made from the fields. Not here: which commands there are (`commands/registry.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from pipeline.errors import UsageError
-from pipeline.settings.schema import Settings
+from pipeline.flag_values import text
 
-DEFAULT_COMMAND = "label"
-CACHE_ACTIONS = ("info", "verify", "prune")
+Value = TypeVar("Value")
+Some = TypeVar("Some", bound="Options")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What was typed, checked.
+class Options:
+    """Root of the options of all commands. `__post_init__` refuses flags that contradict each other."""
 
-    Attributes:
-        name: a key of `COMMANDS`.
-        options: its flags by name, with `_` for `-`: None, or False, where one was not given; lists as tuples.
-        settings: files and `--set` together.
-        beam_options: flags for Beam as typed, checked by name; behind a bare `--` not checked.
-    """
-
-    name: str
-    options: Mapping[str, Any]
-    settings: Settings
-    beam_options: list[str]
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class CommandSpec:
-    """A line of the table of commands.
+class Flag:
+    """One flag, or one value by position.
 
     Attributes:
-        summary: one clause for `--help`.
-        target: `module:function` that takes a `Command` and returns the exit status.
-        add_flags: adds the flags to a parser.
-        required: flags that must be given, without dashes.
-        beam: True if it starts Beam and so takes Beam's flags.
+        name: of the field.
+        help: one clause.
+        metavar: what stands for a value in `--help`.
+        takes: no value, one, at least one, or any number of them; `position` is a value without a flag before it.
+        parse: returns the value of a text.
+        required: True if the command does not start without it.
+        setting: dotted name of the setting that the flag stands for, or "".
+        short: another spelling, such as `-h`.
     """
 
-    summary: str
-    target: str
-    add_flags: Callable[[argparse.ArgumentParser], None]
-    required: tuple[str, ...]
-    beam: bool = False
+    name: str = ""
+    help: str = ""
+    metavar: str = ""
+    takes: Literal["nothing", "one", "many", "any", "position"] = "one"
+    parse: Callable[[str], Any] = text
+    required: bool = False
+    setting: str = ""
+    short: str = ""
+
+    @property
+    def spelled(self) -> str:
+        """The flag as it is typed: `--soft-labels`; of a value by position its metavar."""
+        return self.metavar if self.takes == "position" else f"--{self.name.replace('_', '-')}"
+
+
+def needed(metavar: str, help_text: str) -> str:
+    """Declares a flag with one text that must be given."""
+    return _declared(Flag(metavar=metavar, help=help_text, required=True))
+
+
+def one(metavar: str, help_text: str, *, setting: str = "") -> str | None:
+    """Declares a flag with one text."""
+    return _declared(Flag(metavar=metavar, help=help_text, setting=setting), default=None)
+
+
+def parsed(parse: Callable[[str], Value], metavar: str, help_text: str, *, setting: str = "") -> Value | None:
+    """Declares a flag with one value that `parse` makes of its text."""
+    return _declared(Flag(metavar=metavar, help=help_text, parse=parse, setting=setting), default=None)
+
+
+def many(metavar: str, help_text: str, *, required: bool = False) -> tuple[str, ...]:
+    """Declares a flag with one or more texts, which may be repeated; () where it is not given."""
+    flag = Flag(metavar=metavar, help=help_text, takes="many", required=required)
+    return _declared(flag) if required else _declared(flag, default=())
+
+
+def any_number(metavar: str, help_text: str) -> tuple[str, ...] | None:
+    """Declares a flag with any number of texts, also none; None where it is not given."""
+    return _declared(Flag(metavar=metavar, help=help_text, takes="any"), default=None)
+
+
+def switch(help_text: str, *, setting: str = "", short: str = "") -> bool:
+    """Declares a flag without a value."""
+    return _declared(Flag(help=help_text, takes="nothing", setting=setting, short=short), default=False)
+
+
+def position(metavar: str, help_text: str, *, required: bool = False) -> str:
+    """Declares a value that is known by its position; "" where it is not given."""
+    flag = Flag(metavar=metavar, help=help_text, takes="position", required=required)
+    return _declared(flag) if required else _declared(flag, default="")
+
+
+def _declared(flag: Flag, **default: Any) -> Value:  # type: ignore[type-var]  # of the field, as dataclasses.field
+    return cast(Value, dataclasses.field(metadata={"flag": flag}, **default))
+
+
+def flags_of(options: type[Options]) -> Iterator[Flag]:
+    """Yields the flags that a class declares, in its order."""
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]  # each subclass is a dataclass
+        yield dataclasses.replace(field.metadata["flag"], name=field.name)
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -61,364 +116,52 @@ class FlagParser(argparse.ArgumentParser):
         raise UsageError(f"{message.replace('argument ', '')}; see --help")
 
 
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:  # also refuses nan
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to 1")
-    return value
-
-
-def _proper_fraction(text: str) -> float:
-    value = _fraction(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction above 0 and below 1")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def _pixels(text: str) -> float:
-    value = _number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 0")
-    return value
-
-
-HEAD_HELP = "the trained head: bundled (default), bundled/ferplus or a folder; same as --set head.path=PATH"
-
-
-def _path(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty")
-    return text
-
-
-def _patterns(parser: argparse.ArgumentParser, flag: str, help_text: str) -> None:
-    parser.add_argument(flag, nargs="+", action="extend", metavar="PATTERN", type=_path, help=help_text)
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", nargs="+", action="extend", metavar="FILE", type=_path, help="settings, YAML")
-    parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="a setting, over --config")
-    parser.add_argument("--print-config", action="store_true", help="show the settings in force and leave")
-    parser.add_argument("--verbose", action="store_true", help="log lines, and tracebacks of errors")
-    parser.add_argument("--quiet", action="store_true", help="neither a bar nor closing words")
-    parser.add_argument("--version", action="store_true", help="show the version and leave")
-    parser.add_argument("-h", "--help", action="store_true", help="show this and leave")
-
-
-def _add_label(parser: argparse.ArgumentParser) -> None:
-    _patterns(parser, "--input", "folders, archives, tables or wildcards; NAME=PATTERN puts NAME/ before the ids")
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of the results")
-    parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
-    parser.add_argument("--head", metavar="PATH", type=_path, help=HEAD_HELP)
-    parser.add_argument(
-        "--sample-submission", metavar="FILE", type=_path, help="CSV whose columns, ids and order to follow"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be read and leave")
-    parser.add_argument("--overwrite", action="store_true", help="start anew in the folder of another run")
-    parser.add_argument(
-        "--max-rejected", metavar="F", type=_fraction, help="stop once this fraction of the images is rejected"
-    )
-    parser.add_argument("--keep-parts", action="store_true", help="keep plan/ and parts/; same as write.keep_parts")
-
-
-def _add_train_head(parser: argparse.ArgumentParser) -> None:
-    _patterns(parser, "--input", "labelled images: a folder a class, archives or tables")
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of the trained head")
-    parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
-    _patterns(parser, "--validation", "labelled images to choose by")
-    _patterns(parser, "--exclude", "images that must not be trained on")
-    parser.add_argument(
-        "--holdout", metavar="F", type=_proper_fraction, help="fraction of the input to choose by instead"
-    )
-    parser.add_argument(
-        "--names", nargs="+", action="extend", metavar="CLASS", type=_path, help="classes that count; default all"
-    )
-    parser.add_argument("--kind", metavar="KIND", type=_path, help="logistic, ridge or mlp; same as head.kind")
-    parser.add_argument(
-        "--soft-labels",
-        metavar="PATH",
-        type=_path,
-        help="shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
-        "finished run as teacher",
-    )
-    _list_of(
-        parser, "--classes-map", "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
-    )
-    _list_of(
-        parser,
-        "--reject",
-        "CLASS",
-        "classes of --soft-labels that say that there is no label; beside labels, images that one leads are left out",
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="with mlp: also write the curves for TensorBoard")
-    parser.add_argument(
-        "--compare",
-        nargs="*",
-        action="extend",
-        metavar="FILE",
-        type=_path,
-        help="fit every kind on several features and write a table, no head; each FILE of settings is one more mlp",
-    )
-
-
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    _patterns(parser, "--input", "labelled images: a folder a class, archives or tables")
-    parser.add_argument("--predictions", metavar="DIR", type=_path, help="instead of --input: output of a finished run")
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of figures, plots and the page")
-    parser.add_argument("--cache", metavar="DIR", type=_path, help="feature cache; default OUTPUT/cache")
-    parser.add_argument("--head", metavar="PATH", type=_path, help=HEAD_HELP)
-    _patterns(parser, "--exclude", "images that must not count: those of the same bytes are left out")
-    _patterns(parser, "--images", "with --predictions: where the pictures lie now, if not where the run read them")
-    parser.add_argument(
-        "--soft-labels",
-        metavar="PATH",
-        type=_path,
-        help="truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says",
-    )
-    _list_of(
-        parser,
-        "--classes-map",
-        "OTHER=CLASS",
-        "labels of the input or the votes by other names; OTHER= leaves its images out",
-    )
-    _list_of(parser, "--positive", "CLASS", "ask only for these classes, together, against all others")
-    _list_of(parser, "--positive-labels", "LABEL", "labels that count as positive; default those of --positive")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="of the bootstrap; default 0")
-    parser.add_argument(
-        "--exact-csv",
-        action="store_true",
-        help="ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them",
-    )
-
-
-def _list_of(parser: argparse.ArgumentParser, flag: str, word: str, help_text: str) -> None:
-    parser.add_argument(flag, nargs="+", action="extend", metavar=word, type=_path, help=help_text)
-
-
-def _add_train_backbone(parser: argparse.ArgumentParser) -> None:
-    _patterns(
-        parser, "--input", "images with labels: a folder a class, archives or tables; others learn --soft-labels alone"
-    )
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of weights, curves and state")
-    _patterns(parser, "--validation", "labelled images to choose by")
-    _patterns(parser, "--exclude", "images that must not be trained on")
-    parser.add_argument(
-        "--soft-labels",
-        nargs="+",
-        action="extend",
-        metavar="NAME=PATH",
-        type=_path,
-        help="shares of classes learned beside the labels: a CSV of votes by image, or a finished run as teacher",
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="also write the curves for TensorBoard")
-    parser.add_argument("--epochs", metavar="N", type=_count, help="the same as --set train.epochs=N")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="the same as --set train.seed=N")
-
-
-def _add_describe_head(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--head", metavar="FILE.keras", type=_path, help="a Keras model from features to classes")
-    parser.add_argument(
-        "--classes", nargs="+", action="extend", metavar="NAME", type=_path, help="in the order of the model's outputs"
-    )
-
-
-def _add_train_detector(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", metavar="FILE", type=_path, help="network, training, scenes and sets, YAML")
-    parser.add_argument("--data", metavar="DIR", type=_path, help="folder of the sets that the recipe names")
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of model, curves and state")
-    parser.add_argument("--start", metavar="FILE", type=_path, help="weights.npz of an earlier training to go on from")
-    parser.add_argument("--epochs", metavar="N", type=_count, help="in place of the recipe's training.epochs")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="in place of the recipe's training.seed")
-
-
-def _add_evaluate_detector(parser: argparse.ArgumentParser) -> None:
-    _patterns(parser, "--images", "folders, archives, tables or wildcards: images whose faces are known")
-    parser.add_argument(
-        "--boxes",
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        type=_path,
-        help="the known faces: a CSV (image, x, y, w, h), FDDB's lists of ellipses or WIDER's lists of boxes",
-    )
-    parser.add_argument("--output", metavar="DIR", type=_path, help="folder of tables, figures, plots and the page")
-    _list_of(parser, "--ignore", "WORD", "faces of which --boxes says so count neither as found nor as missed: mask")
-    parser.add_argument(
-        "--min-face", metavar="PX", type=_pixels, help="nor do faces whose longer side has fewer pixels; default 0"
-    )
-    parser.add_argument(
-        "--threshold", metavar="S", type=_number, help="boxes of a lower score count in the curves only; default all"
-    )
-
-
-def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", type=_path, help="output folder of a finished run")
-    _patterns(parser, "--images", "where the pictures lie now, if not where the run read them")
-
-
-def _add_cache(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", metavar="info|verify|prune", help="what to do")
-    parser.add_argument("folder", nargs="?", metavar="DIR", type=_path, help="folder of the feature cache")
-    parser.add_argument("--cache", metavar="DIR", type=_path, help="the same, as a flag")
-    parser.add_argument(
-        "--keep",
-        nargs="+",
-        action="extend",
-        metavar="FINGERPRINT",
-        type=_path,
-        help="prune: leave these (first digits are enough) and remove all others",
-    )
-
-
-COMMANDS: dict[str, CommandSpec] = {
-    "label": CommandSpec(
-        "label every face (without COMMAND, this)",
-        "pipeline.commands.label:run",
-        _add_label,
-        ("input", "output"),
-        beam=True,
-    ),
-    "train-head": CommandSpec(
-        "train the small classifier on features",
-        "pipeline.commands.train_head:run",
-        _add_train_head,
-        ("input", "output"),
-        beam=True,
-    ),
-    "train-backbone": CommandSpec(
-        "train the network that computes features",
-        "pipeline.commands.train_backbone:run",
-        _add_train_backbone,
-        ("input", "output"),
-    ),
-    "train-detector": CommandSpec(
-        "train the network that finds faces",
-        "pipeline.commands.train_detector:run",
-        _add_train_detector,
-        ("recipe", "data", "output"),
-    ),
-    "evaluate": CommandSpec(
-        "how good labels are: figures, plots and a page",
-        "pipeline.commands.evaluate:run",
-        _add_evaluate,
-        ("output",),
-        beam=True,
-    ),
-    "describe-head": CommandSpec(
-        "write the head.json of a Keras model of your own",
-        "pipeline.commands.describe_head:run",
-        _add_describe_head,
-        ("head", "classes"),
-    ),
-    "evaluate-detector": CommandSpec(
-        "how well a detector finds known faces: curves, pictures and a page",
-        "pipeline.commands.evaluate_detector:run",
-        _add_evaluate_detector,
-        ("images", "boxes", "output"),
-    ),
-    "report": CommandSpec(
-        "write the page of a finished run, also of an older one", "pipeline.commands.report:run", _add_report, ()
-    ),
-    "cache": CommandSpec("info, verify or prune of a feature cache", "pipeline.commands.cache:run", _add_cache, ()),
-}
-
-
-def parser_of(name: str) -> FlagParser:
-    parser = FlagParser(prog="python -m pipeline", add_help=False, allow_abbrev=False)
-    COMMANDS[name].add_flags(parser)
-    _add_common(parser)
+def parser_of(*kinds: type[Options]) -> FlagParser:
+    """Returns a parser of all flags of these classes; what is not typed is not in its namespace."""
+    parser = FlagParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for flag in (flag for kind in kinds for flag in flags_of(kind)):
+        _add(parser, flag)
     return parser
 
 
-def settings_of_flags(given: argparse.Namespace) -> dict[str, Any]:
-    """Returns the flags that stand for a setting."""
-    flags: dict[str, Any] = {}
-    if hasattr(given, "epochs") and not hasattr(given, "recipe"):  # a recipe has its own
-        flags |= {f"train.{key}": getattr(given, key) for key in ("epochs", "seed") if getattr(given, key) is not None}
-    if getattr(given, "head", None):
-        flags["head.path"] = given.head
-    if getattr(given, "kind", None):
-        flags["head.kind"] = given.kind
-    if getattr(given, "keep_parts", False):
-        flags["write.keep_parts"] = True
-    return flags
+def _add(parser: FlagParser, flag: Flag) -> None:
+    if flag.takes == "position":
+        parser.add_argument(flag.name, nargs="?", metavar=flag.metavar, type=flag.parse)
+        return
+    spellings = [*([flag.short] if flag.short else []), flag.spelled]
+    if flag.takes == "nothing":
+        parser.add_argument(*spellings, dest=flag.name, action="store_true", default=argparse.SUPPRESS)
+    elif flag.takes == "one":
+        parser.add_argument(*spellings, dest=flag.name, metavar=flag.metavar, type=flag.parse)
+    else:
+        nargs = "+" if flag.takes == "many" else "*"
+        parser.add_argument(
+            *spellings, dest=flag.name, nargs=nargs, action="extend", metavar=flag.metavar, type=flag.parse
+        )
 
 
-def options_of(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Returns the flags of the command and those of every command, but for what has become settings."""
-    if name == "report" and not given.run:
-        raise UsageError("report needs RUN, the output folder of a finished run; see --help")
-    if missing := [f"--{flag}" for flag in COMMANDS[name].required if not getattr(given, flag)]:
-        raise UsageError(f"{name} needs {' and '.join(missing)}; see --help")
-    spent = {"config", "set", "print_config", "version", "help", "head", "kind", "keep_parts"}
-    options = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in vars(given).items()
-        if key not in spent
+def options_from(kind: type[Some], given: argparse.Namespace, *, needs: str = "") -> Some:
+    """Returns the options that were typed.
+
+    Args:
+        needs: what lacks a required flag, for the message.
+
+    Raises:
+        UsageError: a required flag is missing, or flags contradict each other.
+    """
+    flags = list(flags_of(kind))
+    if missing := [flag for flag in flags if flag.required and not hasattr(given, flag.name)]:
+        raise UsageError(f"{needs} needs {' and '.join(map(_in_words, missing))}; see --help")
+    typed = {flag.name: getattr(given, flag.name) for flag in flags if hasattr(given, flag.name)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()})
+
+
+def _in_words(flag: Flag) -> str:
+    return f"{flag.metavar}, the {flag.help}" if flag.takes == "position" else flag.spelled
+
+
+def settings_of(kind: type[Options], given: argparse.Namespace) -> dict[str, Any]:
+    """Returns the typed flags that stand for settings, by dotted name."""
+    return {
+        flag.setting: getattr(given, flag.name) for flag in flags_of(kind) if flag.setting and hasattr(given, flag.name)
     }
-    if options.get("validation") and options.get("holdout"):
-        raise UsageError("--validation and --holdout exclude each other; give one of them")
-    if name == "train-head":
-        _check_train_head(options, given.kind)
-    if name == "cache":
-        _check_cache(options)
-    if name == "evaluate":
-        _check_evaluate({**options, "head": given.head})
-    return options
-
-
-def _check_train_head(options: dict[str, Any], kind: str | None) -> None:
-    if options["reject"] and not options["soft_labels"]:
-        raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
-    if options["classes_map"] and not options["soft_labels"]:
-        raise UsageError("--classes-map names classes of --soft-labels; give those, or drop it")
-    if options["compare"] is not None and (kind or options["tensorboard"]):
-        raise UsageError(f"--compare fits every kind and keeps none; drop --{'kind' if kind else 'tensorboard'}")
-
-
-def _check_evaluate(options: dict[str, Any]) -> None:
-    if bool(options["input"]) == bool(options["predictions"]):
-        raise UsageError("evaluate needs labelled images, --input, or the output of a run, --predictions: one of them")
-    alien = ("images",) if options["input"] else ("head", "cache")
-    if strangers := [flag for flag in alien if options[flag]]:
-        needed = "--predictions" if options["input"] else "--input"
-        raise UsageError(f"--{strangers[0]} goes with {needed}; drop it, or give {needed} instead")
-
-
-def _check_cache(options: dict[str, Any]) -> None:
-    action, folder = options["action"], options.pop("folder")
-    if action not in CACHE_ACTIONS:
-        given = f", not {action!r}" if action else ""
-        raise UsageError(f"cache wants one of {', '.join(CACHE_ACTIONS)} and a folder{given}")
-    if folder and options["cache"]:
-        raise UsageError(f"cache {action} takes one folder, but it was given {folder} and {options['cache']}")
-    options["cache"] = folder or options["cache"]
-    if not options["cache"]:
-        raise UsageError(f"cache {action} needs the folder of a feature cache")
-    if action != "prune" and options["keep"]:
-        raise UsageError(f"--keep is for cache prune, not for cache {action}")

@@ -1,56 +1,82 @@
-"""The text of `--help`."""
+"""The text of `--help`: of the program, or of one command, with the flags and settings that it uses."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
-from pipeline.flags import COMMANDS, DEFAULT_COMMAND, parser_of
+from pipeline.commands.command import ABOUT_SETTINGS, Command, Common
+from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
+from pipeline.flags import Flag, flags_of
 from pipeline.settings.describe import known_settings
 
 HELP_WIDTH = 100
-TRAINING_SECTIONS = {"train": "train-backbone", "mlp": "train-head"}  # settings that no other command has
+COLUMN = 34  # where the second column begins
+PROGRAM = "python -m pipeline"
+EXIT_STATUS = "exit status: 0 done, 2 the command or a setting is wrong, 3 stopped, 130 interrupted"
 
 
 def help_text(name: str | None) -> str:
-    """Returns the help of a command, or of the program (which is that of `label`, and the other commands)."""
-    lines = [
-        "python -m pipeline [COMMAND] [--config FILE] [--set KEY=VALUE ...] [Beam options] [-- RUNNER OPTIONS]",
+    """Returns the help of a command, or of the program, which is that of `label` and a list of the other commands."""
+    command = COMMANDS[name or DEFAULT_COMMAND]
+    head = _of_the_program() if name is None else [_usage(command), "", f"{command.name}: {command.summary}"]
+    lines = [*head, "", "example:", f"  {PROGRAM} {command.example}", "", f"flags of {command.name}:"]
+    lines += _flag_lines(flags_of(command.options))
+    lines += ["", "flags of every command:"]
+    lines += _flag_lines(flag for flag in flags_of(Common) if command.settings or flag.name not in ABOUT_SETTINGS)
+    if command.beam:
+        lines += ["  --runner, --direct_num_workers and all other flags of Beam are passed to Beam"]
+    if command.settings:
+        lines += ["", "settings, for --set and as sections of a YAML file:", *_setting_lines(command)]
+    return "\n".join([*lines, "", EXIT_STATUS]) + "\n"
+
+
+def _of_the_program() -> list[str]:
+    return [
+        f"{PROGRAM} [COMMAND] [flags] [--set KEY=VALUE ...] [Beam options] [-- RUNNER OPTIONS]",
         "",
+        "Labels every face in a collection of images, and accounts for every image.",
+        "",
+        "commands:",
+        *(f"  {command.name:<18} {command.summary}" for command in COMMANDS.values()),
+        f"  {PROGRAM} COMMAND --help shows the flags and settings of one command",
     ]
-    if name is None:
-        lines += ["Labels every face in a collection of images, and accounts for every image.", "", "commands:"]
-        lines += [f"  {command:<18} {spec.summary}" for command, spec in COMMANDS.items()]
-        lines += ["  python -m pipeline COMMAND --help tells the flags of a command", ""]
-    spec = COMMANDS[name or DEFAULT_COMMAND]
-    lines += [f"flags of {name or DEFAULT_COMMAND} ({spec.summary}):", *_flag_lines(name or DEFAULT_COMMAND)]
-    if spec.beam:
-        lines += ["  --runner, --direct_num_workers and all other flags of Beam pass through to it"]
-    lines += ["", "settings, for --set and as sections of a YAML file:", *_setting_lines(name or DEFAULT_COMMAND), ""]
-    lines += ["exit status: 0 done, 2 the command or a setting is wrong, 3 stopped, 130 interrupted"]
-    return "\n".join(lines) + "\n"
 
 
-def _flag_lines(name: str) -> list[str]:
+def _usage(command: Command) -> str:
+    flags = list(flags_of(command.options))
+    words = [flag.metavar for flag in flags if flag.takes == "position"]
+    words += [_words(flag) for flag in flags if flag.required and flag.takes != "position"]
+    words += ["[flags]", *(["[Beam options] [-- RUNNER OPTIONS]"] if command.beam else [])]
+    return " ".join([PROGRAM, command.name, *words])
+
+
+def _words(flag: Flag) -> str:
+    if flag.takes in ("nothing", "position"):
+        return flag.spelled
+    return f"{flag.spelled} {flag.metavar}" + (" ..." if flag.takes in ("many", "any") else "")
+
+
+def _flag_lines(flags: Iterable[Flag]) -> list[str]:
     lines: list[str] = []
-    for action in parser_of(name)._actions:
-        words = ", ".join(action.option_strings) or str(action.metavar)
-        if action.option_strings and action.nargs != 0:
-            words += f" {action.metavar}" + (" ..." if action.nargs == "+" else "")
-        lines += _entry(words, action.help or "")
+    for flag in flags:
+        words = f"{flag.short}, {_words(flag)}" if flag.short else _words(flag)
+        value = "true" if flag.takes == "nothing" else flag.metavar
+        same = f"; same as --set {flag.setting}={value}" if flag.setting else ""
+        lines += _entry(words, flag.help + same)
     return lines
 
 
-def _setting_lines(command: str) -> list[str]:
+def _setting_lines(command: Command) -> list[str]:
     lines: list[str] = []
     for info in known_settings():
-        section = info.name.partition(".")[0]
-        if TRAINING_SECTIONS.get(section, command) != command:
-            continue
-        lines += _entry(f"{info.name}={info.default}", f"{info.description} ({info.allowed})")
+        if command.uses(info.name):
+            lines += _entry(f"{info.name}={info.default}", f"{info.description} ({info.allowed})")
     return lines
 
 
 def _entry(words: str, text: str) -> list[str]:
-    wrapped = textwrap.wrap(text, HELP_WIDTH - 34)
-    first = [f"  {words:<31} {wrapped[0]}"] if len(words) <= 31 else [f"  {words}", " " * 34 + wrapped[0]]
-    return [*first, *(" " * 34 + line for line in wrapped[1:])]
+    wrapped = textwrap.wrap(text, HELP_WIDTH - COLUMN)
+    room = COLUMN - 3
+    first = [f"  {words:<{room}} {wrapped[0]}"] if len(words) <= room else [f"  {words}", " " * COLUMN + wrapped[0]]
+    return [*first, *(" " * COLUMN + line for line in wrapped[1:])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.settings.describe import known_settings
-from pipeline.settings.schema import Enters
+from pipeline.settings.section import Enters
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CHANGES = {

@@ -6,7 +6,9 @@ from pathlib import Path
 import make_settings_page
 import pytest
 
-from pipeline.flags import COMMANDS
+from pipeline.commands.command import Common
+from pipeline.commands.registry import COMMANDS
+from pipeline.flags import flags_of
 from transforms.formats.records import Reason, Status
 from transforms.formats.shards.registry import FORMATS
 from transforms.merge.rows import IMAGE_SCHEMA, face_schema
@@ -28,15 +30,12 @@ def test_every_command_is_documented(name):
     assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", TEXT)
 
 
-@pytest.mark.parametrize(
-    "flag",
-    [
-        "--input", "--output", "--cache", "--head", "--sample-submission", "--dry-run", "--overwrite",
-        "--max-rejected", "--config", "--set", "--print-config", "--validation", "--holdout", "--names",
-        "--exclude", "--epochs", "--seed", "--predictions", "--images", "--classes-map", "--positive",
-        "--positive-labels", "--soft-labels", "--reject", "--boxes", "--ignore", "--min-face", "--threshold",
-    ],
-)  # fmt: skip
+FLAGS = {
+    flag.spelled for kind in (Common, *(command.options for command in COMMANDS.values())) for flag in flags_of(kind)
+}
+
+
+@pytest.mark.parametrize("flag", sorted(flag for flag in FLAGS if flag.startswith("--")))
 def test_every_flag_is_documented(flag):
     assert re.search(rf"{re.escape(flag)}(?![\w-])", TEXT)
 

@@ -16,7 +16,7 @@ import pytest
 import runs
 
 from models.backbones.registry import BUNDLED_WEIGHTS
-from pipeline.commands import label
+from pipeline.actions import label
 from transforms.formats.cache import feature_cache
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import StorageError

@@ -16,7 +16,7 @@ import pytest
 import runs
 from nearby import Nearby
 
-from pipeline.commands import label
+from pipeline.actions import label
 from transforms import finish_run
 from transforms.formats import publish
 from transforms.storage import store as storage

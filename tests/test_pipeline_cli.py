@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import shlex
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import TypeVar, get_type_hints
 
 import pytest
 
 import pipeline
 from pipeline import beam_flags, cli
-from pipeline.cli import main, parse
+from pipeline.cli import Call, main, parse
+from pipeline.commands.cache import CacheOptions
+from pipeline.commands.command import Command, Context
+from pipeline.commands.label import LabelOptions
+from pipeline.commands.registry import COMMANDS
+from pipeline.commands.train_backbone import TrainBackboneOptions
+from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
-from pipeline.flags import COMMANDS, Command, CommandSpec
-from pipeline.help import TRAINING_SECTIONS
-from pipeline.settings.describe import known_settings
+from pipeline.flags import Options, flags_of
+from pipeline.help import help_text
+from pipeline.settings.describe import known_settings, sections_of_settings
 from pipeline.settings.load import load_settings
+from pipeline.settings.schema import Settings
 from transforms.formats.records import FormatError
 
 ROOT = Path(__file__).parents[1]
 LABEL = ["--input", "photos", "--output", "out"]
+Some = TypeVar("Some", bound=Options)
 HEAVY = ("tensorflow", "keras", "apache_beam", "numpy", "cv2", "pyarrow", "h5py", "sklearn", "tqdm")
 
 
@@ -33,10 +44,20 @@ def refusal(*arguments: str) -> str:
     return str(caught.value)
 
 
-def command(*arguments: str) -> Command:
+def call(*arguments: str) -> Call:
     parsed = parse(arguments)
-    assert isinstance(parsed, Command)
+    assert isinstance(parsed, Call)
     return parsed
+
+
+def settings(*arguments: str) -> Settings:
+    return call(*arguments).context.settings
+
+
+def options(kind: type[Some], *arguments: str) -> Some:
+    found = call(*arguments).options
+    assert isinstance(found, kind)
+    return found
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -55,25 +76,24 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("arguments", [LABEL, ["label", *LABEL]])
 def test_without_a_command_it_labels(arguments: list[str]) -> None:
-    parsed = command(*arguments)
-    assert parsed.name == "label"
-    assert parsed.settings == load_settings()
-    assert parsed.beam_options == []
-    assert dict(parsed.options) == {
-        "input": ("photos",),
-        "output": "out",
-        "cache": None,
-        "sample_submission": None,
-        "dry_run": False,
-        "overwrite": False,
-        "max_rejected": None,
-        "verbose": False,
-        "quiet": False,
-    }
+    parsed = call(*arguments)
+    assert parsed.command is COMMANDS["label"]
+    assert parsed.context == Context(load_settings(), (), quiet=False, verbose=False)
+    assert parsed.options == LabelOptions(
+        input=("photos",),
+        output="out",
+        cache=None,
+        head=None,
+        sample_submission=None,
+        dry_run=False,
+        overwrite=False,
+        max_rejected=None,
+        keep_parts=False,
+    )
 
 
 def test_all_flags_of_label() -> None:
-    parsed = command(
+    parsed = call(
         *[
             "label",
             "--input",
@@ -89,57 +109,59 @@ def test_all_flags_of_label() -> None:
         ],
         *["--sample-submission", "s.csv", "--max-rejected", "0.25", "--verbose", "--quiet"],
     )
-    assert parsed.options["input"] == ("a", "b", "n=c/*.jpg")
-    assert (parsed.options["output"], parsed.options["cache"]) == ("o", "c")
-    assert parsed.options["sample_submission"] == "s.csv"
-    assert parsed.options["max_rejected"] == 0.25
-    assert all(parsed.options[flag] for flag in ("dry_run", "overwrite", "verbose", "quiet"))
+    assert parsed.options == LabelOptions(
+        input=("a", "b", "n=c/*.jpg"),
+        output="o",
+        cache="c",
+        sample_submission="s.csv",
+        dry_run=True,
+        overwrite=True,
+        max_rejected=0.25,
+    )
+    assert (parsed.context.verbose, parsed.context.quiet) == (True, True)
 
 
 def test_files_then_set_then_flags(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("head: {path: from_file}\nfaces: {margin: 0.2}\n")
-    parsed = command(*LABEL, "--config", str(tmp_path / "a.yaml"), "--set", "faces.margin=0.3", "faces.max_faces=2")
-    assert (parsed.settings.head.path, parsed.settings.faces.margin, parsed.settings.faces.max_faces) == (
-        "from_file",
-        0.3,
-        2,
-    )
-    flagged = command(*LABEL, "--set", "head.path=from_set", "--head", "from_flag", "--keep-parts")
-    assert (flagged.settings.head.path, flagged.settings.write.keep_parts) == ("from_flag", True)
+    found = settings(*LABEL, "--config", str(tmp_path / "a.yaml"), "--set", "faces.margin=0.3", "faces.max_faces=2")
+    assert (found.head.path, found.faces.margin, found.faces.max_faces) == ("from_file", 0.3, 2)
+    flagged = settings(*LABEL, "--set", "head.path=from_set", "--head", "from_flag", "--keep-parts")
+    assert (flagged.head.path, flagged.write.keep_parts) == ("from_flag", True)
 
 
 @pytest.mark.parametrize("head", ["null", "2024", "'quoted'", "a=b", "true"])
 def test_a_head_of_any_name_is_a_path(head: str) -> None:
-    assert command(*LABEL, "--head", head).settings.head.path == head
+    assert settings(*LABEL, "--head", head).head.path == head
 
 
 def test_beams_flags_pass_through_as_typed() -> None:
     typed = ["--runner=DirectRunner", "--direct_num_workers", "2", "--direct_running_mode=multi_processing"]
-    assert command(*LABEL, *typed).beam_options == typed
-    assert command(*typed, *LABEL).beam_options == typed
+    assert call(*LABEL, *typed).context.beam_options == tuple(typed)
+    assert call(*typed, *LABEL).context.beam_options == tuple(typed)
 
 
 def test_what_follows_bare_dashes_is_not_looked_at() -> None:
-    parsed = command(*LABEL, "--runner=DirectRunner", "--", "--made_up", "x", "--help", "--")
-    assert parsed.beam_options == ["--runner=DirectRunner", "--made_up", "x", "--help", "--"]
+    parsed = call(*LABEL, "--runner=DirectRunner", "--", "--made_up", "x", "--help", "--")
+    assert parsed.context.beam_options == ("--runner=DirectRunner", "--made_up", "x", "--help", "--")
 
 
 def test_train_head() -> None:
-    parsed = command("train-head", *LABEL, "--validation", "v1", "v2", "--names", "sad", "happy", "--cache", "c")
-    assert parsed.options["validation"] == ("v1", "v2")
-    assert parsed.options["names"] == ("sad", "happy")
-    assert parsed.options["holdout"] is None
-    assert command("train-head", *LABEL, "--holdout", "0.2").options["holdout"] == 0.2
-    assert (parsed.options["compare"], parsed.options["soft_labels"], parsed.options["reject"]) == (None, None, None)
-    assert parsed.settings.head.kind == "logistic"
+    more = ("--validation", "v1", "v2", "--names", "sad", "happy", "--cache", "c")
+    parsed = options(TrainHeadOptions, "train-head", *LABEL, *more)
+    assert parsed.validation == ("v1", "v2")
+    assert parsed.names == ("sad", "happy")
+    assert parsed.holdout is None
+    assert options(TrainHeadOptions, "train-head", *LABEL, "--holdout", "0.2").holdout == 0.2
+    assert (parsed.compare, parsed.soft_labels, parsed.reject) == (None, None, ())
+    assert settings("train-head", *LABEL).head.kind == "logistic"
 
 
 def test_the_kind_of_a_head_is_a_setting_that_a_recipe_may_state(tmp_path: Path) -> None:
-    assert command("train-head", *LABEL, "--kind", "ridge").settings.head.kind == "ridge"
+    assert settings("train-head", *LABEL, "--kind", "ridge").head.kind == "ridge"
     recipe = tmp_path / "dense.yaml"
     recipe.write_text("head:\n  kind: mlp\nmlp:\n  layers: [8, 4]\n")
-    settings = command("train-head", *LABEL, "--config", str(recipe)).settings
-    assert (settings.head.kind, settings.mlp.layers) == ("mlp", [8, 4])
+    found = settings("train-head", *LABEL, "--config", str(recipe))
+    assert (found.head.kind, found.mlp.layers) == ("mlp", [8, 4])
 
 
 @pytest.mark.parametrize("name, optimiser, rate, epochs, batch", [
@@ -149,16 +171,17 @@ def test_the_recipes_of_heads_say_what_their_sources_say(
     name: str, optimiser: str, rate: float, epochs: int, batch: int
 ) -> None:
     recipe = Path(__file__).parents[1] / "configs" / "recipes" / f"{name}.yaml"
-    settings = command("train-head", *LABEL, "--config", str(recipe)).settings
-    mlp = settings.mlp
-    assert settings.head.kind == "mlp"
+    found = settings("train-head", *LABEL, "--config", str(recipe))
+    mlp = found.mlp
+    assert found.head.kind == "mlp"
     assert (mlp.optimiser, mlp.learning_rate, mlp.epochs, mlp.batch_size) == (optimiser, rate, epochs, batch)
     assert (mlp.layers[0], mlp.dropout, mlp.schedule, mlp.weight_decay, mlp.averaged) == (256, 0.5, "constant", 0, 0)
 
 
 def test_comparing_takes_files_or_none() -> None:
-    assert command("train-head", *LABEL, "--compare").options["compare"] == ()
-    assert command("train-head", *LABEL, "--compare", "a.yaml", "b.yaml").options["compare"] == ("a.yaml", "b.yaml")
+    assert options(TrainHeadOptions, "train-head", *LABEL, "--compare").compare == ()
+    two = options(TrainHeadOptions, "train-head", *LABEL, "--compare", "a.yaml", "b.yaml")
+    assert two.compare == ("a.yaml", "b.yaml")
 
 
 @pytest.mark.parametrize(
@@ -174,23 +197,20 @@ def test_comparing_takes_files_or_none() -> None:
 )
 def test_what_a_head_cannot_be_trained_by(more: tuple[str, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        command("train-head", *LABEL, *more)
+        call("train-head", *LABEL, *more)
 
 
 def test_train_backbone() -> None:
-    options = command("train-backbone", *LABEL, "--exclude", "test.tar", "--epochs", "3", "--seed", "0").options
-    assert (options["exclude"], options["epochs"], options["seed"], options["validation"]) == (
-        ("test.tar",),
-        3,
-        0,
-        None,
-    )
+    typed = ("train-backbone", *LABEL, "--exclude", "test.tar", "--epochs", "3", "--seed", "0")
+    parsed = options(TrainBackboneOptions, *typed)
+    assert (parsed.exclude, parsed.validation) == (("test.tar",), ())
+    assert (settings(*typed).train.epochs, settings(*typed).train.seed) == (3, 0)
 
 
 @pytest.mark.parametrize("folder", [["out/cache"], ["--cache", "out/cache"]])
 def test_cache(folder: list[str]) -> None:
-    options = command("cache", "prune", *folder, "--keep", "ab", "cd").options
-    assert (options["action"], options["cache"], options["keep"]) == ("prune", "out/cache", ("ab", "cd"))
+    parsed = options(CacheOptions, "cache", "prune", *folder, "--keep", "ab", "cd")
+    assert (parsed.action, parsed.place, parsed.keep) == ("prune", "out/cache", ("ab", "cd"))
 
 
 # --- what is refused
@@ -216,7 +236,7 @@ def test_cache(folder: list[str]) -> None:
         ([*LABEL, "--dry_run"], "unknown flag --dry_run; nearest is --dry-run"),
         ([*LABEL, "--max_rejected=1"], "unknown flag --max_rejected; nearest is --max-rejected"),
         ([*LABEL, "--over"], "nearest is --overwrite"),
-        ([*LABEL, "--zzzzqqqq"], "goes behind --"),
+        ([*LABEL, "--zzzzqqqq"], "go after --"),
         ([*LABEL, "-x"], "unknown flag -x"),
         ([*LABEL, "--runner=DirectRunner", "stray"], "unexpected 'stray'"),
         (["--runner=DirectRunner", "train-head"], "the command comes first: python -m pipeline train-head"),
@@ -262,12 +282,40 @@ def test_every_flag_of_beam_is_known() -> None:
 def test_help_tells_every_flag_and_setting(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*([name] if name else []), "--help"]) == 0
     shown = capsys.readouterr().out
-    for flag in beam_flags.own_flags(name or "label"):
-        assert flag in shown
-    for info in known_settings():  # those of training only where that is trained
-        section = info.name.partition(".")[0]
-        assert (f"  {info.name}=" in shown) == (TRAINING_SECTIONS.get(section, name) == name)
+    command = COMMANDS[name or "label"]
+    for flag in flags_of(command.options):
+        assert f"  {flag.spelled} " in shown
+    for info in known_settings():
+        assert (f"  {info.name}=" in shown) == command.uses(info.name)
+    assert ("--set" in shown) == bool(command.settings)
+    assert f"python -m pipeline {command.example}\n" in shown
     assert max(map(len, shown.splitlines())) <= 110
+
+
+def test_help_of_a_command_without_settings_is_short() -> None:
+    assert len(help_text("cache").splitlines()) < 25
+    assert "faces." not in help_text("cache")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_is_accepted(name: str) -> None:
+    assert call(*shlex.split(COMMANDS[name].example)).command is COMMANDS[name]
+
+
+def test_every_setting_is_used_by_a_command() -> None:
+    assert [info.name for info in known_settings() if not any(one.uses(info.name) for one in COMMANDS.values())] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_is_said_to_use_exists(name: str) -> None:
+    command = COMMANDS[name]
+    known = {info.name for info in known_settings()} | dict(sections_of_settings()).keys()
+    assert {*command.settings, *command.settings_unused} <= known
+    assert {flag.setting for flag in flags_of(command.options)} <= known | {""}
+
+
+def test_a_setting_that_the_command_does_not_use_is_accepted() -> None:
+    assert settings("report", "out", "--set", "faces.margin=0.5").faces.margin == 0.5  # files of settings are shared
 
 
 def test_help_of_the_program_tells_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,17 +364,14 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, run) -> None:
     module = ModuleType("pipeline.fake")
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pipeline.fake", module)
-    spec = COMMANDS["label"]
-    monkeypatch.setitem(
-        COMMANDS, "label", CommandSpec(spec.summary, "pipeline.fake:run", spec.add_flags, spec.required, beam=True)
-    )
+    monkeypatch.setattr(Command, "module", "pipeline.fake")
 
 
 def test_the_command_is_handed_over_and_its_status_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    fake_command(monkeypatch, lambda given: seen.append(given) or 3)
+    fake_command(monkeypatch, lambda given, context: seen.append((given, context)) or 3)
     assert main(LABEL) == 3
-    assert seen == [command(*LABEL)]
+    assert seen == [(call(*LABEL).options, call(*LABEL).context)]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +388,7 @@ def test_the_command_is_handed_over_and_its_status_back(monkeypatch: pytest.Monk
 )
 @pytest.mark.parametrize("verbose", [False, True])
 def test_errors_are_one_line_and_a_status(error, status, line, verbose, monkeypatch, capsys) -> None:
-    def run(_: Command) -> int:
+    def run(_: Options, __: Context) -> int:
         raise error
 
     fake_command(monkeypatch, run)
@@ -355,7 +400,7 @@ def test_errors_are_one_line_and_a_status(error, status, line, verbose, monkeypa
 
 
 def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_: Command) -> int:
+    def run(_: Options, __: Context) -> int:
         raise ZeroDivisionError
 
     fake_command(monkeypatch, run)
@@ -363,9 +408,11 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
         main(LABEL)
 
 
-def test_every_command_names_a_module_that_exists() -> None:
-    for spec in COMMANDS.values():
-        assert importlib.util.find_spec(spec.target.partition(":")[0]) is not None
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_work_of_a_command_takes_its_options(name: str) -> None:
+    action = importlib.import_module(COMMANDS[name].module)
+    parameters = {kind for place, kind in get_type_hints(action.run).items() if place != "return"}
+    assert parameters == {COMMANDS[name].options, Context}
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.actions.cache import size_in_words
 from pipeline.cli import main
-from pipeline.commands.cache import size_in_words
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import fingerprint_folders

@@ -22,9 +22,9 @@ pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
 from models.evaluation.label_errors import LabelErrors
 from models.heads.registry import load_head
-from pipeline.cli import parse
+from pipeline.cli import Call, parse
+from pipeline.commands.evaluate import EvaluateOptions
 from pipeline.errors import UsageError
-from pipeline.flags import Command
 from pipeline.report import evaluation_files
 from pipeline.report.evaluated_rows import Rows
 from pipeline.report.evaluation_files import Pictures
@@ -344,7 +344,7 @@ sys.exit(status or (9 if heavy else 0))
 def test_an_interrupted_evaluation_goes_on(
     bench: runs.Bench, source: Path, judged: runs.Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.commands import evaluate as module
+    from pipeline.actions import evaluate as module
     from pipeline.errors import StoppedError
 
     def full(*_: object) -> None:
@@ -403,10 +403,11 @@ def test_wrong_flags_are_refused(arguments: list[str], words: str) -> None:
 def test_all_flags() -> None:
     flags = ["--classes-map", "a=b", "c=", "--exclude", "x", "y", "--seed", "3", "--head", "h", "--positive", "p"]
     parsed = parse(["evaluate", "--input", "in", "--output", "o", *flags])
-    assert isinstance(parsed, Command)
-    assert parsed.options["classes_map"] == ("a=b", "c=")
-    assert parsed.options["exclude"] == ("x", "y")
-    assert (parsed.options["seed"], parsed.settings.head.path) == (3, "h")
+    assert isinstance(parsed, Call)
+    assert isinstance(parsed.options, EvaluateOptions)
+    assert parsed.options.classes_map == ("a=b", "c=")
+    assert parsed.options.exclude == ("x", "y")
+    assert (parsed.options.seed, parsed.context.settings.head.path) == (3, "h")
 
 
 def test_without_matplotlib_one_line_says_what_to_install(

@@ -26,7 +26,7 @@ def test_a_finished_folder_is_left_alone_whatever_the_runtime_settings(
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(20))
     first = bench.label(inputs, "out", "read.block_images=8").done()
     record = (first.output / "run.json").read_bytes()
-    monkeypatch.setattr("pipeline.commands.label.run_graph", None)  # it must not even be started
+    monkeypatch.setattr("pipeline.actions.label.run_graph", None)  # it must not even be started
     second = bench.label(inputs, "out", "read.block_images=5", "read.threads=3", "features.batch_size=16").done()
     assert "nothing has changed since" in second.out
     assert (first.output / "run.json").read_bytes() == record

@@ -16,9 +16,10 @@ from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
 from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
-from pipeline.commands import train_backbone
+from pipeline.actions import train_backbone
+from pipeline.commands.command import Context
+from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import StoppedError, UsageError
-from pipeline.flags import Command
 from pipeline.run import labelled_images
 from pipeline.run.labelled_images import LabelledImages, read_labelled
 from pipeline.run.output_folder import OutputFolder
@@ -39,13 +40,8 @@ def folder_of(path: Path, count: int, *, first: int = 0, classes: tuple[str, ...
     )
 
 
-def options(tmp_path: Path, **other: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"input": [str(tmp_path / "in")], "output": str(tmp_path / "out")}
-    return {**given, "validation": None, "exclude": None, "quiet": False, **other}
-
-
 def read(tmp_path: Path, **other: Any) -> Any:
-    return labelled_images.read_data(options(tmp_path, **other), load_settings((), ()))
+    return labelled_images.read_data([str(tmp_path / "in")], load_settings((), ()), **other)
 
 
 def data(tmp_path: Path, **other: Any) -> Any:
@@ -257,8 +253,9 @@ def test_what_goes_by_validation_contradicts_sides(other: str) -> None:
         load_settings((), ("train.sides=[24, 40]", other))
 
 
-def command(tmp_path: Path, *settings: str, **other: Any) -> Command:
-    return Command("train-backbone", options(tmp_path, **other), load_settings((), settings), [])
+def train(tmp_path: Path, *settings: str, **other: Any) -> int:
+    options = TrainBackboneOptions(**{"input": (str(tmp_path / "in"),), "output": str(tmp_path / "out"), **other})
+    return train_backbone.run(options, Context(load_settings((), settings)))
 
 
 def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
@@ -276,7 +273,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
 
     monkeypatch.setattr("models.training.engine.fit", fit)
     small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]", "train.batch_size=8")
-    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train(tmp_path, *small) == 0
     weights = tmp_path / "out" / "face_vgg.npz"
     assert f"--set features.weights={weights}" in capsys.readouterr().out
     assert (seen["recipe"].epochs, seen["recipe"].seed, seen["outputs"]) == (3, 7, (None, 2))
@@ -294,7 +291,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
 def test_a_layer_that_is_not_there_is_one_line(tmp_path: Path, setting: str) -> None:
     folder_of(tmp_path / "in", 30)
     with pytest.raises(UsageError, match=r"no layer's name begins with blok1; there are .*block1_conv1"):
-        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.batch_size=8", setting))
+        train(tmp_path, "train.widths=[4]", "train.batch_size=8", setting)
 
 
 @pytest.mark.parametrize("factor", ["1.2.3", "", "-1", "e3", "many"])
@@ -313,17 +310,17 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeyp
     folder_of(tmp_path / "in", 30)
     monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
-    assert train_backbone.run(command(tmp_path, *small)) == 0
-    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train(tmp_path, *small) == 0
+    assert train(tmp_path, *small) == 0
     with pytest.raises(UsageError, match=r"another recipe \(recipe.epochs: 60 there, 3 here\)"):
-        train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+        train(tmp_path, *small, "train.epochs=3")
     (tmp_path / "out" / CHECKPOINT).unlink()
     with pytest.raises(UsageError, match="another recipe"):  # its weights still stand there
-        train_backbone.run(command(tmp_path, *small, "train.epochs=3"))
+        train(tmp_path, *small, "train.epochs=3")
     (tmp_path / "out" / "face_vgg.npz").unlink()  # as where the first epoch did not end
-    assert train_backbone.run(command(tmp_path, *small, "train.epochs=3")) == 0
+    assert train(tmp_path, *small, "train.epochs=3") == 0
     with pytest.raises(UsageError, match=r"recipe.epochs: 3 there, 60 here"):
-        train_backbone.run(command(tmp_path, *small))
+        train(tmp_path, *small)
 
 
 def test_a_training_begun_before_a_setting_existed_goes_on_without_it(
@@ -332,14 +329,14 @@ def test_a_training_begun_before_a_setting_existed_goes_on_without_it(
     folder_of(tmp_path / "in", 30)
     monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
-    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train(tmp_path, *small) == 0
     path = tmp_path / "out" / "recipe.json"
     made_of = json.loads(path.read_text())
     del made_of["recipe"]["reduce"]
     path.write_text(json.dumps(made_of))
-    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train(tmp_path, *small) == 0
     with pytest.raises(UsageError, match=r"recipe.reduce: 0.0 there, 0.5 here"):
-        train_backbone.run(command(tmp_path, *small, "train.reduce=0.5"))
+        train(tmp_path, *small, "train.reduce=0.5")
 
 
 @pytest.mark.parametrize("text", ["", '{"recipe": ', "[]", "{}"])
@@ -347,16 +344,16 @@ def test_a_damaged_recipe_of_a_training_is_one_line(tmp_path: Path, monkeypatch:
     folder_of(tmp_path / "in", 30)
     monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
-    assert train_backbone.run(command(tmp_path, *small)) == 0
+    assert train(tmp_path, *small) == 0
     (tmp_path / "out" / "recipe.json").write_text(text)
     with pytest.raises(UsageError, match=r"^[^\n]*recipe\.json is damaged \([^\n]*use another --output$"):
-        train_backbone.run(command(tmp_path, *small))
+        train(tmp_path, *small)
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", 30)
     with OutputFolder(str(tmp_path / "out")).locked(), pytest.raises(StoppedError, match="another run works in this"):
-        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.batch_size=8"))
+        train(tmp_path, "train.widths=[4]", "train.batch_size=8")
 
 
 @pytest.mark.parametrize(
@@ -377,7 +374,7 @@ def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
     monkeypatch.setattr("models.training.engine.fit", untrained)
     small = ["train.widths=[4]", "train.batch_size=8"]
     soft = {"soft_labels": [f"votes={tmp_path / 'votes.csv'}"]}
-    assert train_backbone.run(command(tmp_path, *small, **soft)) == 0
+    assert train(tmp_path, *small, **soft) == 0
     if change == "image":
         (tmp_path / "in" / "happy" / "000.png").write_bytes(crop(77))
     elif change == "label":
@@ -385,7 +382,7 @@ def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
     else:
         small.append({"reject": "train.reject=[nothing]", "weight": "train.soft_weight=0.5"}[change])
     with pytest.raises(UsageError, match=rf"another recipe \(.*{words}"):
-        train_backbone.run(command(tmp_path, *small, **soft))
+        train(tmp_path, *small, **soft)
 
 
 def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,25 +390,22 @@ def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypa
     networks: list[Any] = []
     monkeypatch.setattr("models.training.engine.fit", lambda network, *_, **__: networks.append(network) or [])
     small = ("train.widths=[4, 8]", "train.batch_size=8")
-    assert train_backbone.run(command(tmp_path, *small, "train.seed=5")) == 0
+    assert train(tmp_path, *small, "train.seed=5") == 0
     start = f"train.start={tmp_path / 'out' / 'face_vgg.npz'}"
-    assert train_backbone.run(command(tmp_path, *small, start, output=str(tmp_path / "fine"))) == 0
+    assert train(tmp_path, *small, start, output=str(tmp_path / "fine")) == 0
     first, fine = (network.get_layer("block2_conv1").get_weights()[0] for network in networks)
     assert np.array_equal(first.astype(np.float16), fine)
     card = json.loads((tmp_path / "fine" / "face_vgg.json").read_text())
     assert card["start"] == hashlib.sha256((tmp_path / "out" / "face_vgg.npz").read_bytes()).hexdigest()
     for widths in ("[4, 6]", "[4]", "[4, 8, 16]"):
-        other = command(tmp_path, f"train.widths={widths}", small[1], start, output=str(tmp_path / widths))
         with pytest.raises(UsageError, match=r"train\.widths and train\.convs must be those of train\.start"):
-            train_backbone.run(other)
+            train(tmp_path, f"train.widths={widths}", small[1], start, output=str(tmp_path / widths))
     for name, data in {"cut": (tmp_path / "out" / "face_vgg.npz").read_bytes()[:900], "text": b"weights"}.items():
         (tmp_path / f"{name}.npz").write_bytes(data)
         with pytest.raises(UsageError, match=rf"{name}\.npz does not hold weights of face_vgg: [^\n]*$"):
-            train_backbone.run(
-                command(tmp_path, *small, f"train.start={tmp_path / name}.npz", output=str(tmp_path / "no"))
-            )
+            train(tmp_path, *small, f"train.start={tmp_path / name}.npz", output=str(tmp_path / "no"))
     with pytest.raises(UsageError, match=r"train\.start=.*no\.npz: no file"):
-        train_backbone.run(command(tmp_path, *small, f"train.start={tmp_path / 'no.npz'}"))
+        train(tmp_path, *small, f"train.start={tmp_path / 'no.npz'}")
 
 
 def test_the_bundled_weights_are_those_of_their_card() -> None:
@@ -430,7 +424,7 @@ def test_the_bundled_weights_are_those_of_their_card() -> None:
 def test_fewer_images_than_a_batch_are_one_line(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", 30)
     with pytest.raises(UsageError, match=r"fewer than one batch of 128; .*train\.batch_size"):
-        train_backbone.run(command(tmp_path, "train.widths=[4]", "train.precision=float32"))
+        train(tmp_path, "train.widths=[4]", "train.precision=float32")
 
 
 def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from models.backbones.shape import FaceVggShape
 from models.training.checkpoint import load_checkpoint
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
+from pipeline.actions.compare_heads import candidates_of, row_of
 from pipeline.cli import parse
-from pipeline.commands.compare_heads import candidates_of, row_of
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import fitting, gathering
 from pipeline.run.output_folder import OutputFolder
@@ -184,17 +184,17 @@ def test_a_damaged_checkpoint_of_dense_layers_stops_in_one_line(
         load_checkpoint(folder / "checkpoint.npz", None)  # type: ignore[arg-type]
 
     monkeypatch.setattr("models.training.fit_mlp.fit_mlp_head", damaged)
-    command = command_of(tmp_path, "head.kind=mlp")
+    call = call_of(tmp_path, "head.kind=mlp")
     with pytest.raises(StoppedError, match=r"^[^\n]*checkpoint\.npz is damaged[^\n]*$"):
-        fitting.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
+        fitting.fit(call.options, call.context, rows_of_clouds(), call.context.settings.head, call.context.settings.mlp)
 
 
 def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
     recipe = tmp_path / "dense.yaml"
     recipe.write_text("head:\n  soft_share: 0.3\n")
     with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense and 1\.0 in the command"):
-        candidates_of((str(recipe),), command_of(tmp_path, "head.kind=logistic").settings)
-    candidates_of((str(recipe),), command_of(tmp_path, "head.soft_share=0.3").settings)
+        candidates_of((str(recipe),), call_of(tmp_path, "head.kind=logistic").context.settings)
+    candidates_of((str(recipe),), call_of(tmp_path, "head.soft_share=0.3").context.settings)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def rows_of_clouds() -> gathering.Gathered:
     return gathering.Gathered(None, gathering.Labelled(Rows(features), labels, list(range(400))), None)  # type: ignore[arg-type]
 
 
-def command_of(output: Path, *settings: str) -> Any:
+def call_of(output: Path, *settings: str) -> Any:
     return parse(["train-head", "--input", "a", "--output", str(output), "--quiet", "--set", *settings])
 
 
@@ -273,8 +273,10 @@ def test_one_setting_for_rare_classes_holds_for_every_kind(tmp_path: Path, kind:
     small = ("mlp.layers=[4]", "mlp.epochs=4", "mlp.batch_size=20", "mlp.learning_rate=0.03", "mlp.keep=last")
     recalls, said = {}, {}
     for way in WAYS:
-        command = command_of(tmp_path / way, f"head.kind={kind}", f"head.imbalance={way}", *small)
-        fitted = fitting.fit(command, rows_of_clouds(), command.settings.head, command.settings.mlp)
+        call = call_of(tmp_path / way, f"head.kind={kind}", f"head.imbalance={way}", *small)
+        fitted = fitting.fit(
+            call.options, call.context, rows_of_clouds(), call.context.settings.head, call.context.settings.mlp
+        )
         recalls[way] = np.mean([row["recall"] for row in fitted.metrics["by_class"].values()])
         said[way] = fitted.recipe.get("imbalance")
     assert recalls["natural"] < min(recalls["inverse_sqrt"], recalls["logit_adjustment"])
@@ -283,12 +285,12 @@ def test_one_setting_for_rare_classes_holds_for_every_kind(tmp_path: Path, kind:
 
 
 def test_the_balanced_accuracy_of_the_table_is_the_mean_recall(tmp_path: Path) -> None:
-    command = command_of(tmp_path, "head.imbalance=logit_adjustment")
-    first, _, adjusted, ridge, dense = candidates_of((), command.settings)
+    call = call_of(tmp_path, "head.imbalance=logit_adjustment")
+    first, _, adjusted, ridge, dense = candidates_of((), call.context.settings)
     assert [one.head.imbalance for one in (first, adjusted, ridge, dense)] == ["natural", *["logit_adjustment"] * 3]
     assert [one.head.kind for one in (first, adjusted, ridge, dense)] == ["logistic", "logistic", "ridge", "mlp"]
-    fitted = fitting.fit(command, rows_of_clouds(), adjusted.head, adjusted.mlp)
-    row = row_of(command, rows_of_clouds(), "clouds", adjusted)
+    fitted = fitting.fit(call.options, call.context, rows_of_clouds(), adjusted.head, adjusted.mlp)
+    row = row_of(call.options, call.context, rows_of_clouds(), "clouds", adjusted)
     assert row["balanced_accuracy"] == pytest.approx(
         np.mean([one["recall"] for one in fitted.metrics["by_class"].values()])
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -36,10 +34,6 @@ def results(*rows: tuple[str, str | None]) -> Results:
 
 def digest(number: int) -> bytes:
     return number.to_bytes(32, "big")
-
-
-def options(**given: Any) -> dict[str, Any]:
-    return {"positive": None, "positive_labels": None, "classes_map": None, **given}
 
 
 MIXED = [
@@ -97,30 +91,30 @@ def test_votes_for_classes_that_mean_the_same_are_added_before_one_leads() -> No
     shares = votes(
         ("sad", "grin", "smile", "odd"), a0=(0.4, 0.3, 0.3, 0), a1=(0.3, 0.1, 0.2, 0.4), a2=(0.5, 0.1, 0.4, 0)
     )
-    happy = question_of(options(classes_map=("grin=happy", "smile=happy", "odd=")))
+    happy = question_of(classes_map=("grin=happy", "smile=happy", "odd="))
     found, told = labelled_by_votes(rows, shares, happy)
     assert found.labels.to_pylist() == ["grin", "odd", None]  # 0.6 of 1; what is left out may lead; a tie of sums
     assert told["without_a_leader"] == 1
 
-    smiles = question_of(options(positive=("happy",), positive_labels=("grin", "smile")))
+    smiles = question_of(positive=("happy",), positive_labels=("grin", "smile"))
     found, _ = labelled_by_votes(rows, shares, smiles)
     assert found.labels.to_pylist() == ["grin", "odd", None]  # odd and sad, 0.7, are both negative
-    mapped = question_of(options(positive=("happy",), classes_map=("grin=happy", "smile=happy", "odd=")))
+    mapped = question_of(positive=("happy",), classes_map=("grin=happy", "smile=happy", "odd="))
     found, _ = labelled_by_votes(rows, shares, mapped)
     assert found.labels.to_pylist() == ["grin", "odd", None]
 
 
 def test_votes_that_do_not_know_what_is_asked_are_refused_at_once() -> None:
     classes = ("happy", "sad", "NF")
-    check_votes(question_of(options(classes_map=("NF=",), positive=("happy",))), classes)
-    check_votes(question_of(options(positive=("happy",))), classes)
+    check_votes(question_of(classes_map=("NF=",), positive=("happy",)), classes)
+    check_votes(question_of(positive=("happy",)), classes)
     for question, said in (
-        (options(classes_map=("nf=",)), "--classes-map: nf is no class of --soft-labels; they know NF, happy, sad"),
-        (options(positive=("happy",), positive_labels=("hapy",)), "--positive-labels: hapy is no class of"),
-        (options(positive=("glad",)), "--positive-labels: glad is no class of"),
+        ({"classes_map": ("nf=",)}, "--classes-map: nf is no class of --soft-labels; they know NF, happy, sad"),
+        ({"positive": ("happy",), "positive_labels": ("hapy",)}, "--positive-labels: hapy is no class of"),
+        ({"positive": ("glad",)}, "--positive-labels: glad is no class of"),
     ):
         with pytest.raises(UsageError, match=said):
-            check_votes(question_of(question), classes)
+            check_votes(question_of(**question), classes)
 
 
 def test_votes_that_decide_nothing_are_refused() -> None:
@@ -151,7 +145,7 @@ def test_counts_always_add_up(rows: list[tuple[str, str | None]], excluded: set[
 
 
 def test_other_names_stand_for_classes_and_some_are_left_out() -> None:
-    question = question_of(options(classes_map=("smile=happy", "grin=happy", "contempt=")))
+    question = question_of(classes_map=("smile=happy", "grin=happy", "contempt="))
     rows = [("labelled", label) for label in ("smile", "sad", "contempt", "happy", "grin")]
     found = select(results(*rows), question, set(), source="--input")
     assert found.y.tolist() == [0, 2, 0, 0]
@@ -160,7 +154,7 @@ def test_other_names_stand_for_classes_and_some_are_left_out() -> None:
 
 
 def test_a_binary_question_with_labels_of_its_own() -> None:
-    question = question_of(options(positive=("happy", "sad"), positive_labels=("smiling", "crying")))
+    question = question_of(positive=("happy", "sad"), positive_labels=("smiling", "crying"))
     rows = [("labelled", label) for label in ("smiling", "other", "crying", "happy")]
     found = select(results(*rows), question, set(), source="--input")
     assert found.classes == ("not happy or sad", "happy or sad")
@@ -170,9 +164,9 @@ def test_a_binary_question_with_labels_of_its_own() -> None:
 
 def test_a_binary_question_in_the_words_of_the_head() -> None:
     rows = [("labelled", label) for label in ("happy", "sad", "neutral", "smile")]
-    found = select(results(*rows), question_of(options(positive=("happy",))), set(), source="--input")
+    found = select(results(*rows), question_of(positive=("happy",)), set(), source="--input")
     assert found.y.tolist() == [1, 0, 0, 0]
-    mapped = question_of(options(positive=("happy",), classes_map=("smile=happy", "neutral=")))
+    mapped = question_of(positive=("happy",), classes_map=("smile=happy", "neutral="))
     assert select(results(*rows), mapped, set(), source="--input").y.tolist() == [1, 0, 1]
 
 
@@ -191,7 +185,7 @@ def test_a_binary_question_in_the_words_of_the_head() -> None:
 )
 def test_questions_that_make_no_sense_are_refused_before_any_image(given_options, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        check_question(question_of(options(**given_options)), CLASSES)
+        check_question(question_of(**given_options), CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +203,7 @@ def test_questions_that_make_no_sense_are_refused_before_any_image(given_options
 def test_labels_that_cannot_be_judged_are_refused(rows, given_options, words: str) -> None:
     images = results(*[("labelled", label) for label in rows])
     with pytest.raises(UsageError, match=words) as caught:
-        select(images, question_of(options(**given_options)), set(), source="--input")
+        select(images, question_of(**given_options), set(), source="--input")
     assert "\n" not in str(caught.value)
 
 

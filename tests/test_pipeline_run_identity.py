@@ -22,7 +22,7 @@ from pipeline.run.identity import identity_of
 from pipeline.run.prepare import chosen_head
 from pipeline.settings.describe import SettingInfo, known_settings
 from pipeline.settings.load import load_settings
-from pipeline.settings.schema import Enters
+from pipeline.settings.section import Enters
 from transforms.formats.canonical import fingerprint_of
 
 STOCK = cv2.data.haarcascades + CASCADE
@@ -30,7 +30,8 @@ SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by ano
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
+    "read.threads": "5", "read.labels": str(Path(__file__).with_name("labels.csv")), "read.label_column": "class",
+    "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
     "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
     "faces.one_shot.score_threshold": "0.77", "faces.one_shot.nms_threshold": "0.2",
@@ -67,9 +68,11 @@ CHANGED = {
     "mlp.mixup": "0.2", "mlp.seed": "1",
 }  # fmt: skip
 BASE = ("features.weights=random", "features.mirrored=true")
-ON = {  # a detector's settings count where it is chosen
+TABLE = f"read.labels={Path(__file__).with_name('labels.csv')}"
+ON = {  # settings that count only beside another: a detector's where it is chosen, a column where there is a table
     "cascade": ("faces.detector=cascade",),
     "haar": ("faces.detector=haar",),
+    "label_column": (TABLE,),
     "yunet": ("faces.detector=yunet", f"faces.yunet.model={STOCK}"),  # no model is needed to describe it
 }
 FINGERPRINTS = ("feature_space", "cache_key", "run")

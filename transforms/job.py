@@ -28,6 +28,8 @@ class Job:
         block_images, block_bytes: how streamed archives are cut.
         heartbeat: folder for workers' totals, "" when workers share this process.
         all_labels: True to keep labels of the input that are no classes of the head; else they become null.
+        labels: path of the table of labels; "" takes labels from class folders and tables.
+        label_column: of that table; None finds it.
         made_of: names and digests of what the stages load themselves (`made_of.py`).
     """
 
@@ -48,4 +50,6 @@ class Job:
     heartbeat: str = ""
     all_labels: bool = False
     min_label_px: int = 0
+    labels: str = ""
+    label_column: str | None = None
     made_of: tuple[tuple[str, str], ...] = ()

@@ -12,6 +12,7 @@ from transforms.job import Job
 from transforms.storage.store import FileChanged
 
 WEIGHTS, REVISION, DETECTOR, HEAD = "weights", "device revision", "detector", "head"
+LABELS = "labels"
 
 
 def made_of(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
@@ -37,6 +38,7 @@ def _fault(job: Job, name: str) -> str:
     path = {
         WEIGHTS: job.features.weights,
         HEAD: job.head,
+        LABELS: job.labels,
         DETECTOR: getattr(job.detector.options, "model", None) or job.detector.name,
     }[name]
     return f"{name} {path} has changed since the run started; restore the file"

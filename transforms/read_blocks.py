@@ -24,6 +24,7 @@ from transforms.formats.records import Entry, FormatError, Limits, Member, Reaso
 from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
+from transforms.known_labels import labels_of, relabelled
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
@@ -229,6 +230,7 @@ class ReadBlocks(beam.DoFn):
 
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
+        self._table = labels_of(self._job)
         if self._job.heartbeat:
             TALLY.beat_into(self._job.heartbeat)
 
@@ -239,7 +241,10 @@ class ReadBlocks(beam.DoFn):
     def process(self, ref: BlockRef) -> Iterator[Block]:
         check()
         TALLY.begin()
-        line = _line(ref)
+        for block in self._blocks(_line(ref)):
+            yield relabelled(block, self._table)
+
+    def _blocks(self, line: bytes) -> Iterator[Block]:
         if _is_streamed(line):
             yield from self._ahead.drain()
             yield from self._stream(PlannedBlock.from_json(line))
@@ -248,7 +253,7 @@ class ReadBlocks(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for block in self._ahead.drain():
-            yield GlobalWindows.windowed_value(block)
+            yield GlobalWindows.windowed_value(relabelled(block, self._table))
 
     def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):

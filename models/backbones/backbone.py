@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.backbones.convolutions import ConvolutionBlock
 from models.backbones.preprocess import Preprocess
 from models.backbones.shape import FaceVggShape
 
 if TYPE_CHECKING:
     import keras
+
+    from models.backbones.convolutions import ConvolutionBlock  # it needs NumPy, this module must not
 
 
 REVISION = 2  # part of the feature space: raise it when any network here computes other numbers

@@ -1,1 +1,1 @@
-"""What can be asked for, a file each. A command is imported when it is asked for."""
+"""What may be typed, a light file each: options, summary and example. `pipeline/actions/` does the work."""

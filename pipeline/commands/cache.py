@@ -1,143 +1,47 @@
-"""`cache info|verify|prune`: what a feature cache holds, whether it is whole, and taking out what is of no use.
-
-No logic of the cache: that is `transforms/formats/cache/feature_cache.py`; here it is called and put into words.
-"""
+"""`cache info|verify|prune`: what may be typed. The work is `pipeline/actions/cache.py`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from pipeline.errors import StoppedError, UsageError
+from pipeline.commands.command import Command
+from pipeline.errors import UsageError
+from pipeline.flags import Options, many, one, position
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-    from transforms.formats.cache.feature_cache import FeatureCache
-
-SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+ACTIONS = ("info", "verify", "prune")
 
 
-def run(command: Command) -> int:
-    """Does what `command.options["action"]` names and returns the exit status.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions(Options):
+    """What to do with a feature cache."""
 
-    Raises:
-        UsageError: there is no cache in the folder, or no such fingerprint to keep.
-        StoppedError: `verify` found damage, or a folder does not say what it stands for; the others were done.
-    """
-    options = command.options
-    actions = {"info": _info, "verify": _verify, "prune": _prune}
-    if faults := actions[options["action"]](_folders(options["cache"]), options):
-        raise StoppedError("; ".join(faults))
-    return 0
+    action: str = position("|".join(ACTIONS), "what to do")
+    folder: str = position("DIR", "folder of the feature cache")
+    cache: str | None = one("DIR", "the same, as a flag")
+    keep: tuple[str, ...] = many(
+        "FINGERPRINT", "prune: keep these (their first digits are enough) and remove all others"
+    )
 
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            given = f", not {self.action!r}" if self.action else ""
+            raise UsageError(f"cache needs one of {', '.join(ACTIONS)} and a folder{given}")
+        if self.folder and self.cache:
+            raise UsageError(f"cache {self.action} takes one folder, but it was given {self.folder} and {self.cache}")
+        if not self.place:
+            raise UsageError(f"cache {self.action} needs the folder of a feature cache")
+        if self.action != "prune" and self.keep:
+            raise UsageError(f"--keep is for cache prune, not for cache {self.action}")
 
-def _folders(root: str) -> list[str]:
-    """Returns the folders of the fingerprints in `root`, or `root` itself if it is one of them."""
-    from transforms.formats.cache.folders import FINGERPRINT_FILE, fingerprint_folders, has_lost_its_fingerprint
-
-    if os.path.isfile(os.path.join(root, FINGERPRINT_FILE)) or has_lost_its_fingerprint(root):
-        return [root]
-    if found := [os.path.join(root, name) for name in fingerprint_folders(root, lost=True)]:
-        return found
-    raise UsageError(f"{root} holds no feature cache; name the folder that a run was given as --cache")
-
-
-def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -> Iterator[FeatureCache]:
-    """Yields the cache in each folder; one that does not say what it stands for is a line, and in the end a fault."""
-    from transforms.formats.cache.feature_cache import FeatureCache
-    from transforms.formats.records import FormatError
-
-    unknown = 0
-    for folder in folders:
-        try:
-            cache = FeatureCache.open(folder, read_only=read_only)
-        except FormatError as error:
-            print(error)
-            unknown += 1
-        else:
-            yield cache
-    if unknown:
-        faults.append(f"{unknown} of {len(folders)} folders could not be opened")
+    @property
+    def place(self) -> str:
+        """The folder, given either way."""
+        return self.folder or self.cache or ""
 
 
-def _info(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
-    faults: list[str] = []
-    for cache in _opened(folders, faults, read_only=True):
-        print("\n".join(_described(cache.info())))
-    return faults
-
-
-def _described(info: Mapping[str, Any]) -> Iterator[str]:
-    yield str(info["folder"])
-    yield f"  images      {info['images']:,}"
-    yield f"  faces       {info['faces']:,}"
-    yield f"  segments    {info['segments']:,}, {size_in_words(info['bytes'])}"
-    yield f"  index       {size_in_words(info['index_bytes'])}"
-    yield f"  damaged     {info['damaged']:,}"
-    yield f"  leftovers   {info['leftovers']:,}"
-    yield "  made with"
-    yield from (f"    {name}: {value}" for name, value in _leaves(info["settings"]))
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in sorted(tree.items()):
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _verify(folders: list[str], _options: Mapping[str, Any]) -> list[str]:
-    faults: list[str] = []
-    damaged = in_place = 0
-    for cache in _opened(folders, faults):  # building the index may already meet damage
-        report = cache.verify()
-        print(
-            f"{cache.folder}: {report.segments:,} segments are whole, {report.images:,} rows "
-            f"({report.labelled:,} with faces, {report.no_face:,} without, {report.rejected:,} rejected), "
-            f"{report.faces:,} faces"
-        )
-        for name, why in cache.damaged:
-            print(f"  damaged: {name}: {why}")
-        damaged += len(cache.damaged)
-        in_place += len(report.in_place)
-    if damaged:
-        moved = f"{damaged} damaged segments were moved aside"
-        if in_place:
-            moved = f"{damaged} damaged segments, of which {in_place} could not be moved aside"
-        faults.append(f"{moved}; the next run computes their images anew")
-    return faults
-
-
-def _prune(folders: list[str], options: Mapping[str, Any]) -> list[str]:
-    if options["keep"] and folders == [options["cache"]]:
-        raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep wants the folder that holds them all")
-    keep = [_kept(folders, wanted) for wanted in options["keep"] or ()]
-    others = [os.path.basename(os.path.abspath(kept)) for kept in keep] if keep else None
-    faults: list[str] = []
-    removed, size = 0, 0
-    for cache in _opened(keep or folders, faults):
-        pruned = cache.prune(others)
-        for path in pruned.paths:
-            print(f"removed {path}")
-        removed, size = removed + len(pruned.paths), size + pruned.size
-    print(f"removed {removed:,} files, {size_in_words(size)}")
-    return faults
-
-
-def _kept(folders: list[str], wanted: str) -> str:
-    """Returns the one folder whose fingerprint begins with `wanted`: a slip here would remove what was to stay."""
-    found = [folder for folder in folders if os.path.basename(os.path.abspath(folder)).startswith(wanted[:16].lower())]
-    if len(found) != 1:
-        known = ", ".join(os.path.basename(os.path.abspath(folder)) for folder in folders)
-        raise UsageError(f"--keep {wanted} fits {len(found)} of the fingerprints there: {known}")
-    return found[0]
-
-
-def size_in_words(size: int) -> str:
-    """Returns bytes in the unit that a person would say: `512 bytes`, `1.5 MB`."""
-    if size < 1000:
-        return f"{size} bytes"
-    power = min((len(str(size)) - 1) // 3, len(SIZE_UNITS) - 1)
-    return f"{size / 1000**power:.1f} {SIZE_UNITS[power]}"
+COMMAND = Command(
+    name="cache",
+    summary="info, verify or prune of a feature cache",
+    example="cache info out/cache",
+    options=CacheOptions,
+)

@@ -1,97 +1,25 @@
-"""`describe-head`: writes the `head.json` of a Keras model of the user's own, after trying the model.
-
-The file says which classes the model's outputs are and which feature space it was trained for: that of the settings.
-"""
+"""`describe-head`: what may be typed. The work is `pipeline/actions/describe_head.py`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from models.backbones.backbone import BackboneError
-from models.heads.folder import FORMAT_VERSION, HEAD_JSON
-from models.heads.keras import KerasHead
-from models.heads.outputs import HeadError
-from models.runtimes.device import get_device
-from pipeline.errors import UsageError
-from pipeline.run.identity import feature_settings, feature_space
-from transforms.formats.canonical import fingerprint_of
-from transforms.formats.publish import publish
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
+from pipeline.commands.command import Command
+from pipeline.flags import Options, many, needed
 
 
-def run(command: Command) -> int:
-    """Tries the model on features of the settings' width, and writes `head.json` beside it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeHeadOptions(Options):
+    """A model and what its outputs are."""
 
-    Raises:
-        UsageError: there is no such model, it does not fit classes or features, or the file describes another head.
-    """
-    path = Path(command.settings.head.path)
-    try:
-        space = feature_space(command.settings)
-        about = description(path, tuple(command.options["classes"]), space)
-        _refuse_another(path)
-        _head(path, about).prepare(get_device(feature_settings(command.settings)).width)
-    except (HeadError, BackboneError) as error:
-        raise UsageError(str(error)) from error
-    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    publish(str(path.with_name(HEAD_JSON)), lambda file: file.write(text.encode()))
-    if not command.options["quiet"]:
-        print(f"head: {path} (use it with --head {path})\nfeature space: {about['feature_space']}")
-    return 0
+    head: str = needed("FILE.keras", "a Keras model from features to classes")
+    classes: tuple[str, ...] = many("NAME", "in the order of the model's outputs", required=True)
 
 
-def description(path: Path, classes: tuple[str, ...], space: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `head.json` holds.
-
-    Args:
-        path: of the `.keras` file.
-        classes: in the order of the model's outputs.
-        space: the feature space that it was trained for.
-
-    Raises:
-        UsageError: it is no `.keras` file, or cannot be read.
-    """
-    if path.suffix != ".keras":
-        raise UsageError(f"--head {path}: give a .keras file; heads of train-head have their head.json")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--head {path} cannot be read: {error.strerror or error}") from error
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": "keras",
-        "file": path.name,
-        "classes": list(classes),
-        "feature_space": fingerprint_of(space),
-        "features": space,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-
-
-def _head(path: Path, about: dict[str, Any]) -> KerasHead:
-    return KerasHead(
-        path,
-        tuple(about["classes"]),
-        feature_space=about["feature_space"],
-        features=about["features"],
-        sha256=about["sha256"],
-    )
-
-
-def _refuse_another(path: Path) -> None:
-    """Raises UsageError if the `head.json` beside the model is that of another head."""
-    about = path.with_name(HEAD_JSON)
-    try:
-        held = json.loads(about.read_text(encoding="utf-8"))
-        own = held.get("kind", "keras") == "keras" and held.get("file", path.name) == path.name
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, AttributeError):
-        own = False
-    if not own:
-        raise UsageError(f"{about} describes another head; put {path.name} into a folder of its own")
+COMMAND = Command(
+    name="describe-head",
+    summary="write the head.json of a Keras model of your own",
+    example="describe-head --head mine.keras --classes angry happy sad",
+    options=DescribeHeadOptions,
+    settings=("features",),
+)

@@ -1,277 +1,59 @@
-"""`evaluate`: how good labels are, on labelled images or on the output of a finished run; figures, plots and a page.
-
-Labelled images go through the graph of `label` into a working folder, and what stands there is read as the output
-of any other run is. Not here: which rows count (`evaluated_rows.py`), and what is written (`evaluation_files.py`).
-"""
+"""`evaluate`: what may be typed. The work is `pipeline/actions/evaluate.py`."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-import apache_beam as beam
+from pipeline import flag_values
+from pipeline.commands.command import Command
+from pipeline.errors import UsageError
+from pipeline.flags import Options, many, needed, one, parsed, switch
 
-from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
-from pipeline.errors import StoppedError, UsageError
-from pipeline.report.evaluated_rows import (
-    Question,
-    Rows,
-    check_question,
-    check_votes,
-    labelled_by_votes,
-    question_of,
-    select,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions(Options):
+    """What is judged, by which truth, and where the page goes."""
+
+    input: tuple[str, ...] = many("PATTERN", "labelled images: a folder for each class, archives or tables")
+    predictions: str | None = one("DIR", "instead of --input: output of a finished run")
+    output: str = needed("DIR", "folder of metrics, plots and the page")
+    cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    head: str | None = one(
+        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+    )
+    exclude: tuple[str, ...] = many("PATTERN", "images that must not count: identical files are left out")
+    images: tuple[str, ...] = many(
+        "PATTERN", "with --predictions: where the pictures are now, if not where the run read them"
+    )
+    soft_labels: str | None = one(
+        "PATH", "truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says"
+    )
+    classes_map: tuple[str, ...] = many(
+        "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out"
+    )
+    positive: tuple[str, ...] = many("CLASS", "ask only for these classes, together, against all others")
+    positive_labels: tuple[str, ...] = many("LABEL", "labels that count as positive; default those of --positive")
+    seed: int | None = parsed(flag_values.seed, "N", "of the bootstrap; default 0")
+    exact_csv: bool = switch(
+        "ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them"
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.input) == bool(self.predictions):
+            raise UsageError(
+                "evaluate needs labelled images, --input, or the output of a run, --predictions: one of them"
+            )
+        alien = {"images": self.images} if self.input else {"head": self.head, "cache": self.cache}
+        if strangers := [flag for flag, given in alien.items() if given]:
+            wanted = "--predictions" if self.input else "--input"
+            raise UsageError(f"--{strangers[0]} goes with {wanted}; drop it, or give {wanted} instead")
+
+
+COMMAND = Command(
+    name="evaluate",
+    summary="measure how good labels are: metrics, plots and a page",
+    example="evaluate --input photos/test --head head/ --output quality/",
+    options=EvaluateOptions,
+    settings=("read", "faces", "features", "head.path"),
+    beam=True,
 )
-from pipeline.report.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
-from pipeline.run import graph
-from pipeline.run.finished_run import finished_run, results_of
-from pipeline.run.foreign_files import refuse_foreign_work
-from pipeline.run.held_out import digests_of
-from pipeline.run.identity import Identity, identity_of
-from pipeline.run.output_folder import OutputFolder
-from pipeline.run.own_files import remove_own
-from pipeline.run.plan import Layout, make_plan
-from pipeline.run.prepare import chosen_head, make_job
-from pipeline.run.running import heartbeat_folder, run_graph
-from pipeline.run.soft_labels import read_source
-from transforms.finish_run import MergeRequest
-from transforms.formats.canonical import fingerprint_of
-from transforms.formats.records import Limits
-from transforms.formats.results import Results
-from transforms.formats.soft_labels import SoftLabels
-from transforms.storage.store import InputFault
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-
-ROWS_PER_FILE = 1_000_000  # of the tables in the working folder
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """What is judged.
-
-    Attributes:
-        results: a row an image.
-        about: of the labels, for `metrics.json`: inputs, head, fingerprints.
-        patterns: inputs to read pictures from again.
-    """
-
-    results: Results
-    about: dict[str, Any]
-    patterns: tuple[str, ...]
-
-
-def run(command: Command) -> int:
-    """Writes figures, plots, picture sheets and a page into the output folder."""
-    _require_matplotlib()
-    options = command.options
-    question = question_of(options)
-    votes = read_source(options["soft_labels"]) if options["soft_labels"] else None
-    if votes is not None:
-        check_votes(question, votes.classes)
-    output = os.path.abspath(options["output"])
-    if options["predictions"]:
-        folder, record = finished_run(options["predictions"], flag="--predictions")
-        check_question(question, record["head"]["classes"])
-        with _working_folder(output, keep=False):
-            return _evaluate(command, question, votes, output, _of_run(folder, record, options["images"]))
-    path, head = chosen_head(command.settings)
-    identity = identity_of(command.settings, head)
-    _check_head(head, identity)
-    check_question(question, head.classes)
-    with _working_folder(output, keep=True):
-        return _evaluate(command, question, votes, output, _of_input(command, path, head, identity))
-
-
-@contextmanager
-def _working_folder(output: str, *, keep: bool) -> Iterator[None]:
-    """Holds `output/work` for one evaluation and removes it in the end.
-
-    Args:
-        keep: True to leave it after an error, for the same command to go on from.
-    """
-    folder = OutputFolder(os.path.join(output, "work"))
-    refuse_foreign_work(folder.path)
-    with folder.locked():
-        try:
-            yield
-        except BaseException:
-            if not keep:
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-        shutil.rmtree(folder.path, ignore_errors=True)
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            "evaluate draws with matplotlib, which is not installed: pip install 'facelabel-pipeline[evaluate]'"
-        )
-
-
-def _check_head(head: Head, identity: Identity) -> None:
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
-
-
-def _evaluate(command: Command, question: Question, votes: SoftLabels | None, output: str, labelled: _Labelled) -> int:
-    options = command.options
-    work = os.path.join(output, "work")
-    excluded: set[bytes] = set()
-    if options["exclude"]:
-        excluded = digests_of(options["exclude"], os.path.join(work, "excluded"), command.settings)
-    source = "--predictions" if options["predictions"] else "--input"
-    results, truth = labelled.results, {}
-    if votes is not None:
-        source, question = "--soft-labels", replace(question, possible=votes.classes)
-        results, told = labelled_by_votes(results, votes, question)
-        truth = {"truth": {"soft_labels": options["soft_labels"], **told}}
-    rows = select(results, question, excluded, source=source)
-    about = {
-        **labelled.about,
-        **truth,
-        "excluded": list(options["exclude"] or ()),
-        "question": _question_told(question, rows),
-        "face": "the largest labelled face of an image; the first of equally large ones",
-        "counts": rows.counts,
-    }
-    evaluated = Evaluated(rows, about, options["seed"] or 0, exact_csv=bool(options["exact_csv"]))
-    try:
-        written = write_evaluation(output, evaluated, _pictures(command, labelled, work), _limits(command))
-    except InputFault as error:
-        raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
-    if not options["quiet"]:
-        print(closing_words(written, output))
-    return 0
-
-
-def _question_told(question: Question, rows: Rows) -> dict[str, Any]:
-    told: dict[str, Any] = {"classes": list(rows.classes)}
-    if question.classes_map:
-        told["classes_map"] = dict(question.classes_map)
-    if question.positive:
-        told |= {"positive": list(question.positive), "positive_labels": list(question.positive_labels)}
-    return told
-
-
-def _limits(command: Command) -> Limits:
-    return Limits(command.settings.read.max_image_bytes, command.settings.read.max_pixels)
-
-
-def _pictures(command: Command, labelled: _Labelled, work: str) -> Pictures:
-    """Returns where the pictures are. Figures do without those of a run, which may have been made elsewhere.
-
-    Raises:
-        UsageError: --images names what is not there.
-        InputFault: what --images or --input names cannot be read.
-    """
-    needed = bool(command.options["images"]) or not command.options["predictions"]
-    read = command.settings.read
-    layout = Layout(read.block_images, read.block_bytes)
-    try:
-        folder = os.path.join(work, "pictures")
-        plan = make_plan(labelled.patterns, folder, layout, _limits(command), flag="--images")
-    except (UsageError, InputFault) as error:
-        if needed:
-            raise
-        return Pictures(None, needed, str(error) if isinstance(error, InputFault) else "")
-    return Pictures((line for _, line in plan.lines()), needed)
-
-
-# --- of a finished run ------------------------------------------------------------------------------------------------
-
-
-def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...] | None) -> _Labelled:
-    head, inputs = record["head"], tuple(record.get("inputs", ()))
-    about = {
-        "source": "run",
-        "inputs": list(inputs),
-        "head": {"path": head.get("path"), "digest": head.get("digest"), "classes": head["classes"]},
-        "cache_key": record.get("cache_key"),
-        "run_fingerprint": record.get("run_fingerprint"),
-    }
-    return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs)
-
-
-# --- of labelled images -----------------------------------------------------------------------------------------------
-
-
-def _of_input(command: Command, path: str, head: Head, identity: Identity) -> _Labelled:
-    inputs = tuple(command.options["input"])
-    folder = OutputFolder(os.path.join(command.options["output"], "work", "run"))
-    with folder.locked():
-        _label(command, folder, path, head, identity)
-    about = {
-        "source": "input",
-        "inputs": list(inputs),
-        "head": {"path": command.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
-        "cache_key": fingerprint_of(identity.cache_key),
-    }
-    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs)
-
-
-def _label(command: Command, folder: OutputFolder, path: str, head: Head, identity: Identity) -> None:
-    """Labels the input into a working folder, or as much of it as does not stand there from an interrupted time."""
-    options, read = command.options, command.settings.read
-    wanted = {**identity.parts, "purpose": "evaluate"}
-    if folder.identity() not in (None, wanted):
-        folder.clear()  # left by an evaluation of another head; the cache holds what was dear
-    record = folder.record()
-    job = make_job(
-        command.settings,
-        identity,
-        output=folder.path,
-        cache=options["cache"] or os.path.join(options["output"], "cache"),
-        head=path,
-        all_labels=True,
-    )
-    layout = Layout(read.block_images, read.block_bytes)
-    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, job.cache))
-    if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        return
-    folder.prepare(wanted)
-    job = replace(job, heartbeat=heartbeat_folder(command.beam_options, folder.path))
-    progress = folder.progress(plan)
-    request = MergeRequest(
-        output=folder.path,
-        parts=job.parts,
-        classes=tuple(head.classes),
-        rejecting=bool(head.reject),
-        run_fingerprint=job.run_fingerprint,
-        rows_per_file=ROWS_PER_FILE,
-        submission=None,
-        sample_submission=None,
-        max_rejected=None,
-        expected_images=plan.images,
-        streams=tuple(plan.streams()),
-        started=time.time(),
-        heartbeat=job.heartbeat,
-        record={"inputs_digest": plan.inputs_digest},
-    )
-
-    def build(root: beam.Pipeline) -> Any:
-        return graph.label(root, progress.missing, job, request)
-
-    run_graph(
-        build,
-        command.beam_options,
-        heartbeat=job.heartbeat,
-        total=None if plan.streamed else plan.images,
-        done=progress.images_done,
-        quiet=bool(options["quiet"]),
-        verbose=bool(options["verbose"]),
-        go_on="what is finished is kept: the same command goes on",
-    )
-    if folder.record() is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    remove_own(folder.path, ("heartbeats",), ())

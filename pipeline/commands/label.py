@@ -1,266 +1,38 @@
-"""`label`: from photos to a label for every face, an account of every image and a submission file."""
+"""`label`: what may be typed. The work is `pipeline/actions/label.py`."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-import apache_beam as beam
+from pipeline.commands.command import Command
+from pipeline.flag_values import fraction
+from pipeline.flags import Options, many, needed, one, parsed, switch
 
-from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
-from pipeline.errors import StoppedError, UsageError
-from pipeline.report.run_report import RunReport
-from pipeline.run import dry_run, graph
-from pipeline.run.foreign_files import refuse_foreign
-from pipeline.run.identity import Identity, identity_of
-from pipeline.run.output_folder import OutputFolder, Progress
-from pipeline.run.own_files import remove_own, without_own
-from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
-from pipeline.run.prepare import chosen_head, local_cache, make_job
-from pipeline.run.runners import empty_pipeline, options_of
-from pipeline.run.running import heartbeat_folder, in_one_line, run_graph
-from pipeline.run.summary import closing_words
-from transforms.finish_run import MergeRequest
-from transforms.formats.canonical import fingerprint_of
-from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
-from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
-from transforms.job import Job
-from transforms.storage.store import InputFault, open_file
 
-if TYPE_CHECKING:
-    from pipeline.flags import Command
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions(Options):
+    """What to label, and where results go."""
 
-NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
-VERSIONED = (
-    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
-    *("opencv-python", "opencv-python-headless"),
+    input: tuple[str, ...] = many(
+        "PATTERN", "folders, archives, tables or wildcards; NAME=PATTERN puts NAME/ before the ids", required=True
+    )
+    output: str = needed("DIR", "folder of the results")
+    cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    head: str | None = one(
+        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+    )
+    sample_submission: str | None = one("FILE", "CSV whose columns, ids and order to follow")
+    dry_run: bool = switch("show what would be read and exit")
+    overwrite: bool = switch("start anew in the folder of another run")
+    max_rejected: float | None = parsed(fraction, "F", "stop once this fraction of the images is rejected")
+    keep_parts: bool = switch("keep plan/ and parts/", setting="write.keep_parts")
+
+
+COMMAND = Command(
+    name="label",
+    summary="label every face (the default command)",
+    example="label --input photos/ --output out/",
+    options=LabelOptions,
+    settings=("read", "faces", "features", "head.path", "write"),
+    beam=True,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the steps below share."""
-
-    command: Command
-    folder: OutputFolder
-    cache: str
-    head_path: str
-    head: Head
-    identity: Identity
-    started: float
-
-    @property
-    def quiet(self) -> bool:
-        return bool(self.command.options["quiet"])
-
-    def say(self, text: str) -> None:
-        """Prints closing words, unless the user wants none."""
-        if not self.quiet:
-            print(text, flush=True)
-
-
-def run(command: Command) -> int:
-    """Does the whole job, or as much of it as is not done yet; returns the exit status."""
-    started = time.time()
-    head_path, head = chosen_head(command.settings)
-    identity = _with_sample(identity_of(command.settings, head), command.options["sample_submission"])
-    _check_head(head, identity, command)
-    folder = OutputFolder(command.options["output"])
-    cache = local_cache(command.options["cache"] or os.path.join(folder.path, "cache"))
-    this = _Run(command, folder, cache, head_path, head, identity, started)
-    if command.options["dry_run"]:
-        job = make_job(command.settings, identity, output=folder.path, cache=cache, head=head_path)
-        refuse_foreign(folder.path)
-        try:
-            return dry_run.show(command.options["input"], folder, command.settings, job)
-        except Exception as error:
-            told = in_one_line(error, "nothing was written")
-            if told is error:
-                raise
-            raise told from error
-    with folder.locked():
-        return _label(this)
-
-
-def _with_sample(identity: Identity, path: str | None) -> Identity:
-    """Returns the identity of a run that follows a sample submission: another sample is another run."""
-    if path is None:
-        return identity
-    try:
-        with open_file(path) as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
-    except InputFault as error:
-        raise UsageError(f"--sample-submission: {error}") from error
-    return replace(identity, run={**identity.run, "sample_submission": digest})
-
-
-def _check_head(head: Head, identity: Identity, command: Command) -> None:
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
-    label = command.settings.write.no_face_label
-    if label is not None and label not in head.classes:
-        raise UsageError(f"write.no_face_label={label} is none of the head's classes: {', '.join(head.classes)}")
-
-
-def _label(this: _Run) -> int:
-    folder, options = this.folder, this.command.options
-    beam_options = options_of(this.command.beam_options)
-    refuse_foreign(folder.path)
-    if options["overwrite"]:
-        # what is mistyped must not cost the results that stand here
-        empty_pipeline(beam_options)
-        without_own(find_inputs(options["input"]), folder.path, this.cache)
-        folder.clear()
-    folder.refuse_damaged()
-    record = folder.record()
-    if record is not None and not record.keys() >= NEEDED:
-        raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")
-    folder.refuse_another(record and record["identity"], this.identity.run)
-    folder.refuse_another(folder.identity(), this.identity.parts)
-    read = this.command.settings.read
-    standing = stored_layout(folder.plan) if folder.identity() else None
-    layout = standing or Layout(read.block_images, read.block_bytes)
-    if standing is None and record is not None and "layout" in record:
-        layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
-    job = make_job(
-        this.command.settings,
-        this.identity,
-        output=folder.path,
-        cache=this.cache,
-        head=this.head_path,
-        layout=(layout.block_images, layout.block_bytes),
-    )
-    plan = make_plan(options["input"], folder.plan, layout, job.limits, own=(folder.path, this.cache))
-    if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        _tidy(this)
-        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
-        return 0
-    rules = _rules(this, plan)
-    folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
-    job = replace(job, heartbeat=heartbeat_folder(this.command.beam_options, folder.path))
-    return _run_graph(this, job, plan, folder.progress(plan), rules)
-
-
-def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
-    """Returns how submission.csv is to look, checked against the ids that are known already.
-
-    Raises:
-        UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
-    """
-    write = this.command.settings.write
-    rules = SubmissionRules(
-        id_column=write.id_column,
-        label_column=write.label_column,
-        values=write.label_values,
-        drop_folder=write.drop_folder,
-        drop_extension=write.drop_extension,
-        face_policy=write.face_policy,
-        no_face_label=write.no_face_label,
-    )
-    try:
-        path = this.command.options["sample_submission"]
-        if path is None:
-            check_ids(plan.ids, rules)
-        else:
-            with open_file(path) as file:
-                report = match_sample(read_sample(file, classes=this.head.classes, rules=rules, name=path), plan.ids)
-            if report.unexpected == plan.images and not plan.streamed:  # else some ids are told only when they are read
-                refuse_stranger(report)
-    except (SubmissionError, InputFault) as error:
-        raise UsageError(str(error)) from error
-    return rules
-
-
-def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
-    command, folder = this.command, this.folder
-    request = MergeRequest(
-        output=folder.path,
-        parts=job.parts,
-        classes=tuple(this.head.classes),
-        rejecting=bool(this.head.reject),
-        run_fingerprint=job.run_fingerprint,
-        rows_per_file=command.settings.write.rows_per_file,
-        submission=rules,
-        sample_submission=command.options["sample_submission"],
-        max_rejected=command.options["max_rejected"],
-        expected_images=plan.images,
-        streams=tuple(plan.streams()),
-        started=this.started,
-        heartbeat=job.heartbeat,
-        record=_record(this, job, plan, progress),
-        report=RunReport(folder.path, plan.blocks_file, job.limits) if command.settings.write.report else None,
-    )
-
-    def build(root: beam.Pipeline) -> Any:
-        return graph.label(root, progress.missing, job, request)
-
-    run_graph(
-        build,
-        command.beam_options,
-        heartbeat=job.heartbeat,
-        total=None if plan.streamed else plan.images,
-        done=progress.images_done,
-        quiet=this.quiet,
-        verbose=bool(command.options["verbose"]),
-        go_on=f"what is finished is kept in {folder.path}: the same command goes on",
-    )
-    record = folder.record()
-    if record is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    _tidy(this)
-    this.say(closing_words(record, folder.path))
-    return 0
-
-
-def _tidy(this: _Run) -> None:
-    """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
-    with suppress(OSError):  # results stand, and the next run tidies again
-        remove_own(this.folder.path, ("heartbeats",), ())
-    if not (this.command.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
-        this.folder.tidy()
-
-
-def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Returns the part of `run.json` that is known before the run."""
-    return {
-        "inputs": list(this.command.options["input"]),
-        "inputs_digest": plan.inputs_digest,
-        "layout": asdict(plan.layout),
-        "settings": this.command.settings.model_dump(mode="json"),
-        "identity": this.identity.run,
-        "feature_space": fingerprint_of(this.identity.feature_space),
-        "cache_key": fingerprint_of(this.identity.cache_key),
-        "run_fingerprint": fingerprint_of(this.identity.run),
-        "head": _head_record(this),
-        "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "runtime": job.features.runtime,
-        "versions": _versions(),
-        "cache_folder": this.cache,
-        "shards": plan.shards,
-        "skipped_files": {"count": plan.skipped, "names": plan.skipped_names},
-        "resume": {"blocks_reused": progress.reused, "blocks_redone": progress.redone},
-    }
-
-
-def _head_record(this: _Run) -> dict[str, Any]:
-    head = this.head
-    reject = {"reject": list(head.reject)} if head.reject else {}
-    return {"path": this.head_path, "digest": head.digest, "classes": list(head.classes), **reject}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

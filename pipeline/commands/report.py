@@ -1,77 +1,24 @@
-"""`report`: the page of a finished run, also of one that an earlier version made, or whose photos have moved.
-
-Not here: what the page holds (`pipeline/report/`). At the end of `label` the same page is written.
-"""
+"""`report`: what may be typed. The work is `pipeline/actions/report.py`."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from pipeline.errors import UsageError
-from pipeline.report.run_report import RunReport
-from pipeline.run.finished_run import finished_run
-from pipeline.run.output_folder import OutputFolder
-from pipeline.run.own_files import PAGE
-from pipeline.run.plan import Layout, make_plan
-from transforms.formats.publish import publish
-from transforms.formats.records import Limits
-from transforms.storage.retrying import patiently
-from transforms.storage.store import InputFault
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
+from pipeline.commands.command import Command
+from pipeline.flags import Options, many, position
 
 
-def run(command: Command) -> int:
-    """Writes `report.html` and `report.json` into the folder of the run, and notes them in its `run.json`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions(Options):
+    """A run, and where its pictures are."""
 
-    Raises:
-        UsageError: there is no finished run, its files are not those it wrote, or --images finds nothing.
-    """
-    folder, _ = finished_run(command.options["run"], flag="report")
-    with folder.locked():
-        folder, record = finished_run(folder.path, flag="report")
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(command, folder, record, scratch)(record))
-        spent = round(time.perf_counter() - started, 3)
-        _note(folder, {**record, "report": {**told, "seconds": spent}})
-    if not command.options["quiet"]:
-        print(f"written: {os.path.join(folder.path, PAGE)}")
-        if told["photos_missing"]:
-            print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
-    return 0
+    run: str = position("RUN", "output folder of a finished run", required=True)
+    images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the run read them")
 
 
-def _report(command: Command, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
-    """Returns what writes the page; where the inputs cannot be found, without pictures.
-
-    Raises:
-        UsageError, InputFault: --images names what cannot be read.
-    """
-    images, limits = command.options["images"], _limits(record)
-    layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)
-    own = (folder.path, str(record.get("cache_folder", "")) or os.path.join(folder.path, "cache"))
-    try:
-        plan = make_plan(images or tuple(record.get("inputs", ())), scratch, layout, limits, flag="--images", own=own)
-    except (UsageError, InputFault) as error:
-        if images:
-            raise
-        fault = str(error) if isinstance(error, InputFault) else "the inputs of the run are not there"
-        return RunReport(folder.path, "", limits, fault=fault)
-    return RunReport(folder.path, plan.blocks_file, limits)
-
-
-def _limits(record: dict[str, Any]) -> Limits:
-    read = record.get("settings", {}).get("read", {})
-    usual = Limits()
-    return Limits(read.get("max_image_bytes", usual.max_image_bytes), read.get("max_pixels", usual.max_pixels))
-
-
-def _note(folder: OutputFolder, record: dict[str, Any]) -> None:
-    text = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
-    patiently(lambda: publish(folder.record_file, lambda file: file.write(text)))
+COMMAND = Command(
+    name="report",
+    summary="write the page of a finished run, also of an older one",
+    example="report out/",
+    options=ReportOptions,
+)

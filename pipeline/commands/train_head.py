@@ -1,84 +1,65 @@
-"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
-
-Not here: what is learned (`run/gathering.py`), the fits (`run/fitting.py`), and the table of all kinds
-(`compare_heads.py`).
-"""
+"""`train-head`: what may be typed. The work is `pipeline/actions/train_head.py`."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from models.training.fit_head import Fitted
+from pipeline.commands.command import Command
 from pipeline.errors import UsageError
-from pipeline.run.fitting import fit, save_head
-from pipeline.run.gathering import gathered, read_shares
-from pipeline.run.output_folder import OutputFolder
-from transforms.formats.canonical import fingerprint_of
-from transforms.formats.publish import publish_bytes
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
+from pipeline.flag_values import proper_fraction
+from pipeline.flags import Options, any_number, many, needed, one, parsed, switch
 
 
-CURVES = ("history.csv", "history.svg")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainHeadOptions(Options):
+    """What to learn from, and where the head goes."""
 
-
-def run(command: Command) -> int:
-    """Fits a head on the labelled inputs and writes it to the output folder."""
-    if command.options["compare"] is not None:
-        from pipeline.commands.compare_heads import compare
-
-        return compare(command)
-    settings, output = command.settings, os.path.abspath(command.options["output"])
-    _check_tensorboard(command)
-    shares = read_shares(command)
-    with OutputFolder(output).locked():
-        with gathered(command, shares) as data:
-            fitted = fit(command, data, settings.head, settings.mlp)
-        _publish_curves(command, fitted, Path(output))
-        space = data.identity.feature_space
-        save_head(output, fitted, fingerprint_of(space), space)
-    print(_words(fitted, output))
-    return 0
-
-
-def _check_tensorboard(command: Command) -> None:
-    from importlib.util import find_spec
-
-    if not command.options["tensorboard"]:
-        return
-    if command.settings.head.kind != "mlp":
-        raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
-    if find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
-
-
-def _publish_curves(command: Command, fitted: Fitted, output: Path) -> None:
-    """Writes the curves of dense layers; removes those of a head that stood there before."""
-    from models.training.checkpoint import write_history
-    from models.training.curves import can_plot, history_plot, write_events
-
-    for name in CURVES:
-        (output / name).unlink(missing_ok=True)
-    if not fitted.history:
-        return
-    history = [dict(row) for row in fitted.history]
-    write_history(output / CURVES[0], history)
-    if can_plot():
-        publish_bytes(output / CURVES[1], history_plot(history))
-    if command.options["tensorboard"]:
-        write_events(history, output / "tensorboard")
-
-
-def _words(fitted: Fitted, output: str) -> str:
-    metrics = fitted.metrics
-    chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
-    reject = metrics.get("reject", {}).get("auc")
-    return (
-        f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
-        f"majority baseline {metrics['majority_baseline']:.4f}"
-        + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
-        + f"\nhead: {output} (use it with --head {output})"
+    input: tuple[str, ...] = many(
+        "PATTERN", "labelled images: a folder for each class, archives or tables", required=True
     )
+    output: str = needed("DIR", "folder of the trained head")
+    cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
+    exclude: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
+    holdout: float | None = parsed(proper_fraction, "F", "fraction of the input to choose by instead")
+    names: tuple[str, ...] = many("CLASS", "classes that count; default all")
+    kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
+    soft_labels: str | None = one(
+        "PATH",
+        "shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
+        "finished run as teacher",
+    )
+    classes_map: tuple[str, ...] = many(
+        "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
+    )
+    reject: tuple[str, ...] = many(
+        "CLASS",
+        "classes of --soft-labels that say that there is no label; beside labels, images that one leads are left out",
+    )
+    tensorboard: bool = switch("with mlp: also write the curves for TensorBoard")
+    compare: tuple[str, ...] | None = any_number(
+        "FILE", "fit every kind on several features and write a table, no head; each FILE of settings is one more mlp"
+    )
+
+    def __post_init__(self) -> None:
+        if self.validation and self.holdout:
+            raise UsageError("--validation and --holdout exclude each other; give one of them")
+        if self.reject and not self.soft_labels:
+            raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
+        if self.classes_map and not self.soft_labels:
+            raise UsageError("--classes-map names classes of --soft-labels; give those, or drop it")
+        if self.compare is not None and (self.kind or self.tensorboard):
+            raise UsageError(
+                f"--compare fits every kind and keeps none; drop --{'kind' if self.kind else 'tensorboard'}"
+            )
+
+
+COMMAND = Command(
+    name="train-head",
+    summary="train the small classifier on features",
+    example="train-head --input photos/train --output head/",
+    options=TrainHeadOptions,
+    settings=("read", "faces", "features", "head", "mlp"),
+    settings_unused=("head.path",),
+    beam=True,
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from models.evaluation.tasks import two_classes, two_columns
 from pipeline.errors import UsageError
 from pipeline.run.classes_map import class_pairs
+from transforms.formats.label_table import LABELS_COME
 from transforms.formats.records import Status
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
@@ -68,20 +68,21 @@ class Rows:
         return len(self.y)
 
 
-def question_of(options: Mapping[str, Any]) -> Question:
+def question_of(
+    *, positive: Sequence[str] = (), positive_labels: Sequence[str] = (), classes_map: Sequence[str] = ()
+) -> Question:
     """Returns the question that the flags put.
 
     Raises:
-        UsageError: flags that contradict each other, or a pair that is none.
+        UsageError: flags contradict each other, or a text is not a pair.
     """
-    positive, labels = options["positive"] or (), options["positive_labels"] or ()
+    labels = tuple(positive_labels)
     if labels and not positive:
         raise UsageError("--positive-labels needs --positive, the classes of the head that they are to be found by")
-    if labels and options["classes_map"]:
+    if labels and classes_map:
         raise UsageError("--positive-labels and --classes-map exclude each other; give one of them")
-    return Question(
-        class_pairs(options["classes_map"] or (), "smile=happy"), tuple(dict.fromkeys(positive)), labels or positive
-    )
+    asked = tuple(positive)
+    return Question(class_pairs(classes_map, "smile=happy"), tuple(dict.fromkeys(asked)), labels or asked)
 
 
 def check_question(question: Question, classes: Sequence[str]) -> None:
@@ -222,7 +223,7 @@ def _cure(source: str) -> str:
         return "in none of them does one class lead the votes"
     if source == "--predictions":
         return "a finished run keeps true labels that are classes of its head, so evaluate the images with --input"
-    return "labels come from class folders, or from the label column of a table"
+    return f"{LABELS_COME}, or from the label column of a Parquet file"
 
 
 def _classes_of(

@@ -19,21 +19,22 @@ from pipeline.run.gathering import WORK, Gathered, is_blended
 from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
-    from pipeline.flags import Command
-    from pipeline.settings.schema import HeadSettings, MlpSettings
+    from pipeline.commands.command import Context
+    from pipeline.commands.train_head import TrainHeadOptions
+    from pipeline.settings.schema import HeadSettings
+    from pipeline.settings.training import MlpSettings
 
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
 
 
-def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
+def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
     """Returns the fitted head: of its settings kind and imbalance count; those of dense layers for the kind mlp.
 
     Raises:
         StoppedError: the rows do not allow it.
     """
-    quiet = bool(command.options["quiet"])
-    of_mlp = partial(_fit_mlp, command, mlp)
+    of_mlp = partial(_fit_mlp, options, mlp)
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     swept = {"logistic": "cs", "ridge": "alphas"}
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
@@ -44,17 +45,17 @@ def fit(command: Command, data: Gathered, head: HeadSettings, mlp: MlpSettings) 
             data.train.labels,
             imbalance=head.imbalance,
             validation=None if validation is None else (validation.features, validation.labels),
-            holdout=command.options["holdout"] or HOLDOUT,
+            holdout=options.holdout or HOLDOUT,
             groups=data.train.groups,
-            seed=command.settings.features.seed,
-            report=None if quiet else _report,
+            seed=context.settings.features.seed,
+            report=None if context.quiet else _report,
             **strength,
         )
     except FitError as error:
         raise StoppedError(str(error)) from error
-    if not is_blended(command):
+    if not is_blended(context.settings):
         return fitted
-    return replace(fitted, recipe={**fitted.recipe, "soft_share": command.settings.head.soft_share})
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": context.settings.head.soft_share})
 
 
 def _report(row: dict[str, Any]) -> None:
@@ -63,7 +64,7 @@ def _report(row: dict[str, Any]) -> None:
 
 
 def _fit_mlp(
-    command: Command, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
+    options: TrainHeadOptions, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
 ) -> Fitted:
     from models.runtimes.registry import start_keras
 
@@ -71,7 +72,7 @@ def _fit_mlp(
     from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
-    folder = Path(os.path.abspath(command.options["output"]), WORK, "mlp")
+    folder = Path(os.path.abspath(options.output), WORK, "mlp")
     recipe = recipe_of(mlp, imbalance)
     try:
         fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)

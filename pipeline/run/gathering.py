@@ -30,13 +30,16 @@ from pipeline.run.plan import Layout, Plan, head_of, make_plan
 from pipeline.run.prepare import make_job
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.soft_labels import read_source, renamed
+from transforms.formats.label_table import LABELS_COME
 from transforms.formats.soft_labels import SoftLabels
 from transforms.read_blocks import STREAM_MARK
 from transforms.training_rows import TrainingRows, WriteTrainingRows, read_rows
 
 if TYPE_CHECKING:
-    from pipeline.flags import Command
+    from pipeline.commands.command import Context
+    from pipeline.commands.train_head import TrainHeadOptions
     from pipeline.run.identity import Identity
+    from pipeline.settings.schema import Settings
 
 
 WORK = "work"  # below the output folder: plans, features, checkpoints; removed in the end
@@ -83,35 +86,36 @@ class Gathered:
     validation: Labelled | None
 
 
-def read_shares(command: Command) -> Shares | None:
+def read_shares(options: TrainHeadOptions, settings: Settings) -> Shares | None:
     """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
         UsageError: a class of --names or --reject is none of theirs, or flags and `head.soft_share` contradict.
     """
-    options, blended = command.options, is_blended(command)
-    if not options["soft_labels"]:
+    blended = is_blended(settings)
+    if not options.soft_labels:
         if blended:
             raise UsageError("head.soft_share is about --soft-labels; give those, or drop it")
         return None
-    source, names = read_source(options["soft_labels"]), class_pairs(options["classes_map"] or (), "happiness=happy")
-    reject = options["reject"] or ()
+    source, names = read_source(options.soft_labels), class_pairs(options.classes_map, "happiness=happy")
+    reject = options.reject
     if blended:
         _check_silencing(source, names, reject)
         names |= dict.fromkeys(reject)
     votes = renamed(source, names)
-    for flag in () if blended else ("names", "reject"):  # blended, --names are those of the labels
-        if unknown := sorted(set(options[flag] or ()) - set(votes.classes)):
+    named = {"names": options.names, "reject": reject}
+    for flag, given in () if blended else named.items():  # blended, --names are those of the labels
+        if unknown := sorted(set(given) - set(votes.classes)):
             raise UsageError(
                 f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
             )
-    silencing = tuple(reject) if blended else ()
-    if not options["names"]:
+    silencing = reject if blended else ()
+    if not options.names:
         return Shares(votes, source, silencing)
-    kept = {*options["names"], *reject}
+    kept = {*options.names, *reject}
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
     if not columns:
-        raise UsageError(f"--names {' '.join(options['names'])}: --soft-labels have none of these classes")
+        raise UsageError(f"--names {' '.join(options.names)}: --soft-labels have none of these classes")
     adding = np.eye(len(votes.classes), dtype=np.float32)[:, columns]
     return Shares(votes.added(tuple(votes.classes[place] for place in columns), adding), source, silencing)
 
@@ -128,34 +132,34 @@ def _check_silencing(source: SoftLabels, names: Mapping[str, str | None], reject
         raise UsageError("--reject leaves fewer than two classes of --soft-labels; reject less")
 
 
-def is_blended(command: Command) -> bool:
+def is_blended(settings: Settings) -> bool:
     """Returns whether a head learns labels and shares together."""
-    return command.settings.head.soft_share < 1
+    return settings.head.soft_share < 1
 
 
 @contextmanager
-def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
+def gathered(options: TrainHeadOptions, context: Context, shares: Shares | None) -> Iterator[Gathered]:
     """Gives features and answers of training and validation, copies left out; removes their files behind it.
 
     The caller holds the output folder: another training in it would change features under this one.
     """
-    options = command.options
-    blended = is_blended(command)
-    unlabelled = shares is not None and not blended
-    identity = identity_of(command.settings, None)
-    work = os.path.join(os.path.abspath(options["output"]), WORK)
+    unlabelled = shares is not None and not is_blended(context.settings)
+    identity = identity_of(context.settings, None)
+    work = os.path.join(os.path.abspath(options.output), WORK)
     refuse_foreign_work(work)
     try:
-        train = features_of(command, identity, options["input"], "training", unlabelled=unlabelled)
+        train = features_of(options, context, identity, options.input, "training", unlabelled=unlabelled)
         validation = None
-        if options["validation"]:
-            validation = features_of(command, identity, options["validation"], "validation", unlabelled=unlabelled)
+        if options.validation:
+            validation = features_of(
+                options, context, identity, options.validation, "validation", unlabelled=unlabelled
+            )
         held_out = set() if validation is None else {digest.tobytes() for digest in validation.digests}
-        if options["exclude"]:
+        if options.exclude:
             excluded = os.path.join(work, "excluded")
-            held_out |= digests_of(options["exclude"], excluded, command.settings)
+            held_out |= digests_of(options.exclude, excluded, context.settings)
             shutil.rmtree(excluded)
-        of_training = partial(_answered, command=command, shares=shares)
+        of_training = partial(_answered, options=options, settings=context.settings, shares=shares)
         chosen = of_training(train, _without_copies(train, held_out))
         of_validation = partial(of_training, shares=shares if unlabelled else None, learned=False)
         held = None if validation is None else of_validation(validation, np.arange(len(validation)))
@@ -168,7 +172,13 @@ def gathered(command: Command, shares: Shares | None) -> Iterator[Gathered]:
 
 
 def features_of(
-    command: Command, identity: Identity, patterns: Sequence[str], name: str, *, unlabelled: bool = False
+    options: TrainHeadOptions,
+    context: Context,
+    identity: Identity,
+    patterns: Sequence[str],
+    name: str,
+    *,
+    unlabelled: bool = False,
 ) -> TrainingRows:
     """Returns features and labels of all labelled images of these inputs that show a face, in plan order.
 
@@ -178,17 +188,17 @@ def features_of(
     Raises:
         UsageError: there is none.
     """
-    options, settings = command.options, command.settings
-    work = os.path.join(os.path.abspath(options["output"]), WORK)
+    settings = context.settings
+    work = os.path.join(os.path.abspath(options.output), WORK)
     folder = OutputFolder(os.path.join(work, name))
-    cache = options.get("cache") or os.path.join(options["output"], "cache")
+    cache = options.cache or os.path.join(options.output, "cache")
     flag = f"--{'input' if name == 'training' else name}"
     with folder.locked():
         wanted = {**identity.parts, "purpose": name}
         if folder.identity() not in (None, wanted):
             folder.clear()  # left by a killed training on other features; the cache holds what was dear
         folder.prepare(wanted)
-        heartbeat = heartbeat_folder(command.beam_options, folder.path)
+        heartbeat = heartbeat_folder(context.beam_options, folder.path)
         job = make_job(settings, identity, output=folder.path, cache=cache, head="", heartbeat=heartbeat)
         plan = make_plan(
             patterns, folder.plan, Layout(settings.read.block_images, settings.read.block_bytes), job.limits, flag=flag
@@ -201,17 +211,17 @@ def features_of(
 
         run_graph(
             build,
-            command.beam_options,
+            context.beam_options,
             heartbeat=heartbeat,
             total=None if plan.streamed else plan.images,
             done=0,
-            quiet=bool(options["quiet"]),
-            verbose=bool(options["verbose"]),
+            quiet=context.quiet,
+            verbose=context.verbose,
             go_on="features so far are in the cache: the same command goes on",
         )
         rows = read_rows(_in_plan_order(folder.parts, plan), os.path.join(work, f"{name}.npy"))
     if not len(rows):
-        lacked = "with a face" if unlabelled else "with a label and a face; labels come from class folders"
+        lacked = "with a face" if unlabelled else f"with a label and a face; {LABELS_COME}"
         raise UsageError(f"{flag} {' '.join(patterns)}: no image {lacked}")
     print(f"{name}: {len(rows):,} {'faces' if unlabelled else 'labelled faces'}", file=sys.stderr)
     shutil.rmtree(folder.path)
@@ -238,24 +248,29 @@ def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
 
 
 def _answered(
-    found: TrainingRows, rows: np.ndarray, *, command: Command, shares: Shares | None, learned: bool = True
+    found: TrainingRows,
+    rows: np.ndarray,
+    *,
+    options: TrainHeadOptions,
+    settings: Settings,
+    shares: Shares | None,
+    learned: bool = True,
 ) -> Labelled:
     """Returns those of the rows that have a label that counts, or votes where they alone are learned.
 
     Args:
         learned: False for the rows of --validation, which may lack classes.
     """
-    options = command.options
     labels: Labels
-    if shares is not None and not is_blended(command):
-        rows, labels = _voted(found, rows, shares.learned, options)
+    if shares is not None and not is_blended(settings):
+        rows, labels = _voted(found, rows, shares.learned, options.reject)
     else:
-        rows = _of_classes(found, rows, options["names"], learned=learned)
+        rows = _of_classes(found, rows, options.names, learned=learned)
         if shares is not None:
             rows = _not_silenced(found, rows, shares)
         labels = named = found.labels[rows].tolist()
         if shares is not None:
-            share = command.settings.head.soft_share
+            share = settings.head.soft_share
             labels = _blended(found.ids[rows].tolist(), named, shares.learned, share)
     groups = [digest.tobytes() for digest in found.digests[rows]]
     return Labelled(Rows(found.features, rows), labels, groups)
@@ -314,7 +329,9 @@ def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | No
     return rows[np.isin(found.labels[rows], list(names))]
 
 
-def _voted(found: TrainingRows, rows: np.ndarray, votes: SoftLabels, options: Any) -> tuple[np.ndarray, Votes]:
+def _voted(
+    found: TrainingRows, rows: np.ndarray, votes: SoftLabels, reject: tuple[str, ...]
+) -> tuple[np.ndarray, Votes]:
     """Returns the rows that have votes, and those; says how many have none."""
     given = [votes.of(image_id) for image_id in found.ids[rows].tolist()]
     kept = np.asarray([row is not None for row in given], bool)
@@ -323,4 +340,4 @@ def _voted(found: TrainingRows, rows: np.ndarray, votes: SoftLabels, options: An
     if not kept.all():
         print(f"{int((~kept).sum()):,} images without votes left out", file=sys.stderr)
     shares = np.stack([row for row in given if row is not None]).astype(np.float32)
-    return rows[kept], Votes(shares, votes.classes, tuple(options["reject"] or ()))
+    return rows[kept], Votes(shares, votes.classes, reject)

@@ -30,9 +30,14 @@ from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.registry import runtime
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, section_of
-from pipeline.settings.schema import Enters, Settings
+from pipeline.settings.schema import Settings
+from pipeline.settings.section import Enters
 from transforms import detect_faces
 from transforms.formats import decode
+from transforms.formats.label_table import LabelTable
+from transforms.formats.records import FormatError
+from transforms.known_labels import label_table
+from transforms.storage.store import InputFault
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
 
@@ -69,10 +74,40 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     except (BackboneError, DetectorError) as error:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
-    parts: dict[str, Any] = {"features": key, "head": head.digest if head else ""}
+    parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
     if head is not None:
         parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
     return Identity(space, key, parts, {**parts, "write": output["write"]})
+
+
+def _labels(settings: Settings) -> dict[str, Any]:
+    """Returns what `read.labels` adds to a run: labels by class folder add nothing.
+
+    Raises:
+        UsageError: the table is missing, or not one of labels.
+    """
+    read = settings.read
+    if read.labels is None:
+        return {}
+    _, digest = _table(read.labels, read.label_column)
+    return {"labels": {"table": digest, "column": read.label_column}}
+
+
+def given_labels(settings: Settings) -> LabelTable | None:
+    """Returns the table of `read.labels`; None if labels are those of class folders and tables.
+
+    Raises:
+        UsageError: the table is missing, or not one of labels.
+    """
+    read = settings.read
+    return None if read.labels is None else _table(read.labels, read.label_column)[0]
+
+
+def _table(path: str, column: str | None) -> tuple[LabelTable, str]:
+    try:
+        return label_table(path, column)
+    except (InputFault, FormatError) as error:
+        raise UsageError(f"read.labels: {error}") from error
 
 
 def feature_space(settings: Settings) -> dict[str, Any]:

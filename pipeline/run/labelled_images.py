@@ -12,20 +12,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.held_out import digests_of
+from pipeline.run.identity import given_labels
 from pipeline.run.plan import Layout, make_plan
 from pipeline.run.soft_labels import read_source
+from transforms.formats.label_table import LABELS_COME, LabelTable
 from transforms.formats.records import Limits
 from transforms.formats.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     from models.training.engine import Examples, Task
-    from pipeline.settings.schema import Settings, TrainSettings
+    from pipeline.settings.schema import Settings
+    from pipeline.settings.training import TrainSettings
 
 
 HOLDOUT = 0.1  # of the images, where no validation input is given
@@ -70,19 +73,36 @@ class Data:
     left_out: Mapping[str, int]
 
 
-def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
-    """Returns images, classes and soft labels. Copies of images under test and pictures of one value are left out."""
+def read_data(
+    patterns: Sequence[str],
+    settings: Settings,
+    *,
+    validation: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    soft_labels: Sequence[str] = (),
+) -> Data:
+    """Returns images, classes and soft labels.
+
+    Copies of validation or excluded images and pictures of one value are left out.
+
+    Args:
+        patterns: of the images to learn from.
+        validation: patterns of images to choose by; without them a tenth of the images is held out.
+        exclude: patterns of images that must not be learned from.
+        soft_labels: `NAME=PATH` texts.
+    """
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
-    soft = read_soft_labels(options.get("soft_labels") or ())
-    read, passed_over = read_labelled(options["input"], (SIDE, SIDE), limits, soft=soft)
+    table = given_labels(settings)
+    soft = read_soft_labels(soft_labels)
+    read, passed_over = read_labelled(patterns, (SIDE, SIDE), limits, soft=soft, table=table)
     held_out: set[bytes] = set()
-    validation = None
-    if options.get("validation"):
-        validation, _ = read_labelled(options["validation"], (SIDE, SIDE), limits, "--validation")
-        held_out.update(validation.digests)
-    if options.get("exclude"):
+    judged = None
+    if validation:
+        judged, _ = read_labelled(validation, (SIDE, SIDE), limits, "--validation", table=table)
+        held_out.update(judged.digests)
+    if exclude:
         with tempfile.TemporaryDirectory() as folder:
-            held_out |= digests_of(options["exclude"], folder, settings)
+            held_out |= digests_of(exclude, folder, settings)
     train = read.without(held_out)
     if not train.labels:
         raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
@@ -96,11 +116,11 @@ def read_data(options: Mapping[str, Any], settings: Settings) -> Data:
     taught = train.labels.count(None)
     also = f", {taught:,} of them by soft labels alone" if taught else ""
     print(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}", file=sys.stderr)
-    if validation is None:
-        train, validation = _split(train)
-        if only := sorted(_named(validation) - _named(train)):
+    if judged is None:
+        train, judged = _split(train)
+        if only := sorted(_named(judged) - _named(train)):
             raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
-    return Data(train, validation, _classes(train, validation), soft, left_out)
+    return Data(train, judged, _classes(train, judged), soft, left_out)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -130,14 +150,20 @@ def read_labelled(
     flag: str = "--input",
     *,
     soft: Mapping[str, SoftLabels] = MappingProxyType({}),
+    table: LabelTable | None = None,
 ) -> tuple[LabelledImages, int]:
     """Returns the images of the inputs that have labels or `soft` labels in plan order, and how many were passed over.
+
+    Args:
+        table: labels by image id, in place of the inputs' own.
 
     Raises:
         UsageError: nothing there, or nothing with a label.
     """
     images, ids, labels, digests, passed_over = [], [], [], [], 0
     for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
+        if table is not None:
+            label = table.of(image_id)
         known = label is not None or any(shares.of(image_id) is not None for shares in soft.values())
         if image is None or not known:
             passed_over += 1
@@ -147,7 +173,7 @@ def read_labelled(
         labels.append(label)
         digests.append(digest)
     if all(label is None for label in labels):
-        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; labels come from class folders")
+        raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; {LABELS_COME}")
     return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
 
 

@@ -14,7 +14,7 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import DETECTOR, HEAD, REVISION, WEIGHTS, made_of
+from transforms.made_of import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
 from transforms.storage.store import is_local
 
 
@@ -82,12 +82,20 @@ def make_job(
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        labels=_whole_path(settings.read.labels or ""),
+        label_column=settings.read.label_column,
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],
                 REVISION: device.revision_of(features.runtime),
                 DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
                 HEAD: identity.parts["head"],
+                **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),
             }
         ),
     )
+
+
+def _whole_path(path: str) -> str:
+    """Returns a path that means the same in every process; "" stays empty."""
+    return os.path.abspath(path) if path and is_local(path) else path

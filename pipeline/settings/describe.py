@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.settings.notation import yaml_scalar
-from pipeline.settings.schema import Enters, Settings
+from pipeline.settings.schema import Settings
+from pipeline.settings.section import Enters
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import measuring
 HERE = Path(__file__)
 PHASES = {
     "Python, the command line": "interpreter to the end of `import pipeline.cli`",
-    "importing Beam and the stages": "`import pipeline.commands.label`",
+    "importing Beam and the stages": "`import pipeline.actions.label`",
     "settings, head, fingerprints": "to the start of planning",
     "planning": "listing the archive",
     "Beam": "graph, its translation, to the first block's reading",
@@ -108,7 +108,7 @@ def run_timed(words: list[str]) -> int:
     from pipeline.cli import main as program
 
     mark()
-    from pipeline.commands import label
+    from pipeline.actions import label
 
     mark()
     from transforms import extract_features

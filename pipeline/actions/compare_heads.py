@@ -12,23 +12,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from models.evaluation.metrics import balanced_accuracy
 from models.training.imbalance import WAYS
+from pipeline.commands.command import Context
+from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
 from pipeline.report.comparison import TABLE, as_markdown, write_table
 from pipeline.run.fitting import fit
 from pipeline.run.gathering import Gathered, gathered, read_shares
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
-from pipeline.settings.schema import HeadSettings, MlpSettings, Settings
-
-if TYPE_CHECKING:
-    from pipeline.flags import Command
-
+from pipeline.settings.schema import FeaturesSettings, HeadSettings, Settings
+from pipeline.settings.training import MlpSettings
 
 FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in the table
     "last block": {"pooling": "avg", "mirrored": False},
@@ -46,17 +45,17 @@ class Candidate:
     mlp: MlpSettings
 
 
-def compare(command: Command) -> int:
+def compare(options: TrainHeadOptions, context: Context) -> int:
     """Writes `compare.csv` into the output folder and prints it."""
-    candidates = candidates_of(command.options["compare"], command.settings)
-    shares = read_shares(command)
+    candidates = candidates_of(options.compare or (), context.settings)
+    shares = read_shares(options, context.settings)
     rows: list[dict[str, Any]] = []
-    output = Path(command.options["output"])
+    output = Path(options.output)
     with OutputFolder(str(output)).locked():
         for name, features in FEATURES.items():
-            chosen = command.settings.features.model_copy(update=features)
-            with gathered(with_features(command, chosen), shares) as data:
-                rows += [row_of(command, data, name, candidate) for candidate in candidates]
+            chosen = context.settings.features.model_copy(update=features)
+            with gathered(options, with_features(context, chosen), shares) as data:
+                rows += [row_of(options, context, data, name, candidate) for candidate in candidates]
         write_table(output / TABLE, rows)
     print(as_markdown(rows))
     best = max(rows, key=lambda row: row["accuracy"])
@@ -95,18 +94,20 @@ def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
     ]
 
 
-def with_features(command: Command, features: Any) -> Command:
-    """Returns the command with other settings of the features."""
-    return replace(command, settings=command.settings.model_copy(update={"features": features}))
+def with_features(context: Context, features: FeaturesSettings) -> Context:
+    """Returns the context with other settings of the features."""
+    return replace(context, settings=context.settings.model_copy(update={"features": features}))
 
 
-def row_of(command: Command, data: Gathered, features: str, candidate: Candidate) -> dict[str, Any]:
+def row_of(
+    options: TrainHeadOptions, context: Context, data: Gathered, features: str, candidate: Candidate
+) -> dict[str, Any]:
     """Returns the line of one head on one kind of features; its figures are of the rows held out."""
     imbalance = candidate.head.imbalance
-    if not command.options["quiet"]:
+    if not context.quiet:
         print(f"{features}: {candidate.name}, {imbalance}", file=sys.stderr, flush=True)
     began = time.process_time()  # of all threads: what it costs, on a busy machine too
-    fitted = fit(command, data, candidate.head, candidate.mlp)
+    fitted = fit(options, context, data, candidate.head, candidate.mlp)
     seconds = time.process_time() - began
     metrics = fitted.metrics
     row = {

@@ -1,0 +1,101 @@
+"""`evaluate-detector`: how well the detector of the settings finds known faces; tables, figures, plots and a page.
+
+Images are read and decoded as in a run, but outside the graph: no features, no head, no cache. Not here: what is judged
+(`known_and_found.py`), and what is written (`detection_files.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.backbones.registry import backbone
+from models.detectors.options import DetectorError
+from models.detectors.registry import Detector
+from pipeline.commands.command import Context
+from pipeline.commands.evaluate_detector import EvaluateDetectorOptions
+from pipeline.errors import UsageError
+from pipeline.report.detection_files import Given, closing_words, write_detection
+from pipeline.report.known_and_found import Outside, check_words, compare
+from pipeline.run.identity import SMALLEST_SIDE_PX, detector_spec
+from pipeline.run.output_folder import OutputFolder
+from pipeline.run.plan import Layout, Plan, make_plan
+from pipeline.run.search_faces import CpuSeconds, Looking, search
+from pipeline.settings.schema import Settings
+from transforms.formats.annotations import Annotations, merged, read_annotations
+from transforms.formats.records import Limits
+from transforms.storage.store import open_file
+
+
+def run(options: EvaluateDetectorOptions, context: Context) -> int:
+    """Writes tables, figures, plots, picture sheets and a page into the output folder."""
+    _require_matplotlib()
+    settings = context.settings
+    table = _known(options.boxes)
+    outside = Outside(frozenset(options.ignore), options.min_face or 0.0)
+    check_words(outside.words, table)
+    looking = _looking(settings)
+    output = os.path.abspath(options.output)
+    with _working_folder(output) as work:
+        plan = _plan(options.images, work, settings, looking.limits)
+        spent = CpuSeconds()
+        compared = compare(search((line for _, line in plan.lines()), looking, spent), table, outside)
+        about = {
+            "images": list(options.images),
+            "boxes": list(options.boxes),
+            "form": table.form,
+            "detector": detector_spec(settings).describe(),
+            "ignore": sorted(outside.words),
+            "min_face_px": outside.min_face_px,
+        }
+        lines = (line for _, line in plan.lines())
+        figures = write_detection(output, Given(compared, about, options.threshold, spent, lines, looking.limits))
+    if not context.quiet:
+        print(closing_words(figures, options.output))
+    return 0
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "evaluate-detector draws with matplotlib, which is not installed: "
+            "pip install 'facelabel-pipeline[evaluate]'"
+        )
+
+
+def _known(paths: tuple[str, ...]) -> Annotations:
+    tables = []
+    for path in paths:
+        with open_file(path) as file:
+            tables.append((path, read_annotations(file, path)))
+    return merged(tables)
+
+
+def _looking(settings: Settings) -> Looking:
+    try:
+        detector: Detector = detector_spec(settings).load()
+    except DetectorError as error:
+        raise UsageError(str(error)) from error
+    channels = max(detector.channels, backbone(settings.features.backbone).channels)  # as a run decodes them
+    limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
+    return Looking(detector, limits, channels, SMALLEST_SIDE_PX)
+
+
+def _plan(patterns: tuple[str, ...], work: str, settings: Settings, limits: Limits) -> Plan:
+    layout = Layout(settings.read.block_images, settings.read.block_bytes)
+    output = os.path.dirname(work)
+    return make_plan(patterns, os.path.join(work, "plan"), layout, limits, flag="--images", own=(work, output))
+
+
+@contextmanager
+def _working_folder(output: str) -> Iterator[str]:
+    """Holds `output/work` for one evaluation and removes it in the end."""
+    folder = OutputFolder(os.path.join(output, "work"))
+    with folder.locked():
+        try:
+            yield folder.path
+        finally:
+            shutil.rmtree(folder.path, ignore_errors=True)

@@ -1,0 +1,278 @@
+"""`train-backbone`: trains face_vgg on face crops with labels, soft labels or both; exports what the pipeline loads.
+
+Training itself is `models/training/engine.py`; the images are read by `run/labelled_images.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.backbones.shape import FaceVggShape
+from models.training.recipe import Recipe
+from pipeline.actions.epoch_bar import EpochBar
+from pipeline.commands.command import Context
+from pipeline.commands.train_backbone import TrainBackboneOptions
+from pipeline.errors import UsageError
+from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
+from pipeline.run.output_folder import OutputFolder
+from transforms.formats.publish import publish_bytes
+
+if TYPE_CHECKING:
+    from models.training.engine import Examples, Task
+    from pipeline.settings.training import TrainSettings
+
+
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+
+
+def run(options: TrainBackboneOptions, context: Context) -> int:
+    """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
+    from models.backbones.registry import backbone
+    from models.training.checkpoint import TrainingError
+    from models.training.engine import fit
+
+    settings = context.settings.train
+    output = Path(options.output)
+    recipe, shape = recipe_of(settings), FaceVggShape(tuple(settings.widths), settings.convs)
+    tensorboard = output / "tensorboard" if options.tensorboard else None
+    _check_tensorboard(tensorboard)
+    start = _start_of(settings)
+    data = read_data(
+        options.input,
+        context.settings,
+        validation=options.validation,
+        exclude=options.exclude,
+        soft_labels=options.soft_labels,
+    )
+    tasks = tasks_of(data, settings)
+    train = examples_of(data.train, data, settings.reject)
+    check_soft_labels(train, data, settings.reject)
+    validation = examples_of(data.validation, data, ())
+    if len(train) < recipe.batch_size:
+        raise UsageError(
+            f"{len(train)} training images are fewer than one batch of {recipe.batch_size}; "
+            "--input or --set train.batch_size decide that"
+        )
+    if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
+        print(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}", file=sys.stderr)
+    made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
+    weights = output / WEIGHTS
+    with OutputFolder(str(output)).locked():
+        _refuse_other_recipe(output, made_of)
+        network = _network(tasks, recipe, shape, start)
+        try:
+            steps = len(train) // recipe.batch_size
+            with EpochBar(steps, recipe.epochs, _figures, quiet=context.quiet) as bar:
+
+                def report(row: dict[str, float]) -> None:
+                    if tensorboard is not None:
+                        _show_curves(output, tensorboard)
+                    bar.epoch(row)
+
+                history = fit(network, train, validation, tasks, recipe, output, report=report, step_done=bar.step)
+        except TrainingError as error:
+            raise UsageError(str(error)) from error
+        publish_bytes(weights, backbone("face_vgg").save(network))
+        _draw(history, output, tensorboard)
+        _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
+    print(f"weights: {weights} (use them with --set features.weights={weights})")
+    return 0
+
+
+def recipe_of(settings: TrainSettings) -> Recipe:
+    """Returns the recipe that the settings describe."""
+    values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
+    values["frozen"] = tuple(settings.frozen)
+    values["sides"] = tuple(settings.sides)
+    values["rates"] = {name: float(factor) for name, _, factor in (text.partition("=") for text in settings.rates)}
+    return Recipe(**values)
+
+
+def _start_of(settings: TrainSettings) -> Path | None:
+    """Returns the file of weights to start from, if any.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    from models.backbones.backbone import BackboneError
+    from models.backbones.registry import backbone
+
+    if settings.start is None:
+        return None
+    try:
+        path = backbone("face_vgg").weights_path(settings.start)
+    except BackboneError as error:
+        raise UsageError(str(error).replace("features.weights", "train.start")) from error
+    if path.suffix != ".npz":
+        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz, as train-backbone writes it")
+    return path
+
+
+def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: Path | None = None) -> Any:
+    from models.runtimes.registry import start_keras
+
+    start_keras(recipe.seed)
+    from models.backbones.backbone import BackboneError, TrainingOptions
+    from models.backbones.registry import backbone
+    from models.training.augment import augmentation
+
+    kind = backbone("face_vgg")
+    options = TrainingOptions(
+        shape=shape,
+        size=SIDE,
+        dropout=recipe.dropout,
+        top_dropout=recipe.top_dropout,
+        statistics_momentum=max(ENOUGH_MOMENTUM, recipe.averaged),
+        augment=augmentation(recipe),
+        seed=recipe.seed,
+        dtype=recipe.precision,
+    )
+    network = kind.build_for_training({task.name: len(task.classes) for task in tasks}, options)
+    if start is not None:
+        try:
+            kind.start_from(network, start)
+        except BackboneError as error:
+            raise UsageError(f"{error}; train.widths and train.convs must be those of train.start") from error
+    names = [layer.name for layer in network.layers]
+    for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
+        if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
+            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; there are {', '.join(names)}")
+    return network
+
+
+def _figures(row: dict[str, float]) -> str:
+    return (
+        f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+        f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}"
+    )
+
+
+def _show_curves(output: Path, tensorboard: Path) -> None:
+    from models.training.checkpoint import HISTORY, read_history
+    from models.training.curves import write_events
+
+    write_events(read_history(output / HISTORY), tensorboard)
+
+
+def _check_tensorboard(folder: Path | None) -> None:
+    from importlib.util import find_spec
+
+    if folder is not None and find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+
+
+def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
+    from models.training.curves import can_plot, history_plot, write_events
+
+    if can_plot():
+        publish_bytes(output / "history.svg", history_plot(history))
+    else:
+        print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
+    if tensorboard is not None:  # again: a finished training has no epoch left that would
+        write_events(history, tensorboard)
+
+
+RECIPE_JSON = "recipe.json"
+WEIGHTS = "face_vgg.npz"
+
+
+def _made_of(
+    settings: TrainSettings,
+    shape: FaceVggShape,
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    start: Path | None,
+    examples: Sequence[Examples],
+) -> dict[str, Any]:
+    """Returns all that the weights depend on; images, labels and votes by digest."""
+    made_of = {
+        "recipe": asdict(recipe),
+        "network": asdict(shape),
+        "tasks": {task.name: list(task.classes) for task in tasks},
+        "soft_weight": settings.soft_weight,
+        "reject": list(settings.reject),
+        "start": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
+        "images_and_labels": [_digest(some) for some in examples],
+    }
+    return dict(json.loads(json.dumps(made_of)))
+
+
+def _digest(examples: Examples) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(examples.inputs).tobytes())
+    for arrays in (examples.targets, examples.weights):
+        for name in sorted(arrays):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
+    """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
+    from models.training.checkpoint import CHECKPOINT, HISTORY
+    from pipeline.settings.differences import differences
+
+    path = output / RECIPE_JSON
+    trained = any((output / name).exists() for name in (CHECKPOINT, HISTORY, WEIGHTS))
+    if path.exists() and trained:
+        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            before["recipe"] = unsaid | before["recipe"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
+            ) from error
+        if different := differences(before, present):
+            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, present)
+
+
+def _write_card(
+    output: Path,
+    weights: Path,
+    data: Data,
+    made_of: Mapping[str, Any],
+    history: list[dict[str, float]],
+    *,
+    labels_not_learned: int,
+) -> None:
+    from models.runtimes.default import default_runtime
+
+    row: Mapping[str, float] = history[-1] if history else {}
+    if history and made_of["recipe"]["keep"] == "best":
+        row = max(
+            reversed(history), key=lambda one: one["val_accuracy"]
+        )  # the last of equally good epochs, as the engine keeps
+    card = {
+        "backbone": "face_vgg",
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "classes": list(data.classes),
+        "soft_labels": {name: list(labels.classes) for name, labels in data.soft.items()},
+        "images": {
+            "training": len(data.train.ids),
+            "by_soft_labels_alone": data.train.labels.count(None),
+            "validation": len(data.validation.ids),
+        },
+        "left_out": dict(data.left_out),
+        "labels_not_learned": labels_not_learned,
+        **{name: value for name, value in made_of.items() if name != "tasks"},
+        "epoch": row.get("epoch"),
+        "validation_accuracy": row.get("val_accuracy"),
+        "versions": {"keras": version("keras"), "backend": default_runtime(), "numpy": np.__version__},
+    }
+    _write_json(output / "face_vgg.json", card)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    publish_bytes(path, (json.dumps(value, indent=1) + os.linesep).encode("utf-8"))

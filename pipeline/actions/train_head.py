@@ -1,0 +1,81 @@
+"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
+
+Not here: what is learned (`run/gathering.py`), the fits (`run/fitting.py`), and the table of all kinds
+(`compare_heads.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from models.training.fit_head import Fitted
+from pipeline.commands.command import Context
+from pipeline.commands.train_head import TrainHeadOptions
+from pipeline.errors import UsageError
+from pipeline.run.fitting import fit, save_head
+from pipeline.run.gathering import gathered, read_shares
+from pipeline.run.output_folder import OutputFolder
+from transforms.formats.canonical import fingerprint_of
+from transforms.formats.publish import publish_bytes
+
+CURVES = ("history.csv", "history.svg")
+
+
+def run(options: TrainHeadOptions, context: Context) -> int:
+    """Fits a head on the labelled inputs and writes it to the output folder."""
+    if options.compare is not None:
+        from pipeline.actions.compare_heads import compare
+
+        return compare(options, context)
+    settings, output = context.settings, os.path.abspath(options.output)
+    _check_tensorboard(options, context)
+    shares = read_shares(options, settings)
+    with OutputFolder(output).locked():
+        with gathered(options, context, shares) as data:
+            fitted = fit(options, context, data, settings.head, settings.mlp)
+        _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
+        space = data.identity.feature_space
+        save_head(output, fitted, fingerprint_of(space), space)
+    print(_words(fitted, output))
+    return 0
+
+
+def _check_tensorboard(options: TrainHeadOptions, context: Context) -> None:
+    from importlib.util import find_spec
+
+    if not options.tensorboard:
+        return
+    if context.settings.head.kind != "mlp":
+        raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+
+
+def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
+    """Writes the curves of dense layers; removes those of an earlier head."""
+    from models.training.checkpoint import write_history
+    from models.training.curves import can_plot, history_plot, write_events
+
+    for name in CURVES:
+        (output / name).unlink(missing_ok=True)
+    if not fitted.history:
+        return
+    history = [dict(row) for row in fitted.history]
+    write_history(output / CURVES[0], history)
+    if can_plot():
+        publish_bytes(output / CURVES[1], history_plot(history))
+    if tensorboard:
+        write_events(history, output / "tensorboard")
+
+
+def _words(fitted: Fitted, output: str) -> str:
+    metrics = fitted.metrics
+    chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
+    reject = metrics.get("reject", {}).get("auc")
+    return (
+        f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
+        f"majority baseline {metrics['majority_baseline']:.4f}"
+        + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
+        + f"\nhead: {output} (use it with --head {output})"
+    )

@@ -1,0 +1,33 @@
+"""The table of commands, in the order in which `--help` lists them."""
+
+from __future__ import annotations
+
+from pipeline.commands import (
+    cache,
+    describe_head,
+    evaluate,
+    evaluate_detector,
+    label,
+    report,
+    train_backbone,
+    train_detector,
+    train_head,
+)
+from pipeline.commands.command import Command
+
+DEFAULT_COMMAND = label.COMMAND.name
+
+COMMANDS: dict[str, Command] = {
+    module.COMMAND.name: module.COMMAND
+    for module in (
+        label,
+        train_head,
+        train_backbone,
+        train_detector,
+        evaluate,
+        describe_head,
+        evaluate_detector,
+        report,
+        cache,
+    )
+}

@@ -1,0 +1,44 @@
+"""Labels that a table states, for the images of a block: `read.labels`. Without one, class folders and tables do."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import replace
+from functools import lru_cache
+
+from transforms.block import Block
+from transforms.formats.label_table import LabelTable, read_label_table
+from transforms.job import Job
+from transforms.made_of import LABELS, refuse_another
+from transforms.storage.store import open_file
+
+
+@lru_cache(maxsize=1)  # the workers of a process share the table, which may have a million rows
+def label_table(path: str, column: str | None) -> tuple[LabelTable, str]:
+    """Returns the table of labels, and the SHA-256 of its file in hex.
+
+    Raises:
+        InputFault: the file is missing or cannot be read. FormatError: it is not a table of labels.
+    """
+    with open_file(path) as file:
+        data = file.read()
+    return read_label_table(io.BytesIO(data), path, column), hashlib.sha256(data).hexdigest()
+
+
+def labels_of(job: Job) -> LabelTable | None:
+    """Returns the table of a job, or None if it has none.
+
+    Raises:
+        FileChanged: it is not the one that the run started with.
+    """
+    if not job.labels:
+        return None
+    table, digest = label_table(job.labels, job.label_column)
+    refuse_another(job, {LABELS: digest})
+    return table
+
+
+def relabelled(block: Block, table: LabelTable | None) -> Block:
+    """Returns the block with the labels of the table in place of its own; unchanged if there is no table."""
+    return block if table is None else replace(block, labels=tuple(table.of(image_id) for image_id in block.ids))
