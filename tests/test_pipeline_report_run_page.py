@@ -194,6 +194,12 @@ def test_faces_that_a_tile_leads_to_are_drawn_also_in_a_crowd() -> None:
     assert len(drawn) == 5 and drawn[0].x == 0
 
 
+def test_a_face_that_two_tiles_lead_to_is_drawn_once() -> None:
+    photo = photo_with((100, 100, 60, 60), (300, 100, 50, 50))
+    drawn = marks(photo, ["happy", "sad"], 10, [photo.faces[1], photo.faces[1]])
+    assert [mark.x for mark in drawn] == [300, 100]
+
+
 @pytest.mark.parametrize("share, words", [(1.0, "100 %"), (0.9999, "99 %"), (0.5, "50 %"), (0.0, "0 %")])
 def test_less_than_all_is_not_rounded_to_all(share: float, words: str) -> None:
     assert percent(share) == words

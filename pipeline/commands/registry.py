@@ -8,7 +8,9 @@ from pipeline.commands import (
     describe_head,
     evaluate,
     evaluate_detector,
+    export,
     label,
+    render,
     report,
     train_backbone,
     train_detector,
@@ -29,6 +31,8 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        render,
+        export,
         compare,
         cache,
     )

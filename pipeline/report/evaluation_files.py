@@ -30,6 +30,7 @@ from pipeline.report.sheets import TILE_PX, TILES, Tile, sheet_png
 from transforms.formats.encode import as_webp
 from transforms.formats.publish import publish
 from transforms.formats.records import Limits
+from transforms.formats.spreadsheets import cell
 from transforms.read_again import face_tile, read_pictures
 from transforms.storage.store import InputFault
 
@@ -38,8 +39,6 @@ SHEETS = ("mistakes.png", "hardest.png", "label_errors.png")
 SINGLE_PX, _QUALITY = 240, 70  # side of a picture by itself, and how well it is kept
 SHORT = 16  # digits of a digest for people
 CSV_HEAD = ("image_id", "stated_label", "class", "suggested_class", "p_class", "p_suggested", "margin")
-
-BEGINS_A_FORMULA = "=+-@\t\r\n＝＋－＠"  # as spreadsheets read a cell, the wide signs where they are used (OWASP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +156,6 @@ def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> 
         },
     }
     return (json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-
-
-def cell(text: str | None) -> str | None:
-    """Returns a text that no spreadsheet takes for a formula: with a quote before what would begin one.
-
-    >>> cell("=1+1.jpg")
-    "'=1+1.jpg"
-    """
-    return f"'{text}" if text and text[0] in BEGINS_A_FORMULA else text
 
 
 def _suspects_csv(rows: Rows, suspects: LabelErrors, *, exact: bool) -> bytes:

@@ -49,13 +49,14 @@ def marks(photo: Photo, classes: Sequence[str], most: int, first: Sequence[Face]
 
     Args:
         most: how many are drawn.
-        first: faces that are drawn before all others.
+        first: faces that are drawn before all others, each once.
     """
     factor = VIEW / max(photo.width, photo.height, 1)
     width, height = view_of(photo)
     chosen = {face.number for face in first}
     rest = [face for face in photo.faces if face.number not in chosen]
-    shown = [*first, *sorted(rest, key=lambda face: (-face.box[2] * face.box[3], face.number))][:most]
+    by_size = sorted(rest, key=lambda face: (-face.box[2] * face.box[3], face.number))
+    shown = list(dict.fromkeys([*first, *by_size]))[:most]
     faces = [_placed(face, factor) for face in shown]
     taken: list[tuple[float, float, float, float]] = []
     drawn = []

@@ -27,6 +27,7 @@ from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import FormatError, Limits
 from transforms.formats.result_batches import ResultBatch, result_batches
 from transforms.storage.stopping import check
+from transforms.storage.store import open_file
 
 VERSION = 2  # of `report.json`
 SIMILAR_UP_TO = 50_000  # faces: two or three CPU seconds; more would add much to a run that has all in its cache
@@ -116,7 +117,7 @@ class RunReport:
 
 
 def _lines(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with open_file(path, forward=True) as file:
         for line in file:
             check()
             yield line

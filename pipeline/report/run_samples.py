@@ -88,7 +88,7 @@ class Chooser:
         Args:
             seed: any text; the same text draws the same photos.
         """
-        self._seed = np.uint64(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "little"))
+        self._seed = seed_of(seed)
         self._classes = len(classes)
         each = max(GALLERY_LEAST, min(GALLERY_MOST, GALLERY_FACES // max(1, len(classes))))
         self._most = _First(MOST_FACES)
@@ -177,8 +177,8 @@ def _is(status: pa.Array, wanted: Status) -> np.ndarray:
     return np.asarray(pc.equal(status, wanted.value).to_numpy(zero_copy_only=False), bool)
 
 
-def photo_of(batch: ResultBatch, row: int) -> Photo:
-    """Returns an image of a batch with its faces."""
+def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
+    """Returns an image of a batch with its first `most` faces."""
     count = int(batch.counts[row])
     values = batch.images.slice(row, 1).to_pylist()[0]
     return Photo(
@@ -188,7 +188,7 @@ def photo_of(batch: ResultBatch, row: int) -> Photo:
         width=values["width"],
         height=values["height"],
         true_label=values["true_label"],
-        faces=tuple(_face(batch, row, number) for number in range(min(count, KEPT))),
+        faces=tuple(_face(batch, row, number) for number in range(min(count, most))),
         face_count=count,
     )
 
@@ -199,6 +199,11 @@ def _face(batch: ResultBatch, row: int, number: int) -> Face:
     return Face(
         number, (x, y, width, height), int(batch.label[at]), float(batch.confidence[at]), float(batch.score[at])
     )
+
+
+def seed_of(text: str) -> np.uint64:
+    """Returns the seed that a text stands for."""
+    return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
 
 def drawn(rows: np.ndarray, seed: np.uint64) -> np.ndarray:

@@ -16,14 +16,17 @@ from transforms.formats.records import Limits
 from transforms.storage.stopping import check
 from transforms.storage.store import InputFault
 
+GONE = "the inputs of the run are not there"
+
 
 @dataclass(frozen=True, slots=True)
 class InputsAgain:
     """A plan of a run's inputs as they are now.
 
     Attributes:
-        blocks: path of its lines, "" where the inputs cannot be found. `fault`: why.
+        blocks: path of its lines; "" if the inputs cannot be found.
         limits: of the images, as in the run.
+        fault: why there is no plan.
     """
 
     blocks: str
@@ -31,7 +34,9 @@ class InputsAgain:
     fault: str = ""
 
     def lines(self) -> Iterator[bytes]:
-        """Yields the lines of the plan."""
+        """Yields the lines of the plan; none if there is no plan."""
+        if not self.blocks:
+            return
         with open(self.blocks, "rb") as file:
             for line in file:
                 check()
@@ -43,7 +48,7 @@ def inputs_again(folder: str, record: Mapping[str, Any], images: Sequence[str], 
 
     Args:
         folder: its output folder. `record`: its `run.json`.
-        images: where they lie now, as --images says; empty where the run read them.
+        images: patterns to read in place of the run's inputs; empty reads those.
         scratch: folder for the plan.
 
     Raises:
@@ -59,8 +64,7 @@ def inputs_again(folder: str, record: Mapping[str, Any], images: Sequence[str], 
     except (UsageError, InputFault) as error:
         if images:
             raise
-        fault = str(error) if isinstance(error, InputFault) else "the inputs of the run are not there"
-        return InputsAgain("", limits, fault)
+        return InputsAgain("", limits, str(error) if isinstance(error, InputFault) else GONE)
     return InputsAgain(plan.blocks_file, limits)
 
 
