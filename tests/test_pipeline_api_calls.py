@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,8 @@ from pictures import write_folder
 
 from pipeline import api
 from pipeline.api.given import settings_from
+from pipeline.commands.registry import COMMANDS
+from pipeline.flags import flags_of
 from pipeline.run.interrupt import interruptible, never_leaving
 from pipeline.settings.load import load_settings
 from transforms.formats.records import FormatError
@@ -232,3 +235,20 @@ def test_settings_that_were_loaded_can_be_changed(name: str) -> None:
     changed = settings_from(loaded, head__path="mine")
     assert changed.head.path == "mine"
     assert changed.model_copy(update={"head": loaded.head}) == loaded
+
+
+# --- nothing is left out ----------------------------------------------------------------------------------------------
+
+ELSEWHERE = {
+    "label": {"input": "inputs", "dry_run": None, "keep_parts": "settings"},
+    "train-head": {"input": "inputs", "tensorboard": None, "compare": None},
+    "evaluate": {"input": "inputs", "predictions": "inputs", "exact_csv": None},
+}  # flag: the parameter that says the same, None for one that the functions do without
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_every_flag_of_a_command_is_a_parameter(name: str) -> None:
+    parameters = inspect.signature(getattr(api, name.replace("-", "_"))).parameters
+    flags = {flag.name for flag in flags_of(COMMANDS[name].options)}
+    assert ELSEWHERE[name].keys() <= flags
+    assert {ELSEWHERE[name].get(flag, flag) for flag in flags} - {None} <= parameters.keys()
