@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 import runs
+from apache_beam.utils import interactive_utils
 from pictures import write_folder
 
 from pipeline import api
@@ -120,6 +122,16 @@ def test_another_run_in_the_folder_is_refused_and_overwritten_on_demand(place: P
     anew = api.label(place / "in" / "happy", tmp_path, head=place / "head", settings=other, overwrite=True)
     assert anew.counts == first.counts
     assert runs.submission(tmp_path)[0] == "name,label"
+
+
+def test_a_notebook_needs_none_of_beams_interactive_parts(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fail to load without pandas and with pandas 3, and would rename the stages."""
+    monkeypatch.setattr(interactive_utils, "is_in_ipython", lambda: True)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.interactive.interactive_environment", None)
+    run = api.label(place / "in" / "happy", tmp_path, head=place / "head", settings=SETTINGS)
+    assert run.counts["labelled"] > 0
 
 
 def test_faults_of_others_become_errors_of_ours(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
