@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.errors import PipelineError, StoppedError
+from models.backbones.backbone import BackboneError
+from pipeline.errors import PipelineError, StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
 from transforms.formats.records import FormatError
 
@@ -11,6 +12,8 @@ def as_ours(error: Exception) -> PipelineError | None:
     """Returns our error in place of any other: of a format, of memory, of storage. None where it is a bug."""
     if isinstance(error, PipelineError):
         return error
+    if isinstance(error, BackboneError):
+        return UsageError(str(error))
     if isinstance(error, FormatError):
         return StoppedError(str(error))
     if lack := lack_of_memory(error):

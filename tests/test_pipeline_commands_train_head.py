@@ -13,11 +13,11 @@ import pictures
 import pytest
 import runs
 
+from models.backbones.shape import FaceVggShape
 from models.training.checkpoint import load_checkpoint
 from models.training.folds import Folds, cross_validated
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
-from models.training.recipe import FaceVggShape
 from pipeline.actions.compare_heads import candidates_of, row_of
 from pipeline.cli import parse
 from pipeline.errors import StoppedError, UsageError

@@ -14,7 +14,6 @@ import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import BUNDLED_HEADS, check
-from models.runtimes.device import backend
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
@@ -292,7 +291,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
         "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "backend": backend(),
+        "runtime": job.features.runtime,
         "versions": _versions(),
         "cache_folder": this.cache,
         "shards": plan.shards,

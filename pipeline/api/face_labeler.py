@@ -19,7 +19,7 @@ import numpy as np
 from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadError, most_likely
 from models.heads.registry import check
-from models.runtimes.device import Device, backend, get_device
+from models.runtimes.device import Device, get_device
 from pipeline.api.faces import Box, Face, LabelledImage
 from pipeline.api.given import SettingsLike, path_text, settings_from
 from pipeline.errors import RejectedImage, UsageError
@@ -88,7 +88,8 @@ class FaceLabeler:
 
     def __repr__(self) -> str:
         return (
-            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on {backend()}, "
+            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"{self._job.features.runtime}, "
             f"head {self.settings.head.path} ({', '.join(self.classes)})>"
         )
 

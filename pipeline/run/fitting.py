@@ -99,9 +99,9 @@ def _report(row: dict[str, Any]) -> None:
 def _fit_mlp(
     options: TrainHeadOptions, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
 ) -> Fitted:
-    from models.runtimes.device import start_engine
+    from models.runtimes.registry import start_keras
 
-    start_engine()
+    start_keras()
     from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
