@@ -16,6 +16,8 @@ from models.detectors.options import HaarOptions, OneShotOptions
 from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
 from models.heads.registry import check, load_head
+from models.runtimes.registry import RUNTIMES
+from models.runtimes.runtime import Runtime
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, identity_of
 from pipeline.run.prepare import chosen_head, make_job
@@ -173,12 +175,19 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
     assert identity().feature_space == before.feature_space
 
 
-@pytest.mark.parametrize("name", ["foo", "TensorFlow"])
-def test_a_backend_that_keras_does_not_know_is_refused_before_anything_is_read(
+def test_each_runtime_has_a_cache_of_its_own_and_all_share_the_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runtime, "check_installed", lambda self: None)
+    made = [identity_of(settings_of(f"features.runtime={name}"), None) for name in RUNTIMES]
+    assert len({fingerprint_of(one.cache_key) for one in made}) == len(RUNTIMES)
+    assert len({fingerprint_of(one.feature_space) for one in made}) == 1
+
+
+@pytest.mark.parametrize("name", ["foo", "TensorFlow", "torch"])
+def test_a_backend_that_is_not_a_runtime_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", name)
-    with pytest.raises(UsageError, match=f"Keras's backend '{name}' .* is none of tensorflow, jax, torch"):
+    with pytest.raises(UsageError, match=f"the runtime '{name}' is not one of tensorflow, jax, onnx, openvino; "):
         identity()
 
 

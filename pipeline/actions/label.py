@@ -14,17 +14,19 @@ import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import BUNDLED_HEADS, check
-from models.runtimes.device import backend
+from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.render.chosen import Choice, choose
+from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run, graph
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.output_store import OutputStore, output_of
-from pipeline.run.own_files import remove_own, without_own
+from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
@@ -68,6 +70,8 @@ class _Run:
 def run(options: LabelOptions, context: Context) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
+    if options.render and not is_local(options.output):
+        raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options, context))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
@@ -155,9 +159,7 @@ def _label(this: _Run) -> int:
     )
     plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.place, this.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        _tidy(this)
-        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.place))
-        return 0
+        return _finished(this, record, "finished before, and nothing has changed since\n")
     rules = _rules(this, plan)
     folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
     job = replace(job, heartbeat=heartbeat_folder(this.context.beam_options, folder.path))
@@ -231,9 +233,30 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
     record = folder.record()
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+    return _finished(this, record)
+
+
+def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
+    """Tidies up after a finished run, says what it found, and renders what is asked for."""
     _tidy(this)
-    this.say(closing_words(record, folder.place))
+    this.say(first_words + closing_words(record, this.folder.place))
+    if this.options.render:
+        this.say(_render(this, record, this.options.render))
     return 0
+
+
+def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
+    """Writes pictures of a sample of photos and returns words about them; the results stand, whatever comes of it."""
+    output = os.path.join(this.folder.path, PICTURES)
+    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
+    if not len(chosen.rows):
+        return "no photo could be decoded, so none was rendered"
+    os.makedirs(output, exist_ok=True)
+    try:
+        told = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+    except StoppedError as error:
+        return f"no pictures were rendered: {error}"
+    return f"rendered: {counted(told.photos, 'photo')} and {counted(told.sheets, 'contact sheet')} in {output}"
 
 
 def _refuse_foreign(folder: OutputFolder) -> None:
@@ -268,7 +291,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
         "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "backend": backend(),
+        "runtime": job.features.runtime,
         "versions": _versions(),
         "cache_folder": this.cache,
         "shards": plan.shards,

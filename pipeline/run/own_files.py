@@ -63,6 +63,14 @@ def is_own(folder: str, name: str) -> bool:
     return bool(OWN_FOLDERS[folder].fullmatch(name)) or is_temporary(name)
 
 
+def refuse_among_results(path: str, run: str, *, flag: str = "--output") -> None:
+    """Raises UsageError if a path lies among the results of a run, where nothing else may lie."""
+    whole, folder = os.path.realpath(path), os.path.realpath(run)
+    first = os.path.relpath(whole, folder).partition("/")[0] if _within(whole, folder) else ""
+    if first in (*OWN_FOLDERS, *OWN_FILES, LOCK):
+        raise UsageError(f"{flag} {path} lies among the results of {run}; give another place")
+
+
 def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: Iterable[str] = OWN_FILES) -> None:
     """Removes the run's own files; a folder goes if nothing else is left in it."""
     for folder in folders:

@@ -14,7 +14,7 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.made_of import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
 from transforms.storage.paths import is_local, is_object
 
 
@@ -65,6 +65,7 @@ def make_job(
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
+    features = feature_settings(settings)
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
@@ -72,7 +73,7 @@ def make_job(
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
-        features=feature_settings(settings),
+        features=features,
         limits=Limits(max_image_bytes=settings.read.max_image_bytes, max_pixels=settings.read.max_pixels),
         margin=settings.faces.margin,
         smallest_side=SMALLEST_SIDE_PX,
@@ -90,8 +91,7 @@ def make_job(
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],
-                BACKEND: device.backend(),
-                REVISION: device.REVISION,
+                REVISION: device.revision_of(features.runtime),
                 DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
                 HEAD: identity.parts["head"],
                 **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),
