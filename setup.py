@@ -58,6 +58,7 @@ setup(
         "pipeline.commands",
         "pipeline.report",
         "pipeline.report.render",
+        "pipeline.report.two_runs",
         "pipeline.run",
         "pipeline.settings",
         "transforms",
@@ -97,7 +98,8 @@ setup(
         "keras>=3.12",
         "markupsafe>=3",  # comes with jinja2; charts are built with it
         "numpy>=2,<2.5",  # Beam wants < 2.5
-        "onnxruntime>=1.20",  # runs the bundled detector
+        "onnx>=1.17",  # writes the graphs that features.runtime=onnx and openvino execute, and train-detector exports
+        "onnxruntime>=1.20",  # runs the bundled detector, and features.runtime=onnx
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
         "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
         "pi-heif>=1.1",  # decodes HEIC; pillow-heif would bring an encoder under the GPL
@@ -109,24 +111,31 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.76,<3"],
-        "aws": ["apache-beam[aws]>=2.76,<3"],
+        "gcp": ["apache-beam[gcp]>=2.76,<3"],  # to start jobs on Dataflow
+        "s3": ["obstore>=0.9"],  # object stores; the same package serves both
+        "gcs": ["obstore>=0.9"],
         "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
         "gpu": ["tensorflow[and-cuda]>=2.20"],  # the CUDA libraries; the driver is the machine's
-        "jax": ["jax>=0.6"],  # Keras's other backend: KERAS_BACKEND=jax
+        "jax": ["jax>=0.6"],  # features.runtime=jax
+        "openvino": ["openvino>=2025.0"],  # features.runtime=openvino
         "pandas": ["pandas>=2.2"],  # data frames of results in a notebook
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
-        "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
+            "flask>=3",  # of moto's server
+            "flask-cors>=5",
             "hypothesis>=6.100",
-            "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
+            "jax>=0.6",  # a test holds its features against TensorFlow's
             "matplotlib>=3.9",
+            "moto[s3]>=5",  # an S3 on this machine, for tests
             "mypy>=1.13",
+            "obstore>=0.9",
             "onnx>=1.17",
             "pandas>=2.2",
+            "openvino>=2025.0",  # a test holds its features against TensorFlow's
             "pillow-heif>=1.1",  # makes HEIC files for tests
+            "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",

@@ -149,6 +149,7 @@ def test_labelme_has_a_file_for_each_photo(run: Run, tmp_path: Path) -> None:
 def test_fiftyone_finds_a_file_for_every_key(run: Run, tmp_path: Path) -> None:
     exported(run, "fiftyone", tmp_path)
     labels, data = read_json(tmp_path / "labels.json"), read_json(tmp_path / "data.json")
+    assert labels["made_by"] == data.pop("made_by")  # which tells our files from the user's
     assert labels["labels"].keys() == data.keys()
     assert all("." not in key for key in data)  # FiftyOne cuts an ending off
     by_path = {path: labels["labels"][key] for key, path in data.items()}

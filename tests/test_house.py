@@ -22,7 +22,7 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "apache_beam": ("pipeline", "transforms"),
     "keras": ("models.backbones", "models.heads.keras", "models.runtimes", "models.training"),
     "jax": ("models.runtimes",),
-    "tensorflow": ("models.runtimes", "models.training.normalisation"),
+    "tensorflow": ("models.runtimes", "models.backbones.normalisation"),
     "matplotlib": ("pipeline.report", "models.training.curves"),
     "jinja2": ("pipeline.report",),
     "cv2": (

@@ -24,7 +24,7 @@ from pipeline.report.render.drawn_photo import COLOURS, Look, counted, drawn_pho
 from pipeline.report.render.folder import clear, own_pictures
 from pipeline.report.render.lettering import draw_text, height_of, shortened, width_of
 from pipeline.report.render.places import places
-from pipeline.report.render.rendering import Rendered, Source, Wish, cropped, render
+from pipeline.report.render.rendering import NothingRead, Rendered, Source, Wish, cropped, render
 from pipeline.report.run_samples import Face, Photo
 from pipeline.run.plan import Layout, make_plan
 from transforms.formats.encode import MARK_WITHIN, as_jpeg, as_png, is_marked
@@ -280,7 +280,7 @@ class Made:
         source = Source(str(self.run), CLASSES, lambda: iter(self.lines), LIMITS)
         chosen = choose(str(self.run), choice or Choice(), "seed")
         output.mkdir(exist_ok=True)
-        return render(source, str(output), wish or Wish(), chosen, lambda: None)
+        return render(source, str(output), wish or Wish(), chosen)
 
 
 def index_of(output: Path) -> list[dict[str, str]]:
@@ -400,9 +400,10 @@ def test_photos_that_are_gone_or_changed_are_counted(tmp_path: Path) -> None:
     told = made.render(tmp_path / "out")
     assert (told.photos, told.missing) == (3, 2) and "0/photo.png" in told.fault
     shutil.rmtree(made.inputs)
-    told = made.render(tmp_path / "none")
-    assert (told.photos, told.missing) == (0, 5)
-    assert index_of(tmp_path / "none") == []
+    before = files_of(tmp_path / "out")
+    with pytest.raises(NothingRead):
+        made.render(tmp_path / "out")
+    assert files_of(tmp_path / "out") == before  # an earlier rendering stays
 
 
 # --- whose the folder is ----------------------------------------------------------------------------------------------
@@ -410,7 +411,7 @@ def test_photos_that_are_gone_or_changed_are_counted(tmp_path: Path) -> None:
 
 def test_an_earlier_rendering_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     made, output = Made(tmp_path, five()), tmp_path / "out"
-    assert own_pictures(str(output)) == []  # there is none yet
+    assert own_pictures(str(output)) == set()  # there is none yet
     made.render(output, Wish(crops=True, sheets=True))
     (output / ".lock").touch()
     (output / "0000009-photo.jpg.0123abcd-1-2.tmp").write_bytes(b"half")

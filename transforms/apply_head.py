@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from models.heads.registry import load_head
+from models.runtimes.registry import runtime
 from transforms.block import Block
 from transforms.job import Job
 from transforms.label_faces import apply_head, leave_small_unlabelled
@@ -25,6 +26,7 @@ class ApplyHead(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
+        runtime(self._job.features.runtime).claim()  # before a Keras head brings Keras
         self._head = load_head(self._job.head)
         refuse_another(self._job, {HEAD: self._head.digest})
 

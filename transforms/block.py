@@ -174,6 +174,7 @@ class PartInfo:
         images, faces: numbers of rows.
         hits: images whose results came from the cache.
         reused: True if the part existed before this run.
+        worker: totals of the process that wrote it (`tally.py`), with the last part of a bundle; else "".
     """
 
     name: str
@@ -183,3 +184,4 @@ class PartInfo:
     faces: int
     hits: int
     reused: bool
+    worker: str = field(default="", compare=False)

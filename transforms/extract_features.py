@@ -19,17 +19,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.runtimes.device import REVISION as DEVICE_REVISION
-from models.runtimes.device import Device, backend, get_device, weights_digest
+from models.runtimes.device import Device, get_device, revision_of, weights_digest
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
-from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
-from transforms.made_of import BACKEND, REVISION, WEIGHTS, refuse_another
+from transforms.made_of import REVISION, WEIGHTS, refuse_another
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")
@@ -216,7 +215,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
+        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None
@@ -250,7 +249,7 @@ class ExtractFeatures(beam.DoFn):
             with TALLY.engine_start():
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
-            refuse_another(self._job, {WEIGHTS: digest, BACKEND: backend(), REVISION: DEVICE_REVISION})
+            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(self._job.features.runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):

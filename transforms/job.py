@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.detectors.registry import DetectorSpec
-from models.runtimes.device import FeatureSettings
+from models.runtimes.feature_settings import FeatureSettings
 from transforms.formats.records import Limits
 
 

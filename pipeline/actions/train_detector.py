@@ -101,9 +101,9 @@ def _start(given: str | None) -> Start | None:
 
 
 def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool) -> Trained:
-    from models.runtimes.device import start_engine
+    from models.runtimes.registry import start_keras
 
-    start_engine(recipe.training.seed)
+    start_keras(recipe.training.seed)
     from models.training.checkpoint import TrainingError
     from models.training.detection.lesson import Detection
     from models.training.detection.network import start_from, untrained
@@ -200,7 +200,7 @@ def _draw(history: History, output: Path) -> None:
 
 
 def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> None:
-    from models.runtimes.device import backend
+    from models.runtimes.default import default_runtime
 
     last: Mapping[str, float] = trained.history[-1] if trained.history else {}
     card = {
@@ -211,7 +211,7 @@ def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> N
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),
         "scores_from": asdict(trained.at) if trained.at else None,
-        "versions": {"keras": version("keras"), "backend": backend(), "onnx": version("onnx")},
+        "versions": {"keras": version("keras"), "backend": default_runtime(), "onnx": version("onnx")},
     }
     _write_json(output / CARD, card)
 

@@ -19,9 +19,9 @@ import numpy as np
 from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadError, most_likely
 from models.heads.registry import check
-from models.runtimes.device import Device, backend, get_device
+from models.runtimes.device import Device, get_device
 from pipeline.api.faces import Box, Face, LabelledImage
-from pipeline.api.given import SettingsLike, settings_from
+from pipeline.api.given import SettingsLike, path_text, settings_from
 from pipeline.errors import RejectedImage, UsageError
 from pipeline.run.identity import identity_of
 from pipeline.run.prepare import chosen_head, make_job
@@ -60,7 +60,7 @@ class FaceLabeler:
     def __init__(
         self, head: str | os.PathLike[str] | None = None, settings: SettingsLike = None, *, batch_size: int = BATCH
     ) -> None:
-        chosen = settings_from(settings, head=head)
+        chosen = settings_from(settings, head__path=path_text(head))
         self.settings = chosen
         self._head_path, self._head = chosen_head(chosen)
         identity = identity_of(chosen, self._head)
@@ -88,7 +88,8 @@ class FaceLabeler:
 
     def __repr__(self) -> str:
         return (
-            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on {backend()}, "
+            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"{self._job.features.runtime}, "
             f"head {self.settings.head.path} ({', '.join(self.classes)})>"
         )
 

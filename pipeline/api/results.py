@@ -37,7 +37,7 @@ class Run:
         Raises:
             UsageError: there is none, or a file that its `run.json` lists is missing or of another size.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = Path(os.path.abspath(path))
         record = _read_json(folder / RUN, "give the output folder of a finished run of label")
         if not record.keys() >= NEEDED:
             raise UsageError(f"{folder / RUN} is not that of a run of label; give another folder")
@@ -121,7 +121,7 @@ class TrainedHead:
         Raises:
             UsageError: there is none.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = Path(os.path.abspath(path))
         return cls(folder, _read_json(folder / HEAD, "give the folder of a head"))
 
     def __fspath__(self) -> str:
@@ -149,11 +149,11 @@ class Evaluation:
 
     Attributes:
         path: the output folder.
-        metrics: what `metrics.json` says.
+        record: what `metrics.json` says.
     """
 
     path: Path
-    metrics: Mapping[str, Any] = field(repr=False)
+    record: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Evaluation:
@@ -162,13 +162,26 @@ class Evaluation:
         Raises:
             UsageError: there is none.
         """
-        folder = Path(path).expanduser().absolute()
-        return cls(folder, _read_json(folder / METRICS, "give the output folder of evaluate"))
+        folder = Path(os.path.abspath(path))
+        record = _read_json(folder / METRICS, "give the output folder of evaluate")
+        if "accuracy" not in record.get("metrics", {}):
+            raise UsageError(f"{folder / METRICS} is not that of evaluate; give another folder")
+        return cls(folder, record)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Accuracy, F1 and all others, with their intervals: docs/evaluate.md says what they mean."""
+        return dict(self.record["metrics"])
 
     @property
     def page(self) -> Path | None:
         """The page; None where none was written."""
         return _file(self.path / PAGE)
+
+    def __repr__(self) -> str:
+        accuracy, images = self.metrics["accuracy"], self.metrics["rows"]
+        interval = f"95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}"
+        return f"<Evaluation {str(self.path)!r}: accuracy {accuracy['value']:.4f} ({interval}) on {images:,} images>"
 
 
 def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pipeline.commands import (
     cache,
+    compare,
     describe_head,
     evaluate,
     evaluate_detector,
+    export,
     label,
+    render,
     report,
     train_backbone,
     train_detector,
@@ -28,6 +31,9 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        render,
+        export,
+        compare,
         cache,
     )
 }

@@ -58,6 +58,7 @@ class Samples:
 
     Attributes:
         galleries: by index of the label.
+        similar: groups of faces that look nearly the same.
     """
 
     most_faces: tuple[Photo, ...]
@@ -65,11 +66,16 @@ class Samples:
     no_face: tuple[Photo, ...]
     least_certain: tuple[tuple[Photo, Face], ...]
     galleries: dict[int, tuple[tuple[Photo, Face], ...]]
+    similar: tuple[tuple[tuple[Photo, Face], ...], ...] = ()
+
+    def faces(self) -> list[tuple[Photo, Face]]:
+        """Returns every face that is shown by itself."""
+        groups = (self.least_certain, *self.galleries.values(), *self.similar)
+        return [face for group in groups for face in group]
 
     def photos(self) -> list[Photo]:
         """Returns every photo once, in the order of their groups."""
-        faces = [*self.least_certain, *(face for gallery in self.galleries.values() for face in gallery)]
-        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in faces)]
+        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in self.faces())]
         return list({photo.row: photo for photo in every}.values())
 
 
@@ -141,7 +147,7 @@ class _First:
             key, image, number: (n,) each: what counts, the row in the batch, and the number of the face if it is one.
         """
         first = (
-            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else _smallest(key, self.count)
+            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else smallest(key, self.count)
         )
         for at in first:
             value = float(key[at])
@@ -160,7 +166,7 @@ class _First:
         return tuple((photo, face) for _, photo, face in self._kept if face is not None)
 
 
-def _smallest(key: np.ndarray, count: int) -> np.ndarray:
+def smallest(key: np.ndarray, count: int) -> np.ndarray:
     """Returns where the smallest keys are, in order; among equal keys, the first."""
     limit = np.partition(key, count - 1)[count - 1]
     few = np.flatnonzero(key <= limit)

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.formats.exif import EXIF_FIELDS
-from transforms.formats.publish import publish_file, storage_error
+from transforms.formats.publish import Upload, publish_file, storage_error
 from transforms.formats.records import FormatError
 
 FORMAT_VERSION = 2
@@ -37,6 +37,42 @@ _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: a string of eig
 
 
 _NAME = re.compile(r"[0-9a-f]{32}(-\d{8})?\.parquet", re.ASCII)
+
+
+_STORED_NAME = re.compile(
+    r"(?P<key>[0-9a-f]{32}(?:-\d{8})?)\.(?P<images>\d+)-(?P<faces>\d+)-(?P<failed>\d+)\.parquet", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StoredPart:
+    """What the name of a part in an object store says, so that one LIST tells a resumed run all it needs.
+
+    Attributes:
+        key: of its block.
+        failed: images on which the program failed; of two parts of one block, the one with fewer counts.
+        images, faces: numbers of rows.
+        name: of the object, without folder.
+    """
+
+    key: str
+    failed: int
+    images: int
+    faces: int
+    name: str
+
+
+def stored_name(info: PartMetadata) -> str:
+    """Returns the name of a part in an object store. The same block gives the same name, whatever the cache held."""
+    return f"{info.block_key}.{info.images}-{info.faces}-{info.failed}.parquet"
+
+
+def stored_part(name: str) -> StoredPart | None:
+    """Returns what the name of an object says, or None if it is not that of a part."""
+    found = _STORED_NAME.fullmatch(name)
+    if found is None:
+        return None
+    return StoredPart(found["key"], int(found["failed"]), int(found["images"]), int(found["faces"]), name)
 
 
 def is_part_name(name: str) -> bool:
@@ -138,16 +174,19 @@ def part_schema(classes: int, *, rejecting: bool = False, exif: bool = False) ->
     )
 
 
-def write_part(path: str, table: pa.Table, metadata: PartMetadata) -> None:
+def write_part(path: str, table: pa.Table, metadata: PartMetadata, *, upload: Upload | None = None) -> None:
     """Writes a part under its final name, atomically. Equal rows and metadata give equal bytes.
 
     Args:
+        path: its name; may be an object's if `upload` is given.
         table: rows of `part_schema`, sorted by image id (UTF-8 bytes), then position.
+        metadata: for the footer.
+        upload: copies a finished file to an object store.
 
     Raises:
         StorageError: the disk is full, or permission is missing.
     """
-    with publish_file(path) as temporary:
+    with publish_file(path, upload=upload) as temporary:
         write_part_file(temporary, [table], table.schema, metadata)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,11 +24,10 @@ from transforms.formats.submission.write import write_submission
 from transforms.merge.account import NOT_WANTED, Account, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
 from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
+from transforms.merge.scratch import Scratch
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
-
-_SCRATCH = ".merging"  # folder of the rounds' files
 
 
 def merge_parts(
@@ -80,8 +78,7 @@ def merge_parts(
         row_group=row_group,
     )
     schema = part_schema(len(classes), rejecting=rejecting, exif=exif)
-    with _storage(output), _scratch(output) as scratch, faces, images:
-        unlink_if_there(os.path.join(output, "submission.csv"))
+    with _storage(output), Scratch(output) as scratch, faces, images:
         runs = few_runs(parts, schema, scratch, max_open)
         for rows in without_repeated_ids(merged_rows(runs, schema, max_open - OUTPUTS_OPEN)):
             check()
@@ -91,6 +88,7 @@ def merge_parts(
             if progress is not None:
                 progress(account.images)
         account.refuse_unless(expected_images)
+        unlink_if_there(os.path.join(output, "submission.csv"))  # not before every part was read: see `finish_run`
         files = [*faces.publish(), *(listed := images.publish())]
         report = None
         if submission is not None or sample is not None:
@@ -111,18 +109,6 @@ def _labelled_ids(paths: Sequence[str], labels: np.ndarray) -> Iterator[Labelled
                 some = labels[start : start + batch.num_rows]
                 start += batch.num_rows
                 yield LabelledIds(batch.column(0).filter(pa.array(some != NOT_WANTED)), some[some != NOT_WANTED])
-
-
-@contextlib.contextmanager
-def _scratch(output: str) -> Iterator[str]:
-    """Gives an empty folder for the files of the rounds, and removes it."""
-    folder = os.path.join(output, _SCRATCH)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    try:
-        yield folder + os.sep
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from pipeline.errors import UsageError
@@ -20,19 +20,21 @@ from transforms.formats.safe_names import PHOTO, SHEET
 FACES = "faces"  # folder of the crops, with a folder for each label
 
 
-def own_pictures(output: str, *, flag: str = "--output") -> list[str]:
-    """Returns the paths of all files in the folder, which are those of an earlier rendering; changes nothing.
+def own_pictures(output: str, *, flag: str = "--output") -> set[str]:
+    """Returns the names in the folder of all its files, which are those of an earlier rendering; changes nothing.
 
     Raises:
         UsageError: it holds something else, is no folder, or cannot be read.
     """
-    return [path for path, top in _files(output, flag) if not _stays(path, top, output, flag)]
+    paths = (path for path, top in _files(output, flag) if not _stays(path, top, output, flag))
+    return {os.path.relpath(path, output) for path in paths}
 
 
-def clear(paths: list[str], output: str) -> None:
+def clear(names: Iterable[str], output: str) -> None:
     """Removes these files, and the folders of crops that are then empty."""
-    for path in paths:
-        os.unlink(path)
+    for name in names:
+        with suppress(FileNotFoundError):  # a temporary file of a rendering that has just ended
+            os.unlink(os.path.join(output, name))
     faces = os.path.join(output, FACES)
     with suppress(FileNotFoundError, NotADirectoryError):
         for folder in (*(os.path.join(faces, name) for name in os.listdir(faces)), faces):

@@ -93,16 +93,31 @@ class Rendered:
     fault: str = ""
 
 
-def render(source: Source, output: str, wish: Wish, chosen: Chosen, done: Callable[[], object]) -> Rendered:
+class NothingRead(Exception):
+    """None of the chosen photos could be read, so nothing was written; the message is the first reason, or ""."""
+
+
+def render(
+    source: Source,
+    output: str,
+    wish: Wish,
+    chosen: Chosen,
+    *,
+    done: Callable[[int], object] = lambda photos: None,
+    earlier: set[str] | None = None,
+) -> Rendered:
     """Writes pictures of the chosen photos into an existing folder, and the index that says which file is which.
 
     Args:
-        done: called for each photo that is written.
+        done: called with the number of photos written so far.
+        earlier: names of files of an earlier rendering in the folder; those that are written again are taken off.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        NothingRead: no photo could be read. ResultsError: the tables do not fit.
+        StorageError: a file cannot be read or written.
     """
-    writer = _Writer(source, output, wish)
+    writer = _Writer(source, output, wish, earlier if earlier is not None else set())
+    writer.earlier.discard(PICTURE_INDEX)
     with (
         publish_file(os.path.join(output, PICTURE_INDEX)) as temporary,
         open(temporary, "w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file,
@@ -112,8 +127,10 @@ def render(source: Source, output: str, wish: Wish, chosen: Chosen, done: Callab
         for photo, data in _read(source, chosen, writer.told):
             check()
             index.writerows(writer.add(photo, data))
-            done()
+            done(writer.told.photos)
         writer.finish()
+        if not writer.told.photos:
+            raise NothingRead(writer.told.fault)
     writer.told.missing = len(chosen.rows) - writer.told.photos
     return writer.told
 
@@ -133,8 +150,8 @@ def _read(source: Source, chosen: Chosen, told: Rendered) -> Iterator[tuple[Phot
 class _Writer:
     """Writes what one photo gives, and sheets when they are full."""
 
-    def __init__(self, source: Source, output: str, wish: Wish) -> None:
-        self.told = Rendered()
+    def __init__(self, source: Source, output: str, wish: Wish, earlier: set[str]) -> None:
+        self.told, self.earlier = Rendered(), earlier
         self._source, self._output, self._wish = source, output, wish
         self._sheets = ContactSheets(source.classes)
         self._ending = ".png" if wish.png else ".jpg"
@@ -192,6 +209,7 @@ class _Writer:
     def _write(self, name: str, image: np.ndarray) -> None:
         data = as_png(image) if self._wish.png else as_jpeg(image, QUALITY)
         publish_bytes(os.path.join(self._output, name), data)
+        self.earlier.discard(name)
 
     def _cell(self, text: str) -> str | None:
         return text if self._wish.exact else cell(text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transforms.formats.exports.exported import MADE_BY, Exported, Image, Run, file_of, images_of
-from transforms.formats.exports.json_stream import JsonStream, as_json
+from transforms.formats.exports.json_stream import JsonStream
 from transforms.formats.publish import publish_file
 from transforms.formats.safe_names import unlabelled_name
 
@@ -26,10 +26,12 @@ def write_fiftyone(run: Run, folder: str) -> Exported:
         ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
     """
     with publish_file(os.path.join(folder, DATA)) as temporary, open(temporary, "wb") as file:
-        file.write(b"{")
-        for number, image in enumerate(image for image in images_of(run) if image.has_pixels):
-            file.write((b",\n" if number else b"\n") + as_json(_key(image)) + b": " + as_json(_path(image)))
-        file.write(b"\n}\n")
+        stream = JsonStream(file)
+        stream.value("made_by", MADE_BY)  # one more key: no label names it, so FiftyOne looks for no such file
+        for image in images_of(run):
+            if image.has_pixels:
+                stream.value(_key(image), _path(image))
+        stream.close()
     told = Exported()
     with publish_file(os.path.join(folder, LABELS)) as temporary, open(temporary, "wb") as file:
         stream = JsonStream(file)
