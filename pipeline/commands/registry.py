@@ -9,6 +9,7 @@ from pipeline.commands import (
     evaluate_detector,
     label,
     report,
+    runtimes,
     train_backbone,
     train_detector,
     train_head,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        runtimes,
         cache,
     )
 }
