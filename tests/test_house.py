@@ -28,11 +28,12 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "cv2": (
         "transforms.formats.decode",
         "transforms.formats.encode",
-        "transforms.detect_faces",
+        "transforms.crop_faces",
         "models.detectors",
+        "models.evaluation.image_changes",
         "models.training.detection",
     ),
-    "PIL": ("transforms.formats.decode",),
+    "PIL": ("transforms.formats.decode", "pipeline.report.render.lettering"),
     "pi_heif": ("transforms.formats.decode",),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")

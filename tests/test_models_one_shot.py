@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
-from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
+from models.detectors.one_shot.detector import (
+    ENLARGED,
+    ENLARGED_PX,
+    LARGEST_PX,
+    LEARNED_PX,
+    MOST_PX,
+    padded,
+    scales_for,
+)
+from models.detectors.one_shot.export import shifted
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
 
@@ -51,13 +61,28 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
 ) -> None:
     scales = scales_for(height, width, fraction)
     shorter = min(height, width)
-    assert scales[0] <= 1
+    assert scales[0] <= ENLARGED
+    assert scales[0] <= 1 or height * width * scales[0] ** 2 <= ENLARGED_PX * (1 + 1e-9)
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
     assert height * width * scales[0] ** 2 <= MOST_PX * (1 + 1e-9)
     for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fraction", "scale"),
+    [
+        (100, 100, 0.05, 1.5),  # the smallest face wanted has 5 pixels
+        (100, 100, 0.075, 1.2),  # no more than needed
+        (360, 320, 0.02, 1.25),  # to 180,000 pixels
+        (480, 640, 0.02, 0.9375),
+        (1000, 250, 0.02, 1.0),
+    ],
+)
+def test_small_images_are_enlarged_for_small_faces(height: int, width: int, fraction: float, scale: float) -> None:
+    assert scales_for(height, width, fraction)[0] == pytest.approx(scale)
 
 
 def test_padding_is_black_below_and_to_the_right() -> None:
@@ -109,6 +134,37 @@ def test_only_the_best_are_looked_at() -> None:
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
+
+
+def test_shifted_scores_are_what_is_meant_and_keep_their_order() -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, weights_of
+
+    network = build(SMALL)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    before = np.asarray(network(image))[..., 0]
+    sigmoid = lambda logits: 1 / (1 + np.exp(-logits))  # noqa: E731
+    moved = shifted(weights_of(network), float(sigmoid(before.max())), 0.6)
+    for variable in network.weights:
+        variable.assign(moved[variable.path])
+    after = np.asarray(network(image))
+    assert sigmoid(after[..., 0].max()) == pytest.approx(0.6, abs=1e-3)
+    assert np.allclose(after[..., 0] - before, (after[..., 0] - before).mean(), atol=1e-4)
+
+
+def test_a_deeper_network_begins_with_the_answers_of_the_one_that_it_starts_from(tmp_path) -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, start_from, weights_of
+
+    first, deeper = build(SMALL), build(replace(SMALL, depths=(2, 1, 2)))
+    np.savez(tmp_path / "w.npz", **weights_of(first))
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    assert not np.allclose(first(image), deeper(image))
+    start_from(deeper, tmp_path / "w.npz")
+    assert np.allclose(first(image), deeper(image))
+    np.savez(tmp_path / "d.npz", **weights_of(deeper))
+    with pytest.raises(ValueError, match="of another network"):  # never a shallower one
+        start_from(first, tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("stem", [(0, 4), (4, 4)])

@@ -30,7 +30,8 @@ SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by ano
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "read.labels": str(Path(__file__).with_name("labels.csv")), "read.label_column": "class",
+    "read.threads": "5", "read.exif": "true",
+    "read.labels": str(Path(__file__).with_name("labels.csv")), "read.label_column": "class",
     "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
     "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",

@@ -15,7 +15,7 @@ import pytest
 from models.detectors.options import HaarOptions, OneShotOptions
 from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
-from models.heads.registry import check
+from models.heads.registry import check, load_head
 from models.runtimes.registry import RUNTIMES
 from models.runtimes.runtime import Runtime
 from pipeline.errors import UsageError
@@ -271,6 +271,17 @@ def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, clas
     assert (len(head.classes), bool(head.reject)) == (classes, rejects)
     space = identity_of(settings, head).feature_space
     check(head, fingerprint_of(space), space)  # raises where head and network do not belong together
+
+
+def test_a_bundled_head_travels_by_its_name_and_any_other_by_its_path(tmp_path: Path) -> None:
+    """Workers may have this program in another place."""
+    settings = settings_of(*RANDOM)
+    for name, sent in (("bundled", "bundled/fer2013"), ("bundled/ferplus", "bundled/ferplus")):
+        path, head = chosen_head(settings_of(f"head.path={name}"))
+        job = make_job(settings, identity_of(settings, None), output="o", cache="c", head=path)
+        assert job.head == sent
+        assert load_head(job.head).digest == head.digest
+    assert make_job(settings, identity_of(settings, None), output="o", cache="c", head="/my/head").head == "/my/head"
 
 
 def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

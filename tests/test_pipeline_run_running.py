@@ -26,7 +26,7 @@ from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadMismatch
 from models.runtimes.device import DeviceOutOfMemory
 from pipeline.errors import Interrupted, StoppedError, UsageError
-from pipeline.run import interrupt
+from pipeline.run import interrupt, runners
 from pipeline.run.progress import bar, totals_from
 from pipeline.run.runners import is_direct, options_of, runner_of, uses_processes
 from pipeline.run.running import heartbeat_folder, run_graph
@@ -171,6 +171,15 @@ def test_worker_processes_run_our_own_command(tmp_path: Path, verbose: bool, man
     runner._default_environment = "what Beam would set"
     command = runner._default_environment.command_string
     assert shlex.split(command) == ["exec", sys.executable, "-P", "-m", "pipeline.run.worker", folder, manner]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None:
+    options = options_of([*PROCESSES, "--s3_endpoint_url=http://here:1", "--s3_secret_access_key=y"])
+    told = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
+    assert told.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
+    assert told.pop("beam:option:s3_secret_access_key:v1") == "y"
+    assert told == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -326,7 +335,7 @@ def test_a_bug_behind_a_fault_of_storage_stays_a_bug() -> None:
     "last, kind, words",
     [
         (
-            "transforms.storage.store.InputFault: a.jpg is gone [while running 'ReadBlocks']",
+            "transforms.storage.faults.InputFault: a.jpg is gone [while running 'ReadBlocks']",
             StoppedError,
             "a.jpg is gone; ",
         ),

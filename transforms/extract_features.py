@@ -19,17 +19,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.boxes import order_faces
 from models.runtimes.device import Device, get_device, revision_of, weights_digest
 from transforms.ahead import Ahead, single
-from transforms.block import Block, Faces, no_faces
+from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
-from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
 from transforms.made_of import REVISION, WEIGHTS, refuse_another
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")
@@ -113,24 +112,6 @@ class BatchAcrossBlocks:
 def _crops(block: Block) -> np.ndarray:
     assert block.fresh.crops is not None  # DetectFaces makes them
     return block.fresh.crops
-
-
-def with_features(block: Block, features: np.ndarray | None) -> Block:
-    """Returns the block with new faces and cached faces joined, in order."""
-    known = block.faces
-    if features is not None:
-        fresh = replace(block.fresh, crops=None, features=features)
-        known = Faces.concatenate([known, fresh])
-    return replace(block, faces=in_order(known), fresh=no_faces())
-
-
-def in_order(faces: Faces) -> Faces:
-    """Returns the faces by image row, then score (descending), y, x."""
-    if len(faces) == 0:
-        return faces
-    within = order_faces(faces.box, faces.score)
-    order = within[np.argsort(faces.image[within], kind="stable")]
-    return faces.take(order)
 
 
 class Groups:
@@ -234,7 +215,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
+        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None

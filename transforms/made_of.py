@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 from transforms.job import Job
-from transforms.storage.store import FileChanged
+from transforms.storage.faults import FileChanged
 
 WEIGHTS, REVISION, DETECTOR, HEAD = "weights", "device revision", "detector", "head"
 LABELS = "labels"

@@ -251,6 +251,7 @@ def _label(
         parts=job.parts,
         classes=tuple(head.classes),
         rejecting=bool(head.reject),
+        exif=job.exif,
         run_fingerprint=job.run_fingerprint,
         rows_per_file=ROWS_PER_FILE,
         submission=None,

@@ -13,19 +13,23 @@ from typing import Any
 import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
+from models.heads.registry import BUNDLED_HEADS, check
+from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.render.chosen import Choice, choose
+from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run, graph
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
-from pipeline.run.own_files import remove_own, without_own
+from pipeline.run.output_store import OutputStore, output_of
+from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
-from pipeline.run.runners import empty_pipeline, options_of
+from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.run.summary import closing_words
 from transforms.finish_run import MergeRequest
@@ -33,12 +37,14 @@ from transforms.formats.canonical import fingerprint_of
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
 from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
 from transforms.job import Job
+from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
+NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
-    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
-    *("opencv-python", "opencv-python-headless"),
+    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
+    *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
 )
 
 
@@ -64,15 +70,18 @@ class _Run:
 def run(options: LabelOptions, context: Context) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
+    if options.render and not is_local(options.output):
+        raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
+    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options, context))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
-    folder = OutputFolder(options.output)
-    cache = local_cache(options.cache or os.path.join(folder.path, "cache"))
+    folder = output_of(options.output)
+    cache = local_cache(options.cache or f"{folder.place.rstrip('/')}/cache")
     this = _Run(options, context, folder, cache, head_path, head, identity, started)
     if options.dry_run:
-        job = make_job(context.settings, identity, output=folder.path, cache=cache, head=head_path)
-        refuse_foreign(folder.path)
+        job = make_job(context.settings, identity, output=folder.place, cache=cache, head=head_path)
+        _refuse_foreign(folder)
         try:
             return dry_run.show(options.input, folder, context.settings, job)
         except Exception as error:
@@ -82,6 +91,20 @@ def run(options: LabelOptions, context: Context) -> int:
             raise told from error
     with folder.locked():
         return _label(this)
+
+
+def _paths_of_workers(options: LabelOptions, context: Context) -> dict[str, str | None]:
+    """Returns the paths that workers open, by the flag or setting that gave each; None is no path."""
+    settings = context.settings
+    return {
+        "--output": options.output,
+        "--cache": options.cache,
+        "--input": next((path for path in options.input if is_local(path)), None),
+        "--sample-submission": options.sample_submission,
+        "head.path": None if settings.head.path in BUNDLED_HEADS else settings.head.path,
+        "features.weights": None if settings.features.weights in NO_PATH else settings.features.weights,
+        "read.labels": settings.read.labels,
+    }
 
 
 def _with_sample(identity: Identity, path: str | None) -> Identity:
@@ -109,16 +132,16 @@ def _check_head(head: Head, identity: Identity, context: Context) -> None:
 def _label(this: _Run) -> int:
     folder, options = this.folder, this.options
     beam_options = options_of(this.context.beam_options)
-    refuse_foreign(folder.path)
+    _refuse_foreign(folder)
     if options.overwrite:
         # what is mistyped must not cost the results that stand here
         empty_pipeline(beam_options)
-        without_own(find_inputs(options.input), folder.path, this.cache)
+        without_own(find_inputs(options.input), folder.place, this.cache)
         folder.clear()
     folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
-        raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")
+        raise UsageError(f"--output {folder.place}: its run.json is not that of a run of label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
     read = this.context.settings.read
@@ -129,16 +152,14 @@ def _label(this: _Run) -> int:
     job = make_job(
         this.context.settings,
         this.identity,
-        output=folder.path,
+        output=folder.place,
         cache=this.cache,
         head=this.head_path,
         layout=(layout.block_images, layout.block_bytes),
     )
-    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.path, this.cache))
+    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.place, this.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        _tidy(this)
-        this.say("finished before, and nothing has changed since\n" + closing_words(record, folder.path))
-        return 0
+        return _finished(this, record, "finished before, and nothing has changed since\n")
     rules = _rules(this, plan)
     folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
     job = replace(job, heartbeat=heartbeat_folder(this.context.beam_options, folder.path))
@@ -178,10 +199,11 @@ def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
 def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
     context, folder = this.context, this.folder
     request = MergeRequest(
-        output=folder.path,
+        output=folder.place,
         parts=job.parts,
         classes=tuple(this.head.classes),
         rejecting=bool(this.head.reject),
+        exif=job.exif,
         run_fingerprint=job.run_fingerprint,
         rows_per_file=context.settings.write.rows_per_file,
         submission=rules,
@@ -192,7 +214,7 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         started=this.started,
         heartbeat=job.heartbeat,
         record=_record(this, job, plan, progress),
-        report=RunReport(folder.path, plan.blocks_file, job.limits) if context.settings.write.report else None,
+        report=RunReport(folder.place, folder.blocks_file, job.limits) if context.settings.write.report else None,
     )
 
     def build(root: beam.Pipeline) -> Any:
@@ -206,22 +228,54 @@ def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: Subm
         done=progress.images_done,
         quiet=context.quiet,
         verbose=context.verbose,
-        go_on=f"what is finished is kept in {folder.path}: the same command goes on",
+        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
     )
     record = folder.record()
     if record is None:
         raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+    return _finished(this, record)
+
+
+def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
+    """Tidies up after a finished run, says what it found, and renders what is asked for."""
     _tidy(this)
-    this.say(closing_words(record, folder.path))
+    this.say(first_words + closing_words(record, this.folder.place))
+    if this.options.render:
+        this.say(_render(this, record, this.options.render))
     return 0
+
+
+def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
+    """Writes pictures of a sample of photos and returns words about them; the results stand, whatever comes of it."""
+    output = os.path.join(this.folder.path, PICTURES)
+    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
+    if not len(chosen.rows):
+        return "no photo could be decoded, so none was rendered"
+    os.makedirs(output, exist_ok=True)
+    try:
+        told = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+    except StoppedError as error:
+        return f"no pictures were rendered: {error}"
+    return f"rendered: {counted(told.photos, 'photo')} and {counted(told.sheets, 'contact sheet')} in {output}"
+
+
+def _refuse_foreign(folder: OutputFolder) -> None:
+    if isinstance(folder, OutputStore):
+        folder.refuse_foreign()
+    else:
+        refuse_foreign(folder.path)
 
 
 def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
     with suppress(OSError):  # results stand, and the next run tidies again
         remove_own(this.folder.path, ("heartbeats",), ())
-    if not (this.context.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
+    if not (this.context.settings.write.keep_parts and _has_parts(this.folder)):
         this.folder.tidy()
+
+
+def _has_parts(folder: OutputFolder) -> bool:
+    return isinstance(folder, OutputStore) or os.path.isdir(folder.parts)
 
 
 def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:

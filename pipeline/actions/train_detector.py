@@ -1,5 +1,7 @@
 """`train-detector`: trains the one-shot detector on photos with known faces; exports what `faces.one_shot.model` takes.
 
+A recipe of several parts is trained part by part, each from the weights of the one before, in a folder of its own.
+
 The loop is `models/training/loop.py`, as for networks of features; the lesson is `models/training/detection/lesson.py`.
 """
 
@@ -9,7 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +31,7 @@ from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
 from transforms.formats.publish import publish, publish_bytes
 
 if TYPE_CHECKING:
+    from models.evaluation.detection import AtFalseAlarms
     from models.training.checkpoint import History
 
 MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
@@ -40,21 +43,29 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the model."""
     if find_spec("onnx") is None:
         raise UsageError("train-detector writes ONNX: pip install onnx")
-    recipe = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
-    data = read_sets(recipe.sets, Path(options.data))
-    start = _start(options.start)
-    if not context.quiet:
-        print(", ".join(counted(data)), file=sys.stderr)
-    output = Path(options.output)
-    with OutputFolder(str(output)).locked():
-        made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
-        refuse_another_recipe(output, made_of)
-        network, history = _trained(recipe, data, output, start, quiet=context.quiet)
-        _export(network, recipe, output)
-        _draw(history, output)
-        _write_card(output, made_of, history)
+    parts = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
+    start, output = _start(options.start), Path(options.output)
+    folders = [output / f"part-{number}" for number in range(1, len(parts))] + [output]
+    for number, (recipe, folder) in enumerate(zip(parts, folders, strict=True), 1):
+        if len(parts) > 1 and not context.quiet:
+            print(f"part {number} of {len(parts)}", file=sys.stderr)
+        _train_part(recipe, folder, start, Path(options.data), quiet=context.quiet)
+        start = _start(str(folder / WEIGHTS))
     print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
     return 0
+
+
+def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, data: Path, *, quiet: bool) -> None:
+    sets = read_sets(recipe.sets, data)
+    if not quiet:
+        print(", ".join(counted(sets)), file=sys.stderr)
+    with OutputFolder(str(folder)).locked():
+        made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+        refuse_another_recipe(folder, made_of)
+        trained = _trained(recipe, sets, folder, start, quiet=quiet)
+        _export(trained, recipe, folder)
+        _draw(trained.history, folder)
+        _write_card(folder, made_of, trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,21 @@ class Start:
 
     path: Path
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a part has made.
+
+    Attributes:
+        network: in Keras, with its averaged weights.
+        history: a row an epoch.
+        at: recall and threshold at the false alarms that `scores` states; None without it.
+    """
+
+    network: Any
+    history: History
+    at: AtFalseAlarms | None
 
 
 def _start(given: str | None) -> Start | None:
@@ -74,9 +100,7 @@ def _start(given: str | None) -> Start | None:
         raise UsageError(f"--start {given} cannot be read: {error.strerror or error}") from error
 
 
-def _trained(
-    recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool
-) -> tuple[Any, History]:
+def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool) -> Trained:
     from models.runtimes.registry import start_keras
 
     start_keras(recipe.training.seed)
@@ -108,9 +132,11 @@ def _trained(
         raise UsageError(f"--start: {error}") from error
     try:
         with EpochBar(lesson.steps, numbers.epochs, _figures, quiet=quiet) as bar:
-            return network, train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
+            history = train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
     except TrainingError as error:
         raise UsageError(str(error)) from error
+    at = lesson.recall_at(network, recipe.scores.false_alarms) if recipe.scores else None
+    return Trained(network, history, at)
 
 
 def _figures(row: dict[str, float]) -> str:
@@ -154,12 +180,14 @@ def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
     _write_json(path, present)
 
 
-def _export(network: Any, recipe: DetectorRecipe, output: Path) -> None:
-    from models.detectors.one_shot.export import to_onnx
+def _export(trained: Trained, recipe: DetectorRecipe, output: Path) -> None:
+    from models.detectors.one_shot.export import shifted, to_onnx
     from models.training.detection.network import weights_of
 
-    weights = weights_of(network)
-    model = to_onnx(weights, shape_of(recipe))
+    weights = weights_of(trained.network)
+    at = trained.at.score if trained.at else None
+    moved = shifted(weights, at, recipe.scores.score) if at and recipe.scores else weights
+    model = to_onnx(moved, shape_of(recipe))
     publish(str(output / MODEL), lambda out: out.write(model))
     publish(str(output / WEIGHTS), lambda out: np.savez(out, **cast("dict[str, Any]", weights)))
 
@@ -171,10 +199,10 @@ def _draw(history: History, output: Path) -> None:
         publish_bytes(output / CURVES, history_plot(history, ("loss", "recall")))
 
 
-def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> None:
+def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> None:
     from models.runtimes.default import default_runtime
 
-    last: Mapping[str, float] = history[-1] if history else {}
+    last: Mapping[str, float] = trained.history[-1] if trained.history else {}
     card = {
         "detector": "one_shot",
         "sha256": hashlib.sha256((output / MODEL).read_bytes()).hexdigest(),
@@ -182,6 +210,7 @@ def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> N
         "epoch": last.get("epoch"),
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),
+        "scores_from": asdict(trained.at) if trained.at else None,
         "versions": {"keras": version("keras"), "backend": default_runtime(), "onnx": version("onnx")},
     }
     _write_json(output / CARD, card)

@@ -6,19 +6,22 @@ Not here: what is learned (`run/gathering.py`), the fits (`run/fitting.py`), and
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from models.training.fit_head import Fitted
+from models.training.folds import Folds
 from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
-from pipeline.run.fitting import fit, save_head
+from pipeline.run.fitting import cross_validate, fit, save_head
 from pipeline.run.gathering import gathered, read_shares
 from pipeline.run.output_folder import OutputFolder
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.publish import publish_bytes
 
+FOLDS = "folds.json"  # what cross-validation found
 CURVES = ("history.csv", "history.svg")
 
 
@@ -33,11 +36,14 @@ def run(options: TrainHeadOptions, context: Context) -> int:
     shares = read_shares(options, settings)
     with OutputFolder(output).locked():
         with gathered(options, context, shares) as data:
+            folds = cross_validate(options, context, data) if options.folds else None
             fitted = fit(options, context, data, settings.head, settings.mlp)
+        _publish_folds(folds, Path(output), context)
         _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
         space = data.identity.feature_space
         save_head(output, fitted, fingerprint_of(space), space)
-    print(_words(fitted, output))
+    if not context.quiet:
+        print(_words(fitted, folds, output))
     return 0
 
 
@@ -69,7 +75,15 @@ def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
         write_events(history, output / "tensorboard")
 
 
-def _words(fitted: Fitted, output: str) -> str:
+def _publish_folds(folds: Folds | None, output: Path, context: Context) -> None:
+    """Writes what cross-validation found; removes that of an earlier head."""
+    (output / FOLDS).unlink(missing_ok=True)
+    if folds is not None:
+        found = folds.summary(seed=context.settings.features.seed)
+        publish_bytes(output / FOLDS, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _words(fitted: Fitted, folds: Folds | None, output: str) -> str:
     metrics = fitted.metrics
     chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
     reject = metrics.get("reject", {}).get("auc")
@@ -77,5 +91,16 @@ def _words(fitted: Fitted, output: str) -> str:
         f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
         f"majority baseline {metrics['majority_baseline']:.4f}"
         + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
+        + (f"\n{_folds_in_words(folds)}" if folds is not None else "")
         + f"\nhead: {output} (use it with --head {output})"
+    )
+
+
+def _folds_in_words(folds: Folds) -> str:
+    found = folds.summary()
+    accuracy, area = found["all_rows"]["accuracy"], found["all_rows"]["auc_macro"]
+    return (
+        f"{len(found['folds'])} folds: accuracy {accuracy['value']:.4f} ({accuracy['low']:.4f} to "
+        f"{accuracy['high']:.4f}, by fold {found['accuracy_mean']:.4f} ± {found['accuracy_sd']:.4f}), "
+        f"AUC {area:.4f}; see {FOLDS}"
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pipeline.commands import (
     cache,
+    compare,
     describe_head,
     evaluate,
     evaluate_detector,
+    export,
     label,
+    render,
     report,
     runtimes,
     train_backbone,
@@ -29,6 +32,9 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        render,
+        export,
+        compare,
         runtimes,
         cache,
     )

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, head_files
-from models.training.head_data import FitError, Labels, Rows
+from models.training.folds import Folds, cross_validated
+from models.training.head_data import Blend, FitError, Labels, Rows, Votes
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
-from pipeline.run.gathering import WORK, Gathered, is_blended
+from pipeline.run.gathering import WORK, Gathered, Labelled, is_blended
 from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.commands.command import Context
     from pipeline.commands.train_head import TrainHeadOptions
     from pipeline.settings.schema import HeadSettings
@@ -56,6 +59,36 @@ def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadS
     if not is_blended(context.settings):
         return fitted
     return replace(fitted, recipe={**fitted.recipe, "soft_share": context.settings.head.soft_share})
+
+
+def cross_validate(options: TrainHeadOptions, context: Context, data: Gathered) -> Folds:
+    """Returns what `options.folds` heads say about images whose groups they have not seen.
+
+    Raises:
+        StoppedError: the rows do not allow it.
+    """
+    bar = iter(range(1, (options.folds or 0) + 1))
+
+    def fold(rows: Rows, labels: list[str], groups: np.ndarray) -> Fitted:
+        if not context.quiet:
+            print(f"fold {next(bar)} of {options.folds}", file=sys.stderr, flush=True)
+        part = replace(data, train=Labelled(rows, labels, groups), validation=None)
+        return fit(options, context, part, context.settings.head, context.settings.mlp)
+
+    train = data.train
+    if isinstance(train.labels, Votes | Blend):
+        raise StoppedError("--folds judges labels, and these are votes")
+    try:
+        return cross_validated(
+            fold,
+            train.features,
+            train.labels,
+            train.groups,
+            folds=options.folds or 0,
+            seed=context.settings.features.seed,
+        )
+    except FitError as error:
+        raise StoppedError(str(error)) from error
 
 
 def _report(row: dict[str, Any]) -> None:

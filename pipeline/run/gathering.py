@@ -6,6 +6,7 @@ What is learned is the labels of the inputs, shares of classes from elsewhere (`
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 import numpy as np
 
+from models.training.groups import joined
 from models.training.head_data import Blend, Labels, Rows, Votes
 from pipeline.errors import UsageError
 from pipeline.run import graph
@@ -47,11 +49,11 @@ WORK = "work"  # below the output folder: plans, features, checkpoints; removed 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Features with what they are to be called: labels, votes or both; `groups` are digests, equal for copies."""
+    """Features with their labels, votes or both; `groups` (n,) are equal for rows that stay together in a split."""
 
     features: Rows
     labels: Labels
-    groups: list[bytes]
+    groups: np.ndarray
 
     def __len__(self) -> int:
         return len(self.features)
@@ -272,8 +274,24 @@ def _answered(
         if shares is not None:
             share = settings.head.soft_share
             labels = _blended(found.ids[rows].tolist(), named, shares.learned, share)
-    groups = [digest.tobytes() for digest in found.digests[rows]]
-    return Labelled(Rows(found.features, rows), labels, groups)
+    return Labelled(Rows(found.features, rows), labels, _groups(found, rows, options.group_by))
+
+
+def _groups(found: TrainingRows, rows: np.ndarray, group_by: str | None) -> np.ndarray:
+    """Returns (n,) group numbers: copies belong together, and so do ids that `group_by` finds alike."""
+    digests = [digest.tobytes() for digest in found.digests[rows]]
+    if group_by is None:
+        return joined(digests)
+    pattern = re.compile(group_by)
+    return joined(digests, [group_key(pattern, image_id) for image_id in found.ids[rows].tolist()])
+
+
+def group_key(pattern: re.Pattern[str], image_id: str) -> str:
+    """Returns what an id is grouped by: the match, or its first group; an id without a match stands for itself."""
+    match = pattern.search(image_id)
+    if match is None:
+        return image_id
+    return (match[1] if pattern.groups else match[0]) or ""
 
 
 def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share: float) -> Blend:

@@ -32,12 +32,12 @@ from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, section_of
 from pipeline.settings.schema import Settings
 from pipeline.settings.section import Enters
-from transforms import detect_faces
+from transforms import crop_faces
 from transforms.formats import decode
 from transforms.formats.label_table import LabelTable
 from transforms.formats.records import FormatError
 from transforms.known_labels import label_table
-from transforms.storage.store import InputFault
+from transforms.storage.faults import InputFault
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
 
@@ -75,6 +75,8 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
     parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
+    if settings.read.exif:  # else nothing: runs of before keep their fingerprints
+        parts["exif"] = True
     if head is not None:
         parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
     return Identity(space, key, parts, {**parts, "write": output["write"]})
@@ -153,7 +155,7 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
         "space": space,
         "read": {**tree.pop("read"), "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
         "faces": {**own, **chosen.describe(), **shared},
-        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
+        "crop": {"revision": crop_faces.REVISION, "pixels": cropping.REVISION},
         "device": {**device.revision_of(runtime_name(settings)), **features},
         **tree,
     }

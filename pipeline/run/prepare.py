@@ -6,7 +6,7 @@ import os
 
 from models.backbones.registry import backbone
 from models.heads.outputs import Head, HeadError
-from models.heads.registry import BUNDLED_HEADS, load_head
+from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
 from models.runtimes import device
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, min_label_px
@@ -15,7 +15,7 @@ from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
 from transforms.made_of import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
-from transforms.storage.store import is_local
+from transforms.storage.paths import is_local, is_object
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -35,13 +35,15 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
 
 
 def local_cache(path: str) -> str:
-    """Returns the whole path of a cache's folder.
+    """Returns the whole path of a cache's folder, local or on S3 or Google Cloud Storage.
 
     Raises:
-        UsageError: it is on an object store.
+        UsageError: it is on another kind of storage.
     """
+    if is_object(path):
+        return path.rstrip("/")
     if not is_local(path):
-        raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
+        raise UsageError(f"--cache {path}: a feature cache needs a local folder, s3:// or gs://")
     return os.path.abspath(path)
 
 
@@ -59,6 +61,7 @@ def make_job(
     """Returns the settings of the stages.
 
     Args:
+        cache: root of the feature cache; "" for stages that use none.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
@@ -66,7 +69,7 @@ def make_job(
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=local_cache(cache),
+        cache=local_cache(cache) if cache else "",
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
@@ -75,13 +78,14 @@ def make_job(
         margin=settings.faces.margin,
         smallest_side=SMALLEST_SIDE_PX,
         channels=backbone(settings.features.backbone).channels,
-        head=head,
+        head=portable_head(head),
         threads=settings.read.threads,
         block_images=block_images,
         block_bytes=block_bytes,
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        exif=settings.read.exif,
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
         made_of=made_of(

@@ -24,6 +24,7 @@ from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.run.interrupt import interruptible
 from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
+from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program
 from pipeline.run.runners import empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
 from transforms.containing import ProgramFault
@@ -74,19 +75,22 @@ def run_graph(
     if not verbose:  # Beam logs every error with its traceback, where the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
-    totals = totals_from(heartbeat)
+    job = RemoteJob(options)
+    totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
     build(pipeline)
     with (
-        interruptible(lambda: f"pipeline: interrupted; {go_on}", partial(_stop_workers, heartbeat)),
+        interruptible(lambda: f"pipeline: interrupted; {job.words()}{go_on}", partial(_stop_workers, heartbeat, job)),
         bar(total, done=done, totals=totals, quiet=quiet),
         _deaths_of_workers(verbose) as deaths,
     ):
         try:
-            _started(pipeline, options).wait_until_finish()
+            result = job.begun(_started(pipeline, options))
+            with job.watched():
+                result.wait_until_finish()
         except BaseException as error:
-            told = in_one_line(error, go_on)
+            told = _told_by_the_job(job, error, go_on)
             if told is error and heartbeat:
                 told = _told_by_its_death(error, deaths, heartbeat, go_on)
             if told is error:
@@ -110,9 +114,23 @@ def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
         raise StoppedError(f"--runner={name}: Beam cannot start the job there: {text}") from error
 
 
-def _stop_workers(folder: str) -> None:
+def _stop_workers(folder: str, job: RemoteJob) -> None:
+    job.cancel()
     if folder:
         tell_to_stop(folder)
+
+
+def _told_by_the_job(job: RemoteJob, error: BaseException, go_on: str) -> BaseException:
+    """Returns what to end with, where the job's state says more than the runner's error does."""
+    if job.is_remote and stopping.asked():
+        return Interrupted(f"interrupted; {job.words()}{go_on}")
+    if job.fault or (job.is_remote and lacks_this_program(str(error))):
+        return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
+    told = in_one_line(error, go_on)
+    of_the_runner = isinstance(error, RuntimeError) or type(error).__module__.startswith("grpc")
+    if told is error and job.is_remote and isinstance(error, Exception) and of_the_runner:
+        return StoppedError(f"{job.failed(error)}; {go_on}")
+    return told
 
 
 ENGINE_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")  # what they die of, the run dies of too

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.run.own_files import PAGE
+from transforms.storage.paths import is_object
 
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:
@@ -36,7 +37,9 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(f"passed over {_number(skipped['count'])} files that are no images: {', '.join(skipped['names'])}")
     for note in record.get("notes", []):
         lines.append(note)
-    names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
+    names = [
+        name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
+    ]
     if record.get("report", {}).get("files"):
         lines.append(f"to look at: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
@@ -48,7 +51,9 @@ def _unlabelled(faces: int, min_label_px: int) -> str:
     return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
 
 
-def _present(output: str) -> set[str]:
+def _present(record: Mapping[str, Any], output: str) -> set[str]:
+    if is_object(output):
+        return {"run.json", *(file["path"].partition("/")[0] for file in record["parts"])}
     return set(os.listdir(output))
 
 

@@ -66,6 +66,11 @@ class ReadSettings(Section):
         allowed="the name of a column or null",
         min_length=1,
     )
+    exif: bool = setting(
+        False,
+        "images/ gets columns of EXIF: taken_at, camera, latitude, longitude, which are personal data",
+        enters=Enters.RUN,
+    )
     threads: int = setting(
         2,
         "threads that decode, detect and crop ahead of the device, and as many blocks in hand",

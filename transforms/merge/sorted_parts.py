@@ -5,7 +5,6 @@ At most 32 files are open, more are first joined in rounds.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from transforms.formats.parts import (
     write_rows,
 )
 from transforms.formats.records import Reason, Status
+from transforms.merge.scratch import Scratch
 from transforms.storage.stopping import check
 
 FILES_OPEN = 32  # at once; a part being read takes a quarter of a megabyte, so 8,000 images fill what they may take
@@ -41,23 +41,19 @@ class _Run:
     info: PartMetadata
 
 
-def few_runs(parts: Sequence[str], schema: pa.Schema, scratch: str, max_open: int) -> list[_Run]:
+def few_runs(parts: Sequence[str], schema: pa.Schema, scratch: Scratch, max_open: int) -> list[_Run]:
     """Returns runs of which at most `max_open` less the outputs overlap anywhere, joining runs where there are more."""
     width = max_open - OUTPUTS_OPEN
     if width < 2:
         raise ValueError(f"max_open={max_open} is too few: a merge needs {OUTPUTS_OPEN + 2} open files")
     runs = [run for run in (_Run(path, part_info(path)) for path in parts) if run.info.images]
-    number = 0
     while _overlapping(runs) > width:
         runs.sort(key=lambda run: (run.info.first_id, run.path))
         joined = []
         for start in range(0, len(runs), width):
-            path = os.path.join(scratch, f"{number:06d}.parquet")
-            joined.append(_join(runs[start : start + width], path, schema))
-            number += 1
+            joined.append(_join(runs[start : start + width], scratch.new(), schema))
         for run in runs:
-            if run.path.startswith(scratch):
-                os.unlink(run.path)
+            scratch.remove(run.path)
         runs = joined
     return runs
 

@@ -1,13 +1,15 @@
 """The one-shot detector on ONNX Runtime: which sizes an image is searched at, and what comes back.
 
 An image is searched once at a scale at which the smallest face wanted has `LEARNED_PX`, and again at a quarter of it
-for faces too large for the first pass. Images are never enlarged. Every image is searched by itself, in one thread, so
+for faces too large for the first pass. Small images are enlarged for that, up to `ENLARGED` times and to no more than
+`ENLARGED_PX`, so that no small image costs more than a larger one. Every image is searched by itself, in one thread, so
 neither its neighbours nor the number of threads can change a box.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +21,24 @@ from models.detectors.cropping import resized
 from models.detectors.detections import Detections, checked_image, detections_in, read_model
 from models.detectors.one_shot.cells import STRIDES, boxes_of
 from models.detectors.one_shot.export import INPUT, OUTPUTS
+from models.detectors.one_shot.panels import Lit, panels
 from models.detectors.options import DetectorError, OneShotOptions
 from models.detectors.overlap import without_overlaps
 from models.detectors.registry import settings_in
+from models.detectors.steps import Step
 
 NAME = "one_shot"
 SHIPPED = Path(__file__).parents[2] / "weights" / "detectors" / "one_shot.onnx"
-REVISION = 1  # part of the cache key: raise it when the same image gives other boxes or scores
+REVISION = 2  # part of the cache key: raise it when the same image gives other boxes or scores
 LEARNED_PX = 9  # mean side of the smallest faces that it was trained for
 LARGEST_PX = 160  # of the largest ones that one pass is trusted with; larger ones are left to the next pass
+ENLARGED = 1.5  # times: beyond, a small image has nothing more to show
+ENLARGED_PX = 180_000  # no image is enlarged to more, about 500 x 360
 MOST_PX = 2**22  # pixels that are searched at once: about 110 MB of memory; only long strips have more
 STEP = 4  # each pass is so many times smaller than the one before
 NESTED = 0.7  # a box with so much of itself inside a surer one is a part of that face: mouths, chins, eyes
 PATCH = STRIDES[-1]  # sides are padded to multiples of it
+WEAK = 3.0  # candidates of a score down to the threshold divided by it are shown when a search is explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,9 @@ def scales_for(height: int, width: int, min_face_fraction: float) -> list[float]
     >>> scales_for(480, 640, 0.05)
     [0.375, 0.09375]
     """
-    shorter = min(height, width)
-    bounded = math.sqrt(MOST_PX / (height * width))
-    scales = [min(1.0, bounded, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
+    shorter, pixels = min(height, width), height * width
+    largest = min(ENLARGED, max(1.0, math.sqrt(ENLARGED_PX / pixels)), math.sqrt(MOST_PX / pixels))
+    scales = [min(largest, LEARNED_PX / max(min_face_fraction * shorter, 1e-9))]
     while shorter * scales[-1] > LARGEST_PX:
         scales.append(scales[-1] / STEP)
     return scales
@@ -77,25 +84,61 @@ class OneShotNetwork:
         options.log_severity_level = 4  # its warnings name no image
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def candidates(self, image: np.ndarray, scale: float, threshold: float) -> Candidates:
-        """Returns what one pass finds.
+    def answers(self, image: np.ndarray, scale: float) -> Pass:
+        """Returns what the network answers to an image at a scale.
 
         Args:
             image: (h, w, 3) uint8 RGB.
-            scale: at most 1.
-            threshold: least score.
+            scale: of its sides.
         """
         height, width = image.shape[:2]
         small = resized(image, (max(1, round(height * scale)), max(1, round(width * scale))))
         maps = self._session.run(OUTPUTS, {INPUT: padded(small)})
+        return Pass(scale, small.shape[:2], image.shape[:2], [answers[0].transpose(1, 2, 0) for answers in maps])
+
+    def candidates(self, image: np.ndarray, scale: float, threshold: float) -> Candidates:
+        """Returns what one pass finds with at least a score of `threshold`."""
+        return self.answers(image, scale).candidates(threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass over an image.
+
+    Attributes:
+        scale: of the image in this pass.
+        size, image: (height, width) in pixels, of the reduced and of the whole image.
+        maps: (rows, columns, 5) float32 for each of `STRIDES`.
+    """
+
+    scale: float
+    size: tuple[int, int]
+    image: tuple[int, int]
+    maps: Sequence[np.ndarray]
+
+    def candidates(self, threshold: float) -> Candidates:
+        """Returns the boxes with at least a score of `threshold`, in pixels of the image."""
         boxes, scores = [], []
-        for stride, answers in zip(STRIDES, maps, strict=True):
-            cells = answers[0].transpose(1, 2, 0)
+        for stride, cells in zip(STRIDES, self.maps, strict=True):
             kept = cells[..., 0] >= _logit(threshold)
             boxes.append(boxes_of(cells, stride)[kept])
-            scores.append(1 / (1 + np.exp(-cells[..., 0][kept].astype(np.float64))))
-        grow = np.asarray([width / small.shape[1], height / small.shape[0]] * 2)
+            scores.append(_score(cells[..., 0][kept]))
+        grow = np.asarray([self.image[1] / self.size[1], self.image[0] / self.size[0]] * 2)
         return Candidates((np.concatenate(boxes) * grow).astype(np.float32), np.concatenate(scores).astype(np.float32))
+
+    def lit(self) -> Lit:
+        """Returns the maps of scores."""
+        return Lit(
+            self.scale,
+            [
+                (_score(cells[..., 0]), (self.size[0] / stride, self.size[1] / stride))
+                for stride, cells in zip(STRIDES, self.maps, strict=True)
+            ],
+        )
+
+
+def _score(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
 
 
 def padded(image: np.ndarray) -> np.ndarray:
@@ -118,10 +161,18 @@ def search(
         network.candidates(image, scale, threshold)
         for scale in scales_for(image.shape[0], image.shape[1], min_face_fraction)
     ]
-    boxes = np.concatenate([some.boxes for some in found])
-    scores = np.concatenate([some.scores for some in found])
-    kept = without_overlaps(boxes, scores, threshold=overlap, nested=NESTED)
-    return Candidates(boxes[kept], scores[kept])
+    return best_of(joined(found), overlap)
+
+
+def joined(found: Sequence[Candidates]) -> Candidates:
+    """Returns the candidates of all passes."""
+    return Candidates(np.concatenate([some.boxes for some in found]), np.concatenate([some.scores for some in found]))
+
+
+def best_of(candidates: Candidates, overlap: float) -> Candidates:
+    """Returns the candidates without those that show the same face as a surer one, best first."""
+    kept = without_overlaps(candidates.boxes, candidates.scores, threshold=overlap, nested=NESTED)
+    return Candidates(candidates.boxes[kept], candidates.scores[kept])
 
 
 class OneShotDetector:
@@ -146,6 +197,32 @@ class OneShotDetector:
     def detect_batch(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Returns the faces of each (h, w, 3) uint8 RGB image."""
         return [self._detect(checked_image(image, self.channels, NAME)) for image in images]
+
+    def trace(self, image: np.ndarray) -> list[Step]:
+        """Returns the candidates of "pass 1", "pass 2", …, and what is left of them "without overlaps"."""
+        passes, steps = [], []
+        started = time.process_time()
+        for number, scale in enumerate(self._scales(image), 1):
+            passes.append(self._network.candidates(image, scale, self._options.score_threshold))
+            now = time.process_time()
+            steps.append(Step(f"pass {number}", passes[-1].boxes, passes[-1].scores, now - started))
+            started = now
+        found = best_of(joined(passes), self._options.nms_threshold)
+        return [*steps, Step("without overlaps", found.boxes, found.scores, time.process_time() - started)]
+
+    def explain(self, image: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Returns the maps, the candidates down to a third of the threshold, and the result; known faces in white."""
+        threshold = self._options.score_threshold
+        passes = [self._network.answers(image, scale) for scale in self._scales(image)]
+        weak = joined([one.candidates(threshold / WEAK) for one in passes])
+        strong = joined([one.candidates(threshold) for one in passes])
+        found = best_of(strong, self._options.nms_threshold)
+        lit = [one.lit() for one in passes]
+        return panels(image, lit, (weak.boxes, weak.scores), found.boxes, known, threshold)
+
+    def _scales(self, image: np.ndarray) -> list[float]:
+        checked_image(image, self.channels, NAME)
+        return scales_for(image.shape[0], image.shape[1], self._options.min_face_fraction)
 
     def _detect(self, image: np.ndarray) -> Detections:
         found = search(

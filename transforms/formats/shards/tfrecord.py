@@ -49,7 +49,7 @@ _KNOWN_KEYS = frozenset((*_IMAGE_KEYS, *_NAME_KEYS, *_LABEL_KEYS))
 
 def masked_crc32c(data: bytes) -> int:
     """Returns the checksum that TFRecord files store for `data`."""
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
