@@ -134,6 +134,7 @@ setup(
             "openvino>=2025.0",  # a test holds its features against TensorFlow's
             "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
+            "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",

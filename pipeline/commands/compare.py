@@ -17,6 +17,7 @@ class CompareOptions(Options):
     b: str = position("B", "output folder of the run to compare with it", required=True)
     output: str = needed("DIR", "folder of the page and the differences")
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
+    classes_map: tuple[str, ...] = many("OTHER=CLASS", "labels of B by the names that A gives them")
     min_iou: float | None = parsed(
         flag_values.fraction, "F", "overlap (IoU) below which two boxes of a face count as different; default 0.5"
     )

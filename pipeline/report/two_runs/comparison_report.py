@@ -61,12 +61,21 @@ class Comparison:
     pictures_missing: int
 
 
-def write_comparison(output: str, a: FinishedRun, b: FinishedRun, *, min_iou: float, seed: int) -> Comparison:
+def write_comparison(
+    output: str,
+    a: FinishedRun,
+    b: FinishedRun,
+    *,
+    min_iou: float,
+    seed: int,
+    renamed: Mapping[str, str] | None = None,
+) -> Comparison:
     """Writes all three files into `output`; those of an earlier time are replaced.
 
     Args:
         min_iou: overlap below which the boxes of one face count as different.
         seed: of the images that are shown and of the intervals.
+        renamed: A's name of a label by B's name of it.
 
     Raises:
         ResultsError: the tables of a run are damaged. StorageError: a file cannot be read or written.
@@ -75,7 +84,7 @@ def write_comparison(output: str, a: FinishedRun, b: FinishedRun, *, min_iou: fl
     page_path = os.path.join(output, PAGE)
     if os.path.lexists(page_path):
         os.unlink(page_path)  # without it the folder is unfinished
-    classes = Classes.of(a.classes, b.classes)
+    classes = Classes.of(a.classes, b.classes, renamed)
     counted = _Counted(classes, seed)
 
     def write(file: BinaryIO) -> None:
@@ -95,6 +104,7 @@ def write_comparison(output: str, a: FinishedRun, b: FinishedRun, *, min_iou: fl
         "b": _about(b),
         "min_iou": min_iou,
         "seed": seed,
+        "classes_map": dict(renamed or {}),
         **counted.tally.result(),
         "drift": {**counted.drift.result(), "features": _feature_drift(a, b, counted)},
         "shown": {

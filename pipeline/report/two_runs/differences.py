@@ -6,7 +6,7 @@ pictures of other bytes and another size that have one name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -57,7 +57,7 @@ class Classes:
     """The labels of two runs.
 
     Attributes:
-        a, b: names of each run's labels, by index.
+        a, b: names of each run's labels, by index; those of B as A names them.
         both: those of A, then those that B alone has.
     """
 
@@ -66,8 +66,13 @@ class Classes:
     both: tuple[str, ...]
 
     @classmethod
-    def of(cls, a: Sequence[str], b: Sequence[str]) -> Classes:
-        """Returns the classes of two heads."""
+    def of(cls, a: Sequence[str], b: Sequence[str], renamed: Mapping[str, str] | None = None) -> Classes:
+        """Returns the classes of two heads.
+
+        Args:
+            renamed: A's name of a class by B's name of it.
+        """
+        b = [(renamed or {}).get(name, name) for name in b]
         return cls(tuple(a), tuple(b), tuple(dict.fromkeys([*a, *b])))
 
     def joint(self, own: Sequence[str], label: np.ndarray) -> np.ndarray:

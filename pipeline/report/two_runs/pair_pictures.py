@@ -51,8 +51,9 @@ def read_pair_pictures(examples: Mapping[Kind, Iterable[Example]], a: Source, b:
 
 
 def _wants_b(pair: PhotoPair, photos: Mapping[int, Picture]) -> bool:
-    """True if B's picture may stand for the pair: A has none, or had the same bytes."""
-    return pair.row not in photos and (pair.a is None or pair.b is None or pair.a.digest == pair.b.digest)
+    """True if B's picture may stand for the pair: A has none that can be decoded, or had the same bytes."""
+    same = pair.a is not None and pair.b is not None and pair.a.digest == pair.b.digest
+    return pair.row not in photos and (same or pair.either is pair.b)
 
 
 def _only(photos: Iterable[Photo]) -> Samples:

@@ -32,8 +32,8 @@ class PhotoPair:
 
     @property
     def either(self) -> Photo:
-        """The image of A; that of B where A has none."""
-        found = self.a or self.b
+        """The image of A; that of B where A has none, or could not tell its size."""
+        found = self.a if self.a and (self.a.width or not self.b) else self.b
         assert found is not None
         return found
 
