@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
 from models.detectors.one_shot.detector import (
-    ENLARGED,
-    ENLARGED_PX,
+    COMPANY,
     LARGEST_PX,
     LEARNED_PX,
     MOST_PX,
+    SHIPPED,
+    SURE,
+    Candidates,
+    in_company,
+    lowest,
     padded,
     scales_for,
 )
@@ -61,8 +66,7 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
 ) -> None:
     scales = scales_for(height, width, fraction)
     shorter = min(height, width)
-    assert scales[0] <= ENLARGED
-    assert scales[0] <= 1 or height * width * scales[0] ** 2 <= ENLARGED_PX * (1 + 1e-9)
+    assert scales[0] <= 1
     assert scales[0] * fraction * shorter <= LEARNED_PX + 1e-6  # nothing larger than needed is computed
     assert scales[-1] * shorter <= LARGEST_PX
     assert height * width * scales[0] ** 2 <= MOST_PX * (1 + 1e-9)
@@ -71,18 +75,24 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "fraction", "scale"),
-    [
-        (100, 100, 0.05, 1.5),  # the smallest face wanted has 5 pixels
-        (100, 100, 0.075, 1.2),  # no more than needed
-        (360, 320, 0.02, 1.25),  # to 180,000 pixels
-        (480, 640, 0.02, 0.9375),
-        (1000, 250, 0.02, 1.0),
-    ],
-)
-def test_small_images_are_enlarged_for_small_faces(height: int, width: int, fraction: float, scale: float) -> None:
-    assert scales_for(height, width, fraction)[0] == pytest.approx(scale)
+@given(st.lists(st.floats(0.001, 0.999), max_size=30), st.floats(0.05, 0.95))
+def test_company_raises_scores_and_keeps_their_order(scores: list[float], threshold: float) -> None:
+    given = np.asarray(sorted(scores, reverse=True), np.float32)
+    raised = in_company(Candidates(np.zeros((len(given), 4), np.float32), given)).scores
+    assert (raised >= given - 1e-6).all()
+    assert (np.diff(raised) <= 1e-6).all()
+    if not (given >= SURE).any():
+        assert np.allclose(raised, given, atol=1e-6)
+    assert (raised[given < lowest(threshold)] < threshold + 1e-6).all()  # so no candidate is lost that would count
+
+
+def test_a_weak_box_beside_sure_faces_is_surer_than_the_same_box_alone() -> None:
+    beside, alone = (
+        in_company(Candidates(np.zeros((len(scores), 4)), np.asarray(scores, np.float32))).scores[-1]
+        for scores in ((0.9, 0.9, 0.9, 0.55), (0.55,))
+    )
+    assert alone == pytest.approx(0.55)
+    assert beside == pytest.approx(1 / (1 + np.exp(-(np.log(0.55 / 0.45) + COMPANY * 2))), abs=1e-6)
 
 
 def test_padding_is_black_below_and_to_the_right() -> None:
@@ -131,6 +141,15 @@ def test_only_the_best_are_looked_at() -> None:
     boxes = np.asarray([[10 * number, 0, 5, 5] for number in range(8)])
     assert without_overlaps(boxes, np.arange(8), threshold=0.5, most=3).tolist() == [7, 6, 5]
     assert without_overlaps(np.zeros((0, 4)), np.zeros(0), threshold=0.5).tolist() == []
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_names_the_file_that_ships() -> None:
+    card = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card
+    assert SHIPPED.stat().st_size <= 2_000_000
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

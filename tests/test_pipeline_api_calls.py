@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 import runs
+from apache_beam.utils import interactive_utils
 from pictures import write_folder
 
 from pipeline import api
 from pipeline.api.given import settings_from
+from pipeline.commands.registry import COMMANDS
+from pipeline.flags import flags_of
 from pipeline.run.interrupt import interruptible, never_leaving
 from pipeline.settings.load import load_settings
 from transforms.formats.records import FormatError
@@ -117,6 +122,16 @@ def test_another_run_in_the_folder_is_refused_and_overwritten_on_demand(place: P
     anew = api.label(place / "in" / "happy", tmp_path, head=place / "head", settings=other, overwrite=True)
     assert anew.counts == first.counts
     assert runs.submission(tmp_path)[0] == "name,label"
+
+
+def test_a_notebook_needs_none_of_beams_interactive_parts(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fail to load without pandas and with pandas 3, and would rename the stages."""
+    monkeypatch.setattr(interactive_utils, "is_in_ipython", lambda: True)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.interactive.interactive_environment", None)
+    run = api.label(place / "in" / "happy", tmp_path, head=place / "head", settings=SETTINGS)
+    assert run.counts["labelled"] > 0
 
 
 def test_faults_of_others_become_errors_of_ours(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,3 +247,20 @@ def test_settings_that_were_loaded_can_be_changed(name: str) -> None:
     changed = settings_from(loaded, head__path="mine")
     assert changed.head.path == "mine"
     assert changed.model_copy(update={"head": loaded.head}) == loaded
+
+
+# --- nothing is left out ----------------------------------------------------------------------------------------------
+
+ELSEWHERE = {
+    "label": {"input": "inputs", "dry_run": None, "keep_parts": "settings"},
+    "train-head": {"input": "inputs", "tensorboard": None, "compare": None},
+    "evaluate": {"input": "inputs", "predictions": "inputs", "exact_csv": None},
+}  # flag: the parameter that says the same, None for one that the functions do without
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_every_flag_of_a_command_is_a_parameter(name: str) -> None:
+    parameters = inspect.signature(getattr(api, name.replace("-", "_"))).parameters
+    flags = {flag.name for flag in flags_of(COMMANDS[name].options)}
+    assert ELSEWHERE[name].keys() <= flags
+    assert {ELSEWHERE[name].get(flag, flag) for flag in flags} - {None} <= parameters.keys()

@@ -259,7 +259,7 @@ def test_the_steps_of_the_bundled_detector_are_shown_and_explained(
     more = ("--set", "faces.detector=bundled", "--steps", "--explain", "whole.png")
     assert evaluate(place, *more) == 0
     figures = figures_in(place / "out")
-    assert [one["step"] for one in figures["by_step"]] == ["pass 1", "without overlaps"]
+    assert [one["step"] for one in figures["by_step"]] == ["pass 1", "without overlaps", "in company"]
     assert figures["by_way"] == []
     assert figures["explained"] == "photos.tar/whole.png"
     assert (place / "out" / "explained.webp").read_bytes()[8:12] == b"WEBP"

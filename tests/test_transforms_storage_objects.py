@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +61,23 @@ def test_a_file_becomes_one_object(store: ObjectStore, bucket: Bucket, tmp_path:
     store.delete(["a/b.bin", "never was"])
     assert bucket.names() == []
     assert store.get("a/b.bin") is None and store.size("a/b.bin") is None
+
+
+@pytest.mark.parametrize("size", [1000, 17 * 2**20])
+def test_an_object_is_sent_with_its_checksum(store: ObjectStore, bucket: Bucket, tmp_path: Path, size: int) -> None:
+    sums: list[str | None] = []
+
+    def look(handler: buckets._Handler) -> bool:
+        if handler.command == "PUT":
+            sums.append(handler.headers.get("x-amz-checksum-sha256"))
+        return False
+
+    bucket.faults.append(look)
+    (tmp_path / "file").write_bytes(data := os.urandom(size))
+    store.put("a", str(tmp_path / "file"))
+    assert sums and None not in sums
+    if size < 10**6:
+        assert sums == [base64.b64encode(hashlib.sha256(data).digest()).decode()]
 
 
 def test_listing_gives_names_below_the_root(store: ObjectStore, bucket: Bucket) -> None:

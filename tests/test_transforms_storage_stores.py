@@ -11,6 +11,7 @@ from pathlib import Path
 import buckets
 import pytest
 from buckets import BUCKET, Bucket
+from google_bucket import google_bucket
 
 from transforms.storage import lease as module
 from transforms.storage import objects, stopping
@@ -24,15 +25,22 @@ def server() -> Iterator[Bucket]:
         yield running
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     if request.param == "local":
         yield store_of(str(tmp_path / "store"))
         return
+    objects.forget_clients()
+    if request.param == "gs":
+        pytest.importorskip("obstore", reason="tests of object stores need obstore: pip install '.[dev]'")
+        with google_bucket() as address:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+            yield store_of("gs://bucket/some/place")
+        objects.forget_clients()
+        return
     bucket: Bucket = request.getfixturevalue("server")
     for name, value in {**buckets.KEYS, "AWS_ENDPOINT_URL": bucket.url}.items():
         monkeypatch.setenv(name, value)
-    objects.forget_clients()
     bucket.empty()
     yield store_of(f"s3://{BUCKET}/some/place")
     objects.forget_clients()

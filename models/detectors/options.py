@@ -89,7 +89,7 @@ class OneShotOptions:
     Attributes:
         model: path of a model file that `train-detector` wrote; None for the one that ships.
         min_face_fraction: the smallest face, as a fraction of the image's shorter side: it decides how much an image
-            is reduced, and with it the cost. Small images are enlarged, up to 1.5 times and 180,000 pixels.
+            is reduced, and with it the cost. Images are never enlarged.
         score_threshold: the least score of a face, 0 to 1.
         nms_threshold: the overlap (IoU) from which the weaker of two boxes is dropped.
 

@@ -36,6 +36,7 @@ def label(
     cache: PathLike | None = None,
     sample_submission: PathLike | None = None,
     max_rejected: float | None = None,
+    render: int | None = None,
     overwrite: bool = False,
     beam_options: Sequence[str] = DIRECT,
     quiet: bool = True,
@@ -50,6 +51,7 @@ def label(
         cache: folder of the feature cache; None is `output/cache`.
         sample_submission: CSV whose columns, ids and order submission.csv follows.
         max_rejected: stop once this fraction of the images is rejected.
+        render: also write so many photos with boxes and labels, into `output/rendered`.
         overwrite: start anew in the folder of another run.
         beam_options: flags of Apache Beam.
         quiet: no progress bar and no closing words.
@@ -66,6 +68,7 @@ def label(
         cache=path_text(cache),
         sample_submission=path_text(sample_submission),
         max_rejected=max_rejected,
+        render=render,
         overwrite=overwrite,
     )
     _act("label", options, Context(settings_from(settings, head__path=path_text(head)), tuple(beam_options), quiet))
@@ -79,6 +82,8 @@ def train_head(
     kind: str | None = None,
     validation: Paths = (),
     holdout: float | None = None,
+    folds: int | None = None,
+    group_by: str | None = None,
     exclude: Paths = (),
     names: Iterable[str] = (),
     soft_labels: PathLike | None = None,
@@ -96,6 +101,8 @@ def train_head(
         output: folder of the head.
         kind: `logistic`, `ridge` or `mlp`; None is that of the settings.
         validation, holdout: labelled images to choose by, or the fraction of the input to choose by.
+        folds: also cross-validate, with so many heads.
+        group_by: pattern; images whose ids give the same match stay together in every split.
         exclude: images that must not be trained on.
         names: classes that count; () for all.
         soft_labels, classes_map, reject: as `--soft-labels`, `--classes-map` and `--reject`.
@@ -113,6 +120,8 @@ def train_head(
         kind=kind,
         validation=path_texts(validation),
         holdout=holdout,
+        folds=folds,
+        group_by=group_by,
         exclude=path_texts(exclude),
         names=tuple(names),
         soft_labels=path_text(soft_labels),

@@ -13,8 +13,8 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,21 @@ def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool 
         if lack := lack_of_memory(error):
             raise StoppedError(lack) from error
         raise UsageError(f"Beam refuses --runner or its options: {error}") from error
+
+
+@contextmanager
+def as_outside_a_notebook() -> Iterator[None]:
+    """While inside, Beam builds graphs as it does outside a notebook.
+
+    In one it would rename stages after the cell, and for that load its interactive part, which fails without pandas
+    and with pandas 3.
+    """
+    renames = beam.pipeline.alter_label_if_ipython
+    beam.pipeline.alter_label_if_ipython = lambda transform, pvalueish: None
+    try:
+        yield
+    finally:
+        beam.pipeline.alter_label_if_ipython = renames
 
 
 def is_direct(options: PipelineOptions) -> bool:

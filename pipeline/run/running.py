@@ -25,7 +25,7 @@ from pipeline.run.interrupt import interruptible
 from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
 from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program
-from pipeline.run.runners import empty_pipeline, is_direct, options_of, uses_processes
+from pipeline.run.runners import as_outside_a_notebook, empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
 from transforms.containing import ProgramFault
 from transforms.finish_run import RunStopped
@@ -79,7 +79,8 @@ def run_graph(
     totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
-    build(pipeline)
+    with as_outside_a_notebook():
+        build(pipeline)
     with (
         interruptible(lambda: f"pipeline: interrupted; {job.words()}{go_on}", partial(_stop_workers, heartbeat, job)),
         bar(total, done=done, totals=totals, quiet=quiet),

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.formats.parts import (
+    GROUP_BYTES,
     DamagedPart,
     PartMetadata,
     PartReader,
@@ -30,6 +31,7 @@ from transforms.merge.scratch import Scratch
 from transforms.storage.stopping import check
 
 FILES_OPEN = 32  # at once; a part being read takes a quarter of a megabyte, so 8,000 images fill what they may take
+JOINED_BYTES = 16 * GROUP_BYTES  # of rows gathered before they are written in a round
 OUTPUTS_OPEN = 2  # files being written while parts are read: of faces and of images
 
 
@@ -72,7 +74,7 @@ def _overlapping(runs: Sequence[_Run]) -> int:
 def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
     """Merges a few runs into one."""
     with part_writer(path, schema) as writer:
-        for rows in merged_rows(runs, schema, len(runs)):
+        for rows in _gathered(merged_rows(runs, schema, len(runs))):
             check()
             write_rows(writer, rows)
         infos = [run.info for run in runs]
@@ -87,6 +89,24 @@ def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
         )
         close_part(path, writer, info)
     return _Run(path, info)
+
+
+def _gathered(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yields the rows of `batches` in larger pieces.
+
+    Runs that overlap give out rows in batches of any size. Written one by one, small batches would become small row
+    groups, from which the next round makes smaller batches still.
+    """
+    held: list[pa.Table] = []
+    held_bytes = 0
+    for rows in batches:
+        held.append(rows)
+        held_bytes += rows.nbytes
+        if held_bytes >= JOINED_BYTES:
+            yield pa.concat_tables(held).combine_chunks()
+            held, held_bytes = [], 0
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 class _Input:

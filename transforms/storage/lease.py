@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from transforms.formats.publish import process_has_ended, process_name
 from transforms.storage.objects import Version
@@ -52,9 +52,10 @@ def lease(store: Store, name: str, *, waiting: Callable[[str], None] = lambda wo
     finally:
         ended.set()
         renewal.join(EXPIRES_S)
-        found = store.get(name)
-        if found is not None and _token(found[0]) == token:
-            store.delete([name])
+        with suppress(OSError):  # else it expires
+            found = store.get(name)
+            if found is not None and _token(found[0]) == token:
+                store.delete([name])
 
 
 def _content(token: str) -> bytes:

@@ -50,7 +50,7 @@ def s3_settings() -> dict[str, Any]:
     given = {name: flags[flag] for flag, name in _S3_FLAGS.items() if flags.get(flag)}
     if "access_key_id" not in given and not any(os.environ.get(name) for name in _KEYS_ELSEWHERE):
         given = {**_aws_profile(), **given}
-    return given
+    return {"checksum_algorithm": "sha256", **given}  # the store refuses an object that was damaged on its way
 
 
 def gcs_settings() -> dict[str, Any]:
