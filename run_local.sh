@@ -71,7 +71,7 @@ case ${1-} in
     '')
         install evaluate,sample
         "$venv/bin/python" -P -m pipeline.sample "$here/local/sample"
-        run_pipeline --runner=DirectRunner --config "$here/configs/local.yaml" --set write.no_face_label=neutral --overwrite \
+        run_pipeline --runner=DirectRunner --config "$here/configs/local.yaml" --overwrite \
             --input "$here/local/sample" --output "$here/out/sample"
         ;;
     test)

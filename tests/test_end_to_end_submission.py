@@ -118,10 +118,23 @@ def test_ids_that_collide_are_named_before_anything_is_computed(bench: runs.Benc
     assert not runs.parts(refused.output)
 
 
-def test_images_without_a_label_end_the_run_with_the_tables_and_a_word_how_to_finish(bench: runs.Bench) -> None:
+def test_images_without_a_label_are_left_out_of_the_submission_and_named(bench: runs.Bench) -> None:
+    blank = {f"blank/{side}.png": pictures.png(pictures.plain(side, side, 9)) for side in (40, 50)}
+    portrait = {"face.png": pictures.png(pictures.portrait())}
+    source = pictures.write_folder(bench.path / "in", {**portrait, **blank, "bad.png": b"no image"})
+    ended = bench.label(source, "out", "faces.detector=haar").done()
+    assert [line.split(",")[0] for line in runs.submission(ended.output)] == ["id", "face.png"]
+    assert (ended.record["submission"]["rows"], ended.record["submission"]["left_out"]) == (1, 3)
+    assert "3 images have no label and no row in submission.csv (bad.png, blank/40.png, blank/50.png)" in ended.out
+    assert len(runs.images(ended.output)) == 4
+
+
+def test_images_of_a_sample_without_a_label_end_the_run_with_the_tables(bench: runs.Bench) -> None:
     blank = {f"blank/{side}.png": pictures.png(pictures.plain(side, side, 9)) for side in (40, 50)}
     source = pictures.write_folder(bench.path / "in", {**runs.faces(20), **blank, "bad.png": b"no image"})
-    settings = ("faces.detector=haar", "read.block_images=8")  # finds no face in any of these
+    rows = [f"{name},0" for name in [*runs.faces(20), *blank, "bad.png"]]
+    (bench.path / "sample.csv").write_text("\n".join(["id,label", *rows]) + "\n")
+    settings = ("--sample-submission", str(bench.path / "sample.csv"), "faces.detector=haar", "read.block_images=8")
 
     stopped = bench.label(source, "out", *settings)
 
@@ -138,6 +151,7 @@ def test_images_without_a_label_end_the_run_with_the_tables_and_a_word_how_to_fi
     assert finished.record["resume"] == {"blocks_reused": len(standing), "blocks_redone": 0}
     assert runs.segments(finished.output / "cache") == known
     assert set(runs.submission(finished.output)[1:]) == {f"{image_id},1" for image_id in runs.images(finished.output)}
+    assert finished.record["submission"]["left_out"] == 0
     assert finished.record["counts"]["no_face"] == 22
     assert finished.record["submission"]["without_label"] == 23
 

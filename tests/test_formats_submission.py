@@ -249,13 +249,12 @@ def test_a_stated_label_must_be_a_class(tmp_path: Path, label: str) -> None:
         write(tmp_path / "submission.csv", [("1", 0)], SubmissionRules(no_face_label=label))
 
 
-def test_images_without_a_label_stop_it_and_leave_no_file(tmp_path: Path) -> None:
+def test_images_without_a_label_are_left_out_counted_and_named(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     path.write_text("of an earlier run")
-    with pytest.raises(UnlabelledImages, match=r"6 images have no label.*'0', '1'.*--set write\.no_face_label=") as e:
-        write(path, [*((str(row), -1) for row in range(6)), ("x", 1)])
-    assert (e.value.count, e.value.names) == (6, ("0", "1", "2", "3", "4"))
-    assert os.listdir(tmp_path) == []
+    report = write(path, [*((str(row), -1) for row in range(6)), ("x", 1)])
+    assert path.read_text() == "id,label\nx,1\n"
+    assert report == SubmissionReport(1, without_label=6, left_out=6, left_out_names=("0", "1", "2", "3", "4"))
 
 
 def test_collisions_stop_it_and_leave_no_file(tmp_path: Path) -> None:

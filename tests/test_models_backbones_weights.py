@@ -198,6 +198,33 @@ def test_arrays_of_a_face_vgg_are_not_of_a_vgg(tmp_path: Path) -> None:
     refusal("vgg16", stored(tmp_path / "x.npz", arrays(8, 8)))
 
 
+def by_layer(name: str, *, half: bool = False) -> dict[str, np.ndarray]:
+    """Returns arrays by layer, as some people pass ImageNet's weights on; drawn, so that a mix-up shows."""
+    draw = np.random.default_rng(0)
+    made = {}
+    network = backbone(name)
+    for layer, shape in network._layers().items():  # type: ignore[attr-defined]  # of a VGG
+        made[f"{layer}/kernel"] = draw.normal(0, 0.05, shape).astype(np.float16 if half else np.float32)
+        made[f"{layer}/bias"] = draw.normal(0, 0.05, shape[-1:]).astype(np.float16 if half else np.float32)
+    return made
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda made: {k: v for k, v in made.items() if "block5_conv3" not in k}, "it has 12 convolutions, not 13"),
+        (lambda made: {k: v for k, v in made.items() if k != "block2_conv1/bias"}, "block2_conv1 has no bias"),
+        (
+            lambda made: {**made, "block1_conv1/kernel": made["block1_conv2/kernel"]},
+            "has shape 3x3x64x64, not 3x3x3x64",
+        ),
+    ],
+)
+def test_arrays_that_are_not_of_a_vgg16(tmp_path: Path, spoil: Callable[[Any], Any], words: str) -> None:
+    np.savez(tmp_path / "x.npz", **spoil(by_layer("vgg16", half=True)))
+    assert words in refusal("vgg16", tmp_path / "x.npz")
+
+
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +242,29 @@ def test_files_that_keras_writes_are_told_right(tmp_path: Path, name: str) -> No
     for file in ("x.weights.h5", "x.h5"):
         check_weights_file(name, str(tmp_path / file))
         refusal(other, tmp_path / file)
+
+
+def test_arrays_by_layer_give_the_same_network_as_a_file_of_keras(tmp_path: Path) -> None:
+    arrays_by_layer = by_layer("vgg16", half=True)
+    np.savez(tmp_path / "x.npz", **arrays_by_layer)  # type: ignore[arg-type]
+    check_weights_file("vgg16", str(tmp_path / "x.npz"))
+    network = backbone("vgg16").build(32, 32, None)
+    for layer in network.layers:
+        if layer.weights:
+            parts = (arrays_by_layer[f"{layer.name}/{part}"].astype(np.float32) for part in ("kernel", "bias"))
+            layer.set_weights(list(parts))
+    network.save_weights(tmp_path / "x.weights.h5")
+    image = np.random.default_rng(1).normal(0, 50, (2, 32, 32, 3)).astype(np.float32)
+    found = []
+    for file in ("x.npz", "x.weights.h5"):
+        other = backbone("vgg16").build(32, 32, None)
+        backbone("vgg16").load(other, tmp_path / file)
+        found.append([np.asarray(block) for block in other(image)])
+    assert all((one == another).all() for one, another in zip(*found, strict=True))
+    of_npz, of_keras = (backbone("vgg16").convolutions(tmp_path / file) for file in ("x.npz", "x.weights.h5"))
+    for one, another in zip(of_npz, of_keras, strict=True):
+        assert [c.name for c in one.convolutions] == [c.name for c in another.convolutions]
+        assert all((a.kernel == b.kernel).all() for a, b in zip(one.convolutions, another.convolutions, strict=True))
 
 
 def test_no_engine_is_loaded(tmp_path: Path) -> None:

@@ -195,8 +195,9 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
 
 
 def test_an_image_with_small_faces_alone_has_no_label_to_submit(tmp_path: Path) -> None:
-    with pytest.raises(UnlabelledImages, match="1 images have no label"):
-        merge(tmp_path, [[too_small("small", 0, faces=1)]], submission=SubmissionRules())
+    result = merge(tmp_path, [[too_small("small", 0, faces=1)]], submission=SubmissionRules())
+    assert result.submission is not None
+    assert (result.submission.rows, result.submission.left_out_names) == (0, ("small",))
 
 
 def test_columns_and_settings_of_the_files(tmp_path: Path) -> None:
@@ -496,10 +497,15 @@ def test_files_of_the_user_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "images" / "part-of-my-own.txt").read_text() == "mine"
 
 
-def test_images_without_a_label_keep_the_tables(tmp_path: Path) -> None:
+def test_images_of_a_sample_without_a_label_keep_the_tables(tmp_path: Path) -> None:
     (tmp_path / "submission.csv").write_text("of an earlier run")
+    with open(tmp_path / "sample", "w+b") as file:
+        file.write(b"Id,Emotion\na,angry\nb,angry\n")
+        file.seek(0)
+        sample = read_sample(file, classes=CLASSES, rules=SubmissionRules())
+    (tmp_path / "sample").unlink()
     with pytest.raises(UnlabelledImages, match="1 images have no label"):
-        merge(tmp_path, [[image("a", 0), image("b", 1, faces=1)]], submission=SubmissionRules())
+        merge(tmp_path, [[image("a", 0), image("b", 1, faces=1)]], sample=sample)
     assert [row["image_id"] for row in written(tmp_path, "images")] == ["a", "b"]
     assert sorted(os.listdir(tmp_path)) == ["images", "parts", "predictions"]
 

@@ -49,8 +49,6 @@ def read_convolutions(path: Path, expected: Sequence[Shape]) -> list[tuple[np.nd
 def _opened(path: Path) -> Iterator[Any]:
     import h5py
 
-    if path.suffix == ".npz":
-        raise Misfit("an .npz file can only be of face_vgg")
     if path.suffix != ".keras":
         with h5py.File(path, "r") as file:
             yield file

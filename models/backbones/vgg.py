@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from models.backbones.backbone import Backbone
 from models.backbones.convolutions import Convolution, ConvolutionBlock
 from models.backbones.keras_files import Shape, check_kernels, read_convolutions
+from models.backbones.named_arrays import check_arrays, read_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -30,13 +31,27 @@ class Vgg(Backbone):
         blocks = [base.get_layer(f"block{i}_pool").output for i in range(1, 6)]
         return keras.Model(base.input, blocks, name=self.name)
 
+    def load(self, network: keras.Model, path: Path) -> None:
+        """Sets the weights to those of a file of Keras's, or of an .npz file with arrays by layer."""
+        if path.suffix != ".npz":
+            return super().load(network, path)
+        for layer, weights in read_arrays(path, self._layers()).items():
+            network.get_layer(layer).set_weights(list(weights))
+
     def check_file(self, path: Path) -> None:
-        """Raises Misfit if a file of Keras's has other kernels than this network."""
-        check_kernels(path, vgg_kernels(self.name))
+        """Raises Misfit if a file has other kernels than this network."""
+        if path.suffix == ".npz":
+            check_arrays(path, self._layers())
+        else:
+            check_kernels(path, vgg_kernels(self.name))
 
     def convolutions(self, path: Path) -> list[ConvolutionBlock]:
-        """Returns the blocks of a file of Keras's; its pools drop a last row or column without a partner."""
-        weights = iter(read_convolutions(path, vgg_kernels(self.name)))
+        """Returns the blocks of a file; a pool drops a last row or column without a partner."""
+        if path.suffix == ".npz":
+            found = list(read_arrays(path, self._layers()).values())
+        else:
+            found = read_convolutions(path, vgg_kernels(self.name))
+        weights = iter(found)
         return [
             ConvolutionBlock(
                 tuple(Convolution(f"block{block}_conv{conv}", *next(weights)) for conv in range(1, count + 1)),
@@ -45,6 +60,12 @@ class Vgg(Backbone):
             )
             for block, count in enumerate(_CONVOLUTIONS[self.name], 1)
         ]
+
+    def _layers(self) -> dict[str, Shape]:
+        """Returns the shape of each kernel by the name of its layer in Keras, starting at the image."""
+        blocks = enumerate(_CONVOLUTIONS[self.name], 1)
+        names = [f"block{block}_conv{conv}" for block, count in blocks for conv in range(1, count + 1)]
+        return dict(zip(names, vgg_kernels(self.name), strict=True))
 
 
 def vgg_kernels(name: str) -> list[Shape]:

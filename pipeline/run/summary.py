@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.run.own_files import PAGE
@@ -37,6 +37,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(f"passed over {_number(skipped['count'])} files that are no images: {', '.join(skipped['names'])}")
     for note in record.get("notes", []):
         lines.append(note)
+    if left_out := (record.get("submission") or {}).get("left_out"):
+        lines.append(_left_out(left_out, record["submission"]["left_out_names"]))
     names = [
         name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
     ]
@@ -49,6 +51,15 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
 def _unlabelled(faces: int, min_label_px: int) -> str:
     told = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
     return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
+
+
+def _left_out(count: int, names: Sequence[str]) -> str:
+    have = "1 image has" if count == 1 else f"{_number(count)} images have"
+    more = ", …" if count > len(names) else ""
+    return (
+        f"{have} no label and no row in submission.csv ({', '.join(names)}{more}); "
+        "--set write.no_face_label=CLASS gives them one"
+    )
 
 
 def _present(record: Mapping[str, Any], output: str) -> set[str]:

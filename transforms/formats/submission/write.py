@@ -48,11 +48,21 @@ class UnlabelledImages(SubmissionError):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionReport:
-    """What was written: `rows`, how many got the default label (`without_label`), and how a sample matched."""
+    """What was written.
+
+    Attributes:
+        rows: of the file.
+        without_label: images without a label. With `write.no_face_label` they have rows with that label.
+        sample: how the ids of a sample matched.
+        left_out: of the images without a label, those that have no row: all, if there is no sample and no label for
+            them. `left_out_names`: the first few.
+    """
 
     rows: int
     without_label: int
     sample: SampleReport | None = None
+    left_out: int = 0
+    left_out_names: tuple[str, ...] = ()
 
 
 def write_submission(
@@ -72,7 +82,7 @@ def write_submission(
         rules: how the file looks; a sample's own rules replace them.
 
     Raises:
-        UnlabelledImages: images have no label, and no default label is set.
+        UnlabelledImages: images of the sample have no label, and no default label is set.
         CollidingIds: two images would get the same id.
         SubmissionError: an id is empty, or the default label is not a class.
         StorageError: the file cannot be written.
@@ -100,14 +110,18 @@ def _write_all(
         for batch in batches():
             keys = image_keys(batch.ids, rules)
             _refuse_empty(keys, batch.ids)
+            unlabelled = batch.labels < 0
+            without.add(batch.ids.filter(pa.array(unlabelled)))
+            labels = np.where(unlabelled, fallback, batch.labels)
+            if fallback < 0:
+                keys, labels = keys.filter(pa.array(~unlabelled)), labels[~unlabelled]
             rows += len(keys)
-            without.add(batch.ids.filter(pa.array(batch.labels < 0)))
-            if fallback >= 0 or without.count == 0:  # no default: from here on only count images without a label
-                file.write(_lines([keys, texts.take(pa.array(np.where(batch.labels < 0, fallback, batch.labels)))]))
-        _refuse_unlabelled(without, fallback)
+            file.write(_lines([keys, texts.take(pa.array(labels))]))
         if rules.drops:
             refuse_collisions(lambda: (batch.ids for batch in batches()), rules)
-    return SubmissionReport(rows, without.count)
+    if fallback >= 0:
+        return SubmissionReport(rows, without.count)
+    return SubmissionReport(rows, without.count, left_out=without.count, left_out_names=tuple(without.names))
 
 
 def _write_sample(
