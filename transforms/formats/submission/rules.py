@@ -51,8 +51,8 @@ class SubmissionRules:
         drop_folder, drop_extension: of the image id; default is to keep both.
         face_policy: which face gives an image its label: the largest by area, the one whose label is the most
             confident, or the first (highest detection score); ties go to the earlier face.
-        no_face_label: class (name, or index) stated for images without a labelled face. None leaves them out, or refuses
-            them if a sample asks for them.
+        no_face_label: class (name, or index) stated for images without a labelled face. None leaves them out, or
+            refuses them if a sample asks for them.
     """
 
     id_column: str = "id"
