@@ -20,7 +20,7 @@ COPY --from=wheel /wheel /tmp/wheel
 # The list is that of docs/install.md: all that the wheel needs, with two packages replaced by smaller ones.
 RUN if [ "$FLAVOUR" = gpu ]; then tensorflow='tensorflow[and-cuda]'; else tensorflow=tensorflow-cpu; fi \
     && pip install --no-cache-dir --constraint /tmp/constraints.txt "$tensorflow" opencv-python-headless \
-        apache-beam google-crc32c h5py jinja2 keras markupsafe numpy onnxruntime pillow pi-heif pyarrow pydantic pyyaml \
+        apache-beam google-crc32c h5py jinja2 keras markupsafe numpy onnx onnxruntime pillow pi-heif pyarrow pydantic pyyaml \
         scikit-learn tqdm \
     && pip install --no-cache-dir --no-deps /tmp/wheel/*.whl \
     && rm -rf /tmp/wheel /tmp/constraints.txt

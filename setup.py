@@ -131,9 +131,8 @@ setup(
             "moto[s3]>=5",  # an S3 on this machine, for tests
             "mypy>=1.13",
             "obstore>=0.9",
-            "onnx>=1.17",
-            "pandas>=2.2",
             "openvino>=2025.0",  # a test holds its features against TensorFlow's
+            "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",

@@ -64,7 +64,7 @@ def test_the_blocks_run_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -
     assert "bundled/ferplus" in told[5]
     assert told[6].split()[0] == "9"  # images: the sample and the broken one
     assert shown[1] == repr(names["run"])
-    assert [line.split()[0] for line in told[7:9]] == ["image_id", "astronaut.png"]
+    assert [line.split()[0] for line in told[7:9]] == ["image_id", "together.webp"]
     assert told[-1] == "('day', 'night') ['accuracy', 'accuracy_of_all']"
 
 

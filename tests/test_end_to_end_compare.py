@@ -42,7 +42,7 @@ def later(bench: runs.Bench, a: runs.Ended) -> runs.Ended:
 def other_head(bench: runs.Bench, a: runs.Ended) -> runs.Ended:
     """The same head with other names: what A calls neutral is sad here, and sad is zero."""
     head = runs.make_head(bench.path / "head_b", classes=("joy", "sad", "zero"))
-    more = ("--cache", str(bench.path / "cache"), "--head", str(head), "write.no_face_label=neutral")
+    more = ("--cache", str(bench.path / "cache"), "--head", str(head), "write.no_face_label=sad")
     return bench.label(bench.path / "in", "c", *more).done()
 
 

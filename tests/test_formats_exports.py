@@ -257,7 +257,7 @@ print(peak() - before)
 @pytest.fixture(scope="module")
 def sizes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Runs of 8,192 and 40,960 images."""
-    from test_pipeline_report_run_page import ROWS, write_run
+    from made_runs import ROWS, write_run
 
     folder = tmp_path_factory.mktemp("sizes")
     for name, blocks in (("small", 1), ("large", 5)):
@@ -287,7 +287,7 @@ print((peak() - before) // 1024, "MB more")
 
 @pytest.mark.slow  # `-m slow` runs it: a million images take a minute to make up
 def test_a_million_images_fit_in_memory(tmp_path: Path) -> None:
-    from test_pipeline_report_run_page import write_run
+    from made_runs import write_run
 
     write_run(tmp_path / "run", 1_000_000, classes=1)
     for form in ("csv", "coco", "megadetector", "fiftyone"):

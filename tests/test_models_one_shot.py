@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from models.detectors.one_shot.detector import (
     LARGEST_PX,
     LEARNED_PX,
     MOST_PX,
+    SHIPPED,
     SURE,
     Candidates,
     in_company,
@@ -139,6 +141,15 @@ def test_only_the_best_are_looked_at() -> None:
     boxes = np.asarray([[10 * number, 0, 5, 5] for number in range(8)])
     assert without_overlaps(boxes, np.arange(8), threshold=0.5, most=3).tolist() == [7, 6, 5]
     assert without_overlaps(np.zeros((0, 4)), np.zeros(0), threshold=0.5).tolist() == []
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_names_the_file_that_ships() -> None:
+    card = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card
+    assert SHIPPED.stat().st_size <= 2_000_000
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

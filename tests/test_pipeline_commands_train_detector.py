@@ -151,8 +151,9 @@ def test_a_set_that_cannot_be_read_is_named(data: Path, tmp_path: Path, changes:
 @pytest.mark.skipif(not SHARED.exists(), reason="the sets that the recipe names are not there")
 @pytest.mark.slow
 def test_the_recipe_that_ships_reads_its_sets() -> None:
-    found = read_sets(load_recipe(SHIPPED)[0].sets, SHARED)
+    found = read_sets(load_recipe(SHIPPED)[-1].sets, SHARED)
     assert [len(photos) for photos, _ in found.material.photos] == [1804, 861, 376]
+    assert [len(tiles) for tiles, _ in found.material.tiles] == [3200, 1800, 1300, 1830, 28709]
     assert (len(found.material.empty), len(found.validation)) == (4139, 276 + 1104)
 
 

@@ -144,7 +144,9 @@ def test_the_page_says_why_it_did_not_look(tmp_path: Path) -> None:
     RunReport(str(tmp_path), "", Limits(), similar_up_to=100)(record)
     told = json.loads((tmp_path / "report.json").read_text())["similar_faces"]
     assert told["why_not"] == "the run has more than 100 faces; “python -m pipeline report RUN --similar” looks at all"
-    assert "more than 100 faces" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "more than 100 faces" in page
+    assert "odd size" in page and "blurry" not in page  # no picture could be read, so none is called sharp
     RunReport(str(tmp_path), "", Limits(), similar_up_to=None)(record)
     assert json.loads((tmp_path / "report.json").read_text())["similar_faces"]["groups"] == 2
     RunReport(str(tmp_path), "", Limits())({**record, "cache_folder": str(tmp_path / "gone")})

@@ -43,8 +43,8 @@ from transforms.storage.store import InputFault, open_file
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
 NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
-    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
-    *("opencv-python", "opencv-python-headless"),
+    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
+    *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
 )
 
 

@@ -12,6 +12,7 @@ from pipeline.commands import (
     label,
     render,
     report,
+    runtimes,
     train_backbone,
     train_detector,
     train_head,
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Command] = {
         render,
         export,
         compare,
+        runtimes,
         cache,
     )
 }

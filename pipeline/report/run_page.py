@@ -239,6 +239,8 @@ def _quality(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
         found = content.quality[name]
         shown = found.get("photos", [{"row": None, "image_id": name} for name in found.get("names", ())])
         whole = "names" in found
+        if not whole and not content.quality["pictures_measured"]:
+            continue
         yield {
             "name": TITLES.get(name, name),
             "rule": rule,

@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from transforms.formats.picture_index import PICTURE_INDEX
 from transforms.formats.publish import is_temporary
 from transforms.formats.safe_names import PHOTO, SHEET
-from transforms.storage.paths import is_object
+from transforms.storage.paths import is_local, is_object
 from transforms.storage.store import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
@@ -64,7 +64,9 @@ def is_own(folder: str, name: str) -> bool:
 
 
 def refuse_among_results(path: str, run: str, *, flag: str = "--output") -> None:
-    """Raises UsageError if a path lies among the results of a run, where nothing else may lie."""
+    """Raises UsageError if a path is not local, or lies among the results of a run, where nothing else may lie."""
+    if not is_local(path):
+        raise UsageError(f"{flag} {path} is not a local path; pictures and exports are written locally")
     whole, folder = os.path.realpath(path), os.path.realpath(run)
     first = os.path.relpath(whole, folder).partition("/")[0] if _within(whole, folder) else ""
     if first in (*OWN_FOLDERS, *OWN_FILES, LOCK):
