@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.run.own_files import PAGE
@@ -36,6 +36,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(f"passed over {_number(skipped['count'])} files that are no images: {', '.join(skipped['names'])}")
     for note in record.get("notes", []):
         lines.append(note)
+    if record.get("submission"):
+        lines.append(_classes(record["submission"], record["head"]["classes"]))
     names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
     if record.get("report", {}).get("files"):
         lines.append(f"to look at: {os.path.join(output, PAGE)}")
@@ -46,6 +48,11 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
 def _unlabelled(faces: int, min_label_px: int) -> str:
     told = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
     return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
+
+
+def _classes(submission: Mapping[str, Any], classes: Sequence[str]) -> str:
+    holds = "names" if submission.get("values") == "name" else "indices"  # earlier versions did not say
+    return f"submission.csv holds {holds} of classes: " + " ".join(f"{at}={name}" for at, name in enumerate(classes))
 
 
 def _present(output: str) -> set[str]:

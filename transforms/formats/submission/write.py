@@ -48,11 +48,15 @@ class UnlabelledImages(SubmissionError):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionReport:
-    """What was written: `rows`, how many got the default label (`without_label`), and how a sample matched."""
+    """What was written: `rows`, how many got the default label (`without_label`), and how a sample matched.
+
+    `values` is what stands for a class: index or name.
+    """
 
     rows: int
     without_label: int
     sample: SampleReport | None = None
+    values: str = "index"
 
 
 def write_submission(
@@ -107,7 +111,7 @@ def _write_all(
         _refuse_unlabelled(without, fallback)
         if rules.drops:
             refuse_collisions(lambda: (batch.ids for batch in batches()), rules)
-    return SubmissionReport(rows, without.count)
+    return SubmissionReport(rows, without.count, values=_values(rules))
 
 
 def _write_sample(
@@ -126,7 +130,11 @@ def _write_sample(
         for start in range(0, len(sample), BATCH):
             group = text_array(list(itertools.islice(keys, BATCH)))
             file.write(_lines(_columns(sample, start, group, texts.take(pa.array(labels[start : start + BATCH])))))
-    return SubmissionReport(len(sample), without.count, report)
+    return SubmissionReport(len(sample), without.count, report, values=_values(sample.rules))
+
+
+def _values(rules: SubmissionRules) -> str:
+    return "name" if rules.values == "name" else "index"
 
 
 def _columns(sample: Sample, start: int, keys: pa.Array, labels: pa.Array) -> list[pa.Array]:
