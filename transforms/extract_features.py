@@ -42,6 +42,8 @@ SEGMENT_BYTES = 4 * 2**20  # of features; then the group is closed
 SEGMENT_S = 2.0  # then a group is closed, so that a kill loses at most this much device time, or one block
 SMALL_BLOCK = 128  # images; a smaller block closes its group, as small blocks are meant to lose little
 
+RUNTIMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}  # as people write them
+
 
 @dataclass(slots=True)
 class _InHand:
@@ -266,7 +268,7 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
-            with TALLY.engine_start():
+            with TALLY.engine_start(RUNTIMES.get(backend(), backend())):
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
             refuse_another(self._job, {WEIGHTS: digest, BACKEND: backend(), REVISION: DEVICE_REVISION})
