@@ -23,6 +23,7 @@ from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
 from pipeline.commands.train_detector import TrainDetectorOptions
 from pipeline.errors import UsageError
+from pipeline.run.claim import Work, claim
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
+FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", CURVES, MODEL, WEIGHTS, CARD)
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
@@ -48,12 +50,14 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
     output = Path(options.output)
     with OutputFolder(str(output)).locked():
         made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+        claim(str(output), Work(command="train-detector", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
         refuse_another_recipe(output, made_of)
         network, history = _trained(recipe, data, output, start, quiet=context.quiet)
         _export(network, recipe, output)
         _draw(history, output)
         _write_card(output, made_of, history)
-    print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
+    if not context.quiet:
+        print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
     return 0
 
 
@@ -148,7 +152,10 @@ def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
                 f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
             ) from error
         if different := differences(before, present):
-            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+            raise UsageError(
+                f"--output {output} holds a training with another recipe ({'; '.join(different[:5])}); "
+                "give another folder, or --overwrite to start anew"
+            )
         return
     output.mkdir(parents=True, exist_ok=True)
     _write_json(path, present)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.commands.command import Command
 from pipeline.flag_values import number, pixels
-from pipeline.flags import Options, many, needed, parsed
+from pipeline.flags import Options, many, needed, parsed, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class EvaluateDetectorOptions(Options):
         "WORD", "faces that --boxes marks with this word, such as mask, count neither as found nor as missed"
     )
     min_face: float | None = parsed(pixels, "PX", "nor do faces whose longer side has fewer pixels; default 0")
+    overwrite: bool = switch("start anew in the folder of another evaluation")
     threshold: float | None = parsed(number, "S", "boxes of a lower score count in the curves only; default all")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,26 +14,53 @@ from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, he
 from models.training.head_data import FitError, Labels, Rows
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
-from pipeline.run.gathering import WORK, Gathered, is_blended
 from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
-    from pipeline.commands.command import Context
-    from pipeline.commands.train_head import TrainHeadOptions
+    from pipeline.run.gathering import Gathered
     from pipeline.settings.schema import HeadSettings
     from pipeline.settings.training import MlpSettings
+
+
+class CannotFit(StoppedError):
+    """The rows do not allow a head of this kind; another kind may do."""
 
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
 
 
-def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
-    """Returns the fitted head: of its settings kind and imbalance count; those of dense layers for the kind mlp.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """How heads are fitted, whatever their kind.
+
+    Attributes:
+        holdout: fraction of the images to choose by, where no validation input is given.
+        seed: of the split and of first weights.
+        work: folder for the checkpoint of dense layers; removed in the end.
+        soft_share: how much of an answer the shares are, for the record; 1 if they or the labels are learned alone.
+        quiet: True for no lines on the way.
+    """
+
+    holdout: float = HOLDOUT
+    seed: int
+    work: Path
+    soft_share: float = 1.0
+    quiet: bool = False
+
+
+def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> Fitted:
+    """Returns the fitted head.
+
+    Args:
+        data: what it learns.
+        head: of these settings kind, strength and imbalance count.
+        mlp: for the kind mlp alone.
+        how: the same for every kind.
 
     Raises:
-        StoppedError: the rows do not allow it.
+        CannotFit: the rows do not allow it. StoppedError: a checkpoint is damaged.
     """
-    of_mlp = partial(_fit_mlp, options, mlp)
+    of_mlp = partial(_fit_mlp, how.work / "mlp", mlp)
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     swept = {"logistic": "cs", "ridge": "alphas"}
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
@@ -45,17 +71,17 @@ def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadS
             data.train.labels,
             imbalance=head.imbalance,
             validation=None if validation is None else (validation.features, validation.labels),
-            holdout=options.holdout or HOLDOUT,
+            holdout=how.holdout,
             groups=data.train.groups,
-            seed=context.settings.features.seed,
-            report=None if context.quiet else _report,
+            seed=how.seed,
+            report=None if how.quiet else _report,
             **strength,
         )
     except FitError as error:
-        raise StoppedError(str(error)) from error
-    if not is_blended(context.settings):
+        raise CannotFit(str(error)) from error
+    if how.soft_share == 1:
         return fitted
-    return replace(fitted, recipe={**fitted.recipe, "soft_share": context.settings.head.soft_share})
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": how.soft_share})
 
 
 def _report(row: dict[str, Any]) -> None:
@@ -63,16 +89,13 @@ def _report(row: dict[str, Any]) -> None:
     print(", ".join(words), file=sys.stderr, flush=True)
 
 
-def _fit_mlp(
-    options: TrainHeadOptions, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
-) -> Fitted:
+def _fit_mlp(folder: Path, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any) -> Fitted:
     from models.runtimes.device import start_engine
 
     start_engine()
     from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
-    folder = Path(os.path.abspath(options.output), WORK, "mlp")
     recipe = recipe_of(mlp, imbalance)
     try:
         fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
