@@ -247,7 +247,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(tmp_path: Path) -> None:
     bench.label(inputs, "out").done()
     for output, more in (
         ("new", ("--sample-submission", str(tmp_path / "sample.csv"))),
-        ("out", ("faces.min_label_px=10",)),
+        ("out", ("write.rows_per_file=7",)),
         ("new", ("--runner=NoSuchRunner",)),
         ("new", ("--direct_num_workers=x",)),
         ("other", ()),
