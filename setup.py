@@ -7,9 +7,11 @@ also pick up what merely lies beside them.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 NAME = "facelabel-pipeline"
@@ -30,6 +32,16 @@ def long_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
+class WithConfigs(build_py):
+    """Also packs `configs/`, which lies beside the packages, where `pipeline/settings/shipped.py` looks for it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "pipeline" / "configs"
+            shutil.copytree(HERE / "configs", target, ignore=shutil.ignore_patterns("*.sh"), dirs_exist_ok=True)
+
+
 setup(
     name=NAME,
     version=version(),
@@ -42,14 +54,18 @@ setup(
     packages=[
         "pipeline",
         "pipeline.actions",
+        "pipeline.api",
         "pipeline.commands",
         "pipeline.report",
+        "pipeline.report.render",
+        "pipeline.report.two_runs",
         "pipeline.run",
         "pipeline.settings",
         "transforms",
         "transforms.formats",
         "transforms.formats.cache",
         "transforms.formats.decode",
+        "transforms.formats.exports",
         "transforms.formats.shards",
         "transforms.formats.submission",
         "transforms.merge",
@@ -66,7 +82,13 @@ setup(
         "models.training.detection",
         "models.training.detection.cascade",
     ],
-    package_data={"models": ["weights/*", "weights/*/*"], "pipeline.report": ["templates/*"]},
+    package_data={
+        "models": ["py.typed", "weights/*", "weights/*/*"],
+        "pipeline": ["py.typed"],
+        "pipeline.report": ["templates/*"],
+        "transforms": ["py.typed"],
+    },
+    cmdclass={"build_py": WithConfigs},
     entry_points={"console_scripts": ["facelabel = pipeline.cli:entry_point"]},
     install_requires=[
         "apache-beam>=2.76,<3",  # before 2.76 it leaks failed bundles
@@ -76,7 +98,8 @@ setup(
         "keras>=3.12",
         "markupsafe>=3",  # comes with jinja2; charts are built with it
         "numpy>=2,<2.5",  # Beam wants < 2.5
-        "onnxruntime>=1.20",  # runs the bundled detector
+        "onnx>=1.17",  # writes the graphs that features.runtime=onnx and openvino execute, and train-detector exports
+        "onnxruntime>=1.20",  # runs the bundled detector, and features.runtime=onnx
         "opencv-python>=4.14,<5",  # OpenCV 5 has neither CascadeClassifier nor the Haar files
         "pillow>=12",  # decodes AVIF, and TIFF's and GIF's LZW
         "pi-heif>=1.1",  # decodes HEIC; pillow-heif would bring an encoder under the GPL
@@ -88,20 +111,30 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.76,<3"],
-        "aws": ["apache-beam[aws]>=2.76,<3"],
-        "sample": ["scikit-image>=0.24"],
+        "gcp": ["apache-beam[gcp]>=2.76,<3"],  # to start jobs on Dataflow
+        "s3": ["obstore>=0.9"],  # object stores; the same package serves both
+        "gcs": ["obstore>=0.9"],
+        "sample": ["matplotlib>=3.9", "scikit-image>=0.24"],  # their wheels bring the photos
+        "gpu": ["tensorflow[and-cuda]>=2.20"],  # the CUDA libraries; the driver is the machine's
+        "jax": ["jax>=0.6"],  # features.runtime=jax
+        "openvino": ["openvino>=2025.0"],  # features.runtime=openvino
+        "pandas": ["pandas>=2.2"],  # data frames of results in a notebook
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
-        "train-detector": ["onnx>=1.17"],  # writes what `train-detector` exports
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
         "dev": [
             "build>=1.2",
+            "flask>=3",  # of moto's server
+            "flask-cors>=5",
             "hypothesis>=6.100",
-            "jax>=0.6",  # Keras's other backend: a test holds its features against TensorFlow's
+            "jax>=0.6",  # a test holds its features against TensorFlow's
             "matplotlib>=3.9",
+            "moto[s3]>=5",  # an S3 on this machine, for tests
             "mypy>=1.13",
-            "onnx>=1.17",
+            "obstore>=0.9",
+            "openvino>=2025.0",  # a test holds its features against TensorFlow's
+            "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
+            "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
             "ruff>=0.8",
             "tensorboard>=2.18",

@@ -66,6 +66,20 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
+def iou_of_pairs(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns (n,) float64, the intersection over union of each of (n, 4) with the one of (n, 4) in the same row.
+
+    >>> iou_of_pairs(np.array([[0, 0, 2, 2], [0, 0, 2, 2]]), np.array([[1, 0, 2, 2], [5, 5, 1, 1]])).round(3).tolist()
+    [0.333, 0.0]
+    """
+    a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    start = np.maximum(a[:, :2], b[:, :2])
+    end = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    shared = np.clip(end - start, 0, None).prod(axis=1)
+    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+
+
 def square_with_margin(boxes: np.ndarray, margin: float) -> np.ndarray:
     """Returns (m, 4) int32, the square around the centre of each box; it may leave the image.
 

@@ -20,14 +20,13 @@ from pipeline import __version__
 from pipeline.beam_flags import refuse_unknown_flags, without_warnings
 from pipeline.commands.command import Command, Common, Context
 from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
-from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from pipeline.errors import Interrupted, UsageError
+from pipeline.failures import as_ours
 from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
 from pipeline.house import DISTRIBUTION, check_house
-from pipeline.memory_limit import lack_of_memory
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
-from transforms.formats.records import FormatError
 
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 
@@ -92,20 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in arguments
     try:
         return _run(arguments)
-    except PipelineError as error:
-        return _report(str(error), error.exit_status, verbose)
     except KeyboardInterrupt:
         return _report(INTERRUPTED, Interrupted.exit_status, verbose)
-    except FormatError as error:
-        return _report(str(error), StoppedError.exit_status, verbose)
     except BrokenPipeError:
         return _reader_left()
     except Exception as error:
-        if lack := lack_of_memory(error):
-            return _report(lack, StoppedError.exit_status, verbose)
-        if not isinstance(error, OSError):
+        told = as_ours(error)
+        if told is None:
             raise
-        return _report(f"{error}; once that is cured, the same command goes on", StoppedError.exit_status, verbose)
+        return _report(str(told), told.exit_status, verbose)
 
 
 def _run(arguments: list[str]) -> int:
@@ -121,6 +115,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     with without_warnings():
         action = importlib.import_module(call.command.module)
+        if call.command.beam:
+            importlib.import_module("pipeline.run.runners").connect_storage(call.context.beam_options)
     status: int = action.run(call.options, call.context)
     return status
 

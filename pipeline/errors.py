@@ -24,6 +24,20 @@ class StoppedError(PipelineError):
     exit_status = 3
 
 
+class RejectedImage(PipelineError):
+    """The content of one image cannot be used.
+
+    Attributes:
+        name: its path, "" where it has none.
+        reason: why, in the words of docs/formats.md.
+        width, height: pixels of the upright image, 0 where unknown.
+    """
+
+    def __init__(self, name: str, reason: str, width: int = 0, height: int = 0) -> None:
+        super().__init__(f"{name or 'the image'} cannot be used: {reason}")
+        self.name, self.reason, self.width, self.height = name, reason, width, height
+
+
 class Interrupted(PipelineError):
     """Ended by the user; the message says how to go on."""
 

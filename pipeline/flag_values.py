@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import re
+from collections.abc import Callable
 
 from transforms.formats.class_names import class_name
 
@@ -18,6 +21,19 @@ def text(given: str) -> str:
 def class_text(given: str) -> str:
     """Returns the name of a class, or a pair of such names, as labels are compared."""
     return class_name(text(given))
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """Returns what takes one of these words alone."""
+
+    def chosen(given: str) -> str:
+        if given not in known:
+            near = difflib.get_close_matches(given, known, n=1)
+            hint = f"; nearest is {near[0]}" if near else ""
+            raise argparse.ArgumentTypeError(f"{given!r} is not one of {', '.join(known)}{hint}")
+        return given
+
+    return chosen
 
 
 def fraction(given: str) -> float:
@@ -64,9 +80,42 @@ def number(given: str) -> float:
     return value
 
 
+def side(given: str) -> int:
+    """Returns pixels of a picture's side, from 64 to 16384, which is what the formats of pictures hold."""
+    value = count(given)
+    if not 64 <= value <= 16384:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels from 64 to 16384")
+    return value
+
+
+def margin(given: str) -> float:
+    """Returns a margin around a face: a share of its side from 0 to 2."""
+    value = number(given)
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a share from 0 to 2")
+    return value
+
+
 def pixels(given: str) -> float:
     """Returns a number of pixels from 0."""
     value = number(given)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels from 0")
     return value
+
+
+def fold_count(given: str) -> int:
+    """Returns a whole number from 2."""
+    value = count(given)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 2")
+    return value
+
+
+def pattern(given: str) -> str:
+    """Returns a regular expression."""
+    try:
+        re.compile(text(given))
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a regular expression: {error}") from error
+    return given

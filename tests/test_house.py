@@ -22,17 +22,18 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "apache_beam": ("pipeline", "transforms"),
     "keras": ("models.backbones", "models.heads.keras", "models.runtimes", "models.training"),
     "jax": ("models.runtimes",),
-    "tensorflow": ("models.runtimes", "models.training.normalisation"),
+    "tensorflow": ("models.runtimes", "models.backbones.normalisation"),
     "matplotlib": ("pipeline.report", "models.training.curves"),
     "jinja2": ("pipeline.report",),
     "cv2": (
         "transforms.formats.decode",
         "transforms.formats.encode",
-        "transforms.detect_faces",
+        "transforms.crop_faces",
         "models.detectors",
+        "models.evaluation.image_changes",
         "models.training.detection",
     ),
-    "PIL": ("transforms.formats.decode",),
+    "PIL": ("transforms.formats.decode", "pipeline.report.render.lettering"),
     "pi_heif": ("transforms.formats.decode",),
 }
 NEVER_IN_FORMATS = ("apache_beam", "keras", "tensorflow", "jax", "models", "pipeline")

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.backbones.backbone import BackboneError
-from models.backbones.face_vgg import face_vgg_bytes, trainable_face_vgg
+from models.backbones.backbone import BackboneError, TrainingOptions
 from models.backbones.features import build_features
 from models.backbones.registry import BACKBONES, backbone
+from models.backbones.shape import FaceVggShape
 from models.detectors.cropping import resized
 from models.training.augment import MiddleCrop
-from models.training.recipe import FaceVggShape
 
 
 def crops(count: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -186,7 +185,7 @@ def test_folding_the_normalisation_changes_no_feature_and_the_file_says_the_shap
 ) -> None:
     import keras
 
-    trained = trainable_face_vgg({"labels": 3}, shape)
+    trained = backbone("face_vgg").build_for_training({"labels": 3}, TrainingOptions(shape))
     draw = np.random.default_rng(5)
     for layer in trained.layers:
         if layer.name.endswith("_bn"):
@@ -195,7 +194,7 @@ def test_folding_the_normalisation_changes_no_feature_and_the_file_says_the_shap
             layer.set_weights([*spread, draw.uniform(0.3, 2, count)])
         if layer.get_weights():  # as they are stored, so that folding is all that differs
             layer.set_weights([value.astype(np.float16).astype(np.float32) for value in layer.get_weights()])
-    (tmp_path / "w.npz").write_bytes(face_vgg_bytes(trained, shape))
+    (tmp_path / "w.npz").write_bytes(backbone("face_vgg").save(trained))
     images = crops(4, 48, 48, 1)
     expected = of(keras.Model(trained.input, trained.get_layer("features").output), images)
     found = of(build_features("face_vgg", str(tmp_path / "w.npz"), pooling="avg", size=(48, 48)), images)
@@ -206,7 +205,9 @@ def test_folding_the_normalisation_changes_no_feature_and_the_file_says_the_shap
 
 
 def test_training_sees_the_crop_and_everything_else_the_whole_image() -> None:
-    trained = trainable_face_vgg({"labels": 3}, FaceVggShape((4, 8)), top_dropout=0.0, augment=[MiddleCrop(16)])
+    trained = backbone("face_vgg").build_for_training(
+        {"labels": 3}, TrainingOptions(FaceVggShape((4, 8)), top_dropout=0.0, augment=[MiddleCrop(16)])
+    )
     images = crops(2, 48, 48, 1)
     other = 255 - images
     other[:, 16:32, 16:32] = images[:, 16:32, 16:32]

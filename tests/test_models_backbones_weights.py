@@ -18,7 +18,8 @@ import pytest
 
 from models.backbones.backbone import BackboneError
 from models.backbones.registry import BUNDLED_WEIGHTS, backbone
-from models.backbones.weights import check_weights_file, vgg_kernels
+from models.backbones.vgg import vgg_kernels
+from models.backbones.weights import check_weights_file
 
 ROOT = Path(__file__).parents[1]
 Shapes = Sequence[tuple[int, ...]]

@@ -15,11 +15,13 @@ import pytest
 from cascades import small_cascade
 
 from models.boxes import iou
-from models.detectors.cascade.detector import Cascade, Traced, describe, load
-from models.detectors.cascade.panels import TITLE_PX, panels
+from models.detectors.cascade.detector import DIGITS, Cascade, describe, load
+from models.detectors.cascade.panels import panels
 from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, read_weights, write_weights
-from models.detectors.cascade.windows import Reductions, Windows
+from models.detectors.cascade.windows import Reductions
 from models.detectors.options import CascadeOptions, DetectorError
+from models.detectors.panels import TITLE_PX
+from models.detectors.steps import Step
 
 SIZES = ((90, 120), (40, 200), (160, 70), (13, 11), (1, 1), (64, 64))
 OPEN = CascadeOptions(thresholds=(0.45, 0.4, 0.3), min_face_fraction=0.2, nms_threshold=0.5)
@@ -80,7 +82,7 @@ def test_boxes_do_not_depend_on_the_thread(cascade):
 
 def test_no_more_windows_leave_a_level_than_the_bound():
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(37, 11), overlaps=(1.0, 1.0, 1.0))
-    steps = {one.step: len(one.windows) for one in Cascade(options, weights=small_cascade()).traced(photos()[0])}
+    steps = {one.name: len(one.boxes) for one in Cascade(options, weights=small_cascade()).trace(photos()[0])}
     assert steps["classify 1"] == steps["filter 1"] == 37
     assert steps["classify 2"] == steps["filter 3"] == 11
 
@@ -88,13 +90,13 @@ def test_no_more_windows_leave_a_level_than_the_bound():
 def test_the_windows_that_the_bound_keeps_are_the_best():
     image = photos()[0]
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(100_000, 11))
-    everything = Cascade(options, weights=small_cascade()).traced(image)[0].windows
-    few = Cascade(replace(options, max_windows=(9, 11)), weights=small_cascade()).traced(image)[0].windows
+    everything = Cascade(options, weights=small_cascade()).trace(image)[0]
+    few = Cascade(replace(options, max_windows=(9, 11)), weights=small_cascade()).trace(image)[0]
     assert few.scores.tolist() == sorted(everything.scores.tolist(), reverse=True)[:9]
 
 
 def test_steps_come_in_the_order_of_the_source():
-    names = [one.step for one in Cascade(OPEN, weights=small_cascade()).traced(photos()[0])]
+    names = [one.name for one in Cascade(OPEN, weights=small_cascade()).trace(photos()[0])]
     assert names == [
         *(f"{kind} {level}" for level in (1, 2, 3) for kind in ("classify", "calibrate", "filter")),
         "global filter",
@@ -103,18 +105,18 @@ def test_steps_come_in_the_order_of_the_source():
 
 def test_what_is_not_calibrated_stays_where_it_was():
     options = replace(OPEN, calibrate=(False, True, False))
-    steps = {one.step: one.windows for one in Cascade(options, weights=small_cascade()).traced(photos()[0])}
+    steps = {one.name: one.boxes for one in Cascade(options, weights=small_cascade()).trace(photos()[0])}
     assert "calibrate 1" not in steps and "calibrate 3" not in steps
-    sides = {float(side) for side in steps["filter 1"].squares[:, 2]}
+    sides = {float(side) for side in steps["filter 1"][:, 2]}
     assert len(sides) <= 8  # those of the pyramid's levels
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8])
 def test_fewer_windows_are_looked_at_with_a_larger_stride(stride):
     options = replace(OPEN, thresholds=(0.0, 0.0, 0.0), max_windows=(100_000, 10), stride=stride)
-    (first, *_) = Cascade(options, weights=small_cascade()).traced(np.zeros((96, 96, 3), np.uint8))
-    finest = first.windows.at(first.windows.scales == 0)
-    corners = np.unique(finest.squares[:, 0])
+    (first, *_) = Cascade(options, weights=small_cascade()).trace(np.zeros((96, 96, 3), np.uint8))
+    finest = first.boxes[first.boxes[:, 2] == first.boxes[:, 2].min()]
+    corners = np.unique(finest[:, 0])
     assert np.diff(corners) == pytest.approx(stride * 0.2 * 96 / 12, rel=0.05)
 
 
@@ -226,13 +228,21 @@ def test_a_windows_pixels_do_not_depend_on_the_others(side):
         assert np.array_equal(image.windows(squares[number : number + 1], side)[0], together[number])
 
 
+def test_the_last_step_leaves_what_is_found(cascade):
+    image = photos()[0]
+    last = cascade.trace(image)[-1]
+    found = cascade.detect_batch([image])[0]
+    assert len(last.boxes) == len(found) > 0
+    assert sorted(last.scores.round(DIGITS).tolist()) == sorted(found.scores.tolist())
+    assert cascade.explain(image, np.zeros((0, 4))).dtype == np.uint8
+
+
 # --- the picture --------------------------------------------------------------------------------------------------
 
 
 def test_the_picture_has_a_panel_a_step(cascade):
     image = np.full((60, 90, 3), 100, np.uint8)
-    windows = Windows(np.array([[10, 10, 20]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))
-    steps = [Traced(one.step, windows) for one in cascade.traced(image)]
+    steps = [Step(one.name, np.array([[10, 10, 20, 20]]), np.ones(1), 0.0) for one in cascade.trace(image)]
     picture = panels(image, steps, np.array([[40, 20, 30, 30]]))
     height, width = 60 + TITLE_PX + 4, 90 + 4
     assert picture.shape == (2 * height, 5 * width, 3) and picture.dtype == np.uint8

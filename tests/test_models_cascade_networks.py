@@ -10,12 +10,27 @@ import pytest
 from cascades import SMALL, drawn_weights
 
 from models.detectors.cascade.export import map_graph, windows_graph
-from models.detectors.cascade.shapes import SHIPPED, SOURCE, multi_resolution, normalised
+from models.detectors.cascade.shapes import (
+    SHIPPED,
+    SOURCE,
+    Convolution,
+    Inception,
+    NetworkShape,
+    inceptron,
+    larger,
+    multi_resolution,
+    normalised,
+)
 from models.detectors.onnx_graph import EPSILON
 
+SMALL_MODULES = (Inception(3, (4, 5), (2, 3)), Inception(4, (3, 4), (2, 2)))  # sides 12, 6, 3 and 9, 5, 3
 EVERY = [
     *(pytest.param(shape, id=f"source {name}") for name, shape in SOURCE.items()),
     *(pytest.param(shape, id=f"shipped {name}") for name, shape in SHIPPED.items()),
+    pytest.param(NetworkShape(12, (), 8, inceptions=SMALL_MODULES), id="inceptron"),
+    pytest.param(
+        NetworkShape(11, (Convolution(4, 3),), 8, normalised=True, inceptions=SMALL_MODULES), id="inceptron after one"
+    ),
     *(pytest.param(shape, id=f"joined {name}") for name, shape in multi_resolution(normalised(SOURCE)).items()),
 ]
 
@@ -46,7 +61,7 @@ def test_onnx_answers_as_keras(shape):
         if "variance" in weight.path:
             weight.assign(np.full(weight.shape, 1 - EPSILON))
         elif "gamma" in weight.path:
-            weight.assign(draw.choice([0.5, 1.0, 2.0], weight.shape))
+            weight.assign(draw.choice([0.5, 1.0] if shape.inceptions else [0.5, 1.0, 2.0], weight.shape))
         elif "norm" in weight.path or "bias" in weight.path:
             weight.assign(draw.uniform(-0.5, 0.5, weight.shape))
         else:  # as ONNX keeps them, with gamma in them, too: what float16 loses is another matter
@@ -93,6 +108,13 @@ def test_the_two_networks_of_the_source_are_as_it_gives_them():
         found = [(one.filters, one.kernel_size[0]) for one in net.layers if type(one).__name__ == "Conv2D"]
         assert found == convolutions
         assert [one.units for one in net.layers if type(one).__name__ == "Dense"] == units
+
+
+def test_the_inceptron_has_the_branches_of_the_write_up():
+    shape = inceptron(3)
+    assert [module.channels for module in shape.inceptions] == [32 + 64 + 16, 64 + 96 + 48, 96 + 104 + 24]
+    assert shape.maps() == (6, 224) and inceptron(4).maps() == (3, 224)
+    assert larger(SOURCE["detect48"]).maps()[1] == 128
 
 
 def test_multi_resolution_joins_half_and_quarter():

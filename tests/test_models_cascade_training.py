@@ -11,9 +11,12 @@ from cascades import SMALL
 from models.detectors.cascade.calibration import OFFSETS, PATTERNS, SCALES
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.overlaps import overlap
+from models.detectors.cascade.weights import read_weights
+from models.training.detection.cascade import variants
 from models.training.detection.cascade.levels import CascadeMaterial, CascadeTraining, train_cascade
 from models.training.detection.cascade.mining import threshold_for
 from models.training.detection.cascade.one_network import NetworkRecipe, train_network
+from models.training.detection.cascade.variants import VARIANTS, train_variants
 from models.training.detection.cascade.windows import (
     APART,
     FacePatches,
@@ -187,3 +190,27 @@ def test_a_cascade_is_trained_level_by_level_and_runs(tmp_path):
     lines.clear()
     again = train_cascade(tmp_path, some, training, lines.append)
     assert again == weights and not any("network" in line for line in lines)
+
+
+def test_variants_are_trained_and_share_the_levels_that_do_not_differ(tmp_path):
+    some = CascadeMaterial(material(), (photo(50, 40, 44),))
+    lines: list[dict[str, object]] = []
+    train_variants(tmp_path, some, ["mined", "inceptron"], lines.append, length=0.001)
+    assert [line["variant"] for line in lines if "level" in line] == ["mined"] * 3 + ["inceptron"] * 3
+    mined, other = (read_weights(tmp_path / name / "cascade.npz") for name in ("mined", "inceptron"))
+    assert {name for name in mined.networks if mined.networks[name] != other.networks[name]} == {"detect48"}
+    assert mined.thresholds[:2] == other.thresholds[:2]
+    lines.clear()
+    train_variants(tmp_path, some, ["inceptron"], lines.append, length=0.001)  # nothing is made again
+    assert not any("network" in line for line in lines)
+
+
+def test_every_variant_can_be_built_and_one_learns_from_one_set_alone(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(variants, "train_cascade", lambda folder, some, training, _: seen.update({folder.name: some}))
+    photos = [([photo()], 0.5), ([photo(20)], 0.5)]
+    some = CascadeMaterial(Material(photos, material().tiles, material().empty), (photo(),))
+    train_variants(tmp_path, some, VARIANTS, lambda _: None)
+    assert seen.keys() == VARIANTS.keys()
+    assert (len(seen["one_set"].training.photos), len(seen["one_set"].training.tiles)) == (1, 0)
+    assert seen["mined"] is some

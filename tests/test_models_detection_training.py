@@ -15,7 +15,7 @@ import pytest
 
 from models.detectors.one_shot.cells import STRIDES, boxes_of, maps_of
 from models.detectors.one_shot.shape import OneShotShape
-from models.training.detection.photos import Photo, read_photos, read_scenes, read_tiles
+from models.training.detection.photos import Photo, read_crops, read_photos, read_scenes, read_tiles
 from models.training.detection.scenes import NO_BOXES, Material, SceneRecipe, changed, make_scene
 from models.training.detection.targets import targets_for
 
@@ -88,6 +88,19 @@ def test_covered_faces_stay_faces_but_look_otherwise(material: Material, monkeyp
             shares.append(float((part.max(axis=-1) > 150).mean()))
         assert len(bare.boxes) == len(covered.boxes)
     assert 0.3 < np.median(shares) < 0.85  # of each bright square a quarter to a half is dark
+
+
+def test_photos_out_of_focus_keep_their_faces_and_lose_their_edges(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.training.detection.scenes.changed", lambda pixels, _: pixels)
+    plain = SceneRecipe(side=SIDE, smallest=20, largest=40, photos=1.0, joined=0.0, rotation=0.0, seen=0.0)
+    blurred = replace(plain, blurred=1.0)
+    for number in range(20):
+        sharp, soft = (make_scene(material, recipe, (3, number)) for recipe in (plain, blurred))
+        assert np.array_equal(sharp.boxes[:, 2:], soft.boxes[:, 2:])  # one may be flipped
+        steepest = [int(np.abs(np.diff(one.pixels.astype(int), axis=1)).max()) for one in (sharp, soft)]
+        assert steepest[1] < steepest[0]
 
 
 def test_scenes_without_faces_have_none(material: Material) -> None:
@@ -198,6 +211,23 @@ def test_tiles_are_cut_from_their_sheet(tmp_path: Path) -> None:
     (tile,) = read_tiles(path, table(tmp_path / "s.csv", rows), {"human": BoxMap()})
     assert (tile.pixels == 77).all()
     assert (tile.pixels.shape, tile.boxes.tolist(), tile.group) == ((96, 96, 3), [[5, 6, 50, 60]], "one")
+
+
+def test_masked_faces_are_tiles_only_if_wanted(tmp_path: Path) -> None:
+    from models.evaluation.box_map import BoxMap
+
+    path = archive(tmp_path / "s.tar", {"s.png": np.zeros((96, 192, 3), np.uint8)})
+    row = {"sheet": "s.png", "row": 0, "x": 1, "y": 1, "w": 9, "h": 9, "box_from": "human", "group": "g"}
+    listed = table(
+        tmp_path / "s.csv", [{**row, "col": i, "occlusion": word} for i, word in enumerate(("none", "mask"))]
+    )
+    assert [len(read_tiles(path, listed, {"human": BoxMap()}, covered=covered)) for covered in (False, True)] == [1, 2]
+
+
+def test_crops_have_their_face_where_the_frame_says(tmp_path: Path) -> None:
+    path = archive(tmp_path / "c.tar", {"a.png": np.zeros((40, 20, 3), np.uint8)})
+    (crop,) = read_crops(path, np.asarray([0.1, 0.0, 0.8, 0.5]))
+    assert crop.boxes.tolist() == [[2, 0, 16, 20]]
 
 
 def test_scenes_may_be_left_out(tmp_path: Path) -> None:

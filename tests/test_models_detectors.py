@@ -176,6 +176,22 @@ def test_scores_lie_from_0_to_1(name, portrait, crowd):
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
+@pytest.mark.parametrize("name", ["one_shot", "cascade", pytest.param("yunet", marks=needs_yunet)])
+def test_weaker_boxes_come_on_top_of_the_faces(name, crowd):
+    spec = spec_of(name, max_faces=1)
+    faces, more = (detect(one.load(), crowd) for one in (spec_of(name), spec.down_to(0.05)))
+    strong = more.scores >= spec.threshold()
+    assert len(faces) < len(more)
+    assert sorted(map(tuple, more.boxes[strong])) == sorted(map(tuple, faces.boxes))
+    assert spec.down_to(1.0).threshold() == spec.threshold()  # never fewer
+
+
+def test_without_a_threshold_there_are_no_weaker_boxes():
+    assert DetectorSpec("haar").threshold() is None
+    with pytest.raises(DetectorError, match="detector haar has no threshold of scores"):
+        DetectorSpec("haar").down_to(0.1)
+
+
 def test_an_unknown_detector_lists_the_known_ones():
     with pytest.raises(DetectorError, match=r"'harr'; known: bundled, none, one_shot, cascade, haar, yunet"):
         DetectorSpec("harr")

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.backbones.normalisation import FusedBatchNormalization
 from models.training.augment import augmentation
 from models.training.checkpoint import TrainingError, load_checkpoint, save_checkpoint, write_history
 from models.training.engine import Examples, Task, epoch_order, fit, mixed, one_hot
-from models.training.normalisation import FusedBatchNormalization
 from models.training.optimisers import optimiser, schedule
 from models.training.recipe import Recipe
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +13,20 @@ from hypothesis import strategies as st
 
 from models.boxes import iou
 from models.detectors.one_shot.cells import STRIDES, UNIT, answers_of, boxes_of, maps_of
-from models.detectors.one_shot.detector import LARGEST_PX, LEARNED_PX, MOST_PX, padded, scales_for
+from models.detectors.one_shot.detector import (
+    COMPANY,
+    LARGEST_PX,
+    LEARNED_PX,
+    MOST_PX,
+    SHIPPED,
+    SURE,
+    Candidates,
+    in_company,
+    lowest,
+    padded,
+    scales_for,
+)
+from models.detectors.one_shot.export import shifted
 from models.detectors.one_shot.shape import OneShotShape
 from models.detectors.overlap import without_overlaps
 
@@ -58,6 +73,26 @@ def test_passes_cover_every_size_from_the_smallest_wanted_to_the_largest_that_fi
     for larger, smaller in pairwise(scales):
         # a face that one pass is too large for is learned size in the next
         assert LARGEST_PX / larger * smaller >= LEARNED_PX
+
+
+@given(st.lists(st.floats(0.001, 0.999), max_size=30), st.floats(0.05, 0.95))
+def test_company_raises_scores_and_keeps_their_order(scores: list[float], threshold: float) -> None:
+    given = np.asarray(sorted(scores, reverse=True), np.float32)
+    raised = in_company(Candidates(np.zeros((len(given), 4), np.float32), given)).scores
+    assert (raised >= given - 1e-6).all()
+    assert (np.diff(raised) <= 1e-6).all()
+    if not (given >= SURE).any():
+        assert np.allclose(raised, given, atol=1e-6)
+    assert (raised[given < lowest(threshold)] < threshold + 1e-6).all()  # so no candidate is lost that would count
+
+
+def test_a_weak_box_beside_sure_faces_is_surer_than_the_same_box_alone() -> None:
+    beside, alone = (
+        in_company(Candidates(np.zeros((len(scores), 4)), np.asarray(scores, np.float32))).scores[-1]
+        for scores in ((0.9, 0.9, 0.9, 0.55), (0.55,))
+    )
+    assert alone == pytest.approx(0.55)
+    assert beside == pytest.approx(1 / (1 + np.exp(-(np.log(0.55 / 0.45) + COMPANY * 2))), abs=1e-6)
 
 
 def test_padding_is_black_below_and_to_the_right() -> None:
@@ -108,7 +143,47 @@ def test_only_the_best_are_looked_at() -> None:
     assert without_overlaps(np.zeros((0, 4)), np.zeros(0), threshold=0.5).tolist() == []
 
 
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_names_the_file_that_ships() -> None:
+    card = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(SHIPPED.read_bytes()).hexdigest() in card
+    assert SHIPPED.stat().st_size <= 2_000_000
+
+
 # --- the network ------------------------------------------------------------------------------------------------------
+
+
+def test_shifted_scores_are_what_is_meant_and_keep_their_order() -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, weights_of
+
+    network = build(SMALL)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    before = np.asarray(network(image))[..., 0]
+    sigmoid = lambda logits: 1 / (1 + np.exp(-logits))  # noqa: E731
+    moved = shifted(weights_of(network), float(sigmoid(before.max())), 0.6)
+    for variable in network.weights:
+        variable.assign(moved[variable.path])
+    after = np.asarray(network(image))
+    assert sigmoid(after[..., 0].max()) == pytest.approx(0.6, abs=1e-3)
+    assert np.allclose(after[..., 0] - before, (after[..., 0] - before).mean(), atol=1e-4)
+
+
+def test_a_deeper_network_begins_with_the_answers_of_the_one_that_it_starts_from(tmp_path) -> None:
+    pytest.importorskip("keras")
+    from models.training.detection.network import build, start_from, weights_of
+
+    first, deeper = build(SMALL), build(replace(SMALL, depths=(2, 1, 2)))
+    np.savez(tmp_path / "w.npz", **weights_of(first))
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+    assert not np.allclose(first(image), deeper(image))
+    start_from(deeper, tmp_path / "w.npz")
+    assert np.allclose(first(image), deeper(image))
+    np.savez(tmp_path / "d.npz", **weights_of(deeper))
+    with pytest.raises(ValueError, match="of another network"):  # never a shallower one
+        start_from(first, tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("stem", [(0, 4), (4, 4)])

@@ -19,7 +19,9 @@ import pytest
 
 from models.backbones.backbone import BackboneError
 from models.runtimes import device as module
-from models.runtimes.device import Device, DeviceOutOfMemory, FeatureSettings, backend, get_device, weights_digest
+from models.runtimes.default import default_runtime
+from models.runtimes.device import Device, DeviceOutOfMemory, get_device, weights_digest
+from models.runtimes.feature_settings import FeatureSettings
 
 SMALL = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8)
 VGG16 = FeatureSettings("vgg16", "random", "multi", 32, 32, batch_size=8)
@@ -261,7 +263,7 @@ def test_the_backend_is_known_without_keras(
         monkeypatch.setenv("KERAS_BACKEND", variable)
     if file is not None:
         (tmp_path / "keras.json").write_text(file)
-    assert backend() == name
+    assert default_runtime() == name
 
 
 def test_the_device_is_named() -> None:

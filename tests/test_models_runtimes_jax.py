@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_models_backbones import write_npz
 
-from models.runtimes.device import Device, FeatureSettings
-from models.training.recipe import FaceVggShape
+from models.backbones.shape import FaceVggShape
+from models.runtimes.device import Device
+from models.runtimes.feature_settings import FeatureSettings
 
 ROOT = Path(__file__).parents[1]
 COUNT = 1200
@@ -22,10 +23,16 @@ CLASSES = 7
 SCRIPT = """
 import sys
 import numpy as np
-from models.runtimes.device import Device, FeatureSettings, backend
+from models.runtimes.device import Device
+from models.runtimes.default import default_runtime
+from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.registry import runtime
+if sys.argv[4] == "mirrored":
+    assert default_runtime() == "tensorflow"
+    runtime("jax").claim()  # the tests' modules import Keras
+assert default_runtime() == "jax"
 from test_models_runtimes_jax import features
-assert backend() == "jax"
-made = features(sys.argv[1], sys.argv[2], mirrored=sys.argv[4] == "mirrored")
+made = features(sys.argv[1], sys.argv[2], mirrored=sys.argv[4] == "mirrored", runtime="jax")
 assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another engine was loaded"
 np.save(sys.argv[3], made)
 """
@@ -38,10 +45,19 @@ def pictures() -> np.ndarray:
     return (coarse + draw.integers(0, 56, coarse.shape)).astype(np.uint8)
 
 
-def features(weights: str, precision: str, *, mirrored: bool = False) -> np.ndarray:
-    """Returns what a device of this process's backend makes of the pictures, the last batch not full."""
+def features(weights: str, precision: str, *, mirrored: bool = False, runtime: str = "tensorflow") -> np.ndarray:
+    """Returns what a runtime makes of the pictures, the last batch not full."""
     chosen = FeatureSettings(
-        "face_vgg", weights, "multi", 48, 48, batch_size=64, precision=precision, mirrored=mirrored, mirror_cut=0.0625
+        "face_vgg",
+        weights,
+        "multi",
+        48,
+        48,
+        batch_size=64,
+        precision=precision,
+        mirrored=mirrored,
+        mirror_cut=0.0625,
+        runtime=runtime,
     )
     device = Device(chosen)
     images = pictures()
@@ -54,7 +70,7 @@ def test_features_and_labels_agree_with_tensorflow(tmp_path: Path, kind: str) ->
     weights = str(write_npz(tmp_path / "w.npz"))
     environment = {
         **os.environ,
-        "KERAS_BACKEND": "jax",
+        "KERAS_BACKEND": "" if kind == "mirrored" else "jax",  # chosen by features.runtime, or by Keras's own variable
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }

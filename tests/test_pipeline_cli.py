@@ -225,7 +225,7 @@ def test_cache(folder: list[str]) -> None:
         (
             ["frobnicate"],
             "known are label, train-head, train-backbone, train-detector, evaluate, describe-head, "
-            "evaluate-detector, report, cache",
+            "evaluate-detector, report, render, export, compare, runtimes, cache",
         ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.report.detection_files import FILES
+from pipeline.report.detection_files import ALWAYS
 
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "faces" / "samples.tar"
@@ -129,13 +129,13 @@ def test_the_page_loads_nothing_and_every_picture_has_words(place: Path) -> None
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "could not be read (1 truncated)" in page
-    assert {path.name for path in (place / "out").iterdir()} == {*FILES, "command.json"}
+    assert {path.name for path in (place / "out").iterdir()} == {*ALWAYS, "command.json"}
 
 
 def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
     for output in ("one", "two"):
         evaluate(place, "--ignore", "mask", output=output)
-    for name in set(FILES) - {"index.html", "detection.json"}:
+    for name in set(ALWAYS) - {"index.html", "detection.json"}:
         assert (place / "one" / name).read_bytes() == (place / "two" / name).read_bytes(), name
     one, two = (figures_in(place / output) for output in ("one", "two"))
     assert one.pop("cpu_ms_an_image").keys() == two.pop("cpu_ms_an_image").keys() == {"read", "decode", "detect"}
@@ -198,3 +198,80 @@ def test_real_photos_with_their_own_lists(tmp_path: Path) -> None:
         assert figures["account"]["only_in_table"] == 0
         assert 0 < half["recall"] <= third["recall"] < 1
         assert half["curve"]["continuous"][-1] < third["curve"]["discrete"][-1]
+
+
+# --- a second look ----------------------------------------------------------------------------------------------------
+
+
+def test_without_being_asked_nothing_is_looked_at_again(place: Path) -> None:
+    evaluate(place)
+    figures = figures_in(place / "out")
+    assert (figures["by_group"], figures["by_change"], figures["by_step"], figures["by_way"]) == ([], [], [], [])
+    assert figures["explained"] is None
+
+
+def test_recall_is_shown_by_the_values_of_a_column(place: Path) -> None:
+    (place / "skin.csv").write_text("image,x,y,w,h,skin\nwhole.png,0,0,40,40,dark\npart.png,0,0,10,12,light\n")
+    assert evaluate(place, "--by", "skin", boxes="skin.csv") == 0
+    groups = figures_in(place / "out")["by_group"]
+    assert [(one["column"], one["value"], one["faces"], one["found"]) for one in groups] == [
+        ("skin", "dark", 1, 1),
+        ("skin", "light", 1, 0),
+    ]
+    assert "<td class=t>light</td>" in (place / "out" / "index.html").read_text()
+
+
+def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> None:
+    (place / "one.csv").write_text("image,x,y,w,h\nwhole.png,0,0,40,40\n")
+    assert evaluate(place, "--changes", boxes="one.csv") == 0
+    changes = {one["change"]: one for one in figures_in(place / "out")["by_change"]}
+    assert list(changes) == ["as they are", "turned by +20°", "turned by −20°", "half-lit", "24 px", "grey"]
+    assert changes["24 px"]["mean_overlap"] == changes["grey"]["mean_overlap"] == 1
+    # the photo grows by a quarter of 40 pixels on each side before it is turned: 40² of 60²
+    assert changes["turned by +20°"]["mean_overlap"] == pytest.approx(1600 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--by", "age"), "boxes.csv has no column age; it has image, x, y, w, h, occlusion"),
+        (("--steps",), "--steps: detector none does not show its steps; use bundled or cascade"),
+        (("--explain", "whole.png"), "--explain: detector none does not show its steps"),
+    ],
+)
+def test_a_second_look_that_cannot_be_had_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
+) -> None:
+    assert evaluate(place, *more) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_column_with_a_value_for_every_face_is_no_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"whole.png,0,0,40,40,{number}\n" for number in range(51))
+    (place / "many.csv").write_text(f"image,x,y,w,h,number\n{rows}")
+    assert evaluate(place, "--by", "number", boxes="many.csv") == 2
+    assert "--by number: that column has 51 values; give one with at most 50" in capsys.readouterr().err
+
+
+def test_the_steps_of_the_bundled_detector_are_shown_and_explained(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--set", "faces.detector=bundled", "--steps", "--explain", "whole.png")
+    assert evaluate(place, *more) == 0
+    figures = figures_in(place / "out")
+    assert [one["step"] for one in figures["by_step"]] == ["pass 1", "without overlaps", "in company"]
+    assert figures["by_way"] == []
+    assert figures["explained"] == "photos.tar/whole.png"
+    assert (place / "out" / "explained.webp").read_bytes()[8:12] == b"WEBP"
+    assert "data:image/webp;base64," in (place / "out" / "index.html").read_text()
+    assert evaluate(place, "--set", "faces.detector=bundled", "--explain", "nowhere.png") == 2
+    assert "--explain nowhere.png: no judged image has that id; give one like photos.tar/" in capsys.readouterr().err
+
+
+def test_the_cascade_is_also_judged_without_calibration_and_at_twice_the_stride(place: Path) -> None:
+    (place / "one.csv").write_text("image,x,y,w,h\nwhole.png,0,0,40,40\n")
+    assert evaluate(place, "--set", "faces.detector=cascade", "--steps", boxes="one.csv") == 0
+    figures = figures_in(place / "out")
+    assert [one["step"] for one in figures["by_step"]][0::9] == ["classify 1", "global filter"]
+    ways = [one["way"] for one in figures["by_way"] if one["overlap"] == 0.5]
+    assert ways == [f"{how}, stride {stride}" for stride in (4, 8) for how in ("calibrated", "not calibrated")]

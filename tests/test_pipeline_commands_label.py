@@ -202,11 +202,11 @@ def test_what_a_kill_or_a_power_cut_left_is_ours(head: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("flag", ["--output", "--cache"])
-def test_results_and_cache_on_an_object_store_are_refused(tmp_path: Path, flag: str) -> None:
+def test_results_and_cache_on_another_kind_of_store_are_refused(tmp_path: Path, flag: str) -> None:
     bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
-    ended = bench.label(inputs, "out", flag, "gs://bucket/place")
-    assert ended.status == 2 and f"{flag} gs://bucket/place" in ended.err and "give a local folder" in ended.err
+    ended = bench.label(inputs, "out", flag, "hdfs://bucket/place")
+    assert ended.status == 2 and f"{flag} hdfs://bucket/place" in ended.err and "s3:// or gs://" in ended.err
 
 
 def test_a_refused_flag_costs_no_results_beside_overwrite(tmp_path: Path) -> None:
@@ -214,11 +214,19 @@ def test_a_refused_flag_costs_no_results_beside_overwrite(tmp_path: Path) -> Non
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
     done = bench.label(inputs, "out").done()
     before = {name: of for name, of in runs.tree(done.output).items() if name != ".lock"}  # which is opened anew
-    assert bench.label(inputs, "out", "--overwrite", "--cache", "gs://bucket/place").status == 2
+    assert bench.label(inputs, "out", "--overwrite", "--cache", "hdfs://bucket/place").status == 2
     assert bench.label(inputs, "out", "--overwrite", "--", "--direct_num_workers=many").status == 2
     for runner in ("Strange", "no.such.Runner", "DataflowRunner"):  # the last wants a project
         assert bench.label(inputs, "out", "--overwrite", f"--runner={runner}").status == 2
     assert before.items() <= runs.tree(done.output).items()
+
+
+def test_dataflow_with_a_local_output_is_one_line(tmp_path: Path) -> None:
+    bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
+    ended = bench.label("gs://bucket/in", "out", "--runner=DataflowRunner")
+    assert ended.status == 2
+    assert "workers of DataflowRunner cannot see this machine's disk; give a gs:// or s3:// path" in ended.line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("runner", ["Strange", "strange.module.Runner", "json.Strange"])

@@ -87,7 +87,7 @@ def write_recipe(path: Path, **changes: Any) -> Path:
 
 
 def test_the_recipe_that_ships_is_the_default_one() -> None:
-    shipped = load_recipe(SHIPPED)
+    shipped = load_recipe(SHIPPED)[0]
     assert shipped.network == type(shipped.network)()
     assert shipped.training == type(shipped.training)()
     assert shipped.scenes == type(shipped.scenes)()
@@ -111,7 +111,7 @@ def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, text: str, words: str
 
 
 def test_sets_are_split_by_group_and_scenes_are_kept_out(data: Path, tmp_path: Path) -> None:
-    found = read_sets(load_recipe(write_recipe(tmp_path / "r.yaml")).sets, data)
+    found = read_sets(load_recipe(write_recipe(tmp_path / "r.yaml"))[0].sets, data)
     ((photos, share),) = found.material.photos
     assert ([photo.group for photo in photos], share) == (["1", "2", "4", "5"], 1.0)
     assert len(found.material.tiles[0][0]) == 1
@@ -119,6 +119,14 @@ def test_sets_are_split_by_group_and_scenes_are_kept_out(data: Path, tmp_path: P
     assert [int(scene.pixels[0, 0, 0]) for scene in found.material.empty] == [0, 40, 80, 100]
     assert [photo.group for photo in found.validation] == ["0", "3", ""]
     assert len(found.validation[-1].boxes) == 0
+
+
+def test_crops_are_drawn_like_tiles(data: Path, tmp_path: Path) -> None:
+    crops = [{"archive": "empty.tar", "box": [0.0, 0.0, 0.5, 1.0], "share": 0.25}]
+    recipe = write_recipe(tmp_path / "r.yaml", sets={**RECIPE["sets"], "crops": crops})
+    (_, tiles), (faces, share) = read_sets(load_recipe(recipe)[0].sets, data).material.tiles
+    assert (tiles, share, len(faces)) == (1.0, 0.25, 6)
+    assert faces[0].boxes.tolist() == [[0, 0, 20, 40]]
 
 
 def test_what_has_no_group_is_split_by_its_number() -> None:
@@ -137,14 +145,15 @@ def test_what_has_no_group_is_split_by_its_number() -> None:
 def test_a_set_that_cannot_be_read_is_named(data: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", sets={**RECIPE["sets"], **changes})
     with pytest.raises(UsageError, match=words):
-        read_sets(load_recipe(recipe).sets, data)
+        read_sets(load_recipe(recipe)[0].sets, data)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the sets that the recipe names are not there")
 @pytest.mark.slow
 def test_the_recipe_that_ships_reads_its_sets() -> None:
-    found = read_sets(load_recipe(SHIPPED).sets, SHARED)
+    found = read_sets(load_recipe(SHIPPED)[-1].sets, SHARED)
     assert [len(photos) for photos, _ in found.material.photos] == [1804, 861, 376]
+    assert [len(tiles) for tiles, _ in found.material.tiles] == [3200, 1800, 1300, 1830, 28709]
     assert (len(found.material.empty), len(found.validation)) == (4139, 276 + 1104)
 
 
@@ -199,6 +208,31 @@ def test_a_second_part_goes_on_from_the_first_ones_weights(
     assert "weights.npz has the weights of another network" in capsys.readouterr().err
     assert train(data, tmp_path / "other", other, "--start", str(tmp_path / "gone.npz")) == 2
     assert "gone.npz cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_the_parts_of_a_recipe_are_trained_one_after_the_other(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = {"learning_rate": 1e-12, "epochs": 1, "weight_decay": 0.0}
+    parts = [{"training": {"epochs": 1}}, {"network": {"depths": [0, 1, 0]}, "training": still}]
+    recipe = write_recipe(tmp_path / "r.yaml", parts=parts, scores={"score": 0.6, "false_alarms": 0.5})
+    assert [part.network.depths for part in load_recipe(recipe)] == [[0, 0, 0], [0, 1, 0]]
+    assert load_recipe(recipe)[1].training.batch_size == RECIPE["training"]["batch_size"]
+    assert train(data, tmp_path / "out", recipe) == 0
+    assert "part 2 of 2" in capsys.readouterr().err
+    with (
+        np.load(tmp_path / "out" / "part-1" / "weights.npz") as before,
+        np.load(tmp_path / "out" / "weights.npz") as after,
+    ):
+        assert all(np.allclose(before[name], after[name]) for name in before.files if "moving" not in name)
+    at = json.loads((tmp_path / "out" / "one_shot.json").read_text())["scores_from"]
+    assert (at["allowed"], at["recall"] is not None) == (0.5, True)
+
+
+@pytest.mark.parametrize("parts", [[], 3, ["network"]])
+def test_parts_that_are_no_sections_are_refused(tmp_path: Path, parts: Any) -> None:
+    with pytest.raises(UsageError, match="parts is not a list of sections"):
+        load_recipe(write_recipe(tmp_path / "r.yaml", parts=parts))
 
 
 def test_what_it_needs_is_asked_for_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pictures
 import pytest
 import runs
 
+from models.backbones.shape import FaceVggShape
 from models.training.checkpoint import load_checkpoint
+from models.training.folds import Folds, cross_validated
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
-from models.training.recipe import FaceVggShape
 from pipeline.actions.compare_heads import candidates_of, row_of
 from pipeline.actions.head_training import head_training
 from pipeline.cli import parse
@@ -399,3 +401,49 @@ def test_what_is_not_there_is_named_with_its_flag(source: Path, tmp_path: Path) 
     refused = head(source, tmp_path / "head", "--validation", str(tmp_path / "nowhere"))
     assert refused.status == 2
     assert f"--validation {tmp_path / 'nowhere'}: nothing is there" in refused.err
+
+
+def test_folds_judge_every_image_once_and_keep_groups_whole(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
+
+    def spied(*values: Any, **how: Any) -> Folds:
+        found = cross_validated(*values, **how)
+        given.append(values[3])
+        judged.append(found.fold)
+        return found
+
+    monkeypatch.setattr(fitting, "cross_validated", spied)
+    ended = head(source, tmp_path / "head", "--folds", "3", "--group-by", r"\w+/000\d").done()
+    found = json.loads((tmp_path / "head" / "folds.json").read_text())
+    assert sum(row["rows"] for row in found["folds"]) == found["all_rows"]["rows"] == 60
+    assert len(set(given[0].tolist())) == 18, "a class and the tens of a number"
+    assert all(len(set(judged[0][given[0] == group].tolist())) == 1 for group in set(given[0].tolist()))
+    assert "3 folds: accuracy" in ended.out and "fold 3 of 3" in ended.err
+    assert (tmp_path / "head" / "head.json").exists()
+    again = head(source, tmp_path / "head", "--overwrite", "--quiet").done()
+    assert not (again.output / "folds.json").exists(), "they are those of another training"
+
+
+@pytest.mark.parametrize(
+    "image_id, key",
+    [("dog_12.jpg", "dog_"), ("lake_3.jpg", "lake_"), ("12.jpg", ""), ("other", "other")],
+)
+def test_an_id_is_grouped_by_the_first_group_of_the_match(image_id: str, key: str) -> None:
+    assert answers.group_key(re.compile(r"^(.*?)\d+\.jpg"), image_id) == key
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--folds", "1"), "--folds: '1' is not a whole number from 2"),
+        (("--group-by", "("), r"--group-by: '\(' is not a regular expression"),
+        (("--folds", "3", "--validation", "x"), "does not go with --validation"),
+        (("--folds", "3", "--soft-labels", "x.csv"), "does not go with --soft-labels"),
+    ],
+)
+def test_flags_of_folds_that_cannot_be_meant(flags: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse(["train-head", "--input", "a", "--output", "b", *flags])

@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 from models.evaluation import metrics
 from pipeline.report import plots, sheets
 from pipeline.report.drawing import shortened
-from pipeline.report.page import SUSPECTS_LISTED, PageContent, Suspect, page
+from pipeline.report.page import SUSPECTS_LISTED, PageContent, Single, Suspect, page
 from pipeline.report.sheets import TILE_PX, Tile, sheet_png
 
 NASTY = (r"$\frac{$ & <b>", "多肉植物" * 9, "a\nb\t\x07")
@@ -157,7 +157,8 @@ def content(**other) -> PageContent:
         "notes": ["3 images left out."],
         "figures": found.figures,
         "accuracy_of_all": 0.5,
-        "pictures": {**plots.all_plots(found), "mistakes.png": sheet_png(tiles(2)), "metrics.json": b"{}"},
+        "pictures": {**plots.all_plots(found), "mistakes.png": b"a sheet", "metrics.json": b"{}"},
+        "galleries": {"mistakes": [Single(b"webp", "fear → <b>", "98.1 % sure", f"{i}.png") for i in range(3)]},
         "suspects": [Suspect(f'"{i}".png', "<i>", "b", -0.5) for i in range(50)],
         "suspected": 50,
     }
@@ -168,8 +169,9 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
     text = page(content()).decode()
     links = Links()
     links.feed(text)
-    assert len(links.sources) == 5
-    assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in links.sources)
+    pictures = [source for source in links.sources if not source.startswith("#")]
+    assert len(pictures) == 4 + 3  # plots, and pictures by themselves
+    assert all(re.match(r"data:image/(webp|svg\+xml);base64,", source) for source in pictures)
     assert not links.tags & {"script", "link", "iframe", "object", "i", "b>"}
     assert "default-src 'none'" in text
     assert "url(" not in text
@@ -180,10 +182,12 @@ def test_the_page_says_what_was_found() -> None:
     text = page(content()).decode()
     for words in ("3 images left out.", "a&lt;b&gt;.tar", "&lt;script&gt;alert(1)", "0.5000", "confident learning"):
         assert words in text
-    assert text.count(".png</td>") == SUSPECTS_LISTED
+    assert text.count(".png</bdi></th>") == SUSPECTS_LISTED
     assert "−0.5000" in text
-    assert "<h2>The most confident mistakes</h2>" in text
-    assert "<h2>The hardest images</h2>" not in text  # no such picture
+    assert ">The most confident mistakes</h2>" in text
+    assert ">The hardest images</h2>" not in text  # no such picture
+    assert 'href="#mistakes-3"' in text and 'id="mistakes-3"' in text  # each picture can be opened
+    assert ">Accuracy if people review the least confident images</h3>" in text
 
 
 def test_without_suspects_and_unlabelled_images_the_page_says_so() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_runs import write_run
 from pictures import jpeg
 
 from pipeline.report import run_pictures
@@ -24,78 +25,8 @@ from pipeline.report.visible_names import visible
 from transforms.formats.records import Limits
 from transforms.formats.result_batches import FACE_COLUMNS, IMAGE_COLUMNS, result_batches
 from transforms.formats.results import ResultsError
-from transforms.merge.row_files import RowFiles
-from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
 MOST_BYTES = 5_000_000  # of the page, whatever the run
-ROWS = 8_192
-
-
-def write_run(
-    folder: Path, images: int, *, classes: int = 7, faces: int = 2, name: str = "photos/{}.jpg"
-) -> dict[str, Any]:
-    """Writes the tables of a made-up run as the merge does; returns what its `run.json` would say."""
-    names = [f"class {number:04d}" for number in range(classes)]
-    draw = np.random.default_rng(0)
-    schema = face_schema(names[:1])
-    found = {"labelled": 0, "no_face": 0, "rejected": 0}
-    labels = np.zeros(classes, np.int64)
-    with (
-        RowFiles(str(folder / "images"), IMAGE_SCHEMA, rows_per_file=500_000, row_group=ROWS) as to_images,
-        RowFiles(str(folder / "predictions"), schema, rows_per_file=500_000, row_group=ROWS) as to_faces,
-    ):
-        for start in range(0, images, ROWS):
-            count = min(ROWS, images - start)
-            ids = [name.format(f"{row:09d}") for row in range(start, start + count)]
-            faces_of = draw.poisson(faces, count)
-            rejected = draw.random(count) < 0.01
-            faces_of[rejected] = 0
-            status = np.where(rejected, "rejected", np.where(faces_of > 0, "labelled", "no_face"))
-            for key in found:
-                found[key] += int((status == key).sum())
-            columns = {
-                "image_id": ids,
-                "source": ["photos"] * count,
-                "digest": [f"{row:016x}{0:048x}" for row in range(start, start + count)],
-                "bytes": [1] * count,
-                "width": [1600] * count,
-                "height": [1200] * count,
-                "status": status,
-                "stage": ["decode" if one else None for one in rejected],
-                "reason": ["truncated" if one else None for one in rejected],
-                "faces": faces_of,
-                "unlabelled_faces": np.zeros(len(faces_of), np.int32),
-                "true_label": [None] * count,
-            }
-            to_images.add(pa.table([pa.array(columns[n]).cast(IMAGE_SCHEMA.field(n).type) for n in IMAGE_SCHEMA.names],
-                                   schema=IMAGE_SCHEMA))  # fmt: skip
-            row = np.repeat(np.arange(count), faces_of)
-            label = draw.integers(0, classes, len(row))
-            labels += np.bincount(label, minlength=classes)
-            values = {
-                "image_id": [ids[one] for one in row],
-                "face": np.arange(len(row)) - (np.cumsum(faces_of) - faces_of)[row],
-                "x": draw.integers(0, 1300, len(row)),
-                "y": draw.integers(0, 900, len(row)),
-                "width": draw.integers(10, 300, len(row)),
-                "height": draw.integers(10, 300, len(row)),
-                "detection_score": draw.random(len(row)),
-                "label": [names[one] for one in label],
-                "label_index": label,
-                "confidence": draw.random(len(row)),
-                f"p_{names[0]}": draw.random(len(row)),
-            }
-            to_faces.add(pa.table([pa.array(values[n]).cast(schema.field(n).type) for n in schema.names],
-                                  schema=schema))  # fmt: skip
-        to_images.publish()
-        to_faces.publish()
-    return {
-        "inputs": ["photos"],
-        "run_fingerprint": "ab" * 32,
-        "head": {"path": "head", "classes": names},
-        "counts": {"images": images, **found, "duplicate": 0, "faces": int(labels.sum())},
-        "labels": dict(zip(names, labels.tolist(), strict=True)),
-    }
 
 
 @pytest.fixture
@@ -261,6 +192,12 @@ def test_faces_that_a_tile_leads_to_are_drawn_also_in_a_crowd() -> None:
     photo = photo_with(*[(10 * at, 10, 9 + at, 9) for at in range(40)])
     drawn = marks(photo, ["happy", "sad"], 5, [photo.faces[0]])
     assert len(drawn) == 5 and drawn[0].x == 0
+
+
+def test_a_face_that_two_tiles_lead_to_is_drawn_once() -> None:
+    photo = photo_with((100, 100, 60, 60), (300, 100, 50, 50))
+    drawn = marks(photo, ["happy", "sad"], 10, [photo.faces[1], photo.faces[1]])
+    assert [mark.x for mark in drawn] == [300, 100]
 
 
 @pytest.mark.parametrize("share, words", [(1.0, "100 %"), (0.9999, "99 %"), (0.5, "50 %"), (0.0, "0 %")])

@@ -15,8 +15,9 @@ from pipeline.errors import UsageError
 from pipeline.run import dry_run
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
-from transforms.detect_faces import detect_rows, with_rows
-from transforms.extract_features import contents_to_keep, with_features
+from transforms.block import with_features
+from transforms.crop_faces import detect_rows, with_rows
+from transforms.extract_features import contents_to_keep
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.job import Job
 

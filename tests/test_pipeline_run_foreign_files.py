@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import write_folder
+from pictures import jpeg, plain, write_folder
 
 from pipeline.errors import UsageError
-from pipeline.run.foreign_files import refuse_foreign_work
+from pipeline.run.foreign_files import refuse_foreign, refuse_foreign_work
+from transforms.formats.encode import as_jpeg
 
 OURS = {
     ".lock": b"",
@@ -48,3 +49,12 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "work").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="work, where results go, is a link"):
         refuse_foreign_work(str(tmp_path / "out" / "work"))
+
+
+def test_rendered_pictures_are_ours_by_their_mark_alone(tmp_path: Path) -> None:
+    picture = plain(8, 8)
+    write_folder(tmp_path / "rendered", {"0000001-a.jpg": as_jpeg(picture, 90), "sheet-0001.jpg": as_jpeg(picture, 90)})
+    refuse_foreign(str(tmp_path))
+    write_folder(tmp_path / "rendered", {"0000002-mine.jpg": jpeg(picture)})
+    with pytest.raises(UsageError, match=r"rendered/0000002-mine\.jpg lies where results are written"):
+        refuse_foreign(str(tmp_path))

@@ -30,7 +30,8 @@ SAME = os.path.join(cv2.data.haarcascades, ".", CASCADE)  # the same file by ano
 
 CHANGED = {
     "read.block_images": "7", "read.block_bytes": "1000", "read.max_image_bytes": "9", "read.max_pixels": "9",
-    "read.threads": "5", "read.labels": str(Path(__file__).with_name("labels.csv")), "read.label_column": "class",
+    "read.threads": "5", "read.exif": "true",
+    "read.labels": str(Path(__file__).with_name("labels.csv")), "read.label_column": "class",
     "faces.detector": "none", "faces.margin": "0.1", "faces.max_faces": "1",
     "faces.min_label_px": "7",
     "faces.one_shot.model": str(SHIPPED), "faces.one_shot.min_face_fraction": "0.2",
@@ -44,7 +45,8 @@ CHANGED = {
     "faces.yunet.nms_threshold": "0.5",
     "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "features.mirrored": "false", "features.mirror_cut": "0", "head.path": "bundled/ferplus", "head.kind": "ridge",
+    "features.runtime": "jax", "features.mirrored": "false", "features.mirror_cut": "0",
+    "head.path": "bundled/ferplus", "head.kind": "ridge",
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",

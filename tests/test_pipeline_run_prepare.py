@@ -15,7 +15,9 @@ import pytest
 from models.detectors.options import HaarOptions, OneShotOptions
 from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
-from models.heads.registry import check
+from models.heads.registry import check, load_head
+from models.runtimes.registry import RUNTIMES
+from models.runtimes.runtime import Runtime
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, identity_of
 from pipeline.run.prepare import chosen_head, make_job
@@ -173,12 +175,19 @@ def test_another_backend_makes_other_features(monkeypatch: pytest.MonkeyPatch) -
     assert identity().feature_space == before.feature_space
 
 
-@pytest.mark.parametrize("name", ["foo", "TensorFlow"])
-def test_a_backend_that_keras_does_not_know_is_refused_before_anything_is_read(
+def test_each_runtime_has_a_cache_of_its_own_and_all_share_the_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runtime, "check_installed", lambda self: None)
+    made = [identity_of(settings_of(f"features.runtime={name}"), None) for name in RUNTIMES]
+    assert len({fingerprint_of(one.cache_key) for one in made}) == len(RUNTIMES)
+    assert len({fingerprint_of(one.feature_space) for one in made}) == 1
+
+
+@pytest.mark.parametrize("name", ["foo", "TensorFlow", "torch"])
+def test_a_backend_that_is_not_a_runtime_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", name)
-    with pytest.raises(UsageError, match=f"Keras's backend '{name}' .* is none of tensorflow, jax, torch"):
+    with pytest.raises(UsageError, match=f"the runtime '{name}' is not one of tensorflow, jax, onnx, openvino; "):
         identity()
 
 
@@ -262,6 +271,17 @@ def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, clas
     assert (len(head.classes), bool(head.reject)) == (classes, rejects)
     space = identity_of(settings, head).feature_space
     check(head, fingerprint_of(space), space)  # raises where head and network do not belong together
+
+
+def test_a_bundled_head_travels_by_its_name_and_any_other_by_its_path(tmp_path: Path) -> None:
+    """Workers may have this program in another place."""
+    settings = settings_of(*RANDOM)
+    for name, sent in (("bundled", "bundled/fer2013"), ("bundled/ferplus", "bundled/ferplus")):
+        path, head = chosen_head(settings_of(f"head.path={name}"))
+        job = make_job(settings, identity_of(settings, None), output="o", cache="c", head=path)
+        assert job.head == sent
+        assert load_head(job.head).digest == head.digest
+    assert make_job(settings, identity_of(settings, None), output="o", cache="c", head="/my/head").head == "/my/head"
 
 
 def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,10 @@ from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadMismatch
 from models.runtimes.device import DeviceOutOfMemory
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
-from pipeline.run import interrupt, running
+from pipeline.run import interrupt, runners, running
 from pipeline.run.failures import Failure, FailureKind, failure_of, read_failure, write_failure
 from pipeline.run.progress import bar, totals_from
+from pipeline.run.remote_job import RemoteJob
 from pipeline.run.runners import is_direct, options_of, runner_of, uses_processes
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.worker_folder import tell_to_stop
@@ -173,6 +174,15 @@ def test_worker_processes_run_our_own_command(tmp_path: Path, verbose: bool, man
     runner._default_environment = "what Beam would set"
     command = runner._default_environment.command_string
     assert shlex.split(command) == ["exec", sys.executable, "-P", "-m", "pipeline.run.worker", folder, manner]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None:
+    options = options_of([*PROCESSES, "--s3_endpoint_url=http://here:1", "--s3_secret_access_key=y"])
+    told = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
+    assert told.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
+    assert told.pop("beam:option:s3_secret_access_key:v1") == "y"
+    assert told == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -393,7 +403,7 @@ def test_a_failure_names_what_was_in_hand(tmp_path: Path) -> None:
     "last, kind, words",
     [
         (
-            "transforms.storage.store.InputFault: a.jpg is gone [while running 'ReadBlocks']",
+            "transforms.storage.faults.InputFault: a.jpg is gone [while running 'ReadBlocks']",
             StoppedError,
             "a.jpg is gone; the same command goes on",
         ),
@@ -412,15 +422,16 @@ def test_a_failure_names_what_was_in_hand(tmp_path: Path) -> None:
         (
             "zip.Bad: a [while running 'b']",
             StoppedError,
-            "--runner=FlinkRunner: the job failed there: zip.Bad: a [while running 'b']; the same command goes on",
+            "job there failed on FlinkRunner: Pipeline 7 failed: Traceback (most recent call last): File x "
+            "zip.Bad: a [while running 'b']; the same command goes on",
         ),
     ],
 )
 def test_a_job_that_fails_elsewhere_ends_in_one_line(last: str, kind: type[PipelineError], words: str) -> None:
     # such a runner hands over the text of a traceback, and no worker has a folder to write into
     error = RuntimeError(f"Pipeline 7 failed:\nTraceback (most recent call last):\n  File x\n{last}\n\n")
-    options = options_of(["--runner=FlinkRunner", "--job_endpoint=there:8099"])
-    ended = running._ended(error, options, running._Deaths(), "", "the same command goes on")
+    job = RemoteJob(options_of(["--runner=FlinkRunner", "--job_endpoint=there:8099"]))
+    ended = running._ended(error, job, running._Deaths(), "", "the same command goes on")
     assert type(ended) is kind
     assert str(ended) == words
 

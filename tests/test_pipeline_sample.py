@@ -1,4 +1,4 @@
-"""The sample: photos out of the scikit-image wheel, the same each time."""
+"""The sample: photos out of packages that are installed, the same each time, one of them with several faces."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from models.detectors.registry import DetectorSpec
 from pipeline import sample
 from pipeline.errors import StoppedError
+from transforms.formats.decode import decode
+from transforms.formats.records import Limits
 
 pytest.importorskip("skimage", reason="the extra 'sample' is not installed")
+pytest.importorskip("matplotlib", reason="the extra 'sample' is not installed")
 
 
 def test_photos_are_copied_once(tmp_path: Path) -> None:
     written = sample.write_sample(tmp_path / "deep" / "sample")
-    assert [path.name for path in written] == list(sample.PHOTOS)
-    assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(sample.PHOTOS)
-    assert all(path.read_bytes()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1") for path in written)
+    assert [path.name for path in written] == [*sample.PHOTOS, sample.TOGETHER]
+    assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(path.name for path in written)
+    assert all(decode(path.read_bytes(), channels=3, limits=Limits()).width > 200 for path in written)
     stamps = [path.stat().st_mtime_ns for path in written]
     assert sample.write_sample(tmp_path / "deep" / "sample") == written
     assert [path.stat().st_mtime_ns for path in written] == stamps
@@ -31,9 +35,20 @@ def test_a_half_copied_photo_is_copied_again(tmp_path: Path) -> None:
 
 
 def test_missing_photos_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "PHOTOS", ("gone.png",))
-    with pytest.raises(StoppedError, match=r"lacks gone\.png"):
+    monkeypatch.setattr(sample, "PHOTOS", {"gone.png": "skimage"})
+    with pytest.raises(StoppedError, match=r"gone\.png is missing; install the scikit-image that"):
         sample.write_sample(tmp_path)
+    monkeypatch.setattr(sample.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StoppedError, match=r"scikit-image, which is not installed; install the extra 'sample'"):
+        sample.write_sample(tmp_path)
+
+
+def test_one_photo_has_the_faces_of_three_portraits(tmp_path: Path) -> None:
+    together = sample.write_sample(tmp_path)[-1]
+    image = decode(together.read_bytes(), channels=3, limits=Limits())
+    assert (image.width, image.height) == (320 + 273 + 320, 320)
+    faces = DetectorSpec("bundled").load().detect_batch([image.image])[0]
+    assert {int((x + width / 2) // 305) for x, _, width, _ in faces.boxes.tolist()} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"]])

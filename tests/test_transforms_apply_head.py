@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.heads.linear import LinearHead
-from transforms.apply_head import apply_head, leave_small_unlabelled
 from transforms.block import Block, Faces, Reason, Status, no_faces
+from transforms.label_faces import apply_head, leave_small_unlabelled
 from transforms.part_rows import part_table
 
 CLASSES = ("happy", "sad")

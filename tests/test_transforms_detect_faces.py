@@ -20,11 +20,11 @@ from models.detectors.cropping import crop_resized, resized
 from models.detectors.detections import Detections
 from models.detectors.options import HaarOptions
 from models.detectors.registry import Detector, DetectorSpec
-from transforms import detect_faces as module
+from transforms import crop_faces as cropping
+from transforms import detect_faces as stage_module
 from transforms.block import Block, Faces, Reason, Status
 from transforms.containing import IN_A_ROW, ProgramFault
-from transforms.detect_faces import (
-    DetectFaces,
+from transforms.crop_faces import (
     Outcome,
     detect_images,
     detect_rows,
@@ -34,6 +34,7 @@ from transforms.detect_faces import (
     whole_images,
     with_rows,
 )
+from transforms.detect_faces import DetectFaces
 from transforms.formats.decode import decode
 from transforms.formats.publish import StorageError
 from transforms.formats.records import Limits
@@ -232,9 +233,9 @@ def test_a_task_takes_more_images_where_they_are_small(tmp_path: Path, monkeypat
     stage = DetectFaces(job(tmp_path))
     stage.setup()
     block = raw([b"%04d" % n for n in range(100)])
-    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
     assert [len(task.args[1]) for task in stage._tasks(block)] == [32, 32, 32, 4]
-    monkeypatch.setattr(module, "BYTES_A_TASK", 200)
+    monkeypatch.setattr(stage_module, "BYTES_A_TASK", 200)
     assert [len(task.args[1]) for task in stage._tasks(block)] == [50, 50]
     assert stage._tasks(raw([None])) == []
     stage.teardown()
@@ -262,8 +263,8 @@ def test_what_comes_out_depends_neither_on_threads_nor_on_tasks(
 ) -> None:
     blocks = blocks_of_all_kinds()
     expected = [signature(block) for block in through(DetectFaces(job(tmp_path, threads=2)), blocks)]
-    monkeypatch.setattr(module, "IMAGES_A_TASK", task)
-    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    monkeypatch.setattr(stage_module, "IMAGES_A_TASK", task)
+    monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
     found = [signature(block) for block in through(DetectFaces(job(tmp_path, threads=threads)), blocks)]
     assert found == expected
     assert [block[0] for block in found] == ["b0", "b1", "b2", "b3"]
@@ -281,7 +282,7 @@ def test_a_batch_holds_as_many_images_as_fit_and_changes_nothing(
     contents = [png(gradient(40, 50 + number)) for number in range(7)]
     given, detector = sized(tmp_path, 8, 8), Notes(1, [[3, 4, 20, 20]])
     together = detect_images(["x"] * 7, contents, given, detector)
-    monkeypatch.setattr(module, "BATCH_BYTES", 4000)
+    monkeypatch.setattr(cropping, "BATCH_BYTES", 4000)
     few = detect_images(["x"] * 7, contents, given, detector)
     assert sizes == [7, 2, 2, 2, 1]
     for one, other in zip(together, few, strict=True):
@@ -298,8 +299,8 @@ def test_detection_depends_neither_on_threads_nor_on_tasks(
     given = job(tmp_path, detector=DetectorSpec("haar", HaarOptions(detect_size=200), max_faces=3), threads=2)
     expected = [signature(block) for block in through(DetectFaces(given), blocks)]
     assert any(Status.LABELLED in block[1] for block in expected)
-    monkeypatch.setattr(module, "IMAGES_A_TASK", task)
-    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    monkeypatch.setattr(stage_module, "IMAGES_A_TASK", task)
+    monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
     assert [signature(block) for block in through(DetectFaces(replace(given, threads=threads)), blocks)] == expected
 
 
@@ -358,7 +359,7 @@ def test_so_it_is_where_the_whole_image_is_the_face(tmp_path: Path, monkeypatch:
         return decode(data, **other)
 
     dark = png(plain(20, 20, 9))
-    monkeypatch.setattr(module, "decode", fails)
+    monkeypatch.setattr(cropping, "decode", fails)
     block = through(DetectFaces(job(tmp_path)), [raw([png(plain(20, 20, 99)), dark, png(plain(20, 20, 120))])])[0]
     assert block.reason == (None, Reason.INTERNAL_ERROR, None)
     assert block.fresh.image.tolist() == [0, 2]
@@ -386,9 +387,9 @@ def test_a_lack_of_memory_is_tried_again_alone(tmp_path: Path, monkeypatch: pyte
             with lock:
                 inside -= 1
 
-    monkeypatch.setattr(module, "decode", hungry)
-    monkeypatch.setattr(module, "IMAGES_A_TASK", 1)
-    monkeypatch.setattr(module, "BYTES_A_TASK", 1)
+    monkeypatch.setattr(cropping, "decode", hungry)
+    monkeypatch.setattr(stage_module, "IMAGES_A_TASK", 1)
+    monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
     contents = [png(plain(20, 20, grey)) for grey in range(40)]
     block = through(DetectFaces(job(tmp_path, threads=4)), [raw(contents)])[0]
     assert set(block.status) == {Status.LABELLED}
@@ -449,8 +450,8 @@ def test_the_same_fault_at_many_images_in_a_row_stops_the_run(
             raise KeyError("y")
         return image
 
-    monkeypatch.setattr(module, "decode", fails)
-    monkeypatch.setattr(module, "IMAGES_A_TASK", 4)
+    monkeypatch.setattr(cropping, "decode", fails)
+    monkeypatch.setattr(stage_module, "IMAGES_A_TASK", 4)
     contents = in_rows(kinds)
     blocks = [
         raw(part, key=f"b{at}", prefix=f"{at}/", same_as=np.arange(len(part), dtype=np.int32))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms import extract_features as module
-from transforms.block import Block, Faces, Reason, Status, no_faces
+from transforms.block import Block, Faces, Reason, Status, in_order, no_faces, with_features
 from transforms.extract_features import (
     BLOCKS_WAITING,
     SEGMENT_BLOCKS,
@@ -23,9 +23,8 @@ from transforms.extract_features import (
     Groups,
     contents_to_keep,
     copy_to_same,
-    in_order,
-    with_features,
 )
+from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import StorageError
 
 
@@ -265,7 +264,7 @@ def test_a_block_whose_segment_cannot_be_written_does_not_leave(tmp_path, monkey
     def fail(self, contents):
         raise ValueError("no segment")
 
-    monkeypatch.setattr(module.FeatureCache, "add", fail)
+    monkeypatch.setattr(FeatureCache, "add", fail)
     with pytest.raises(ValueError, match="no segment"):
         through(stage, [block_of([1])])
 
@@ -279,7 +278,7 @@ def refuse(monkeypatch, number):
         raise StorageError(number, f"cannot write x.h5: {os.strerror(number)}; choose another folder")
 
     monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
-    monkeypatch.setattr(module.FeatureCache, "add", fail)
+    monkeypatch.setattr(FeatureCache, "add", fail)
     return attempts
 
 

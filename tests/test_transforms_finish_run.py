@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
 from transforms.formats.submission.rules import SubmissionRules
 from transforms.merge.account import AccountError
+from transforms.merge.merge_parts import merge_parts
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block
@@ -315,3 +318,42 @@ def test_the_rate_from_the_first_block_to_the_last(tmp_path: Path, totals: Total
 def test_the_stage_finishes_once_for_all_parts(tmp_path: Path) -> None:
     asked = request(tmp_path, two_blocks())
     assert [counts["images"] for counts in FinishRun().process(asked, iter([]))] == [4]
+
+
+def test_two_attempts_at_once_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner may start the last stage again while the first attempt still works, here in threads."""
+    blocks = [finished([1, 0], key=key(n), position=2 * n, ids=(f"a{n:02d}.png", f"b{n:02d}.png")) for n in range(12)]
+    alone = finish_run(request(tmp_path / "alone", blocks))
+    asked = request(tmp_path / "two", blocks)
+    begun = threading.Barrier(2)
+    plain = merge_parts
+
+    def together(paths: Sequence[str], output: str, **named: Any) -> Any:
+        waited = []
+
+        def progress(_: int) -> None:
+            if not waited:
+                waited.append(begun.wait(30))
+
+        return plain(paths, output, max_open=4, progress=progress, **named)
+
+    monkeypatch.setattr(module, "merge_parts", together)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        ended = [attempt.result() for attempt in [pool.submit(finish_run, asked) for _ in range(2)]]
+    assert ended == [alone, alone]
+    for folder in ("predictions", "images"):
+        ones, twos = (sorted((tmp_path / name / folder).iterdir()) for name in ("alone", "two"))
+        assert [path.name for path in ones] == [path.name for path in twos]
+        assert [path.read_bytes() for path in ones] == [path.read_bytes() for path in twos]
+    assert (tmp_path / "alone" / "submission.csv").read_bytes() == (tmp_path / "two" / "submission.csv").read_bytes()
+    assert not (tmp_path / "two" / ".merging").exists()
+
+
+def test_an_attempt_that_fails_takes_nothing_from_one_that_ended_well(tmp_path: Path) -> None:
+    asked = request(tmp_path, two_blocks())
+    finish_run(asked)
+    before = (tmp_path / "submission.csv").read_bytes()
+    (tmp_path / "parts" / f"{key(0)}.parquet").unlink()  # as the driver tidies up after a finished run
+    with pytest.raises(AccountError):
+        finish_run(asked)
+    assert (tmp_path / "submission.csv").read_bytes() == before

@@ -13,7 +13,7 @@ from models.detectors.registry import DetectorSpec
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
 from transforms.detect_faces import DetectFaces
-from transforms.made_of import BACKEND, DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
+from transforms.made_of import DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
 from transforms.storage.store import FileChanged
 
 
@@ -29,7 +29,6 @@ def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path
         (WEIGHTS, "other", "weights random has changed since the run started; restore the file"),
         (HEAD, "other", "head heads/mine has changed since the run started"),
         (DETECTOR, {"name": "none"}, "detector none has changed since the run started"),
-        (BACKEND, "jax", "uses backend jax here, but the run started with before; set KERAS_BACKEND=before here too"),
         (REVISION, 7, "another version of this program"),
     ],
 )

@@ -608,3 +608,19 @@ def test_rows_held_at_once_do_not_grow_with_the_number_of_parts(
     rows = [image(f"{row * 37 % 600:04d}", row, faces=1) for row in range(600)]
     merge(tmp_path, cut(rows, 20), max_open=6)
     assert max(held) <= 4 * 3  # inputs, and rows in a row group
+
+
+def test_rounds_write_no_small_row_groups(tmp_path: Path, tiny_groups: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlapping inputs give out rows in small batches; written so, each round would read smaller groups still."""
+    written: list[int] = []
+    plain = sorted_parts.write_rows
+
+    def watched(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+        written.append(rows.num_rows)
+        plain(writer, rows)
+
+    monkeypatch.setattr(sorted_parts, "write_rows", watched)
+    rows = [image(f"{row * 37 % 600:04d}", row, faces=1) for row in range(600)]
+    merge(tmp_path, cut(rows, 20), max_open=6)
+    assert sum(written) == 600 * 2  # in two rounds: 30 parts, 8 runs, 2 runs
+    assert len(written) == 8 + 2  # a run is written at once, as all of its rows fit the memory for that

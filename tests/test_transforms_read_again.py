@@ -13,7 +13,7 @@ import pytest
 from pipeline.run.plan import Layout, make_plan
 from transforms import read_again
 from transforms.formats.records import Limits
-from transforms.read_again import BACKGROUND, face_tile, read_digests, read_pictures
+from transforms.read_again import BACKGROUND, Faults, face_tile, read_digests, read_pictures, read_what_is_left
 
 LIMITS = Limits()
 FILES = pictures.good_files(7)
@@ -118,3 +118,36 @@ def test_a_face_is_cut_with_a_little_around_it() -> None:
 @pytest.mark.parametrize("name", ["empty.jpg", "text.jpg", "cut.png", "huge.png"])
 def test_what_cannot_be_decoded_has_no_tile(name: str) -> None:
     assert face_tile(pictures.nasty_files()[name][0], box(0, 0, 9, 9), 32, LIMITS) is None
+
+
+def test_a_file_that_is_gone_costs_no_other(tmp_path: Path) -> None:
+    path, _ = folder(tmp_path)
+    planned = lines(tmp_path, path)
+    gone = ["happy/0000.png", "sad/0001.png"]
+    for name in gone:
+        (path / name).unlink()
+    faults = Faults()
+    wanted = {name: digest(data) for name, data in FILES.items()}
+    found = dict(read_what_is_left(planned, wanted, LIMITS, faults, most_faults=9))
+    assert found == {name: data for name, data in FILES.items() if name not in gone}
+    assert faults.count == 2 and gone[0] in faults.first
+
+
+def test_storage_that_is_gone_is_given_up(tmp_path: Path) -> None:
+    path, _ = folder(tmp_path)
+    planned = lines(tmp_path, path)
+    for name in FILES:
+        (path / name).unlink()
+    faults = Faults()
+    assert not list(
+        read_what_is_left(planned, {name: digest(data) for name, data in FILES.items()}, LIMITS, faults, most_faults=3)
+    )
+    assert faults.count == 3
+
+
+@pytest.mark.parametrize("source", INPUTS)
+def test_what_is_left_is_all_where_nothing_is_gone(tmp_path: Path, source) -> None:
+    path, prefix = source(tmp_path)
+    wanted, faults = {prefix + name: digest(data) for name, data in FILES.items()}, Faults()
+    assert len(dict(read_what_is_left(lines(tmp_path, path), wanted, LIMITS, faults, most_faults=1))) == len(FILES)
+    assert faults == Faults()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from nearby import Nearby
 from pictures import write_folder
 
-from transforms.storage import retrying
+from transforms.storage import objects, retrying
 from transforms.storage.store import (
     FoundFile,
     InputFault,
@@ -403,20 +404,29 @@ def test_names_that_are_no_text_are_listed_and_read(tmp_path: Path) -> None:
 )
 def test_storage_of_a_kind_that_nobody_knows_is_one_line_at_once(ask: Callable[[str], object]) -> None:
     with pytest.raises(
-        InputFault, match=r"^strange://b/x.* cannot be .*: strange:// is not a known kind of storage \(known: gs, .*\)$"
+        InputFault,
+        match=r"^strange://b/x.* cannot be .*: strange:// is not a known kind of storage \(known: s3, gs, .*\)$",
     ):
         ask("strange://b/x")
 
 
 def test_storage_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "obstore.store", None)  # as if it were not installed
+        objects.forget_clients()
+        with pytest.raises(
+            InputFault, match=r"^gs://b/x cannot be looked for: gs:// needs pip install 'facelabel-pipeline\[gcs\]'"
+        ):
+            exists("gs://b/x")
+
     def not_installed(*_: object) -> None:
         raise ValueError("Unable to get filesystem from specified path, please use the correct path or ...")
 
     monkeypatch.setattr(FileSystems, "exists", not_installed)
     with pytest.raises(
-        InputFault, match=r"^gs://b/x cannot be looked for: gs:// needs pip install 'apache-beam\[gcp\]'"
+        InputFault, match=r"^azfs://b/x cannot be looked for: azfs:// needs pip install 'apache-beam\[azure\]'"
     ):
-        exists("gs://b/x")
+        exists("azfs://b/x")
 
     def lacks_a_package(*_: object) -> None:
         raise BeamIOError("Unable to get the Filesystem", {"hdfs://b/x": ImportError("No module named 'hdfs'")})
@@ -432,4 +442,4 @@ def test_storage_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
 
     monkeypatch.setattr(FileSystems, "exists", another_fault)
     with pytest.raises(ValueError, match="no such port"):
-        exists("gs://b/x")
+        exists("azfs://b/x")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from transforms import stream_marks as module
 from transforms.formats.publish import StorageError
+from transforms.storage import stores
 from transforms.stream_marks import StreamMark, mark_path, read_mark, remove_other_marks, write_mark
 
 MARK = StreamMark(images=7, blocks=2, skipped=3, skipped_names=("a.tar.gz/é.txt", "b"))
@@ -57,13 +57,13 @@ def test_notes_of_archives_that_are_no_input_any_more_go(tmp_path: Path) -> None
 
 
 def test_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, faults = module.publish, [errno.EIO]
+    real, faults = stores.publish_bytes, [errno.EIO]
 
     def publish(*given: Any) -> None:
         if faults:
             raise StorageError(faults.pop(), "cannot write")
         real(*given)
 
-    monkeypatch.setattr(module, "publish", publish)
+    monkeypatch.setattr(stores, "publish_bytes", publish)
     write_mark(str(tmp_path), "k", MARK)
     assert read_mark(str(tmp_path), "k") == MARK

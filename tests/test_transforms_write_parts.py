@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from transforms.block import PartInfo
 from transforms.formats.parts import part_info, read_part
 from transforms.formats.publish import StorageError
 from transforms.storage import stopping
-from transforms.tally import TALLY
+from transforms.tally import TALLY, totals_told
 from transforms.write_parts import WriteParts, write_block
 
 CLASSES = ("a", "b")
@@ -70,6 +72,21 @@ def test_the_stage_writes_every_block_and_counts_it(tmp_path: Path, head: str) -
     assert sorted(os.listdir(given.parts)) == [info.name for info in infos]
     totals = TALLY.totals()
     assert (totals.images, totals.faces, totals.rejected, totals.hits, totals.blocks) == (16, 15, 1, 1, 8)
+
+
+def test_the_last_part_of_a_bundle_brings_the_totals_of_its_worker(tmp_path: Path, head: str) -> None:
+    TALLY.reset()
+    TALLY.add_devices(["GPU:7"])
+    infos = through(WriteParts(job(tmp_path, head=head)), [finished([1, 0], key=f"k{n}") for n in range(3)])
+    assert [bool(info.worker) for info in infos] == [False, False, True]
+    mine = json.loads(infos[-1].worker)
+    assert (mine["images"], mine["blocks"], mine["devices"]) == (6, 3, ["GPU:7"])
+    for images, other in ((10, "there 1"), (4, "there 1"), (7, "there 2")):
+        infos.append(
+            replace(infos[0], worker=json.dumps({**mine, "process": other, "images": images, "blocks": images}))
+        )
+    totals = totals_told(info.worker for info in infos)
+    assert (totals.images, totals.blocks) == (6 + 10 + 7, 3 + 10 + 7)  # of each process the latest
 
 
 def test_the_stage_stops_when_asked(tmp_path: Path, head: str) -> None:

@@ -6,11 +6,13 @@ Every stage maps one block to one block. Columns have one row per image (n) or o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
 
+from models.boxes import order_faces
+from transforms.formats.exif import Exif
 from transforms.formats.records import Reason, Stage, Status
 
 __all__ = ["Block", "BlockRef", "Faces", "PartInfo", "Reason", "Stage", "Status"]
@@ -119,6 +121,7 @@ class Block:
         reason: a `Reason` for each rejected image, and for one whose faces are all too small to label; else None.
         faces: of all images of the block, as far as their features are known.
         fresh: newly detected faces with crops and without features, between DetectFaces and ExtractFeatures.
+        exif: what each image says of itself; None where the run does not ask.
     """
 
     key: str
@@ -137,9 +140,28 @@ class Block:
     reason: tuple[Reason | None, ...]
     faces: Faces = field(default_factory=no_faces)
     fresh: Faces = field(default_factory=no_faces)
+    exif: tuple[Exif, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def with_features(block: Block, features: np.ndarray | None) -> Block:
+    """Returns the block with new faces and cached faces joined, in order."""
+    known = block.faces
+    if features is not None:
+        fresh = replace(block.fresh, crops=None, features=features)
+        known = Faces.concatenate([known, fresh])
+    return replace(block, faces=in_order(known), fresh=no_faces())
+
+
+def in_order(faces: Faces) -> Faces:
+    """Returns the faces by image row, then score (descending), y, x."""
+    if len(faces) == 0:
+        return faces
+    within = order_faces(faces.box, faces.score)
+    order = within[np.argsort(faces.image[within], kind="stable")]
+    return faces.take(order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +174,7 @@ class PartInfo:
         images, faces: numbers of rows.
         hits: images whose results came from the cache.
         reused: True if the part existed before this run.
+        worker: totals of the process that wrote it (`tally.py`), with the last part of a bundle; else "".
     """
 
     name: str
@@ -161,3 +184,4 @@ class PartInfo:
     faces: int
     hits: int
     reused: bool
+    worker: str = field(default="", compare=False)

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from transforms.formats.publish import StorageError
 from transforms.formats.records import Reason, RejectedContent
+from transforms.storage.faults import InputFault
 from transforms.storage.retrying import may_heal
 from transforms.storage.stopping import Stopped
-from transforms.storage.store import InputFault
 
 logger = logging.getLogger("pipeline.images")
 

@@ -19,18 +19,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.boxes import order_faces
-from models.runtimes.device import REVISION as DEVICE_REVISION
-from models.runtimes.device import Device, backend, get_device, weights_digest
+from models.runtimes.device import Device, get_device, revision_of, weights_digest
 from transforms.ahead import Ahead, single
-from transforms.block import Block, Faces, no_faces
+from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
-from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
-from transforms.made_of import BACKEND, REVISION, WEIGHTS, refuse_another
+from transforms.made_of import REVISION, WEIGHTS, refuse_another
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 
 logger = logging.getLogger("pipeline.cache")
@@ -42,7 +40,7 @@ SEGMENT_BYTES = 4 * 2**20  # of features; then the group is closed
 SEGMENT_S = 2.0  # then a group is closed, so that a kill loses at most this much device time, or one block
 SMALL_BLOCK = 128  # images; a smaller block closes its group, as small blocks are meant to lose little
 
-RUNTIMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}  # as people write them
+SHOWN_AS = {"tensorflow": "TensorFlow", "jax": "JAX", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 @dataclass(slots=True)
@@ -116,24 +114,6 @@ class BatchAcrossBlocks:
 def _crops(block: Block) -> np.ndarray:
     assert block.fresh.crops is not None  # DetectFaces makes them
     return block.fresh.crops
-
-
-def with_features(block: Block, features: np.ndarray | None) -> Block:
-    """Returns the block with new faces and cached faces joined, in order."""
-    known = block.faces
-    if features is not None:
-        fresh = replace(block.fresh, crops=None, features=features)
-        known = Faces.concatenate([known, fresh])
-    return replace(block, faces=in_order(known), fresh=no_faces())
-
-
-def in_order(faces: Faces) -> Faces:
-    """Returns the faces by image row, then score (descending), y, x."""
-    if len(faces) == 0:
-        return faces
-    within = order_faces(faces.box, faces.score)
-    order = within[np.argsort(faces.image[within], kind="stable")]
-    return faces.take(order)
 
 
 class Groups:
@@ -237,7 +217,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
+        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None
@@ -268,10 +248,11 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
-            with TALLY.engine_start(RUNTIMES.get(backend(), backend())):
+            runtime = self._job.features.runtime
+            with TALLY.engine_start(SHOWN_AS.get(runtime, runtime)):
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
-            refuse_another(self._job, {WEIGHTS: digest, BACKEND: backend(), REVISION: DEVICE_REVISION})
+            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):

@@ -14,6 +14,7 @@ from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import Reason, Status
 from transforms.job import Job
 from transforms.storage.retrying import patiently
+from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 
 _STATUS = {status.value: status for status in Status}  # Status(text) takes ten times as long
@@ -72,7 +73,7 @@ class FindCached(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._cache = patiently(lambda: FeatureCache.create(self._job.cache, self._job.cache_key_json))
+        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         self._damaged = 0
 
     def process(self, block: Block) -> Iterator[Block]:

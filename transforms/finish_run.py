@@ -1,17 +1,18 @@
 """The last stage: refuses a run with too many rejections, merges the parts, and writes `run.json`, last of all.
 
-Inside the graph and idempotent, so that a runner may do it twice. The merge itself is `merge_parts.py`.
+Inside the graph and idempotent, so that a runner may do it twice, also at once: temporary names are an attempt's own,
+final names and bytes are the same, and an attempt that fails (its parts are gone) changes nothing. The merge itself is
+`merge_parts.py`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,22 @@ import apache_beam as beam
 import pyarrow.compute as pc
 
 from transforms.block import PartInfo
+from transforms.finish_in_store import RECORD, as_json, finish_in_store
 from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, is_part_name, part_info, read_part
 from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import Status
 from transforms.formats.shards.loose_files import NAMES_SHOWN
-from transforms.formats.submission.rules import SubmissionRules
 from transforms.formats.submission.sample import Sample, read_sample
 from transforms.formats.submission.write import UnlabelledImages
 from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
+from transforms.merge_request import MergeRequest as MergeRequest
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
-from transforms.tally import TALLY, Totals, read_heartbeats
+from transforms.tally import TALLY, Totals, read_heartbeats, totals_told
 
 logger = logging.getLogger("pipeline.report")
 
@@ -44,62 +47,36 @@ class RunStopped(RuntimeError):
     """The run ends without its last step: a limit was passed or the submission cannot be made. Resumable."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeRequest:
-    """What the last stage has to know.
-
-    Attributes:
-        output: folder of the run. `parts`: folder of its parts.
-        classes: of the head.
-        run_fingerprint: digest that every part must carry.
-        rows_per_file: of the final Parquet files.
-        submission: rules of submission.csv; None for none.
-        sample_submission: path of the file to follow, or None.
-        max_rejected: share of images from which the run stops before merging, or None.
-        expected_images: as planned, without those of streamed archives.
-        streams: keys of the streamed archives; how many images they hold is told by their marks.
-        rejecting: the head gives a reject score.
-        report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
-            None for no page. It is sent to workers, so it must be picklable.
-        started: seconds since the epoch at which the command began.
-        heartbeat: folder of worker processes' totals, "" when they share this process.
-        record: what of `run.json` is known beforehand.
-    """
-
-    output: str
-    parts: str
-    classes: tuple[str, ...]
-    run_fingerprint: str
-    rows_per_file: int
-    expected_images: int
-    started: float
-    heartbeat: str
-    record: dict[str, Any]
-    submission: SubmissionRules | None = None
-    sample_submission: str | None = None
-    max_rejected: float | None = None
-    streams: tuple[str, ...] = ()
-    rejecting: bool = False
-    report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-
-
 class FinishRun(beam.DoFn):
     """Runs once, when every part stands; yields the counts."""
 
     def process(self, request: MergeRequest, finished: Iterable[PartInfo]) -> Iterator[dict[str, int]]:
-        for _ in finished:  # waiting for the side input is the point: the parts themselves are on disk
-            pass
-        yield finish_run(request)
+        told = [info.worker for info in finished]  # the parts themselves are on disk
+        yield finish_run(request, told)
 
 
-def finish_run(request: MergeRequest) -> dict[str, int]:
+def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int]:
     """Merges all parts of the run and writes `run.json`; returns its counts.
+
+    Args:
+        request: what there is to do.
+        told: totals of the processes that wrote the parts (`Tally.told`).
 
     Raises:
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
         DamagedPart: a part is damaged; it is removed, so that the same command does its block again.
         AccountError: images are missing. StorageError: the output cannot be written.
     """
+    if is_object(request.output):
+        return finish_in_store(request, lambda here: _finished(here, told))
+    record = _finished(request, told)
+    patiently(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
+    counts: dict[str, int] = record["counts"]
+    return counts
+
+
+def _finished(request: MergeRequest, told: Iterable[str]) -> dict[str, Any]:
+    """Merges the parts of a local folder and writes all but `run.json`, which it returns."""
     names = patiently(lambda: os.listdir(request.parts))
     paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
@@ -108,12 +85,12 @@ def finish_run(request: MergeRequest) -> dict[str, int]:
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
             result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
-    record = _record(request, result, hits, marks)
+    TALLY.flush()
+    totals = read_heartbeats(request.heartbeat) if request.heartbeat else totals_told(told)
+    record = _record(request, result, hits, marks, totals)
     if request.report is not None:
         record = _with_report(request.report, record, request.started)
-    text = (json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n").encode()
-    patiently(lambda: publish(os.path.join(request.output, "run.json"), lambda file: file.write(text)))
-    return result.counts
+    return record
 
 
 @contextmanager
@@ -192,6 +169,7 @@ def _merge(request: MergeRequest, paths: list[str], streamed_images: int) -> Mer
             request.output,
             classes=request.classes,
             rejecting=request.rejecting,
+            exif=request.exif,
             rows_per_file=request.rows_per_file,
             submission=request.submission,
             sample=_sample(request),
@@ -228,10 +206,10 @@ def _with_report(
     return {**record, "report": {**told, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
 
 
-def _record(request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark]) -> dict[str, Any]:
+def _record(
+    request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark], totals: Totals
+) -> dict[str, Any]:
     """Returns `run.json`, without what it says of the page."""
-    TALLY.flush()
-    totals = read_heartbeats(request.heartbeat) if request.heartbeat else TALLY.totals()
     counts, written = result.counts, result.submission
     return {
         **request.record,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.detectors.registry import DetectorSpec
-from models.runtimes.device import FeatureSettings
+from models.runtimes.feature_settings import FeatureSettings
 from transforms.formats.records import Limits
 
 
@@ -14,8 +14,8 @@ class Job:
     """The settings of a run that the stages use.
 
     Attributes:
-        parts: folder of the finished parts.
-        cache: root of the feature cache.
+        parts: folder of the finished parts, "" when there are none.
+        cache: root of the feature cache, "" when nothing is cached.
         cache_key_json: canonical JSON of the cache key.
         run_fingerprint: digest of all that decides the output.
         detector, features, limits: settings of the stages.
@@ -30,6 +30,7 @@ class Job:
         all_labels: True to keep labels of the input that are no classes of the head; else they become null.
         labels: path of the table of labels; "" takes labels from class folders and tables.
         label_column: of that table; None finds it.
+        exif: True to note what images say of themselves: time, camera, place.
         made_of: names and digests of what the stages load themselves (`made_of.py`).
     """
 
@@ -52,4 +53,5 @@ class Job:
     min_label_px: int = 0
     labels: str = ""
     label_column: str | None = None
+    exif: bool = False
     made_of: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,6 @@ from transforms.block import Block
 from transforms.formats.label_table import LabelTable, read_label_table
 from transforms.job import Job
 from transforms.made_of import LABELS, refuse_another
-from transforms.storage.store import open_file
 
 
 @lru_cache(maxsize=1)  # the workers of a process share the table, which may have a million rows
@@ -21,6 +20,8 @@ def label_table(path: str, column: str | None) -> tuple[LabelTable, str]:
     Raises:
         InputFault: the file is missing or cannot be read. FormatError: it is not a table of labels.
     """
+    from transforms.storage.store import open_file  # imports Beam, which labelling single images does not need
+
     with open_file(path) as file:
         data = file.read()
     return read_label_table(io.BytesIO(data), path, column), hashlib.sha256(data).hexdigest()

@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 
 from transforms.job import Job
-from transforms.storage.store import FileChanged
+from transforms.storage.faults import FileChanged
 
-WEIGHTS, BACKEND, REVISION, DETECTOR, HEAD = "weights", "backend", "device revision", "detector", "head"
+WEIGHTS, REVISION, DETECTOR, HEAD = "weights", "device revision", "detector", "head"
 LABELS = "labels"
 
 
@@ -29,14 +29,10 @@ def refuse_another(job: Job, found: Mapping[str, object]) -> None:
     begun_with = dict(job.made_of)
     for name, value in found.items():
         if name in begun_with and _text(value) != begun_with[name]:
-            raise FileChanged(None, _fault(job, name, _text(value), begun_with[name]))
+            raise FileChanged(None, _fault(job, name))
 
 
-def _fault(job: Job, name: str, found: str, before: str) -> str:
-    if name == BACKEND:
-        return (
-            f"Keras uses backend {found} here, but the run started with {before}; set KERAS_BACKEND={before} here too"
-        )
+def _fault(job: Job, name: str) -> str:
     if name == REVISION:
         return "a worker has another version of this program; install the same version everywhere"
     path = {

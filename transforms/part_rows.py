@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.block import Block, Faces, PartInfo, Reason, Status
+from transforms.formats.exif import exif_columns
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
 
 
@@ -49,9 +50,11 @@ def part_table(
         pa.array([None if r is None else r.value for r in reasons], pa.string()),
         text_array([name if known_labels is None or name in known_labels else None for name in labels]),
         pa.array(block.cached[order].astype(bool, copy=False)),
+        *([] if block.exif is None else exif_columns([block.exif[row] for row in rows])),
         faces,
     ]
-    return pa.Table.from_arrays(columns, schema=part_schema(len(classes), rejecting=rejecting))
+    schema = part_schema(len(classes), rejecting=rejecting, exif=block.exif is not None)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:

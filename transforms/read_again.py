@@ -6,7 +6,7 @@ Used to evaluate a detector, to find held-out images, which need no features, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from transforms.block import Block
 from transforms.containing import GATE, contained
 from transforms.formats.decode import decode
 from transforms.formats.records import Limits, RejectedContent
-from transforms.read_blocks import PlannedBlock, image_id, read_block, stream_blocks
+from transforms.read_blocks import LOOSE, PlannedBlock, image_id, read_block, stream_blocks
+from transforms.storage.store import InputFault
 
 STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # of a stream, in memory at a time
 MARGIN = 0.15  # around a face on a sheet: some of the head shows more than the box alone
@@ -69,19 +70,73 @@ def read_pictures(
         if not missing:
             return
         planned = _only(PlannedBlock.from_json(line), missing)
-        if planned is None:
-            continue
-        passed = 0
-        for block in _blocks(planned, limits):
-            for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
-                if data is not None and missing.get(name) == digest.tobytes().hex():
-                    del missing[name]
-                    yield name, data
-            passed += len(block)
-            if not missing:
+        if planned is not None:
+            yield from _pictures(planned, missing, limits, most_streamed)
+
+
+@dataclass(slots=True)
+class Faults:
+    """Inputs that could not be read: how many, the first reason, and how many of them came last without a success."""
+
+    count: int = 0
+    first: str = ""
+    in_a_row: int = 0
+
+    def add(self, fault: InputFault) -> None:
+        """Counts one."""
+        self.count, self.in_a_row, self.first = self.count + 1, self.in_a_row + 1, self.first or str(fault)
+
+
+def read_what_is_left(
+    lines: Iterable[bytes],
+    wanted: Mapping[str, str],
+    limits: Limits,
+    faults: Faults,
+    *,
+    most_faults: int,
+    most_streamed: int | None = None,
+) -> Iterator[tuple[str, bytes]]:
+    """Yields as `read_pictures` does, but an input that cannot be read costs its own images: it is counted in `faults`.
+
+    Loose files are read one by one, archives a block at a time.
+
+    Args:
+        most_faults: in a row, after which the rest is not tried.
+    """
+    missing = dict(wanted)
+    for line in lines:
+        for planned in _singly(_only(PlannedBlock.from_json(line), missing)):
+            if not missing or faults.in_a_row >= most_faults:
                 return
-            if planned.streamed and most_streamed is not None and passed >= most_streamed:
-                break
+            try:
+                for found in _pictures(planned, missing, limits, most_streamed):
+                    faults.in_a_row = 0
+                    yield found
+            except InputFault as error:
+                faults.add(error)
+
+
+def _singly(planned: PlannedBlock | None) -> Iterator[PlannedBlock]:
+    """Yields a block of loose files as one block for each file; others as they are."""
+    if planned is not None and planned.kind == LOOSE:
+        yield from (replace(planned, entries=(entry,)) for entry in planned.entries)
+    elif planned is not None:
+        yield planned
+
+
+def _pictures(
+    planned: PlannedBlock, missing: dict[str, str], limits: Limits, most_streamed: int | None
+) -> Iterator[tuple[str, bytes]]:
+    """Yields the images of a block that are missing, and takes them off the list."""
+    passed = 0
+    for block in _blocks(planned, limits):
+        for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
+            if data is not None and missing.get(name) == digest.tobytes().hex():
+                del missing[name]
+                yield name, data
+        passed += len(block)
+        if not missing or (planned.streamed and most_streamed is not None and passed >= most_streamed):
+            return
 
 
 def _only(planned: PlannedBlock, wanted: Mapping[str, str]) -> PlannedBlock | None:

@@ -1,6 +1,6 @@
 """Reads blocks: from a line of the plan to a block with bytes and digests. The only stage that reads users' files.
 
-Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`detect_faces.py`).
+Not here: assigning images to blocks (`pipeline/run/plan.py`), decoding (`crop_faces.py`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, BinaryIO
 
 import apache_beam as beam
@@ -21,11 +23,14 @@ from transforms import block_coder  # noqa: F401 - registers the coder for this 
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
 from transforms.formats.class_names import class_name
+from transforms.formats.exif import NO_EXIF, read_exif
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
 from transforms.known_labels import labels_of, relabelled
+from transforms.standing_parts import finished_blocks_of
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
@@ -33,6 +38,7 @@ from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY
 
 LOOSE = "loose"
+OBJECTS_AT_ONCE = 16  # requests for the loose images of a block, where they are objects
 BLOCKS_AHEAD = 2  # blocks whose bytes wait for the next stage
 _NO_DIGEST = bytes(32)  # marks bytes that could not be read
 STREAM_MARK = "-"  # between the key of a streamed archive and the number of a block of it
@@ -103,9 +109,8 @@ def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = No
         InputFault: a planned file is gone or cannot be read.
     """
     if planned.kind == LOOSE:
-        members: Iterable[Member] = (_read_loose(planned, entry, limits) for entry in planned.entries)
         sources = tuple(text_of(os.fsencode(planned.path + entry.name)) for entry in planned.entries)
-        return make_block(planned, list(members), planned.position, sources=sources)
+        return make_block(planned, _read_all_loose(planned, limits), planned.position, sources=sources)
     shard_format = format_named(planned.kind)
     if file is not None:
         return make_block(planned, list(shard_format.read(file, planned.entries, limits)), planned.position)
@@ -125,7 +130,7 @@ def stream_blocks(
     """
     skipped = Skipped()
     images = blocks = 0
-    with open_file(planned.path) as file, naming(planned.path):
+    with open_file(planned.path, forward=True) as file, naming(planned.path):
         members = told_what_it_skips(format_named(planned.kind), skipped).stream(file, limits)
         for start, group in _cut_stream(members, block_images, block_bytes):
             key = stream_key(planned.key, blocks)
@@ -171,6 +176,14 @@ def _cut_stream(members: Iterable[Member], images: int, size: int) -> Iterator[t
         yield start, group
 
 
+def _read_all_loose(planned: PlannedBlock, limits: Limits) -> list[Member]:
+    read = partial(_read_loose, planned, limits=limits)
+    if not is_object(planned.path):
+        return list(map(read, planned.entries))
+    with ThreadPoolExecutor(OBJECTS_AT_ONCE, "read-objects") as pool:  # each waits some 30 ms for its answer
+        return list(pool.map(read, planned.entries))
+
+
 def _read_loose(planned: PlannedBlock, entry: Entry, limits: Limits) -> Member:
     name = text_of(os.fsencode(entry.name))  # a file name may be any bytes, an id is text
     if entry.reason is not None:
@@ -211,6 +224,21 @@ def make_block(
         status=tuple(None if m.reason is None else Status.REJECTED for m in members),
         reason=tuple(m.reason for m in members),
     )
+
+
+def with_exif(block: Block) -> Block:
+    """Returns a block that still has its bytes, with what the EXIF of each image says."""
+    return replace(block, exif=tuple(NO_EXIF if data is None else read_exif(data) for data in block.data))
+
+
+def _each_with_exif(blocks: Generator[Block, None, StreamMark]) -> Generator[Block, None, StreamMark]:
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration as end:
+            mark: StreamMark = end.value
+            return mark
+        yield with_exif(block)
 
 
 def image_id(prefix: str, name: str) -> str:
@@ -258,15 +286,17 @@ class ReadBlocks(beam.DoFn):
 
     def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):
-            return read_block(PlannedBlock.from_json(line), self._job.limits)
+            block = read_block(PlannedBlock.from_json(line), self._job.limits)
+            return with_exif(block) if self._job.exif else block
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
-        finished = {name.removesuffix(".parquet") for name in patiently(lambda: os.listdir(self._job.parts))}
-        mark = yield from stream_blocks(
+        finished = patiently(lambda: finished_blocks_of(self._job.parts, planned.key))
+        blocks = stream_blocks(
             planned,
             self._job.limits,
             block_images=self._job.block_images,
             block_bytes=self._job.block_bytes,
             finished=finished,
         )
+        mark = yield from (_each_with_exif(blocks) if self._job.exif else blocks)
         write_mark(self._job.parts, planned.key, mark)

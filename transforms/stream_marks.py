@@ -7,12 +7,11 @@ if all blocks of the archive are done. Not here: streaming (`read_blocks.py`).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from transforms.formats.publish import publish, storage_error
 from transforms.storage.retrying import patiently
+from transforms.storage.stores import store_of
 
 MARK_SUFFIX = ".stream.json"
 
@@ -35,7 +34,7 @@ class StreamMark:
 
 def mark_path(parts: str, key: str) -> str:
     """Returns the path of the mark of the streamed archive `key`."""
-    return os.path.join(parts, key + MARK_SUFFIX)
+    return store_of(parts).path(key + MARK_SUFFIX)
 
 
 def write_mark(parts: str, key: str, mark: StreamMark) -> None:
@@ -45,30 +44,28 @@ def write_mark(parts: str, key: str, mark: StreamMark) -> None:
         StorageError: the disk is full, or permission is missing.
     """
     text = json.dumps(asdict(mark), sort_keys=True).encode()
-    patiently(lambda: publish(mark_path(parts, key), lambda file: file.write(text)))
+    patiently(lambda: store_of(parts).put_bytes(key + MARK_SUFFIX, text))
 
 
 def read_mark(parts: str, key: str) -> StreamMark | None:
     """Returns the mark of an archive; None if it is missing or damaged.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError, InputFault: it cannot be read.
     """
+    found = store_of(parts).get(key + MARK_SUFFIX)
+    if found is None:
+        return None
     try:
-        with open(mark_path(parts, key), "rb") as file:
-            fields = json.loads(file.read())
+        fields = json.loads(found[0])
         mark = StreamMark(**{**fields, "skipped_names": tuple(map(str, fields["skipped_names"]))})
         return StreamMark(int(mark.images), int(mark.blocks), int(mark.skipped), mark.skipped_names)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error("read", mark_path(parts, key), error) from error
     except (ValueError, TypeError, KeyError):
         return None
 
 
 def remove_other_marks(parts: str, keys: Collection[str]) -> None:
     """Removes the marks of archives not in `keys`: those that changed, or that are not inputs any more."""
-    for name in os.listdir(parts):
-        if name.endswith(MARK_SUFFIX) and name.removesuffix(MARK_SUFFIX) not in keys:
-            os.unlink(os.path.join(parts, name))
+    store = store_of(parts)
+    marks = [found.name for found in store.list() if found.name.endswith(MARK_SUFFIX)]
+    store.delete(name for name in marks if name.removesuffix(MARK_SUFFIX) not in keys)

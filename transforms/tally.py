@@ -2,18 +2,21 @@
 
 Counts of results come from finished parts instead, as a retried block would count twice here.
 
-Each worker process regularly writes its totals to a small file in the output folder.
+Each worker process of a local run regularly writes its totals to a small file in the output folder. Workers elsewhere
+send them to the last stage with the parts that they wrote (`told`), and count for the bar in Beam's metrics.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from pathlib import Path
 
 HEARTBEAT_S = 0.5  # a bar redraws about as often
@@ -188,6 +191,25 @@ class Tally:
         """Returns a copy of this process's totals."""
         with self._lock:
             return Totals(**asdict(self._totals))
+
+    def told(self) -> str:
+        """Returns the totals of this process as text, with a name of the process."""
+        return json.dumps({"process": _PROCESS, **asdict(self.totals())})
+
+
+_PROCESS = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"  # of this process, and of no other anywhere
+
+
+def totals_told(told: Iterable[str]) -> Totals:
+    """Returns the sum of the totals of the processes that told them, this one included; the latest of each counts."""
+    latest: dict[str, Totals] = {}
+    for text in filter(None, told):
+        fields = json.loads(text)
+        process, totals = fields.pop("process"), Totals(**fields)
+        if process not in latest or totals.blocks >= latest[process].blocks:
+            latest[process] = totals
+    latest[_PROCESS] = TALLY.totals()
+    return reduce(Totals.plus, latest.values())
 
 
 class Clock:

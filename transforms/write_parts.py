@@ -13,18 +13,23 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
 from models.heads.registry import load_head
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
-from transforms.formats.parts import write_part
+from transforms.formats.parts import stored_name, write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
+from transforms.storage.stores import upload
 from transforms.tally import TALLY
 
+METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
+COUNTED = ("images", "faces", "hits")
 PARTS_BEHIND = 8  # parts being written and synced while the device works, as blocks come in groups
 
 
@@ -51,7 +56,11 @@ def write_block(
     info = part_info_of(table, f"{block.key}.parquet")
     failed = sum(reason is Reason.INTERNAL_ERROR for reason in block.reason)
     metadata = replace(part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint), failed=failed)
-    write_part(os.path.join(parts, info.name), table, metadata)
+    if is_object(parts):
+        info = replace(info, name=stored_name(metadata))
+        write_part(f"{parts}/{info.name}", table, metadata, upload=upload)
+    else:
+        write_part(os.path.join(parts, info.name), table, metadata)
     return info
 
 
@@ -72,12 +81,23 @@ class WriteParts(beam.DoFn):
 
     def process(self, block: Block) -> Iterator[PartInfo]:
         check()
-        yield from self._behind.put(block)
+        for info in self._behind.put(block):
+            yield self._counted(info)
 
     def finish_bundle(self) -> Iterator[Any]:
+        last: PartInfo | None = None
         for info in self._behind.drain():
-            yield GlobalWindows.windowed_value(info)
+            if last is not None:
+                yield GlobalWindows.windowed_value(last)
+            last = self._counted(info)
+        if last is not None:
+            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.told()))
         TALLY.flush()  # the last stage, in another process, reads these files
+
+    def _counted(self, info: PartInfo) -> PartInfo:
+        for name in COUNTED:  # here, as only the thread of a bundle may count for it
+            Metrics.counter(METRICS, name).inc(getattr(info, name))
+        return info
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):

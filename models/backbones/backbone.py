@@ -1,19 +1,27 @@
-"""The description of a network that the rest of the program uses before the network is built."""
+"""A backbone: a network described before it is built, and how to build, load, train and save it.
+
+A family of networks is a subclass in a file of its own. Nothing here imports Keras or anything that trains before a
+network is built.
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.backbones.preprocess import Preprocess
+from models.backbones.shape import FaceVggShape
 
 if TYPE_CHECKING:
     import keras
+
+    from models.backbones.convolutions import ConvolutionBlock  # it needs NumPy, this module must not
 
 
 REVISION = 2  # part of the feature space: raise it when any network here computes other numbers
@@ -24,9 +32,40 @@ class BackboneError(ValueError):
     """A backbone cannot be built with these settings; the message names the setting and the cure."""
 
 
+class Misfit(Exception):
+    """A file of weights does not fit the network; the message is a clause."""
+
+
 @dataclass(frozen=True)
-class Backbone:
+class TrainingOptions:
+    """How a network is built for training.
+
+    Attributes:
+        shape: widths and depth, for a family that has several.
+        size: side of the square images, in pixels.
+        dropout: rate after each block; `top_dropout` is the rate before the classifiers.
+        statistics_momentum: of the normalisation's running mean and variance.
+        augment: Keras layers applied to the pixels, active only in training; the last ones may crop and reduce.
+        seed: of the dropout.
+        dtype: a Keras policy; `mixed_bfloat16` halves the time on processors that support it.
+    """
+
+    shape: FaceVggShape = field(default_factory=FaceVggShape)
+    size: int = 48
+    dropout: float = 0.0
+    top_dropout: float = 0.3
+    statistics_momentum: float = 0.99
+    augment: Sequence[Any] = ()
+    seed: int = 0
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Backbone(ABC):
     """A network, described before it is built.
+
+    Inference: `build`, then `load`. Training: `build_for_training`, `start_from`, and `save` at the end; a family that
+    cannot be trained here keeps the base's refusals.
 
     Attributes:
         name: its name in settings.
@@ -34,8 +73,8 @@ class Backbone:
         native_size: (height, width) in pixels at which the weights were trained.
         smallest_size: the smallest height or width at which the last block's map still has a pixel.
         preprocess: the map of uint8 pixels inside the compiled function.
-        build: (height, width, weights file or None) -> a Keras model from float images to the list of block outputs.
         bundled: the file with our own weights, if we ship any.
+        imagenet: the name of Keras's file of ImageNet weights, if there is one.
     """
 
     name: str
@@ -43,9 +82,55 @@ class Backbone:
     native_size: tuple[int, int]
     smallest_size: int
     preprocess: Preprocess
-    build: Callable[[int, int, Path | None], keras.Model]
     bundled: Path | None = None
     imagenet: str | None = None
+
+    @abstractmethod
+    def build(self, height: int, width: int, weights: Path | None = None) -> keras.Model:
+        """Returns the network for inference: (n, height, width, channels) float -> the list of block outputs.
+
+        Args:
+            weights: a file that may state the network's shape. It is not loaded.
+        """
+
+    def load(self, network: keras.Model, path: Path) -> None:
+        """Sets the weights of a network from `build` to those of a file."""
+        network.load_weights(str(path))
+
+    @abstractmethod
+    def check_file(self, path: Path) -> None:
+        """Raises Misfit if names and shapes in a file of weights show that it is of another network."""
+
+    def convolutions(self, path: Path) -> list[ConvolutionBlock]:
+        """Returns the network for inference as arrays, with the weights of a file, for runtimes without Keras.
+
+        Raises:
+            BackboneError: this family is not made of 3x3 convolutions, or the file has a layout that only Keras reads.
+        """
+        raise BackboneError(f"{self.name} needs Keras; set features.runtime to tensorflow or jax")
+
+    def build_for_training(self, tasks: Mapping[str, int], options: TrainingOptions) -> keras.Model:
+        """Returns the network for training: (n, size, size, channels) uint8 -> dict of (n, classes) float32 logits.
+
+        Args:
+            tasks: number of classes of each output, by its name.
+
+        Raises:
+            BackboneError: this family cannot be trained here.
+        """
+        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
+
+    def start_from(self, trained: keras.Model, path: Path) -> None:
+        """Sets a network from `build_for_training` to the weights of a file from `save`.
+
+        Raises:
+            BackboneError: the file does not hold weights of this network.
+        """
+        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
+
+    def save(self, trained: keras.Model) -> bytes:
+        """Returns the file of weights of a network from `build_for_training`, as `load` and `start_from` take it."""
+        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
 
     def check_size(self, height: int, width: int) -> None:
         """Raises BackboneError for crops so small that the last block's map would have no pixel."""
@@ -101,6 +186,8 @@ def faults_of(path: Path, network: str) -> Iterator[None]:
     """Turns the errors of a damaged file, or of another network's weights, into one line."""
     try:
         yield
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except BackboneError:
+        raise
+    except (Misfit, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         fault = (str(error).splitlines() or [type(error).__name__])[0]
         raise BackboneError(f"{path} does not hold weights of {network}: {fault}; give another file") from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.backbones.backbone import POOLINGS, Backbone, BackboneError, channels_last, faults_of
-from models.backbones.face_vgg import load_face_vgg
 from models.backbones.preprocess import Preprocess
 from models.backbones.registry import backbone
 
@@ -62,7 +61,7 @@ def build_features(
         keras.config.set_dtype_policy(before)
     if path is not None:
         with faults_of(path, kind.name):
-            _load_weights(base, path)
+            kind.load(base, path)
     image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
     x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
     if not mirrored:
@@ -112,10 +111,3 @@ def _built(kind: Backbone, height: int, width: int, path: Path | None) -> keras.
         return kind.build(height, width, None)
     with faults_of(path, kind.name):
         return kind.build(height, width, path)
-
-
-def _load_weights(base: keras.Model, path: Path) -> None:
-    if path.suffix == ".npz":
-        load_face_vgg(base, path)
-    else:
-        base.load_weights(str(path))

@@ -9,19 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.backbones.backbone import Backbone, BackboneError
-from models.backbones.face_vgg import face_vgg
+from models.backbones.face_vgg import FaceVgg
 from models.backbones.preprocess import CAFFE, UNIT
-from models.backbones.vgg import vgg16, vgg19
+from models.backbones.vgg import Vgg
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "face_vgg.npz"
 BACKBONES: dict[str, Backbone] = {
-    "face_vgg": Backbone("face_vgg", 1, (48, 48), 16, UNIT, face_vgg, bundled=BUNDLED_WEIGHTS),
-    "vgg16": Backbone(
-        "vgg16", 3, (224, 224), 32, CAFFE, vgg16, imagenet="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    ),
-    "vgg19": Backbone(
-        "vgg19", 3, (224, 224), 32, CAFFE, vgg19, imagenet="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    ),
+    kind.name: kind
+    for kind in (
+        FaceVgg("face_vgg", 1, (48, 48), 16, UNIT, bundled=BUNDLED_WEIGHTS),
+        Vgg("vgg16", 3, (224, 224), 32, CAFFE, imagenet="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        Vgg("vgg19", 3, (224, 224), 32, CAFFE, imagenet="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    )
 }
 
 

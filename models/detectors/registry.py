@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -104,6 +104,38 @@ class DetectorSpec:
         described = dict(importlib.import_module(self.kind.module).describe(self.options))
         limit = {} if self.name == "none" else {"max_faces": self.max_faces}
         return {"name": self.name, **described, **limit}
+
+    def threshold(self) -> float | None:
+        """Returns the least score of what it takes for a face; None if it has no such threshold."""
+        if isinstance(self.options, OneShotOptions | YuNetOptions):
+            return self.options.score_threshold
+        if isinstance(self.options, CascadeOptions):
+            return self._thresholds(self.options)[2]
+        return None
+
+    def down_to(self, score: float) -> DetectorSpec:
+        """Returns the detector that also gives weaker boxes, down to a score: the faces, and what almost was one.
+
+        All boxes from `threshold()` on are those of the detector itself: overlapping boxes give way to stronger ones
+        only. `max_faces` does not apply, as it would count weak boxes too.
+
+        Raises:
+            DetectorError: the detector has no threshold.
+        """
+        options = self.options
+        if isinstance(options, OneShotOptions | YuNetOptions):
+            lower: Options = replace(options, score_threshold=min(score, options.score_threshold))
+        elif isinstance(options, CascadeOptions):
+            first, second, third = self._thresholds(options)
+            lower = replace(options, thresholds=(first, second, min(score, third)))
+        else:
+            raise DetectorError(f"detector {self.name} has no threshold of scores, so it has no weaker boxes to give")
+        return replace(self, options=lower, max_faces=0)
+
+    def _thresholds(self, options: CascadeOptions) -> tuple[float, float, float]:
+        from models.detectors.cascade.weights import thresholds_of
+
+        return options.thresholds or thresholds_of(options.model)
 
     def load(self) -> Detector:
         """Returns the detector, its model file read and tried.

@@ -29,11 +29,18 @@ BUNDLED_HEADS = {  # values of `head.path` that are not paths
     "bundled/fer2013": BUNDLED_HEAD,
     "bundled/ferplus": BUNDLED_HEAD.with_name("ferplus"),
 }
+
+
+def portable_head(path: str) -> str:
+    """Returns a head's path as every machine understands it: the name of a bundled head, any other path unchanged."""
+    return next((name for name, place in reversed(BUNDLED_HEADS.items()) if str(place) == path), path)
+
+
 StoredHead = LinearHead | MlpHead  # plain arrays, as `train-head` writes them
 
 
 def load_head(path: str | Path) -> Head:
-    """Returns the head in a folder with a `head.json`, or of a `.keras` file with a `head.json` beside it.
+    """Returns a bundled head, the head in a folder with a `head.json`, or of a `.keras` file with one beside it.
 
     A Keras head's `head.json` needs `classes` (in the order of the outputs) and `feature_space`; `features`,
     `sha256` and, in a folder with several models, `file` are optional. The model itself is loaded when first used.
@@ -41,7 +48,7 @@ def load_head(path: str | Path) -> Head:
     Raises:
         HeadError: the path does not exist, is not a head, or is damaged.
     """
-    path = Path(path)
+    path = Path(BUNDLED_HEADS.get(str(path), path))
     is_file = path.suffix == ".keras" and not path.is_dir()
     folder = path.parent if is_file else path
     about = read_head_json(folder / HEAD_JSON)

@@ -11,19 +11,6 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class FaceVggShape:
-    """The shape of a `face_vgg`. It is stored in the weights file, so that files of other widths just work.
-
-    Attributes:
-        widths: channels of each block.
-        convs: 3x3 convolutions per block.
-    """
-
-    widths: tuple[int, ...] = (32, 64, 128, 256, 384)
-    convs: int = 2
-
-
-@dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 

@@ -41,11 +41,11 @@ from pipeline.run.plan import Layout, make_plan
 from pipeline.run.prepare import chosen_head, make_job
 from pipeline.run.soft_labels import read_source
 from pipeline.run.trained_on import count_trained_on
-from transforms.finish_run import MergeRequest
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
+from transforms.merge_request import MergeRequest
 from transforms.storage.store import InputFault
 
 ROWS_PER_FILE = 1_000_000  # of the tables in the working folder

@@ -11,33 +11,51 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
 
 from models.backbones.registry import backbone
 from models.detectors.options import DetectorError
-from models.detectors.registry import Detector
+from models.detectors.registry import Detector, DetectorSpec
 from pipeline.commands.command import Context
 from pipeline.commands.evaluate_detector import EvaluateDetectorOptions
 from pipeline.errors import UsageError
 from pipeline.report.detection_files import FILES, Given, closing_words, write_detection
-from pipeline.report.known_and_found import Outside, check_words, compare
+from pipeline.report.detection_groups import check_groups
+from pipeline.report.known_and_found import Compared, Outside, check_words, compare
+from pipeline.report.second_look import (
+    DetectorSteps,
+    Explained,
+    HarderPhotos,
+    Look,
+    Ways,
+    image_named,
+    in_steps,
+    look_again,
+    ways_of,
+)
 from pipeline.run.claim import Work, asked, claim
 from pipeline.run.identity import SMALLEST_SIDE_PX, detector_spec
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.run.search_faces import CpuSeconds, Looking, search
 from pipeline.settings.schema import Settings
-from transforms.formats.annotations import Annotations, merged, read_annotations
+from transforms.formats.annotations import Annotations, UnknownColumn, merged, read_annotations
 from transforms.formats.records import Limits
 from transforms.storage.store import open_file
+
+CLOSER: dict[str, Any] = {"by_change": [], "by_step": [], "by_way": [], "explained": None}  # of a second look
 
 
 def run(options: EvaluateDetectorOptions, context: Context) -> int:
     """Writes tables, figures, plots, picture sheets and a page into the output folder."""
     _require_matplotlib()
     settings = context.settings
-    table = _known(options.boxes)
+    table = _known(options.boxes, options.by)
     outside = Outside(frozenset(options.ignore), options.min_face or 0.0)
     check_words(outside.words, table)
+    check_groups(table)
     looking = _looking(settings)
     output = os.path.abspath(options.output)
     with _working_folder(output) as work:
@@ -53,8 +71,13 @@ def run(options: EvaluateDetectorOptions, context: Context) -> int:
             "ignore": sorted(outside.words),
             "min_face_px": outside.min_face_px,
         }
+        looks = _looks(options, detector_spec(settings), looking.detector, compared)
+        look_again(compared, list(looks.values()), (line for _, line in plan.lines()), looking.limits)
         lines = (line for _, line in plan.lines())
-        figures = write_detection(output, Given(compared, about, options.threshold, spent, lines, looking.limits))
+        closer = CLOSER | {name: look.figures() for name, look in looks.items()}
+        explained = next((look.picture for look in looks.values() if isinstance(look, Explained)), b"")
+        given = Given(compared, about, options.threshold, spent, lines, looking.limits, closer, explained)
+        figures = write_detection(output, given)
     if not context.quiet:
         print(closing_words(figures, options.output))
     return 0
@@ -73,12 +96,33 @@ def _require_matplotlib() -> None:
         )
 
 
-def _known(paths: tuple[str, ...]) -> Annotations:
+def _known(paths: tuple[str, ...], columns: tuple[str, ...]) -> Annotations:
     tables = []
     for path in paths:
-        with open_file(path) as file:
-            tables.append((path, read_annotations(file, path)))
+        try:
+            with open_file(path) as file:
+                tables.append((path, read_annotations(file, path, columns)))
+        except UnknownColumn as error:
+            raise UsageError(f"--by: {error}") from error
     return merged(tables)
+
+
+def _looks(
+    options: EvaluateDetectorOptions, spec: DetectorSpec, detector: Detector, compared: Compared
+) -> dict[str, Look]:
+    """Returns what the second look is for, by the name of its figures."""
+    least = -np.inf if options.threshold is None else options.threshold
+    looks: dict[str, Look] = {}
+    if options.changes:
+        looks["by_change"] = HarderPhotos(detector, least)
+    if options.steps:
+        looks["by_step"] = DetectorSteps(in_steps(detector, spec.name, "--steps"))
+        ways = {words: other.load() for words, other in ways_of(spec).items()}
+        looks |= {"by_way": Ways(ways, least)} if ways else {}
+    if options.explain:
+        explainer = in_steps(detector, spec.name, "--explain")
+        looks["explained"] = Explained(explainer, image_named(compared, options.explain))
+    return looks
 
 
 def _looking(settings: Settings) -> Looking:

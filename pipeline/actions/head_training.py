@@ -16,7 +16,8 @@ from pipeline.run.gathering import WORK, Sources
 from pipeline.run.identity import identity_of
 from pipeline.run.trained_on import TRAINED_ON
 
-HEAD_FILES = ("head.json", "head.npz", TRAINED_ON, "history.csv", "history.svg", "compare.csv")
+FOLDS = "folds.json"  # what cross-validation found
+HEAD_FILES = ("head.json", "head.npz", TRAINED_ON, FOLDS, "history.csv", "history.svg", "compare.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
             classes_map=options.classes_map,
             reject=options.reject,
             soft_share=share,
+            group_by=options.group_by,
         ),
         Fitting(
             holdout=options.holdout or HOLDOUT,

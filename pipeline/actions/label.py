@@ -12,11 +12,13 @@ from importlib import metadata
 from typing import Any
 
 from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
-from models.runtimes.device import backend
+from models.heads.registry import BUNDLED_HEADS, check
+from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
-from pipeline.errors import UsageError
+from pipeline.errors import StoppedError, UsageError
+from pipeline.report.render.chosen import Choice, choose
+from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run
 from pipeline.run.claim import LABEL, refuse_other_command
@@ -25,23 +27,26 @@ from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
-from pipeline.run.own_files import remove_own, without_own
+from pipeline.run.output_store import OutputStore, output_of
+from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, find_inputs, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
-from pipeline.run.runners import empty_pipeline, options_of
+from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
-from transforms.finish_run import MergeRequest
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.class_names import class_name
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
 from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
 from transforms.job import Job
+from transforms.merge_request import MergeRequest
+from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
+NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
-    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "h5py", "pyarrow", "numpy"),
-    *("opencv-python", "opencv-python-headless"),
+    *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
+    *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
 )
 
 
@@ -67,11 +72,14 @@ class _Run:
 def run(options: LabelOptions, context: Context) -> int:
     """Does the whole job, or as much of it as is not done yet; returns the exit status."""
     started = time.time()
+    if options.render and not is_local(options.output):
+        raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
+    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options, context))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
-    folder = OutputFolder(options.output)
-    cache = local_cache(options.cache or os.path.join(folder.path, "cache"))
+    folder = output_of(options.output)
+    cache = local_cache(options.cache or f"{folder.place.rstrip('/')}/cache")
     this = _Run(options, context, folder, cache, head_path, head, identity, started)
     if options.dry_run:
         _refuse_another(this)
@@ -84,6 +92,20 @@ def run(options: LabelOptions, context: Context) -> int:
             raise ended from error
     with folder.locked():
         return _label(this)
+
+
+def _paths_of_workers(options: LabelOptions, context: Context) -> dict[str, str | None]:
+    """Returns the paths that workers open, by the flag or setting that gave each; None is no path."""
+    settings = context.settings
+    return {
+        "--output": options.output,
+        "--cache": options.cache,
+        "--input": next((path for path in options.input if is_local(path)), None),
+        "--sample-submission": options.sample_submission,
+        "head.path": None if settings.head.path in BUNDLED_HEADS else settings.head.path,
+        "features.weights": None if settings.features.weights in NO_PATH else settings.features.weights,
+        "read.labels": settings.read.labels,
+    }
 
 
 def _with_sample(identity: Identity, path: str | None) -> Identity:
@@ -116,16 +138,16 @@ def _refuse_another(this: _Run) -> dict[str, Any] | None:
     """
     folder, overwrite = this.folder, this.options.overwrite
     empty_pipeline(options_of(this.context.beam_options))  # what is mistyped must not cost the results that lie here
-    folder.refuse_unwritable()
-    refuse_other_command(folder.path, LABEL)
-    refuse_foreign(folder.path)
+    _refuse_foreign(folder)
     if overwrite:
-        without_own(find_inputs(this.options.input), folder.path, this.cache)
+        without_own(find_inputs(this.options.input), folder.place, this.cache)
         return None
+    if this.options.dry_run and isinstance(folder, OutputStore):
+        return None  # whose run lies there is read under the lease, which a dry run does not take
     folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
-        raise UsageError(f"--output {folder.path}: its run.json is not that of a run of label; give another folder")
+        raise UsageError(f"--output {folder.place}: its run.json is not that of a run of label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
     return record
@@ -146,22 +168,19 @@ def _label(this: _Run) -> int:
         identity=this.identity.parts,
         inputs=options.input,
         job=_job(this, layout),
-        go_on=f"what is finished is kept in {folder.path}: the same command goes on",
+        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
     )
     stages = label_stages(partial(_request, this))
     driven = drive(task, stages, execution_of(this.context), check=partial(_check_ids, this))
     record = recorded(driven, folder)
-    _tidy(this)
-    before = "finished before, and nothing has changed since\n" if driven.before else ""
-    this.say(before + closing_words(record, folder.path))
-    return 0
+    return _finished(this, record, "finished before, and nothing has changed since\n" if driven.before else "")
 
 
 def _job(this: _Run, layout: Layout | None = None) -> Job:
     return make_job(
         this.context.settings,
         this.identity,
-        output=this.folder.path,
+        output=this.folder.place,
         cache=this.cache,
         head=this.head_path,
         layout=None if layout is None else (layout.block_images, layout.block_bytes),
@@ -212,16 +231,52 @@ def _request(this: _Run, ready: Ready) -> MergeRequest:
         sample_submission=this.options.sample_submission,
         max_rejected=this.options.max_rejected,
         record=_record(this, ready.job, ready.plan, ready.progress),
-        report=RunReport(this.folder.path, ready.plan.blocks_file, ready.job.limits) if write.report else None,
+        report=RunReport(this.folder.place, this.folder.blocks_file, ready.job.limits) if write.report else None,
     )
+
+
+def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
+    """Tidies up after a finished run, says what it found, and renders what is asked for."""
+    _tidy(this)
+    this.say(first_words + closing_words(record, this.folder.place))
+    if this.options.render:
+        this.say(_render(this, record, this.options.render))
+    return 0
+
+
+def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
+    """Writes pictures of a sample of photos and returns words about them; the results stand, whatever comes of it."""
+    output = os.path.join(this.folder.path, PICTURES)
+    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
+    if not len(chosen.rows):
+        return "no photo could be decoded, so none was rendered"
+    os.makedirs(output, exist_ok=True)
+    try:
+        told = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+    except StoppedError as error:
+        return f"no pictures were rendered: {error}"
+    return f"rendered: {counted(told.photos, 'photo')} and {counted(told.sheets, 'contact sheet')} in {output}"
+
+
+def _refuse_foreign(folder: OutputFolder) -> None:
+    if isinstance(folder, OutputStore):
+        folder.refuse_foreign()
+        return
+    folder.refuse_unwritable()
+    refuse_other_command(folder.path, LABEL)
+    refuse_foreign(folder.path)
 
 
 def _tidy(this: _Run) -> None:
     """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
     with suppress(OSError):  # results stand, and the next run tidies again
         remove_own(this.folder.path, ("heartbeats",), ())
-    if not (this.context.settings.write.keep_parts and os.path.isdir(this.folder.parts)):
+    if not (this.context.settings.write.keep_parts and _has_parts(this.folder)):
         this.folder.tidy()
+
+
+def _has_parts(folder: OutputFolder) -> bool:
+    return isinstance(folder, OutputStore) or os.path.isdir(folder.parts)
 
 
 def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -237,7 +292,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
         "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "backend": backend(),
+        "runtime": job.features.runtime,
         "versions": _versions(),
         "cache_folder": this.cache,
         "shards": plan.shards,

@@ -13,16 +13,13 @@ from typing import Any
 
 from pipeline.commands.command import Context
 from pipeline.commands.report import ReportOptions
-from pipeline.errors import UsageError
-from pipeline.report.run_report import RunReport
+from pipeline.report.run_report import SIMILAR_UP_TO, RunReport
 from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
-from pipeline.run.plan import Layout, make_plan
 from transforms.formats.publish import publish
-from transforms.formats.records import Limits
 from transforms.storage.retrying import patiently
-from transforms.storage.store import InputFault
 
 
 def run(options: ReportOptions, context: Context) -> int:
@@ -36,7 +33,7 @@ def run(options: ReportOptions, context: Context) -> int:
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(options.images, folder, record, scratch)(record))
+            told = patiently(lambda: _report(options, folder, record, scratch)(record))
         spent = round(time.perf_counter() - started, 3)
         _note(folder, {**record, "report": {**told, "seconds": spent}})
     if not context.quiet:
@@ -46,29 +43,15 @@ def run(options: ReportOptions, context: Context) -> int:
     return 0
 
 
-def _report(images: tuple[str, ...], folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
+def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
     """Returns what writes the page; where the inputs cannot be found, without pictures.
 
     Raises:
         UsageError, InputFault: --images names what cannot be read.
     """
-    limits = _limits(record)
-    layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)
-    own = (folder.path, str(record.get("cache_folder", "")) or os.path.join(folder.path, "cache"))
-    try:
-        plan = make_plan(images or tuple(record.get("inputs", ())), scratch, layout, limits, flag="--images", own=own)
-    except (UsageError, InputFault) as error:
-        if images:
-            raise
-        fault = str(error) if isinstance(error, InputFault) else "the inputs of the run are not there"
-        return RunReport(folder.path, "", limits, fault=fault)
-    return RunReport(folder.path, plan.blocks_file, limits)
-
-
-def _limits(record: dict[str, Any]) -> Limits:
-    read = record.get("settings", {}).get("read", {})
-    usual = Limits()
-    return Limits(read.get("max_image_bytes", usual.max_image_bytes), read.get("max_pixels", usual.max_pixels))
+    inputs = inputs_again(folder.path, record, options.images, scratch)
+    similar_up_to = None if options.similar else SIMILAR_UP_TO
+    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault, similar_up_to=similar_up_to)
 
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:

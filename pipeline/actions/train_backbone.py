@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.training.recipe import FaceVggShape, Recipe
+from models.backbones.shape import FaceVggShape
+from models.training.recipe import Recipe
 from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
 from pipeline.commands.train_backbone import TrainBackboneOptions
@@ -37,7 +38,7 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 
 def run(options: TrainBackboneOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
-    from models.backbones.face_vgg import face_vgg_bytes
+    from models.backbones.registry import backbone
     from models.training.checkpoint import TrainingError
     from models.training.engine import fit
 
@@ -83,7 +84,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
                 history = fit(network, train, validation, tasks, recipe, output, report=report, step_done=bar.step)
         except TrainingError as error:
             raise UsageError(str(error)) from error
-        publish_bytes(weights, face_vgg_bytes(network, shape))
+        publish_bytes(weights, backbone("face_vgg").save(network))
         _draw(history, output, tensorboard)
         _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
     if not context.quiet:
@@ -121,16 +122,16 @@ def _start_of(settings: TrainSettings) -> Path | None:
 
 
 def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: Path | None = None) -> Any:
-    from models.runtimes.device import start_engine
+    from models.runtimes.registry import start_keras
 
-    start_engine(recipe.seed)
-    from models.backbones.backbone import BackboneError
-    from models.backbones.face_vgg import start_from, trainable_face_vgg
+    start_keras(recipe.seed)
+    from models.backbones.backbone import BackboneError, TrainingOptions
+    from models.backbones.registry import backbone
     from models.training.augment import augmentation
 
-    network = trainable_face_vgg(
-        {task.name: len(task.classes) for task in tasks},
-        shape,
+    kind = backbone("face_vgg")
+    options = TrainingOptions(
+        shape=shape,
         size=SIDE,
         dropout=recipe.dropout,
         top_dropout=recipe.top_dropout,
@@ -139,9 +140,10 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
         seed=recipe.seed,
         dtype=recipe.precision,
     )
+    network = kind.build_for_training({task.name: len(task.classes) for task in tasks}, options)
     if start is not None:
         try:
-            start_from(network, start)
+            kind.start_from(network, start)
         except BackboneError as error:
             raise UsageError(f"{error}; train.widths and train.convs must be those of train.start") from error
     names = [layer.name for layer in network.layers]
@@ -252,7 +254,7 @@ def _write_card(
     *,
     labels_not_learned: int,
 ) -> None:
-    from models.runtimes.device import backend
+    from models.runtimes.default import default_runtime
 
     row: Mapping[str, float] = history[-1] if history else {}
     if history and made_of["recipe"]["keep"] == "best":
@@ -274,7 +276,7 @@ def _write_card(
         **{name: value for name, value in made_of.items() if name != "tasks"},
         "epoch": row.get("epoch"),
         "validation_accuracy": row.get("val_accuracy"),
-        "versions": {"keras": version("keras"), "backend": backend(), "numpy": np.__version__},
+        "versions": {"keras": version("keras"), "backend": default_runtime(), "numpy": np.__version__},
     }
     _write_json(output / "face_vgg.json", card)
 

@@ -1,5 +1,7 @@
 """`train-detector`: trains the one-shot detector on photos with known faces; exports what `faces.one_shot.model` takes.
 
+A recipe of several parts is trained part by part, each from the weights of the one before, in a folder of its own.
+
 The loop is `models/training/loop.py`, as for networks of features; the lesson is `models/training/detection/lesson.py`.
 """
 
@@ -7,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,16 +26,19 @@ from pipeline.commands.train_detector import TrainDetectorOptions
 from pipeline.errors import UsageError
 from pipeline.run.claim import Work, claim
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
+from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
 from transforms.formats.publish import publish, publish_bytes
 
 if TYPE_CHECKING:
+    from models.evaluation.detection import AtFalseAlarms
     from models.training.checkpoint import History
 
 MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
 FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", CURVES, MODEL, WEIGHTS, CARD)
+WORK = Work(command="train-detector", files=FILES, proof=RECIPE_JSON)
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
@@ -42,23 +46,32 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the model."""
     if find_spec("onnx") is None:
         raise UsageError("train-detector writes ONNX: pip install onnx")
-    recipe = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
-    data = read_sets(recipe.sets, Path(options.data))
-    start = _start(options.start)
-    if not context.quiet:
-        print(", ".join(counted(data)), file=sys.stderr)
-    output = Path(options.output)
+    parts = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
+    start, output = _start(options.start), Path(options.output)
+    sets = read_sets(parts[0].sets, Path(options.data))  # what is wrong with them must not claim the folder
+    folders = [output / f"part-{number}" for number in range(1, len(parts))] + [output]
     with OutputFolder(str(output)).locked():
-        made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
-        claim(str(output), Work(command="train-detector", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
-        refuse_another_recipe(output, made_of)
-        network, history = _trained(recipe, data, output, start, quiet=context.quiet)
-        _export(network, recipe, output)
-        _draw(history, output)
-        _write_card(output, made_of, history)
+        for folder in reversed(folders):  # a refusal must not wait until the parts before are trained
+            claim(str(folder), WORK, overwrite=options.overwrite)
+        for number, (recipe, folder) in enumerate(zip(parts, folders, strict=True), 1):
+            if len(parts) > 1:
+                note(f"part {number} of {len(parts)}")
+            if number > 1:
+                sets, start = read_sets(recipe.sets, Path(options.data)), _start(str(folders[number - 2] / WEIGHTS))
+            _train_part(recipe, folder, start, sets, quiet=context.quiet)
     if not context.quiet:
         print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
     return 0
+
+
+def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, sets: DetectionData, *, quiet: bool) -> None:
+    note(", ".join(counted(sets)))
+    made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+    refuse_another_recipe(folder, made_of)
+    trained = _trained(recipe, sets, folder, start, quiet=quiet)
+    _export(trained, recipe, folder)
+    _draw(trained.history, folder)
+    _write_card(folder, made_of, trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,21 @@ class Start:
 
     path: Path
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a part has made.
+
+    Attributes:
+        network: in Keras, with its averaged weights.
+        history: a row an epoch.
+        at: recall and threshold at the false alarms that `scores` states; None without it.
+    """
+
+    network: Any
+    history: History
+    at: AtFalseAlarms | None
 
 
 def _start(given: str | None) -> Start | None:
@@ -78,12 +106,10 @@ def _start(given: str | None) -> Start | None:
         raise UsageError(f"--start {given} cannot be read: {error.strerror or error}") from error
 
 
-def _trained(
-    recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool
-) -> tuple[Any, History]:
-    from models.runtimes.device import start_engine
+def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: Start | None, *, quiet: bool) -> Trained:
+    from models.runtimes.registry import start_keras
 
-    start_engine(recipe.training.seed)
+    start_keras(recipe.training.seed)
     from models.training.checkpoint import TrainingError
     from models.training.detection.lesson import Detection
     from models.training.detection.network import start_from, untrained
@@ -112,9 +138,11 @@ def _trained(
         raise UsageError(f"--start: {error}") from error
     try:
         with EpochBar(lesson.steps, numbers.epochs, _figures, quiet=quiet) as bar:
-            return network, train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
+            history = train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
     except TrainingError as error:
         raise UsageError(str(error)) from error
+    at = lesson.recall_at(network, recipe.scores.false_alarms) if recipe.scores else None
+    return Trained(network, history, at)
 
 
 def _figures(row: dict[str, float]) -> str:
@@ -161,12 +189,14 @@ def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
     _write_json(path, present)
 
 
-def _export(network: Any, recipe: DetectorRecipe, output: Path) -> None:
-    from models.detectors.one_shot.export import to_onnx
+def _export(trained: Trained, recipe: DetectorRecipe, output: Path) -> None:
+    from models.detectors.one_shot.export import shifted, to_onnx
     from models.training.detection.network import weights_of
 
-    weights = weights_of(network)
-    model = to_onnx(weights, shape_of(recipe))
+    weights = weights_of(trained.network)
+    at = trained.at.score if trained.at else None
+    moved = shifted(weights, at, recipe.scores.score) if at and recipe.scores else weights
+    model = to_onnx(moved, shape_of(recipe))
     publish(str(output / MODEL), lambda out: out.write(model))
     publish(str(output / WEIGHTS), lambda out: np.savez(out, **cast("dict[str, Any]", weights)))
 
@@ -178,10 +208,10 @@ def _draw(history: History, output: Path) -> None:
         publish_bytes(output / CURVES, history_plot(history, ("loss", "recall")))
 
 
-def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> None:
-    from models.runtimes.device import backend
+def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> None:
+    from models.runtimes.default import default_runtime
 
-    last: Mapping[str, float] = history[-1] if history else {}
+    last: Mapping[str, float] = trained.history[-1] if trained.history else {}
     card = {
         "detector": "one_shot",
         "sha256": hashlib.sha256((output / MODEL).read_bytes()).hexdigest(),
@@ -189,7 +219,8 @@ def _write_card(output: Path, made_of: Mapping[str, Any], history: History) -> N
         "epoch": last.get("epoch"),
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),
-        "versions": {"keras": version("keras"), "backend": backend(), "onnx": version("onnx")},
+        "scores_from": asdict(trained.at) if trained.at else None,
+        "versions": {"keras": version("keras"), "backend": default_runtime(), "onnx": version("onnx")},
     }
     _write_json(output / CARD, card)
 

@@ -6,17 +6,19 @@ kinds (`compare_heads.py`).
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from models.training.fit_head import Fitted
-from pipeline.actions.head_training import head_training, work_of_head
+from models.training.folds import Folds
+from pipeline.actions.head_training import FOLDS, head_training, work_of_head
 from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
 from pipeline.run.answers import read_shares
 from pipeline.run.claim import claim
-from pipeline.run.fitting import fit, save_head
+from pipeline.run.fitting import cross_validate, fit, save_head
 from pipeline.run.gathering import gathered
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.trained_on import write_trained_on
@@ -39,13 +41,16 @@ def run(options: TrainHeadOptions, context: Context) -> int:
     with OutputFolder(output).locked():
         claim(output, work_of_head(options, context), overwrite=options.overwrite)
         with gathered(training.sources, training.wanted, shares) as data:
-            fitted = fit(data, settings.head, settings.mlp, training.fitting)
-            write_trained_on(output, data.train.groups)
+            asked = (data, settings.head, settings.mlp, training.fitting)
+            folds = cross_validate(*asked, options.folds) if options.folds else None
+            fitted = fit(*asked)
+            write_trained_on(output, data.train.digests)
+        _publish_folds(folds, Path(output), context)
         _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
         space = data.identity.feature_space
         save_head(output, fitted, fingerprint_of(space), space)
     if not context.quiet:
-        print(_words(fitted, output))
+        print(_words(fitted, folds, output))
     return 0
 
 
@@ -77,7 +82,15 @@ def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
         write_events(history, output / "tensorboard")
 
 
-def _words(fitted: Fitted, output: str) -> str:
+def _publish_folds(folds: Folds | None, output: Path, context: Context) -> None:
+    """Writes what cross-validation found; removes that of an earlier head."""
+    (output / FOLDS).unlink(missing_ok=True)
+    if folds is not None:
+        found = folds.summary(seed=context.settings.features.seed)
+        publish_bytes(output / FOLDS, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _words(fitted: Fitted, folds: Folds | None, output: str) -> str:
     metrics = fitted.metrics
     chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
     reject = metrics.get("reject", {}).get("auc")
@@ -85,5 +98,16 @@ def _words(fitted: Fitted, output: str) -> str:
         f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
         f"majority baseline {metrics['majority_baseline']:.4f}"
         + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
+        + (f"\n{_folds_in_words(folds)}" if folds is not None else "")
         + f"\nhead: {output} (use it with --head {output})"
+    )
+
+
+def _folds_in_words(folds: Folds) -> str:
+    found = folds.summary()
+    accuracy, area = found["all_rows"]["accuracy"], found["all_rows"]["auc_macro"]
+    return (
+        f"{len(found['folds'])} folds: accuracy {accuracy['value']:.4f} ({accuracy['low']:.4f} to "
+        f"{accuracy['high']:.4f}, by fold {found['accuracy_mean']:.4f} ± {found['accuracy_sd']:.4f}), "
+        f"AUC {area:.4f}; see {FOLDS}"
     )

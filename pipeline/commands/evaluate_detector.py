@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.commands.command import Command
 from pipeline.flag_values import number, pixels
-from pipeline.flags import Options, many, needed, parsed, switch
+from pipeline.flags import Options, many, needed, one, parsed, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,10 @@ class EvaluateDetectorOptions(Options):
     min_face: float | None = parsed(pixels, "PX", "nor do faces whose longer side has fewer pixels; default 0")
     overwrite: bool = switch("start anew in the folder of another evaluation")
     threshold: float | None = parsed(number, "S", "boxes of a lower score count in the curves only; default all")
+    by: tuple[str, ...] = many("COLUMN", "also recall by what this column of --boxes says: skin, age, sex, pose")
+    changes: bool = switch("also search the photos turned, half-lit, small and grey")
+    steps: bool = switch("also show what each step of the detector leaves and costs")
+    explain: str | None = one("ID", "draw the detector at work on this image")
 
 
 COMMAND = Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.commands.command import Command
-from pipeline.flag_values import fraction
+from pipeline.flag_values import count, fraction
 from pipeline.flags import Options, many, needed, one, parsed, switch
 
 
@@ -25,6 +25,7 @@ class LabelOptions(Options):
     dry_run: bool = switch("show what would be read and exit")
     overwrite: bool = switch("start anew in the folder of another run")
     max_rejected: float | None = parsed(fraction, "F", "stop once this fraction of the images is rejected")
+    render: int | None = parsed(count, "N", "also write N photos with boxes and labels, into OUTPUT/rendered")
     keep_parts: bool = switch("keep plan/ and parts/", setting="write.keep_parts")
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pipeline.commands import (
     cache,
+    compare,
     describe_head,
     evaluate,
     evaluate_detector,
+    export,
     label,
+    render,
     report,
+    runtimes,
     train_backbone,
     train_detector,
     train_head,
@@ -28,6 +32,10 @@ COMMANDS: dict[str, Command] = {
         describe_head,
         evaluate_detector,
         report,
+        render,
+        export,
+        compare,
+        runtimes,
         cache,
     )
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.commands.command import Command
 from pipeline.errors import UsageError
-from pipeline.flag_values import class_text, proper_fraction
+from pipeline.flag_values import class_text, fold_count, pattern, proper_fraction
 from pipeline.flags import Options, any_number, many, needed, one, parsed, switch
 
 
@@ -23,6 +23,14 @@ class TrainHeadOptions(Options):
     validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
     exclude: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
     holdout: float | None = parsed(proper_fraction, "F", "fraction of the input to choose by instead")
+    folds: int | None = parsed(
+        fold_count, "K", "also cross-validate: K heads, each judged on images whose groups it has not seen"
+    )
+    group_by: str | None = parsed(
+        pattern,
+        "REGEX",
+        "images whose ids give the same match (of its first group, if it has one) stay together in every split",
+    )
     names: tuple[str, ...] = many("CLASS", "classes that count; default all", parse=class_text)
     kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
     soft_labels: str | None = one(
@@ -46,6 +54,9 @@ class TrainHeadOptions(Options):
     def __post_init__(self) -> None:
         if self.validation and self.holdout:
             raise UsageError("--validation and --holdout exclude each other; give one of them")
+        if self.folds and (self.validation or self.soft_labels or self.compare is not None):
+            other = "validation" if self.validation else "soft-labels" if self.soft_labels else "compare"
+            raise UsageError(f"--folds judges every labelled image of --input; it does not go with --{other}")
         if self.reject and not self.soft_labels:
             raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
         if self.classes_map and not self.soft_labels:

@@ -31,10 +31,12 @@ from models.evaluation.detection import (
     recall_by_size,
 )
 from models.evaluation.matching import NONE
+from pipeline.report.detection_groups import recall_by_group
 from pipeline.report.detection_page import ROC, SIZES, detection_page
 from pipeline.report.detection_plots import roc_svg, sizes_svg
 from pipeline.report.detection_sheets import sheets
 from pipeline.report.known_and_found import Compared
+from pipeline.report.second_look import EXPLAINED
 from pipeline.run.search_faces import CpuSeconds
 from transforms.formats.publish import publish
 from transforms.formats.records import Limits
@@ -42,7 +44,8 @@ from transforms.formats.records import Limits
 PAGE = "index.html"
 JSON = "detection.json"
 DETECTIONS, KNOWN_FACES, IMAGES = "detections.parquet", "known_faces.parquet", "images.parquet"
-FILES = (PAGE, JSON, DETECTIONS, KNOWN_FACES, IMAGES, ROC, SIZES, "hits.png", "misses.png", "false_alarms.png")
+ALWAYS = (PAGE, JSON, DETECTIONS, KNOWN_FACES, IMAGES, ROC, SIZES, "hits.png", "misses.png", "false_alarms.png")
+FILES = (*ALWAYS, EXPLAINED)
 WORDS_OF_OUTCOME = {Outcome.HIT: "hit", Outcome.FALSE_ALARM: "false_alarm", Outcome.IGNORED: "ignored"}
 
 
@@ -57,6 +60,7 @@ class Given:
         spent: CPU seconds.
         lines: of the plan, to read pictures from.
         limits: of one image.
+        closer: figures of the second look by name; explained: the picture of one image, as WebP, or nothing.
     """
 
     compared: Compared
@@ -65,6 +69,8 @@ class Given:
     spent: CpuSeconds
     lines: Iterable[bytes]
     limits: Limits
+    closer: Mapping[str, Any]
+    explained: bytes
 
 
 def write_detection(output: str, given: Given) -> dict[str, Any]:
@@ -90,6 +96,7 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
         ROC: roc_svg(curves),
         SIZES: sizes_svg(recall_by_size(pointed)),
         **sheets(given.compared, pointed, given.lines, given.limits),
+        **({EXPLAINED: given.explained} if given.explained else {}),
     }
     tables = {
         DETECTIONS: _detections(given.compared, pointed),
@@ -144,6 +151,8 @@ def _figures(given: Given, judged: Mapping[tuple[float, bool], Judgement], box_m
             {**asdict(one), "recall": one.found / one.faces if one.faces else None}
             for one in recall_by_size(judged[PAIRED, False])
         ],
+        "by_group": [{**asdict(one), "recall": one.recall} for one in recall_by_group(compared, judged[PAIRED, False])],
+        **given.closer,
         "cpu_ms_an_image": {
             "read": given.spent.read / images * 1000,
             "decode": given.spent.decode / images * 1000,

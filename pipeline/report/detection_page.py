@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from models.evaluation.detection import FALSE_ALARMS as LEVELS
+from pipeline.report.detection_closer import closer
 from pipeline.report.detection_sheets import FALSE_ALARMS, HITS, MISSES
 from pipeline.report.html_parts import card, document, figure, minus, number, table
 
@@ -37,7 +38,13 @@ def detection_page(
         notes: what a reader must know before the numbers; a sentence each.
         pictures: bytes by file name; the page shows those that are there.
     """
-    sections = [_opening(figures, facts, notes), _scores(figures), _curves(pictures), _sizes(figures, pictures)]
+    sections = [
+        _opening(figures, facts, notes),
+        _scores(figures),
+        _curves(pictures),
+        _sizes(figures, pictures),
+        closer(figures, pictures),
+    ]
     return document(
         "Evaluation of a detector", (line for part in (*sections, _pictures(pictures)) for line in part), dark=True
     )

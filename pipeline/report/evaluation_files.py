@@ -11,23 +11,26 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from models.detectors.cropping import reduced
 from models.evaluation.label_errors import LabelErrors, find_label_errors
 from models.evaluation.metrics import Evaluation, evaluate, of_true
 from pipeline.errors import UsageError
 from pipeline.report.evaluated_rows import Rows
 from pipeline.report.html_parts import minus
-from pipeline.report.page import SUSPECTS_LISTED, PageContent, Suspect, page
+from pipeline.report.page import SUSPECTS_LISTED, PageContent, Single, Suspect, page
 from pipeline.report.plots import all_plots
 from pipeline.report.sheets import TILE_PX, TILES, Tile, sheet_png
+from transforms.formats.encode import as_webp
 from transforms.formats.publish import publish
 from transforms.formats.records import Limits
+from transforms.formats.spreadsheets import cell
 from transforms.read_again import face_tile, read_pictures
 from transforms.storage.store import InputFault
 
@@ -35,10 +38,9 @@ PAGE = "evaluation.html"
 SHEETS = ("mistakes.png", "hardest.png", "label_errors.png")
 PLOTS = ("confusion.svg", "coverage.svg", "reliability.svg", "roc.svg")
 FILES = (PAGE, "metrics.json", *PLOTS, *SHEETS, "label_errors.csv")
+SINGLE_PX, _QUALITY = 240, 70  # side of a picture by itself, and how well it is kept
 SHORT = 16  # digits of a digest for people
 CSV_HEAD = ("image_id", "stated_label", "class", "suggested_class", "p_class", "p_suggested", "margin")
-
-BEGINS_A_FORMULA = "=+-@\t\r\n＝＋－＠"  # as spreadsheets read a cell, the wide signs where they are used (OWASP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
     except ValueError as error:
         raise UsageError(f"the labels cannot be judged: {error}") from error
     suspects = find_label_errors(rows.probabilities, rows.y)
-    sheets, notes = _sheets(rows, suspects, pictures, limits)
+    sheets, galleries, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]
     written = Written(evaluation.figures, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects))
     files = {
@@ -117,6 +119,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
         pictures=files,
         suspects=[_suspect(rows, suspects, i) for i in range(min(len(suspects), SUSPECTS_LISTED))],
         suspected=len(suspects),
+        galleries=galleries,
     )
     _publish_all(output, files, page(content))
     return written
@@ -155,15 +158,6 @@ def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> 
         },
     }
     return (json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-
-
-def cell(text: str | None) -> str | None:
-    """Returns a text that no spreadsheet takes for a formula: with a quote before what would begin one.
-
-    >>> cell("=1+1.jpg")
-    "'=1+1.jpg"
-    """
-    return f"'{text}" if text and text[0] in BEGINS_A_FORMULA else text
 
 
 def _suspects_csv(rows: Rows, suspects: LabelErrors, *, exact: bool) -> bytes:
@@ -274,8 +268,8 @@ def _number(value: float | None) -> str:
 
 def _sheets(
     rows: Rows, suspects: LabelErrors, pictures: Pictures, limits: Limits
-) -> tuple[dict[str, bytes], list[str]]:
-    """Returns the sheets by file name, and notes on pictures that are missing."""
+) -> tuple[dict[str, bytes], dict[str, list[Single]], list[str]]:
+    """Returns the sheets by file name, their pictures one by one, and notes on pictures that are missing."""
     said, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
     sure = rows.probabilities.max(axis=1)
     wrong = np.flatnonzero(said != rows.y)
@@ -285,7 +279,7 @@ def _sheets(
     tiles, fault = _tiles(rows, np.unique(np.concatenate([mistakes, hardest, suspected])), pictures, limits)
     if not any(image is not None for image in tiles.values()):
         why = fault or "The pictures are not where they were"
-        return {}, [f"{why}, so there are no sheets; --images says where they are."]
+        return {}, {}, [f"{why}, so there are no sheets; --images says where they are."]
     chosen = {
         "mistakes.png": [(row, said[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
         "hardest.png": [(row, said[row], f"true label {own[row]:.4f}") for row in hardest],
@@ -293,19 +287,34 @@ def _sheets(
             (row, suspects.suggested[i], minus(f"margin {suspects.margin[i]:.3f}")) for i, row in enumerate(suspected)
         ],
     }
-    sheets = {
-        name: sheet_png([_tile(rows, tiles, row, other, note) for row, other, note in some])
+    made = {
+        name: [_tile(rows, tiles, row, other, note) for row, other, note in some]
         for name, some in chosen.items()
         if some
     }
+    sheets = {name: sheet_png([_reduced(tile) for tile in some]) for name, some in made.items()}
+    singles = {name.removesuffix(".png"): _singles(some) for name, some in made.items()}
     missing = sum(image is None for image in tiles.values())
     why = f": {fault}" if fault else ""
-    return sheets, [f"{_images(missing)} of the sheets could not be read again as they were{why}."] if missing else []
+    notes = [f"{_images(missing)} of the sheets could not be read again as they were{why}."] if missing else []
+    return sheets, singles, notes
 
 
 def _tile(rows: Rows, tiles: Mapping[int, np.ndarray | None], row: int, other: int, note: str) -> Tile:
     title = f"{rows.classes[rows.y[row]]} → {rows.classes[other]}"
     return Tile(tiles[int(row)], title, note, rows.ids[int(row)].as_py())
+
+
+def _reduced(tile: Tile) -> Tile:
+    return tile if tile.image is None else replace(tile, image=reduced(tile.image, TILE_PX))
+
+
+def _singles(tiles: Sequence[Tile]) -> list[Single]:
+    return [
+        Single(as_webp(tile.image, _QUALITY), tile.title, tile.note, tile.id)
+        for tile in tiles
+        if tile.image is not None
+    ]
 
 
 def _tiles(
@@ -318,7 +327,7 @@ def _tiles(
     asked = dict(zip(ids, digests, strict=True))
     try:
         for name, data in read_pictures(pictures.lines or (), asked, limits):
-            tiles[row_of[name]] = face_tile(data, rows.box[row_of[name]], TILE_PX, limits)
+            tiles[row_of[name]] = face_tile(data, rows.box[row_of[name]], SINGLE_PX, limits)
     except InputFault as error:
         if pictures.needed:
             raise

@@ -9,7 +9,7 @@ import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+TYPES = {".svg": "image/svg+xml", ".png": "image/png", "webp": "image/webp"}
 STYLE = """
 :root{color-scheme:light;--ground:#fff;--ink:#222;--soft:#5c5c5c;--line:#d9d9d9;--head:#444}
 body{margin:0;background:var(--ground);color:var(--ink);

@@ -38,7 +38,7 @@ class Compared:
 
     Attributes:
         images: searched, whose faces are known. photos: the same, for judging.
-        words: what the table says of the faces of each.
+        words: what the table says of the faces of each. cells: of these faces in the table's `columns`.
         rejected: images with known faces that could not be read, by reason.
         lost_faces: known faces that count, on those.
         unknown: images that the table does not name. repeated: images whose id came before.
@@ -48,6 +48,8 @@ class Compared:
     images: Sequence[Searched]
     photos: Sequence[Photo]
     words: Sequence[tuple[frozenset[str], ...]]
+    columns: tuple[str, ...]
+    cells: Sequence[tuple[tuple[str, ...], ...]]
     rejected: Counter[str]
     lost_faces: int
     unknown: int
@@ -85,9 +87,22 @@ def compare(searched: Iterable[Searched], table: Annotations, outside: Outside) 
     if not images:
         raise UsageError(_none_named(table, unknown, rejected))
     absent = [name for name in table.faces if name not in taken]
-    words = [table.faces[table.name_of(image.id) or ""].words for image in images]
+    known = [table.faces[table.name_of(image.id) or ""] for image in images]
+    words, cells = [faces.words for faces in known], [faces.cells for faces in known]
     missing_faces = sum(len(table.faces[name]) for name in absent)
-    return Compared(images, photos, words, rejected, lost_faces, unknown, repeated, len(absent), missing_faces)
+    return Compared(
+        images,
+        photos,
+        words,
+        table.columns,
+        cells,
+        rejected,
+        lost_faces,
+        unknown,
+        repeated,
+        len(absent),
+        missing_faces,
+    )
 
 
 def _check(image: Searched, name: str, known: KnownFaces, taken: dict[str, str]) -> None:

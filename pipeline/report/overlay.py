@@ -19,12 +19,14 @@ class Mark:
     """A face as drawn, in units of the view.
 
     Attributes:
+        number: of the face in its photo.
         look: number of its colour.
         title: the text shown when the pointer rests on it.
         text: its label, "" where there is no room for it; `at`: left end and base line of it.
         whole: the box is the whole photo, so that none is drawn.
     """
 
+    number: int
     x: float
     y: float
     width: float
@@ -47,13 +49,14 @@ def marks(photo: Photo, classes: Sequence[str], most: int, first: Sequence[Face]
 
     Args:
         most: how many are drawn.
-        first: faces that are drawn before all others.
+        first: faces that are drawn before all others, each once.
     """
     factor = VIEW / max(photo.width, photo.height, 1)
     width, height = view_of(photo)
     chosen = {face.number for face in first}
     rest = [face for face in photo.faces if face.number not in chosen]
-    shown = [*first, *sorted(rest, key=lambda face: (-face.box[2] * face.box[3], face.number))][:most]
+    by_size = sorted(rest, key=lambda face: (-face.box[2] * face.box[3], face.number))
+    shown = list(dict.fromkeys([*first, *by_size]))[:most]
     faces = [_placed(face, factor) for face in shown]
     taken: list[tuple[float, float, float, float]] = []
     drawn = []
@@ -67,7 +70,7 @@ def marks(photo: Photo, classes: Sequence[str], most: int, first: Sequence[Face]
                 text, at = words, (found[0], round(found[1] + _TEXT * 0.8, 1))
                 taken.append((*found, found[0] + len(words) * _LETTER, found[1] + _TEXT))
                 break
-        drawn.append(Mark(x, y, wide, tall, face.label % COLOURS, _title(face, label), text, at, whole))
+        drawn.append(Mark(face.number, x, y, wide, tall, face.label % COLOURS, _title(face, label), text, at, whole))
     return drawn
 
 

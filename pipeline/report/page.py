@@ -1,19 +1,31 @@
 """One self-contained HTML page of an evaluation: it loads nothing, so it can be mailed, kept, and opened in ten years.
 
-Not here: what is on the pictures (`plots.py`, `sheets.py`), and where the numbers come from (`metrics.py`).
+Not here: what is on the plots (`plots.py`), where the numbers come from (`metrics.py`), how it looks (`templates/`).
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.evaluation.metrics import BINS, DRAWS
-from pipeline.report.html_parts import card, document, figure, minus, number, table
+from pipeline.report.html_parts import minus, number
+from pipeline.report.templating import render
+from pipeline.report.visible_names import visible
 
 SUSPECTS_LISTED = 20  # of the label errors; all of them are in the CSV
+GALLERIES = {
+    "mistakes": ("The most confident mistakes", "True label → label given, and the confidence in it."),
+    "hardest": ("The hardest images", "True label → label given, and the probability of the true one."),
+    "label_errors": ("Pictures of labels that may be wrong", "True label → what it looks like, and their margin."),
+}
+PLOTS = {
+    "confusion.svg": "Rows are true labels; colour and percent are shares of the row.",
+    "reliability.svg": "Below the dashed line it is surer than it is right. Lines: 95 %.",
+    "coverage.svg": "Accuracy if people review the least confident images. Band: 95 %.",
+    "roc.svg": "Every threshold on the probability of a class is a point of its curve.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,16 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Single:
+    """A picture by itself: WebP, and what stands below it."""
+
+    picture: bytes
+    title: str
+    note: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PageContent:
     """What the page shows.
 
@@ -35,9 +57,10 @@ class PageContent:
         notes: what a reader must know before the numbers; a sentence each.
         figures: as `metrics.evaluate` gives them.
         accuracy_of_all: counting images without a face, or rejected, as wrong; None where there are none.
-        pictures: bytes by file name; the page shows those that are there.
+        pictures: bytes by file name; the page shows the plots that are there.
         suspects: all suspected labels that are to be listed, the likeliest error first.
         suspected: how many there are.
+        galleries: single pictures by key of `GALLERIES`; those without a picture are left out.
     """
 
     facts: Sequence[tuple[str, str]]
@@ -47,46 +70,49 @@ class PageContent:
     pictures: Mapping[str, bytes]
     suspects: Sequence[Suspect]
     suspected: int
+    galleries: Mapping[str, Sequence[Single]] = field(default_factory=dict)
 
 
 def page(content: PageContent) -> bytes:
     """Returns the page, UTF-8."""
-    sections = [
-        _opening(content),
-        _classes(content),
-        _confidence(content),
-        _curves(content),
-        _pictures(content),
-        _label_errors(content),
-    ]
-    return document("Evaluation", (line for section in sections for line in section))
-
-
-# --- sections ---------------------------------------------------------------------------------------------------------
-
-
-def _opening(content: PageContent) -> Iterator[str]:
     figures = content.figures
-    yield "<h1>How good are these labels?</h1>"
-    yield f"<p class=note>{figures['rows']:,} labelled images of known class.</p>"
-    yield "<div class=cards>"
+    context = {
+        "rows": figures["rows"],
+        "cards": list(_cards(figures)),
+        "notes": content.notes,
+        "facts": content.facts,
+        "others": list(_other_figures(content)),
+        "draws": DRAWS,
+        "seed": figures["bootstrap"]["seed"],
+        "classes": list(_classes(figures)),
+        "plots": {
+            name[:-4]: {"data": content.pictures[name], "words": words}
+            for name, words in PLOTS.items()
+            if name in content.pictures
+        },
+        "coverage": list(_coverage(figures)),
+        "galleries": list(_galleries(content)),
+        "suspected": content.suspected,
+        "suspected_share": content.suspected / max(1, figures["rows"]),
+        "suspects": [
+            {"id": s.id, "stated": s.stated, "suggested": s.suggested, "margin": minus(f"{s.margin:.4f}")}
+            for s in content.suspects[:SUSPECTS_LISTED]
+        ],
+    }
+    return render("evaluation.html.j2", style="run_report.css", **context)
+
+
+def _cards(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     accuracy, macro = figures["accuracy"], figures["macro_f1"]
-    yield card("accuracy", f"{accuracy['value']:.4f}", _interval(accuracy))
-    yield card("macro F1", f"{macro['value']:.4f}", _interval(macro))
-    yield card("majority baseline", f"{figures['majority_baseline']:.4f}", f"always “{figures['majority_class']}”")
-    yield card("calibration error", f"{figures['expected_calibration_error']:.4f}", f"expected, {BINS} equal bins")
+    yield "accuracy", f"{accuracy['value']:.4f}", _interval(accuracy)
+    yield "macro F1", f"{macro['value']:.4f}", _interval(macro)
+    majority = visible(str(figures["majority_class"]), 40)
+    yield "majority baseline", f"{figures['majority_baseline']:.4f}", f"always “{majority}”"
+    yield "calibration error", f"{figures['expected_calibration_error']:.4f}", f"expected, {BINS} equal bins"
     of_what = "mean of the classes, each against the rest"
     if len(figures["by_class"]) == 2:  # then both are one curve
-        of_what = f"{list(figures['by_class'])[1]} against the rest"
-    yield card("AUC", number(figures["auc_macro"]), of_what)
-    yield "</div>"
-    yield from (f"<p>{html.escape(note)}</p>" for note in content.notes)
-    yield "<div class=row>"
-    yield table([(name, value) for name, value in content.facts], kind="facts")
-    yield table(list(_other_figures(content)), kind="facts")
-    yield "</div>"
-    seed = content.figures["bootstrap"]["seed"]
-    yield f"<p class=note>Intervals: {DRAWS:,} bootstrap draws, seed {seed}, percentiles.</p>"
+        of_what = f"{visible(list(figures['by_class'])[1], 40)} against the rest"
+    yield "AUC", number(figures["auc_macro"]), of_what
 
 
 def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
@@ -101,81 +127,35 @@ def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "area under risk and coverage", f"{figures['area_under_risk']:.4f}"
 
 
-def _classes(content: PageContent) -> Iterator[str]:
-    yield "<h2>Class by class</h2>"
-    head = ("class", "images", "given", "precision", "recall", "F1", "AUC", "average precision")
-    rows = [
-        (
-            *(name, f"{row['support']:,}", f"{row['said']:,}"),
-            *(number(row[key], 3) for key in ("precision", "recall", "f1")),
-            number(row["auc"], 3) + _ends(row["auc_interval"]),
-            number(row["average_precision"], 3),
-        )
-        for name, row in content.figures["by_class"].items()
-    ]
-    yield f"<div class=wide>{table(rows, head)}</div>"
-    yield (
-        "<p class=note>Images: how many are of the class. Given: how many got its label. A dash: not defined. "
-        "Behind AUC: 95 % (DeLong).</p>"
-    )
-    yield figure(content.pictures, "confusion.svg", "Rows are true labels; colour and percent are shares of the row.")
+def _classes(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, row in figures["by_class"].items():
+        yield {
+            "name": name,
+            "cells": [
+                *(f"{row['support']:,}", f"{row['said']:,}"),
+                *(number(row[key], 3) for key in ("precision", "recall", "f1")),
+                number(row["auc"], 3) + _ends(row["auc_interval"]),
+                number(row["average_precision"], 3),
+            ],
+        }
 
 
-def _confidence(content: PageContent) -> Iterator[str]:
-    yield "<h2>Can its confidence be trusted, and used?</h2>"
-    yield "<div class=row>"
-    yield figure(
-        content.pictures, "reliability.svg", "Below the dashed line it is surer than it is right. Lines: 95 %."
-    )
-    yield figure(content.pictures, "coverage.svg", "What leaving the less confident images to people buys. Band: 95 %.")
-    yield "</div>"
-    rows = [
-        (f"{row['wanted'] * 100:.0f} %", f"{row['threshold']:.4f}", f"{row['coverage']:.4f}", f"{row['accuracy']:.4f}")
-        for row in content.figures["coverage"]
-    ]
-    yield table(rows, ("label at least", "accept confidence from", "coverage", "accuracy"))
+def _coverage(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for row in figures["coverage"]:
+        shares = (f"{row[key]:.4f}" for key in ("threshold", "coverage", "accuracy"))
+        threshold, coverage, accuracy = shares
+        yield f"{row['wanted'] * 100:.0f} %", threshold, coverage, accuracy
 
 
-def _curves(content: PageContent) -> Iterator[str]:
-    yield "<h2>Each class against the rest</h2>"
-    yield figure(content.pictures, "roc.svg", "Every threshold on the probability of a class is a point of its curve.")
-
-
-def _pictures(content: PageContent) -> Iterator[str]:
-    for name, title, words in (
-        ("mistakes.png", "The most confident mistakes", "True label → label given, and the confidence in it."),
-        ("hardest.png", "The hardest images", "True label → label given, and the probability of the true one."),
-    ):
-        if name in content.pictures:
-            yield f"<h2>{title}</h2>"
-            yield figure(content.pictures, name, words)
-
-
-def _label_errors(content: PageContent) -> Iterator[str]:
-    yield "<h2>Labels that may be wrong</h2>"
-    if not content.suspected:
-        yield "<p>None: no image is confidently of another class than its label says.</p>"
-        return
-    share = content.suspected / content.figures["rows"]
-    yield (
-        f"<p>{content.suspected:,} images ({share * 100:.1f} %) are confidently of another class than their label "
-        "says, by the threshold of that class (confident learning, Northcutt et al. 2021). That is where to look "
-        "first, not a verdict: mistakes of the model are among them. All are in <code>label_errors.csv</code>.</p>"
-    )
-    if "label_errors.png" in content.pictures:
-        yield figure(
-            content.pictures, "label_errors.png", "True label → what it looks like, and the margin between them."
-        )
-    rows = [(s.id, s.stated, s.suggested, minus(f"{s.margin:.4f}")) for s in content.suspects[:SUSPECTS_LISTED]]
-    yield f"<div class=wide>{table(rows, ('image', 'label', 'looks like', 'margin'), texts=3)}</div>"
-
-
-def _ends(interval: Mapping[str, float] | None) -> str:
-    return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
-
-
-# --- pieces -----------------------------------------------------------------------------------------------------------
+def _galleries(content: PageContent) -> Iterator[dict[str, Any]]:
+    for key, (title, words) in GALLERIES.items():
+        if singles := content.galleries.get(key):
+            yield {"key": key.replace("_", "-"), "title": title, "words": words, "singles": singles}
 
 
 def _interval(figure: Mapping[str, float]) -> str:
     return f"95 % interval {figure['low']:.4f} to {figure['high']:.4f}"
+
+
+def _ends(interval: Mapping[str, float] | None) -> str:
+    return "" if interval is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"

@@ -22,7 +22,7 @@ def facts_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("head", str(record["head"].get("path", ""))),
         ("detector", str(faces.get("name", ""))),
         ("backbone", str(record.get("weights", {}).get("backbone", ""))),
-        ("device", ", ".join(record.get("device", ())) + _in_brackets(record.get("backend"))),
+        ("device", ", ".join(record.get("device", ())) + _in_brackets(record.get("runtime"))),
         ("time to the first block", _seconds(seconds.get("to_first_block"))),
         ("start of the runtime", _seconds(seconds.get("engine_start"))),
         ("blocks kept from an earlier run", _count(resume.get("blocks_reused"))),

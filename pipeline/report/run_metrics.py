@@ -22,7 +22,6 @@ UNSURE = 0.5  # confidence below which another class may be as likely
 FACE_SIDES = (8, 16, 32, 64, 128, 256, 512)  # px, shorter side of the box: where bins of face sizes meet
 FACE_COUNTS = (1, 2, 3, 4, 5, 10, 20, 50)  # faces an image: where bins meet
 NAMES = 10  # of rejected images a reason
-ODD_ASPECT = 0.35  # shorter side by longer: below it CleanVision calls an aspect odd
 
 
 class RunMetrics:
@@ -38,7 +37,6 @@ class RunMetrics:
         self._face_count = np.zeros(len(FACE_COUNTS) + 1, np.int64)
         self._confusion = np.zeros((len(classes), len(classes) + 1), np.int64)
         self._rejected: dict[str, dict[str, Any]] = {}
-        self._odd_aspect = 0
 
     def add(self, batch: ResultBatch) -> None:
         """Counts the images of a batch and their faces."""
@@ -59,8 +57,6 @@ class RunMetrics:
         looked = pc.is_in(status, pa.array([Status.LABELLED.value, Status.NO_FACE.value]))
         looked = looked.to_numpy(zero_copy_only=False)
         self._face_count += np.bincount(np.digitize(batch.counts[looked], FACE_COUNTS), minlength=len(FACE_COUNTS) + 1)
-        sides = np.stack([batch.numbers("width"), batch.numbers("height")])[:, looked]
-        self._odd_aspect += int((sides.min(0) < ODD_ASPECT * sides.max(0)).sum())
         self._compare(batch, looked)
         rejected = pc.is_in(status, pa.array([Status.REJECTED.value, Status.DUPLICATE.value]))
         self._name_rejected(batch.images.filter(rejected))
@@ -109,7 +105,6 @@ class RunMetrics:
             "face_side_px": {"edges": list(FACE_SIDES), "faces": self._face_side.tolist()},
             "faces_per_image": {"edges": list(FACE_COUNTS), "images": self._face_count.tolist()},
             "rejected": dict(sorted(self._rejected.items(), key=lambda item: (-item[1]["images"], item[0]))),
-            "odd_aspect": {"below": ODD_ASPECT, "images": self._odd_aspect},
             "known": self._known(),
         }
 

@@ -16,6 +16,7 @@ from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
 from pipeline.report.run_pictures import Pictures, faces_of
+from pipeline.report.run_quality import RULES, TITLES
 from pipeline.report.run_samples import Face, Photo, Samples
 from pipeline.report.templating import number, render, share
 from pipeline.report.visible_names import visible
@@ -25,6 +26,7 @@ from transforms.formats.records import Status
 LABELS_SHOWN = 40  # rows and charts of labels: with more, the most frequent
 FACES_LISTED, FACES_DRAWN = 20, 25  # of one photo; drawn are more where there are the most
 MOST_DRAWN = 150  # on a photo of the most faces: more would hide it
+TINY = 200  # pixels of the longer side up to which photos stand closer
 MATRIX = 16  # classes up to which a confusion matrix is shown
 SHADES = 4
 
@@ -36,12 +38,15 @@ class RunContent:
     Attributes:
         record: `run.json` without what it says of this page.
         metrics: as `RunMetrics.result` gives them. `repeats`: as `Repeats.result` does.
+        similar, quality: as in `report.json`.
         samples, pictures: what is shown of the photos.
     """
 
     record: Mapping[str, Any]
     metrics: Mapping[str, Any]
     repeats: Mapping[str, Any]
+    similar: Mapping[str, Any]
+    quality: Mapping[str, Any]
     samples: Samples
     pictures: Pictures
 
@@ -60,6 +65,7 @@ def run_page(content: RunContent) -> bytes:
     no_face = [photos.figure(photo) for photo in content.samples.no_face] if shown else []
     least = photos.tiles(content.samples.least_certain)
     galleries = list(_galleries(content, photos))
+    similar = list(_similar(content, photos))
     context = {
         "generator": PAGE_MARK.decode(),
         "record": content.record,
@@ -77,9 +83,13 @@ def run_page(content: RunContent) -> bytes:
         "groups": groups,
         "least_certain": least,
         "galleries": galleries,
+        "similar": content.similar,
+        "similar_groups": similar,
         "behind": photos.not_shown(),
         "no_face": no_face,
         "repeats": content.repeats,
+        "quality": list(_quality(content, photos)),
+        "pictures_measured": content.quality["pictures_measured"],
         "known": _known(content),
         "facts": facts_of(content.record),
         "stages": stages_of(content.record),
@@ -97,12 +107,14 @@ def _sections(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for id_, title, there in (
         ("least-certain", "Least certain", "least_certain"),
         ("galleries", "Label by label", "galleries"),
+        ("similar", "Near-duplicates", "similar_groups"),
         ("no-face", "No face", "no_face"),
     ):
         if context[there]:
             yield id_, title
     if context["metrics"]["rejected"]:
         yield "rejected", "Rejected"
+    yield "quality", "Quality"
     if context["repeats"]:
         yield "repeats", "Repeats"
     if context["known"]:
@@ -216,6 +228,28 @@ def _galleries(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]
             }
 
 
+def _similar(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
+    for told, faces in zip(content.similar.get("largest", ()), content.samples.similar, strict=False):
+        if len(tiles := photos.tiles(faces)) > 1:
+            yield {**told, "tiles": tiles}
+
+
+def _quality(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
+    for name, rule in RULES.items():
+        found = content.quality[name]
+        shown = found.get("photos", [{"row": None, "image_id": name} for name in found.get("names", ())])
+        whole = "names" in found
+        if not whole and not content.quality["pictures_measured"]:
+            continue
+        yield {
+            "name": TITLES.get(name, name),
+            "rule": rule,
+            "of": "all" if whole else "on this page",
+            "images": found["images"],
+            "photos": [{**photo, "link": photos.is_shown(photo["row"])} for photo in shown],
+        }
+
+
 class _Photos:
     """Figures of photos, each on the page once."""
 
@@ -235,6 +269,7 @@ class _Photos:
         drawn = marks(photo, [visible(name, 24) for name in classes], most, self._alone.get(photo.row, ()))
         return {
             "row": photo.row,
+            "tiny": max(photo.width, photo.height) <= TINY,
             "name": name,
             "about": _about(photo) + (f", {len(drawn)} drawn" if len(drawn) < photo.face_count else ""),
             "words": f"Photo {name}: {_summary(photo, classes)}",
@@ -271,6 +306,10 @@ class _Photos:
             "confidence": percent(face.confidence),
             "words": f"Face {face.number} of {visible(photo.image_id, 60)}",
         }
+
+    def is_shown(self, row: int | None) -> bool:
+        """True if the photo has a figure, or will have one."""
+        return row in self._shown or row in self._wanted
 
     def not_shown(self) -> list[dict[str, Any]]:
         """Returns the photos that faces lead to and that stand nowhere else."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized, reduced
+from models.evaluation.picture_quality import PictureQuality, picture_quality
 from pipeline.report.run_samples import Face, Photo, Samples
 from transforms.containing import GATE, contained
 from transforms.formats.decode import Decoded, decode
@@ -26,6 +27,7 @@ MOST_BYTES = 2_200_000  # of all photos, encoded: 2.9 MB as base64, which leaves
 LARGEST = 60_000  # bytes of one photo
 LADDER = ((PHOTO_PX, 70), (PHOTO_PX, 45), (448, 40), (320, 35), (200, 30), (96, 20))  # px, quality: the first that fits
 FACE_QUALITY = 70
+_MEASURED_PX = 320  # longer side of a photo when its quality is measured
 MOST_STREAMED = 20_000  # images read again of an archive that cannot be sought: beyond, its photos are not shown
 MOST_FAULTS = 20  # inputs that cannot be read, after which the rest is not tried
 
@@ -47,12 +49,14 @@ class Pictures:
 
     Attributes:
         photos: by row of the photo. `faces`: by row of the photo and number of the face.
+        quality: measures of each photo, by its row.
         missing: how many photos could not be read as they were.
         fault: the first reason that storage gave, "" where it gave none.
     """
 
     photos: dict[int, Picture] = field(default_factory=dict)
     faces: dict[tuple[int, int], Picture] = field(default_factory=dict)
+    quality: dict[int, PictureQuality] = field(default_factory=dict)
     missing: int = 0
     fault: str = ""
 
@@ -79,7 +83,7 @@ def read_run_pictures(samples: Samples, lines: Lines | None, limits: Limits, *, 
 def faces_of(samples: Samples) -> dict[int, list[Face]]:
     """Returns the faces that are shown by themselves, by row of their photo."""
     wanted: dict[int, list[Face]] = {}
-    for photo, face in (*samples.least_certain, *(one for some in samples.galleries.values() for one in some)):
+    for photo, face in samples.faces():
         wanted.setdefault(photo.row, []).append(face)
     return wanted
 
@@ -111,6 +115,7 @@ def _add(found: Pictures, photo: Photo, faces: Sequence[Face], data: bytes, limi
         return
     if (picture := _fitting(decoded.image, allowed)) is not None:
         found.photos[photo.row] = picture
+        found.quality[photo.row] = picture_quality(reduced(decoded.image, _MEASURED_PX))
         for face in faces:
             found.faces[photo.row, face.number] = _face_picture(decoded, face)
 

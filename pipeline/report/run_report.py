@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,19 @@ from pipeline.report.repeats import Repeats
 from pipeline.report.run_metrics import RunMetrics
 from pipeline.report.run_page import RunContent, run_page
 from pipeline.report.run_pictures import Pictures, read_run_pictures
+from pipeline.report.run_quality import Sizes, picture_flags
 from pipeline.report.run_samples import Chooser, Face, Photo, Samples
+from pipeline.report.similar_faces import Similar, SimilarFaces
+from pipeline.run.cache_of_run import cache_of_run
 from pipeline.run.own_files import NUMBERS, PAGE
-from transforms.formats.publish import publish
-from transforms.formats.records import Limits
-from transforms.formats.result_batches import result_batches
+from transforms.formats.publish import StorageError, publish
+from transforms.formats.records import FormatError, Limits
+from transforms.formats.result_batches import ResultBatch, result_batches
 from transforms.storage.stopping import check
+from transforms.storage.store import open_file
 
-VERSION = 1  # of `report.json`
+VERSION = 2  # of `report.json`
+SIMILAR_UP_TO = 50_000  # faces: two or three CPU seconds; more would add much to a run that has all in its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,14 @@ class RunReport:
         blocks: path of the lines of a plan of its inputs, "" where there is none.
         limits: of images that are read again.
         fault: why there is no plan.
+        similar_up_to: faces up to which near-duplicates are looked for; None looks whatever it takes.
     """
 
     output: str
     blocks: str
     limits: Limits
     fault: str = ""
+    similar_up_to: int | None = SIMILAR_UP_TO
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the page and its numbers; returns what `run.json` says of them.
@@ -63,16 +70,42 @@ class RunReport:
 
     def _content(self, record: dict[str, Any]) -> RunContent:
         classes = record["head"]["classes"]
-        metrics, repeats = RunMetrics(classes), Repeats()
+        metrics, repeats, sizes = RunMetrics(classes), Repeats(), Sizes()
         chooser = Chooser(classes, str(record.get("run_fingerprint", "")))
+        similar, why_not = self._similar(record)
         for batch in result_batches(self.output):
             check()
             metrics.add(batch)
             repeats.add(batch)
+            sizes.add(batch)
             chooser.add(batch)
-        samples = chooser.result()
+            for each in similar:
+                each.add(batch)
+        found = similar[0].result(self._again) if similar else Similar({"why_not": why_not})
+        samples = replace(chooser.result(), similar=found.groups)
         pictures = self._pictures(samples)
-        return RunContent(record, metrics.result(), repeats.result(result_batches(self.output)), samples, pictures)
+        photos = {photo.row: photo for photo in samples.photos()}
+        quality = {
+            **sizes.result(),
+            **picture_flags(pictures.quality, photos),
+            "pictures_measured": len(pictures.quality),
+        }
+        return RunContent(
+            record, metrics.result(), repeats.result(self._again()), found.numbers, quality, samples, pictures
+        )
+
+    def _again(self) -> Iterator[ResultBatch]:
+        return result_batches(self.output)
+
+    def _similar(self, record: Mapping[str, Any]) -> tuple[list[SimilarFaces], str]:
+        """Returns what looks for near-duplicates, or nothing and why."""
+        faces, most = record["counts"]["faces"], self.similar_up_to
+        if most is not None and faces > most:
+            return [], f"the run has more than {most:,} faces; “python -m pipeline report RUN --similar” looks at all"
+        try:
+            return [SimilarFaces(cache_of_run(self.output, record).lookup)], ""
+        except (FormatError, StorageError) as error:
+            return [], f"the features are not at hand: {error}"
 
     def _pictures(self, samples: Samples) -> Pictures:
         lines = partial(_lines, self.blocks) if self.blocks else None
@@ -84,7 +117,7 @@ class RunReport:
 
 
 def _lines(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with open_file(path, forward=True) as file:
         for line in file:
             check()
             yield line
@@ -101,6 +134,8 @@ def _as_json(content: RunContent) -> bytes:
         "device": record.get("device"),
         **content.metrics,
         "repeats": content.repeats or None,
+        "similar_faces": content.similar,
+        "quality": content.quality,
         "shown": {
             "most_faces": [_photo(photo) for photo in samples.most_faces],
             "sample": [_photo(photo) for photo in samples.sample],
@@ -110,6 +145,7 @@ def _as_json(content: RunContent) -> bytes:
                 content.classes[index]: list(_faces(faces, content.classes))
                 for index, faces in samples.galleries.items()
             },
+            "similar": [list(_faces(group, content.classes)) for group in samples.similar],
             "photos_read": len(content.pictures.photos),
             "photos_missing": content.pictures.missing,
         },

@@ -58,6 +58,7 @@ class Samples:
 
     Attributes:
         galleries: by index of the label.
+        similar: groups of faces that look nearly the same.
     """
 
     most_faces: tuple[Photo, ...]
@@ -65,11 +66,16 @@ class Samples:
     no_face: tuple[Photo, ...]
     least_certain: tuple[tuple[Photo, Face], ...]
     galleries: dict[int, tuple[tuple[Photo, Face], ...]]
+    similar: tuple[tuple[tuple[Photo, Face], ...], ...] = ()
+
+    def faces(self) -> list[tuple[Photo, Face]]:
+        """Returns every face that is shown by itself."""
+        groups = (self.least_certain, *self.galleries.values(), *self.similar)
+        return [face for group in groups for face in group]
 
     def photos(self) -> list[Photo]:
         """Returns every photo once, in the order of their groups."""
-        faces = [*self.least_certain, *(face for gallery in self.galleries.values() for face in gallery)]
-        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in faces)]
+        every = [*self.most_faces, *self.sample, *self.no_face, *(photo for photo, _ in self.faces())]
         return list({photo.row: photo for photo in every}.values())
 
 
@@ -82,7 +88,7 @@ class Chooser:
         Args:
             seed: any text; the same text draws the same photos.
         """
-        self._seed = np.uint64(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "little"))
+        self._seed = seed_of(seed)
         self._classes = len(classes)
         each = max(GALLERY_LEAST, min(GALLERY_MOST, GALLERY_FACES // max(1, len(classes))))
         self._most = _First(MOST_FACES)
@@ -96,7 +102,7 @@ class Chooser:
     def add(self, batch: ResultBatch) -> None:
         """Looks at the images of a batch and their faces."""
         images = np.arange(batch.images.num_rows)
-        draw = _drawn(batch.first + images, self._seed)
+        draw = drawn(batch.first + images, self._seed)
         status = batch.text("status")
         labelled = _is(status, Status.LABELLED)
         self._most.offer(batch, -batch.counts[labelled], images[labelled])
@@ -110,7 +116,7 @@ class Chooser:
         number = np.arange(count) - (np.cumsum(batch.counts) - batch.counts)[batch.image]
         told = batch.label != NO_LABEL
         self._unsure.offer(batch, batch.confidence[told], batch.image[told], number[told])
-        draw = _drawn(self._faces_seen + np.arange(count), ~self._seed)
+        draw = drawn(self._faces_seen + np.arange(count), ~self._seed)
         for label in np.unique(batch.label[told]):
             own = batch.label == label
             self._galleries[label].offer(batch, draw[own], batch.image[own], number[own])
@@ -141,7 +147,7 @@ class _First:
             key, image, number: (n,) each: what counts, the row in the batch, and the number of the face if it is one.
         """
         first = (
-            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else _smallest(key, self.count)
+            np.argsort(key, kind="stable")[: self.count] if len(key) <= 4 * self.count else smallest(key, self.count)
         )
         for at in first:
             value = float(key[at])
@@ -160,7 +166,7 @@ class _First:
         return tuple((photo, face) for _, photo, face in self._kept if face is not None)
 
 
-def _smallest(key: np.ndarray, count: int) -> np.ndarray:
+def smallest(key: np.ndarray, count: int) -> np.ndarray:
     """Returns where the smallest keys are, in order; among equal keys, the first."""
     limit = np.partition(key, count - 1)[count - 1]
     few = np.flatnonzero(key <= limit)
@@ -171,8 +177,8 @@ def _is(status: pa.Array, wanted: Status) -> np.ndarray:
     return np.asarray(pc.equal(status, wanted.value).to_numpy(zero_copy_only=False), bool)
 
 
-def photo_of(batch: ResultBatch, row: int) -> Photo:
-    """Returns an image of a batch with its faces."""
+def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
+    """Returns an image of a batch with its first `most` faces."""
     count = int(batch.counts[row])
     values = batch.images.slice(row, 1).to_pylist()[0]
     return Photo(
@@ -182,7 +188,7 @@ def photo_of(batch: ResultBatch, row: int) -> Photo:
         width=values["width"],
         height=values["height"],
         true_label=values["true_label"],
-        faces=tuple(_face(batch, row, number) for number in range(min(count, KEPT))),
+        faces=tuple(_face(batch, row, number) for number in range(min(count, most))),
         face_count=count,
     )
 
@@ -195,7 +201,12 @@ def _face(batch: ResultBatch, row: int, number: int) -> Face:
     )
 
 
-def _drawn(rows: np.ndarray, seed: np.uint64) -> np.ndarray:
+def seed_of(text: str) -> np.uint64:
+    """Returns the seed that a text stands for."""
+    return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+
+def drawn(rows: np.ndarray, seed: np.uint64) -> np.ndarray:
     """Returns (n,) float64 from 0 to 1, one for each row number: SplitMix64, the same on every machine."""
     with np.errstate(over="ignore"):
         value = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + seed

@@ -18,14 +18,14 @@ from markupsafe import Markup
 from pipeline.report.visible_names import visible
 
 
-def render(template: str, *, style: str, script: str, **content: Any) -> bytes:
+def render(template: str, *, style: str, script: str | None = None, **content: Any) -> bytes:
     """Returns a page, UTF-8.
 
     Args:
-        template, style, script: names of files beside the templates.
+        template, style, script: names of files beside the templates; a page may do without a script.
         content: what the template names.
     """
-    looks, acts = _source(style), _source(script)
+    looks, acts = _source(style), _source(script) if script else ""
     text = (
         _environment()
         .get_template(template)

@@ -5,11 +5,13 @@ Not here: reading the images (`gathering.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.training.groups import joined
 from models.training.head_data import Blend, Labels, Rows, Votes
 from pipeline.errors import UsageError
 from pipeline.run.classes_map import class_pairs
@@ -21,11 +23,19 @@ from transforms.training_rows import TrainingRows
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Features with what they are to be called: labels, votes or both; `groups` are digests, equal for copies."""
+    """Features with what they are to be called.
+
+    Attributes:
+        features: n rows.
+        labels: labels, votes or both.
+        groups: (n,) equal for rows that stay together in a split.
+        digests: of the images, n; none for a part of the rows.
+    """
 
     features: Rows
     labels: Labels
-    groups: list[bytes]
+    groups: np.ndarray
+    digests: list[bytes] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -61,6 +71,7 @@ class Wanted:
         classes_map: `OTHER=CLASS` pairs for the classes of the shares.
         reject: classes of the shares that mean "no label".
         soft_share: how much of an answer the shares are, beside the labels; 1 for the shares alone.
+        group_by: pattern; images whose ids give the same match stay together in every split.
     """
 
     soft_labels: str | None = None
@@ -68,6 +79,7 @@ class Wanted:
     classes_map: tuple[str, ...] = ()
     reject: tuple[str, ...] = ()
     soft_share: float = 1.0
+    group_by: str | None = None
 
     @property
     def is_blended(self) -> bool:
@@ -138,8 +150,25 @@ def answered(
         labels = named = found.labels[rows].tolist()
         if shares is not None:
             labels = _blended(found.ids[rows].tolist(), named, shares.learned, wanted.soft_share)
-    groups = [digest.tobytes() for digest in found.digests[rows]]
-    return Labelled(Rows(found.features, rows), labels, groups)
+    digests = [digest.tobytes() for digest in found.digests[rows]]
+    groups = _groups(digests, found.ids[rows].tolist(), wanted.group_by)
+    return Labelled(Rows(found.features, rows), labels, groups, digests)
+
+
+def _groups(digests: Sequence[bytes], ids: Sequence[str], group_by: str | None) -> np.ndarray:
+    """Returns (n,) group numbers: copies belong together, and so do ids that `group_by` finds alike."""
+    if group_by is None:
+        return joined(digests)
+    pattern = re.compile(group_by)
+    return joined(digests, [group_key(pattern, image_id) for image_id in ids])
+
+
+def group_key(pattern: re.Pattern[str], image_id: str) -> str:
+    """Returns what an id is grouped by: the match, or its first group; an id without a match stands for itself."""
+    match = pattern.search(image_id)
+    if match is None:
+        return image_id
+    return (match[1] if pattern.groups else match[0]) or ""
 
 
 def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share: float) -> Blend:

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from models.evaluation.box_map import BoxMap
-from models.training.detection.photos import Photo, read_photos, read_scenes, read_tiles
+from models.training.detection.photos import Photo, read_crops, read_photos, read_scenes, read_tiles
 from models.training.detection.scenes import Material
 from pipeline.errors import UsageError
-from pipeline.settings.detector_recipe import EmptySet, FaceSet, Sets
+from pipeline.settings.detector_recipe import EmptySet, FaceSet, Sets, TileSet
 
 T = TypeVar("T")
 
@@ -44,9 +46,10 @@ def read_sets(sets: Sets, data: Path) -> DetectionData:
         held = [held_out(number, photo, sets.validation_every) for number, photo in enumerate(listed)]
         photos.append(([photo for photo, out in zip(listed, held, strict=True) if not out], one.share))
         validation += [photo for photo, out in zip(listed, held, strict=True) if out]
-    tiles = [
-        (_reading(one.archive, partial(read_tiles, data / one.archive, data / one.table, _maps(one))), one.share)
-        for one in sets.tiles
+    tiles = [(_tiles(one, data), one.share) for one in sets.tiles]
+    tiles += [
+        (_reading(one.archive, partial(read_crops, data / one.archive, np.asarray(one.box))), one.share)
+        for one in sets.crops
     ]
     empty: list[Photo] = []
     for scene in sets.empty:
@@ -56,6 +59,11 @@ def read_sets(sets: Sets, data: Path) -> DetectionData:
     if not (any(listed for listed, _ in photos) and any(listed for listed, _ in tiles) and empty and validation):
         raise UsageError("the recipe's sets are too small: photos, tiles and scenes are needed, and some to hold out")
     return DetectionData(Material(photos, tiles, empty), validation)
+
+
+def _tiles(one: TileSet, data: Path) -> list[Photo]:
+    read = partial(read_tiles, data / one.archive, data / one.table, _maps(one), covered=one.covered)
+    return _reading(one.archive, read)
 
 
 def held_out(number: int, photo: Photo, every: int) -> bool:

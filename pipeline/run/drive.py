@@ -19,7 +19,7 @@ from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.run.running import heartbeat_folder, run_graph
-from transforms.finish_run import MergeRequest
+from transforms.merge_request import MergeRequest
 
 if TYPE_CHECKING:
     from models.heads.outputs import Head
@@ -113,7 +113,7 @@ def drive(
         folder.clear()  # of other features or of another head; the cache holds the expensive part
     record = folder.record()
     layout = Layout(job.block_images, job.block_bytes)
-    plan = make_plan(task.inputs, folder.plan, layout, job.limits, flag=task.flag, own=(folder.path, job.cache))
+    plan = make_plan(task.inputs, folder.plan, layout, job.limits, flag=task.flag, own=(folder.place, job.cache))
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         return Driven(plan, record, before=True)
     check(plan)
@@ -167,10 +167,11 @@ def merge_request(ready: Ready, head: Head, *, started: float, rows_per_file: in
         wanted: further fields: submission, page, limit, and what of `run.json` is known beforehand.
     """
     return MergeRequest(
-        output=ready.folder.path,
+        output=ready.folder.place,
         parts=ready.job.parts,
         classes=tuple(head.classes),
         rejecting=bool(head.reject),
+        exif=ready.job.exif,
         run_fingerprint=ready.job.run_fingerprint,
         rows_per_file=rows_per_file,
         expected_images=ready.plan.images,

@@ -16,12 +16,15 @@ from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.settings.schema import Settings
 from transforms.block import Block
-from transforms.detect_faces import detect_rows, rows_to_detect, with_rows
+from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
-from transforms.formats.cache.folders import fingerprint_folders
+from transforms.formats.cache.folders import FINGERPRINT_FILE, fingerprint_folders
 from transforms.formats.canonical import digest_of_canonical
 from transforms.job import Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
+from transforms.storage.paths import is_object
+from transforms.storage.stores import store_of
+from transforms.store_cache import cache_of
 
 SAMPLED_BLOCKS = 4
 SAMPLED_IMAGES = 24  # computed in each of them: enough for a rate, little enough to wait for
@@ -76,6 +79,9 @@ def _sample(plan: Plan, job: Job) -> Sampled:
 def _standing_cache(job: Job) -> FeatureCache | None:
     """Returns the cache of these features if there is one; never makes a folder."""
     fingerprint = digest_of_canonical(job.cache_key_json)
+    if is_object(job.cache):
+        here = store_of(f"{job.cache}/{fingerprint[:16]}")
+        return None if here.size(FINGERPRINT_FILE) is None else cache_of(job.cache, job.cache_key_json)
     if fingerprint[:16] not in fingerprint_folders(job.cache):
         return None
     return FeatureCache.open(job.cache, fingerprint, read_only=True)

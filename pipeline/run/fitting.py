@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, head_files
-from models.training.head_data import FitError, Labels, Rows
+from models.training.folds import Folds, cross_validated
+from models.training.head_data import Blend, FitError, Labels, Rows, Votes
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
+from pipeline.run.answers import Labelled
+from pipeline.run.notes import note
 from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.run.gathering import Gathered
     from pipeline.settings.schema import HeadSettings
     from pipeline.settings.training import MlpSettings
@@ -84,15 +89,40 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
     return replace(fitted, recipe={**fitted.recipe, "soft_share": how.soft_share})
 
 
+def cross_validate(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting, folds: int) -> Folds:
+    """Returns what so many heads say about images whose groups they have not seen.
+
+    Args:
+        data, head, mlp, how: as for `fit`.
+
+    Raises:
+        StoppedError: the rows do not allow it.
+    """
+    numbers = iter(range(1, folds + 1))
+
+    def fold(rows: Rows, labels: list[str], groups: np.ndarray) -> Fitted:
+        note(f"fold {next(numbers)} of {folds}")
+        part = replace(data, train=Labelled(rows, labels, groups), validation=None)
+        return fit(part, head, mlp, how)
+
+    train = data.train
+    if isinstance(train.labels, Votes | Blend):
+        raise StoppedError("--folds judges labels, and these are votes")
+    try:
+        return cross_validated(fold, train.features, train.labels, train.groups, folds=folds, seed=how.seed)
+    except FitError as error:
+        raise StoppedError(str(error)) from error
+
+
 def _report(row: dict[str, Any]) -> None:
     words = (f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
     print(", ".join(words), file=sys.stderr, flush=True)
 
 
 def _fit_mlp(folder: Path, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any) -> Fitted:
-    from models.runtimes.device import start_engine
+    from models.runtimes.registry import start_keras
 
-    start_engine()
+    start_keras()
     from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 

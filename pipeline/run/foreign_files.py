@@ -17,7 +17,20 @@ from functools import partial
 from typing import BinaryIO
 
 from pipeline.errors import UsageError
-from pipeline.run.own_files import LOCK, NUMBERS, OWN_FILES, OWN_FOLDERS, PAGE, PAGE_HEAD, PAGE_MARK, RECORD, is_own
+from pipeline.run.own_files import (
+    LOCK,
+    NUMBERS,
+    OWN_FILES,
+    OWN_FOLDERS,
+    PAGE,
+    PAGE_HEAD,
+    PAGE_MARK,
+    PICTURES,
+    RECORD,
+    is_own,
+)
+from transforms.formats.encode import MARK_WITHIN, is_marked
+from transforms.formats.picture_index import PICTURE_INDEX, is_picture_index
 from transforms.formats.publish import is_temporary
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
@@ -156,6 +169,9 @@ def _whose_content(file: BinaryIO, folder: str, name: str) -> bool | None:
         return True
     if name.endswith(".npz"):
         return _whose_rows(file) if start == ZIP else False
+    if folder == PICTURES:
+        start += file.read(MARK_WITHIN)
+        return is_picture_index(start) if name == PICTURE_INDEX else is_marked(start)
     if folder == "plan":  # its lines
         return start.startswith(b'[["')
     if start != PARQUET:

@@ -1,7 +1,7 @@
 """What a run is made of, and the fingerprints that stand for it. The one place where they are put together.
 
 - The *feature space* is what a head is trained for: network, weights, pooling, input size, preprocessing.
-- The *cache key* is the feature space and all else that can change features: reading, faces, backend, precision.
+- The *cache key* is the feature space and all else that can change features: reading, faces, runtime, precision.
 - The *run* adds the head and the output's settings.
 
 A head is bound to the space, not to the detector: one that was trained on crops serves whatever finds the faces.
@@ -25,17 +25,19 @@ from models.detectors.options import DetectorError
 from models.detectors.registry import BUNDLED, DETECTORS, DetectorSpec
 from models.heads.outputs import Head
 from models.runtimes import device
-from models.runtimes.device import FeatureSettings
+from models.runtimes.default import default_runtime
+from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.registry import runtime
 from pipeline.errors import UsageError
 from pipeline.settings.describe import known_settings, section_of
 from pipeline.settings.schema import Settings
 from pipeline.settings.section import Enters
-from transforms import detect_faces
+from transforms import crop_faces
 from transforms.formats import decode
 from transforms.formats.label_table import LabelTable
 from transforms.formats.records import FormatError
 from transforms.known_labels import label_table
-from transforms.storage.store import InputFault
+from transforms.storage.faults import InputFault
 
 SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
 
@@ -61,18 +63,20 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     """Returns what a run with these settings is made of.
 
     Raises:
-        UsageError: weights or a detector's model are missing or wrong, or the crops are too small.
+        UsageError: weights or a detector's model are missing or wrong, the crops are too small, or the runtime cannot
+            compute here.
     """
-    if device.backend() not in device.BACKENDS:
-        known = ", ".join(device.BACKENDS)
-        raise UsageError(f"Keras's backend {device.backend()!r} (KERAS_BACKEND or keras.json) is none of {known}")
+    chosen = feature_settings(settings)
     try:
+        runtime(chosen.runtime).check(chosen)
         space = feature_space(settings)
         key = cache_key(settings, space)
     except (BackboneError, DetectorError) as error:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
     parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
+    if settings.read.exif:  # else nothing: runs of before keep their fingerprints
+        parts["exif"] = True
     if head is not None:
         parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
     return Identity(space, key, parts, {**parts, "write": output["write"]})
@@ -141,7 +145,8 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
     """
     tree = _entering(settings, Enters.CACHE_KEY)
     chosen = detector_spec(settings)
-    faces = tree.pop("faces")
+    faces, features = tree.pop("faces"), tree.pop("features")
+    del features["runtime"]  # the runtime describes itself
     own: dict[str, Any] = faces.get(chosen.name, {})  # the settings of other detectors change nothing
     shared = {name: value for name, value in faces.items() if name not in ("detector", "max_faces", *DETECTORS)}
     if chosen.name == "none":
@@ -150,8 +155,8 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
         "space": space,
         "read": {**tree.pop("read"), "smallest_side_px": SMALLEST_SIDE_PX, "revision": decode.REVISION},
         "faces": {**own, **chosen.describe(), **shared},
-        "crop": {"revision": detect_faces.REVISION, "pixels": cropping.REVISION},
-        "device": {"backend": device.backend(), **tree.pop("features"), "revision": device.REVISION},
+        "crop": {"revision": crop_faces.REVISION, "pixels": cropping.REVISION},
+        "device": {**device.revision_of(runtime_name(settings)), **features},
         **tree,
     }
 
@@ -199,4 +204,10 @@ def feature_settings(settings: Settings) -> FeatureSettings:
         seed=chosen.seed,
         mirrored=chosen.mirrored,
         mirror_cut=chosen.mirror_cut if chosen.mirrored else 0.0,
+        runtime=runtime_name(settings),
     )
+
+
+def runtime_name(settings: Settings) -> str:
+    """Returns the runtime that computes features: the one chosen, or else Keras's backend."""
+    return settings.features.runtime or default_runtime()

@@ -8,10 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 
 from transforms.storage import stopping
 
+_MAY_LEAVE: ContextVar[bool] = ContextVar("may leave", default=True)
 PATIENCE_S = 5.0  # a batch of a large network on a CPU takes about as long
 
 
@@ -20,6 +22,19 @@ def stop_signals() -> list[signal.Signals]:
     known = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
     return known if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*known, hang_up]
+
+
+@contextmanager
+def never_leaving() -> Iterator[None]:
+    """While inside, Ctrl-C never ends the process, which is somebody's notebook or service: only the run ends.
+
+    A second Ctrl-C raises KeyboardInterrupt. SIGTERM and SIGHUP stay as they are.
+    """
+    token = _MAY_LEAVE.set(False)
+    try:
+        yield
+    finally:
+        _MAY_LEAVE.reset(token)
 
 
 @contextmanager
@@ -33,6 +48,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         tell: asks other processes of the run to stop too; a fault of the storage there is no reason to go on.
     """
     stopping.forget()
+    may_leave = _MAY_LEAVE.get()
     told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
 
     def leave() -> None:
@@ -42,23 +58,26 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stopping.asked():
+            if not may_leave:
+                raise KeyboardInterrupt
             leave()
         stopping.ask_to_stop()
         with suppress(OSError):
             tell()
         with suppress(OSError):
             os.write(told, b"\nstopping after the step in hand ...\n")
-        timer = threading.Timer(PATIENCE_S, leave)
-        timer.daemon = True
-        timer.start()
-        timers.append(timer)
+        if may_leave:
+            timer = threading.Timer(PATIENCE_S, leave)
+            timer.daemon = True
+            timer.start()
+            timers.append(timer)
 
     timers: list[threading.Timer] = []
     if threading.current_thread() is not threading.main_thread():
         os.close(told)
         yield
         return
-    before = {number: signal.signal(number, on_signal) for number in stop_signals()}
+    before = {number: signal.signal(number, on_signal) for number in (stop_signals() if may_leave else [signal.SIGINT])}
     try:
         yield
     finally:

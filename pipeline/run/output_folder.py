@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoppedError, UsageError
-from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, RECORD, is_own, remove_own
-from pipeline.run.plan import Plan, head_of
+from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, PICTURES, RECORD, is_own, remove_own
+from pipeline.run.plan import BLOCKS, Plan, head_of
 from pipeline.settings.differences import differences
 from transforms.block import BlockRef
 from transforms.formats.canonical import fingerprint_of
@@ -53,7 +53,7 @@ class OutputFolder:
     def __init__(self, path: str) -> None:
         if not is_local(path):
             raise UsageError(
-                f"--output {path}: results are written to this machine's file systems; give a local folder"
+                f"--output {path}: results cannot be written there; give a local folder (label also takes s3:// or gs://)"
             )
         self.path = os.path.abspath(path)
         self.plan = os.path.join(self.path, "plan")
@@ -120,7 +120,7 @@ class OutputFolder:
         for path, is_damaged in damaged.items():
             if is_damaged and os.path.lexists(path):
                 raise UsageError(
-                    f"--output {self.path}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
+                    f"--output {self.place}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
                     "settings the results there are of; --overwrite starts anew (the cache keeps what was computed), "
                     "or give another folder"
                 )
@@ -145,10 +145,11 @@ class OutputFolder:
         self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
-        """Makes the run unfinished: `run.json` comes last and goes first, and with it the page about the run."""
+        """Makes the run unfinished: `run.json` comes last and goes first, and with it page and pictures of the run."""
         Path(self.record_file).unlink(missing_ok=True)
         for name in (PAGE, NUMBERS):
             Path(self.path, name).unlink(missing_ok=True)
+        remove_own(self.path, (PICTURES,), ())
 
     def is_whole(self, record: dict[str, Any]) -> bool:
         """True if every file that `run.json` lists still stands with its size."""
@@ -163,14 +164,23 @@ class OutputFolder:
         if standing is not None and standing != identity:
             listed = "; ".join(differences(standing, identity)[:6])
             raise UsageError(
-                f"--output {self.path} holds a run with other settings ({listed}); "
+                f"--output {self.place} holds a run with other settings ({listed}); "
                 "give another folder, or --overwrite to start anew"
             )
 
+    @property
+    def place(self) -> str:
+        """Where workers find it: a path that they can open too."""
+        return self.path
+
+    @property
+    def blocks_file(self) -> str:
+        """Where workers find the lines of the plan."""
+        return os.path.join(self.plan, BLOCKS)
+
     def progress(self, plan: Plan) -> Progress:
         """Returns which blocks of the plan are finished; removes parts that no longer belong or are damaged."""
-        ours = [name for name in os.listdir(self.parts) if is_own("parts", name)]
-        standing = {name.removesuffix(".parquet") for name in ours if name.endswith(".parquet")}
+        standing = self._standing()
         missing: list[BlockRef] = []
         reused = redone = images_done = 0
         streams: dict[str, BlockRef] = {}
@@ -187,9 +197,9 @@ class OutputFolder:
                 missing.append(ref)
         kept = self._kept_of(streams, standing)
         for key in standing - {key for found in kept.values() for key in found}:
-            Path(self._part(key)).unlink(missing_ok=True)
+            self._drop(key)
             redone += 1
-        remove_other_marks(self.parts, streams.keys())
+        remove_other_marks(self.place_of_parts, streams.keys())
         whole = {ref for key, ref in streams.items() if self._is_streamed(key, kept[key])}
         for found in kept.values():
             reused += len(found)
@@ -208,15 +218,29 @@ class OutputFolder:
             if images is not None:
                 kept[stream][key] = images
         for stream, found in kept.items():
-            seen = read_mark(self.parts, stream)
+            seen = read_mark(self.place_of_parts, stream)
             if seen is not None and seen.blocks == len(found) and seen.images != sum(found.values()):
                 found.clear()
         return kept
 
     def _is_streamed(self, key: str, kept: Mapping[str, int]) -> bool:
         """True if an archive was read to its end, and all its blocks stand: then it need not be read again."""
-        seen = read_mark(self.parts, key)
+        seen = read_mark(self.place_of_parts, key)
         return seen is not None and (seen.blocks, seen.images) == (len(kept), sum(kept.values()))
+
+    @property
+    def place_of_parts(self) -> str:
+        """Where workers write parts."""
+        return self.parts
+
+    def _standing(self) -> set[str]:
+        """Returns the keys of the blocks whose parts stand."""
+        ours = [name for name in os.listdir(self.parts) if is_own("parts", name)]
+        return {name.removesuffix(".parquet") for name in ours if name.endswith(".parquet")}
+
+    def _drop(self, key: str) -> None:
+        """Removes a part."""
+        Path(self._part(key)).unlink(missing_ok=True)
 
     def _part(self, key: str) -> str:
         return os.path.join(self.parts, key + ".parquet")

@@ -12,22 +12,28 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from pipeline.errors import UsageError
+from transforms.formats.picture_index import PICTURE_INDEX
 from transforms.formats.publish import is_temporary
+from transforms.formats.safe_names import PHOTO, SHEET
+from transforms.storage.paths import is_local, is_object
 from transforms.storage.store import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
+PICTURES = "rendered"  # photos with boxes and labels: `label --render`; `pictures` may well be the user's
 OWN_FOLDERS = {
     "predictions": _TABLE,
     "images": _TABLE,
     "parts": re.compile(r"[0-9a-f]{32}(-\d{8})?\.(parquet|npz|stream\.json)", re.ASCII),
     "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
     ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
+    PICTURES: re.compile(f"{PHOTO.pattern}|{SHEET.pattern}|{re.escape(PICTURE_INDEX)}"),
     "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|failure\.json|stop", re.ASCII),
 }
 _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features
 RECORD = "run.json"
 IDENTITY = "plan/identity.json"
 LOCK = ".lock"
+LEASE = "lock.json"  # in its place in an object store
 PAGE, NUMBERS = "report.html", "report.json"  # about a run, and its numbers
 PAGE_MARK, PAGE_HEAD = b"facelabel-pipeline, page of a run", 4_096  # stands within so many bytes of the page
 OWN_FILES = ("submission.csv", PAGE, NUMBERS, RECORD)
@@ -57,6 +63,16 @@ def is_own(folder: str, name: str) -> bool:
     return bool(OWN_FOLDERS[folder].fullmatch(name)) or is_temporary(name)
 
 
+def refuse_among_results(path: str, run: str, *, flag: str = "--output") -> None:
+    """Raises UsageError if a path is not local, or lies among the results of a run, where nothing else may lie."""
+    if not is_local(path):
+        raise UsageError(f"{flag} {path} is not a local path; pictures and exports are written locally")
+    whole, folder = os.path.realpath(path), os.path.realpath(run)
+    first = os.path.relpath(whole, folder).partition("/")[0] if _within(whole, folder) else ""
+    if first in (*OWN_FOLDERS, *OWN_FILES, LOCK):
+        raise UsageError(f"{flag} {path} lies among the results of {run}; give another place")
+
+
 def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: Iterable[str] = OWN_FILES) -> None:
     """Removes the run's own files; a folder goes if nothing else is left in it."""
     for folder in folders:
@@ -81,6 +97,7 @@ def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = 
     Raises:
         UsageError: something else lies where the run writes: it is not to be lost, and not to be mixed up with results.
     """
+    files = [file for file in files if not _is_in_store(file, output, cache)]
     output, cache = os.path.realpath(output), os.path.realpath(cache)
     wholes: dict[str, str | None] = {}  # by root: its path, None where no file below it can lie in these places
     kept = []
@@ -94,6 +111,17 @@ def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = 
         if whole is None or not _is_the_runs(os.path.join(whole, file.name), whole, output, cache, flag):
             kept.append(file)
     return kept
+
+
+def _is_in_store(file: Found, output: str, cache: str) -> bool:
+    """True if an object is a run's own, by its name."""
+    path = file.root + file.name
+    if is_object(cache) and path.startswith(cache.rstrip("/") + "/"):
+        return bool(_CACHED.match(path[len(cache.rstrip("/")) + 1 :]))
+    if not (is_object(output) and path.startswith(output.rstrip("/") + "/")):
+        return False
+    first = path[len(output.rstrip("/")) + 1 :].partition("/")[0]
+    return first in OWN_FOLDERS or first in OWN_FILES or first == LEASE
 
 
 def _whole(root: str, places: Iterable[str]) -> str | None:

@@ -29,6 +29,7 @@ from transforms.formats.shards.loose_files import (
 )
 from transforms.formats.shards.registry import FIRST_BYTES, NUMBERED, decided_by_bytes, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, naming, told_what_it_skips
+from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.store import (
     WILDCARDS,
@@ -47,6 +48,8 @@ from transforms.storage.store import (
 )
 
 PLAN_VERSION = 3
+BLOCKS = "blocks.jsonl"  # the lines of a plan
+STREAMED_OBJECTS = ("tar", "tfrecord")  # to list them is a request a member, or to read all of the object
 SHARD_STRIDE = 1 << 40  # positions a shard: more images than any archive holds, and 2**23 shards fit an int64
 
 
@@ -121,7 +124,7 @@ class Plan:
     @property
     def blocks_file(self) -> str:
         """Path of the plan's lines."""
-        return os.path.join(self.folder, "blocks.jsonl")
+        return os.path.join(self.folder, BLOCKS)
 
     def lines(self) -> Iterator[tuple[BlockRef, bytes]]:
         """Yields a reference to each line of the plan, and the line."""
@@ -443,7 +446,7 @@ def _shard_blocks(file: InputFile, kind: ShardFormat, plan: Plan, limits: Limits
     prefix = file.id + "/"
     position = _first_position(file)
     stamp = [PLAN_VERSION, kind.name, file.path, prefix, file.size, file.modified]
-    if not kind.sought:
+    if not kind.sought or (is_object(file.path) and kind.name in STREAMED_OBJECTS):
         plan.shards[kind.name] = plan.shards.get(kind.name, 0) + 1
         layout = asdict(plan.layout)
         yield PlannedBlock(_key([stamp, layout]), kind.name, file.path, prefix, position, streamed=True)

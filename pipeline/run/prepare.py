@@ -6,7 +6,7 @@ import os
 
 from models.backbones.registry import backbone
 from models.heads.outputs import Head, HeadError
-from models.heads.registry import BUNDLED_HEADS, load_head
+from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
 from models.runtimes import device
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, min_label_px
@@ -14,8 +14,8 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import BACKEND, DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
-from transforms.storage.store import is_local
+from transforms.made_of import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.storage.paths import is_local, is_object
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
@@ -35,13 +35,15 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
 
 
 def local_cache(path: str) -> str:
-    """Returns the whole path of a cache's folder.
+    """Returns the whole path of a cache's folder, local or on S3 or Google Cloud Storage.
 
     Raises:
-        UsageError: it is on an object store.
+        UsageError: it is on another kind of storage.
     """
+    if is_object(path):
+        return path.rstrip("/")
     if not is_local(path):
-        raise UsageError(f"--cache {path}: a feature cache needs a file system; give a local folder")
+        raise UsageError(f"--cache {path}: a feature cache needs a local folder, s3:// or gs://")
     return os.path.abspath(path)
 
 
@@ -59,35 +61,37 @@ def make_job(
     """Returns the settings of the stages.
 
     Args:
+        cache: root of the feature cache; "" for stages that use none.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
+    features = feature_settings(settings)
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
     return Job(
         parts=os.path.join(output, "parts"),
-        cache=local_cache(cache),
+        cache=local_cache(cache) if cache else "",
         cache_key_json=canonical_json(identity.cache_key),
         run_fingerprint=fingerprint_of(identity.parts),
         detector=detector_spec(settings),
-        features=feature_settings(settings),
+        features=features,
         limits=Limits(max_image_bytes=settings.read.max_image_bytes, max_pixels=settings.read.max_pixels),
         margin=settings.faces.margin,
         smallest_side=SMALLEST_SIDE_PX,
         channels=backbone(settings.features.backbone).channels,
-        head=head,
+        head=portable_head(head),
         threads=settings.read.threads,
         block_images=block_images,
         block_bytes=block_bytes,
         heartbeat=heartbeat,
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
+        exif=settings.read.exif,
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
         made_of=made_of(
             {
                 WEIGHTS: identity.feature_space["weights"],
-                BACKEND: device.backend(),
-                REVISION: device.REVISION,
+                REVISION: device.revision_of(features.runtime),
                 DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
                 HEAD: identity.parts["head"],
                 **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),

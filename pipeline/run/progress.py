@@ -16,6 +16,20 @@ def totals_from(heartbeat: str) -> Callable[[], Totals]:
 
 
 @contextmanager
+def counting_bar(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Draws how much of `total` is done while the block runs; yields what to call with the number done so far.
+
+    Args:
+        quiet: draw nothing; so it is too where standard error is no terminal.
+    """
+    from tqdm import tqdm
+
+    shown = not quiet and sys.stderr.isatty()
+    with tqdm(total=total, unit=f" {unit}", dynamic_ncols=True, disable=not shown) as drawn:
+        yield lambda done: drawn.update(done - drawn.n)
+
+
+@contextmanager
 def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bool) -> Iterator[None]:
     """Draws images done of total, rate, time left, faces, rejected and cache hits while the block runs.
 

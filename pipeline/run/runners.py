@@ -13,8 +13,8 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from pipeline.errors import StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
 from pipeline.run.failures import write_failure
 from pipeline.run.worker_folder import LOUD, QUIET
+from transforms.storage.options import connect, storage_flags
+from transforms.storage.store import is_local
 
 if TYPE_CHECKING:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -36,6 +38,7 @@ DOWNLOADED = {  # runners in lower case, as Beam takes them, whose program Beam 
     "sparkrunner": "spark_job_server_jar",
     "prismrunner": "prism_location",
 }
+FAR_AWAY = {"dataflowrunner"}  # in lower case; others may share a file system with this machine
 
 
 def options_of(beam_options: Sequence[str]) -> PipelineOptions:
@@ -63,6 +66,15 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def connect_storage(beam_options: Sequence[str]) -> None:
+    """Makes Beam's storage flags (`--s3_endpoint_url` and others) known before the first path is looked at.
+
+    Raises:
+        UsageError: Beam refuses its options.
+    """
+    connect(options_of(beam_options))
+
+
 def _refuse_download(options: PipelineOptions) -> None:
     """Raises UsageError where Beam would fetch the runner's own program from the internet."""
     given = options.get_all_options()
@@ -80,6 +92,23 @@ def _refuse_download(options: PipelineOptions) -> None:
         raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
 
 
+def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None]) -> None:
+    """Raises UsageError if the runner's workers can never see this machine's disk, and a path lies there.
+
+    Args:
+        options: Beam's.
+        paths: by the flag or setting that gave each; None and names such as `bundled` are no paths.
+    """
+    runner = str(options.view_as(StandardOptions).runner)
+    if runner.rpartition(".")[2].lower() not in FAR_AWAY:
+        return
+    for flag, path in paths.items():
+        if path is not None and is_local(path):
+            raise UsageError(
+                f"{flag} {path}: workers of {runner} cannot see this machine's disk; give a gs:// or s3:// path"
+            )
+
+
 def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
     """Returns a pipeline without stages for this engine.
 
@@ -95,6 +124,21 @@ def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool 
         if lack := lack_of_memory(error):
             raise StoppedError(lack) from error
         raise UsageError(f"Beam refuses --runner or its options: {error}") from error
+
+
+@contextmanager
+def as_outside_a_notebook() -> Iterator[None]:
+    """While inside, Beam builds graphs as it does outside a notebook.
+
+    In one it would rename stages after the cell, and for that load its interactive part, which fails without pandas
+    and with pandas 3.
+    """
+    renames = beam.pipeline.alter_label_if_ipython
+    beam.pipeline.alter_label_if_ipython = lambda transform, pvalueish: None
+    try:
+        yield
+    finally:
+        beam.pipeline.alter_label_if_ipython = renames
 
 
 def is_direct(options: PipelineOptions) -> bool:
@@ -120,11 +164,11 @@ def runner_of(options: PipelineOptions, *, folder: str = "", verbose: bool = Fal
 
     if uses_processes(options):
         _let_workers_import()
-        return _with_our_workers(folder, verbose)
+        return _with_our_workers(options, folder, verbose)
     return FnApiRunner()
 
 
-def _with_our_workers(folder: str, verbose: bool) -> PipelineRunner:
+def _with_our_workers(options: PipelineOptions, folder: str, verbose: bool) -> PipelineRunner:
     """Returns the engine with worker processes that run `pipeline.run.worker`."""
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -144,7 +188,7 @@ def _with_our_workers(folder: str, verbose: bool) -> PipelineRunner:
 
         _default_environment = property(lambda _: ours, lambda *_: None)
 
-    return WithOurWorkers(provision_info=None if verbose else _quiet_workers())
+    return WithOurWorkers(provision_info=_for_workers(options, verbose))
 
 
 def work_for_beam(folder: str) -> None:
@@ -169,14 +213,17 @@ def work_for_beam(folder: str) -> None:
     sdk_worker_main.main([])
 
 
-def _quiet_workers() -> ExtendedProvisionInfo:
-    """What worker processes are told at their start: to keep to errors, where Beam would log its comings and goings."""
+def _for_workers(options: PipelineOptions, verbose: bool) -> ExtendedProvisionInfo:
+    """Returns the options that worker processes start with: how to reach object stores, and to log errors only."""
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
     from google.protobuf import struct_pb2
 
+    given = {name: value for name, value in storage_flags(options).items() if value}
+    if not verbose:  # Beam would log its comings and goings
+        given["default_sdk_harness_log_level"] = "CRITICAL"
     told = struct_pb2.Struct()
-    told.update({"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
+    told.update({f"beam:option:{name}:v1": value for name, value in given.items()})
     return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told))
 
 

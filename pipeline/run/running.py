@@ -24,7 +24,8 @@ from pipeline.run.failures import FailureKind, ended_by, failure_in_text, failur
 from pipeline.run.interrupt import interruptible
 from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
-from pipeline.run.runners import empty_pipeline, is_direct, options_of, uses_processes
+from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program
+from pipeline.run.runners import as_outside_a_notebook, empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
 from transforms.storage import stopping
 from transforms.tally import TALLY, Totals
@@ -67,29 +68,33 @@ def run_graph(
     if not verbose:  # Beam logs every error with its traceback, where the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
-    totals = totals_from(heartbeat)
+    job = RemoteJob(options)
+    totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
-    build(pipeline)
+    with as_outside_a_notebook():
+        build(pipeline)
     with (
-        interruptible(lambda: f"pipeline: interrupted; {go_on}", partial(_stop_workers, heartbeat)),
+        interruptible(lambda: f"pipeline: interrupted; {job.words()}{go_on}", partial(_stop_workers, heartbeat, job)),
         bar(total, done=done, totals=totals, quiet=quiet),
         _deaths_of_workers(verbose) as deaths,
     ):
         try:
-            _started(pipeline, options).wait_until_finish()
+            result = job.begun(_started(pipeline, options))
+            with job.watched():
+                result.wait_until_finish()
         except BaseException as error:
-            ended = _ended(error, options, deaths, heartbeat, go_on)
+            ended = _ended(error, job, deaths, heartbeat, go_on)
             if ended is None:
                 raise
             raise ended from error
     return totals()
 
 
-def _ended(
-    error: BaseException, options: PipelineOptions, deaths: _Deaths, heartbeat: str, go_on: str
-) -> PipelineError | None:
+def _ended(error: BaseException, job: RemoteJob, deaths: _Deaths, heartbeat: str, go_on: str) -> PipelineError | None:
     """Returns what the command ends with; None for a bug, which stays what it is."""
+    if job.is_remote and (ended := _ended_by_the_job(error, job, go_on)):
+        return ended
     failure = failure_of(error)
     if heartbeat and failure.kind in UNNAMED:
         of_a_worker = read_failure(heartbeat)
@@ -99,12 +104,27 @@ def _ended(
             death = _death_of_a_worker(deaths, heartbeat, go_on)
             if death is not None:
                 return death
-    if failure.kind is FailureKind.FAULT and not is_direct(options):
-        if (of_the_job := failure_in_text(str(error))) is not None:
-            return ended_by(of_the_job, go_on)
-        last = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        return StoppedError(f"--runner={_name_of(options)}: the job failed there: {last[-1]}; {go_on}")
+    if failure.kind is FailureKind.FAULT and job.is_remote:
+        return _ended_by_its_text(error, job, go_on)
     return ended_by(failure, go_on)
+
+
+def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
+    """Returns what the command ends with where the job's state says more than the runner's error does."""
+    if stopping.asked():
+        return Interrupted(f"interrupted; {job.words()}{go_on}")
+    if job.fault or lacks_this_program(str(error)):
+        return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
+    return None
+
+
+def _ended_by_its_text(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
+    """Returns what the command ends with where a runner hands over text alone; None for an error of this process."""
+    if (of_the_job := failure_in_text(str(error))) is not None:
+        return ended_by(of_the_job, go_on)
+    if isinstance(error, RuntimeError) or type(error).__module__.startswith("grpc"):
+        return StoppedError(f"{job.failed(error)}; {go_on}")
+    return None
 
 
 def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
@@ -123,7 +143,8 @@ def _name_of(options: PipelineOptions) -> str:
     return str(options.view_as(StandardOptions).runner)
 
 
-def _stop_workers(folder: str) -> None:
+def _stop_workers(folder: str, job: RemoteJob) -> None:
+    job.cancel()
     if folder:
         tell_to_stop(folder)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.detectors.detections import Detections
 from models.detectors.registry import Detector
-from transforms.detect_faces import grey_of, leave_threads_to_the_pool
+from transforms.crop_faces import grey_of, leave_threads_to_the_pool
 from transforms.formats.decode import decode
 from transforms.formats.records import Limits, Reason, RejectedContent
 from transforms.read_again import read_all

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.run.own_files import PAGE
+from transforms.storage.paths import is_object
 
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:
@@ -38,7 +39,9 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(note)
     if record.get("submission"):
         lines.append(_classes(record["submission"], record["head"]["classes"]))
-    names = [name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(output)]
+    names = [
+        name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
+    ]
     if record.get("report", {}).get("files"):
         lines.append(f"to look at: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
@@ -55,7 +58,9 @@ def _classes(submission: Mapping[str, Any], classes: Sequence[str]) -> str:
     return f"submission.csv holds {holds} of classes: " + " ".join(f"{at}={name}" for at, name in enumerate(classes))
 
 
-def _present(output: str) -> set[str]:
+def _present(record: Mapping[str, Any], output: str) -> set[str]:
+    if is_object(output):
+        return {"run.json", *(file["path"].partition("/")[0] for file in record["parts"])}
     return set(os.listdir(output))
 
 

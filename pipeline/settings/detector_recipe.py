@@ -60,6 +60,7 @@ class Scenes(_Part):
     unlearned: float = Field(default=7.0, ge=0)
     seen: Share = 0.6
     covered: Share = 0.0
+    blurred: Share = 0.0
     rotation: float = Field(default=20.0, ge=0, le=180)
     joined: Share = 0.5
     hard: Share = 0.5
@@ -69,7 +70,7 @@ Map = Annotated[list[float], Field(min_length=4, max_length=4)]  # dx, dy, sw, s
 
 
 class FaceSet(_Part):
-    """Photos or tiles with faces.
+    """Photos with faces.
 
     Attributes:
         archive, table: paths below --data.
@@ -81,6 +82,26 @@ class FaceSet(_Part):
     table: str
     share: float = Field(default=1.0, gt=0)
     maps: dict[str, Map] = {}
+
+
+class TileSet(FaceSet):
+    """Mosaics of tiles with a face each. `covered`: faces with masks too."""
+
+    covered: bool = False
+
+
+class CropSet(_Part):
+    """Images that are a face each, cropped in one frame.
+
+    Attributes:
+        archive: path below --data.
+        box: x, y, width, height of the tight box in shares of the image's sides.
+        share: of the drawn tiles.
+    """
+
+    archive: str
+    box: list[float] = Field(min_length=4, max_length=4)
+    share: float = Field(default=1.0, gt=0)
 
 
 class EmptySet(_Part):
@@ -102,25 +123,37 @@ class Sets(_Part):
     """What is learned from. `validation_every`: of so many groups of near copies one is held out."""
 
     photos: list[FaceSet] = Field(min_length=1)
-    tiles: list[FaceSet] = Field(min_length=1)
+    tiles: list[TileSet] = Field(min_length=1)
+    crops: list[CropSet] = []
     empty: list[EmptySet] = Field(min_length=1)
     validation_every: Annotated[int, Field(ge=2)] = 12
 
 
+class Scores(_Part):
+    """What a score means: at `score` there are so many false alarms per held-out image. Exporting shifts the scores."""
+
+    score: float = Field(default=0.6, gt=0, lt=1)
+    false_alarms: float = Field(gt=0)
+
+
 class DetectorRecipe(_Part):
-    """The whole file."""
+    """A part of the training: from the weights of the part before, or of --start, or from drawn ones."""
 
     network: Network = Network()
     training: Training = Training()
     scenes: Scenes = Scenes()
+    scores: Scores | None = None
     sets: Sets
 
 
-def load_recipe(path: Path, **training: Any) -> DetectorRecipe:
-    """Returns the recipe of a YAML file.
+def load_recipe(path: Path, **training: Any) -> list[DetectorRecipe]:
+    """Returns the parts of the training in a YAML file, one after the other.
+
+    A file without `parts` is one part. Otherwise each of `parts` holds what is different from the rest of the file,
+    section by section and key by key.
 
     Args:
-        training: values over those of the file's `training`; None leaves the file's.
+        training: values over those of `training`, in every part; None leaves the file's.
 
     Raises:
         UsageError: it cannot be read, or a value is unknown or wrong; the message names it.
@@ -128,12 +161,26 @@ def load_recipe(path: Path, **training: Any) -> DetectorRecipe:
     tree = read_yaml(path, "--recipe", "a recipe")
     if not isinstance(tree, dict):
         raise UsageError(f"--recipe {path} holds no sections; see configs/detectors/one_shot.yaml")
-    given = {name: value for name, value in training.items() if value is not None}
-    if given:
-        tree["training"] = {**(tree.get("training") or {}), **given}
+    parts = tree.pop("parts", [{}])
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise UsageError(f"--recipe {path}: parts is not a list of sections; see configs/detectors/one_shot.yaml")
+    given = {"training": {name: value for name, value in training.items() if value is not None}}
+    return [_validated(_over(_over(tree, part), given), f"--recipe {path}") for part in parts]
+
+
+def _over(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the sections with some of their keys changed; the sections of `tree` stay as they are."""
+    merged = dict(tree)
+    for section, keys in changes.items():
+        before = merged.get(section)
+        merged[section] = {**before, **keys} if isinstance(before, dict) and isinstance(keys, dict) else keys
+    return merged
+
+
+def _validated(tree: dict[str, Any], where: str) -> DetectorRecipe:
     try:
         return DetectorRecipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--recipe {path}: {name}: {first['msg'].lower()}") from error
+        raise UsageError(f"{where}: {name}: {first['msg'].lower()}") from error

@@ -10,9 +10,14 @@ from transforms.formats.canonical import canonical_json
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Returns a clause for each value that differs: `faces.detector: haar there, yunet here`."""
+    return [f"{name}: {there} there, {here} here" for name, there, here in differing(old, new)]
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns name, old value and new value, in words, of each value that differs."""
     there, here = dict(_leaves(old)), dict(_leaves(new))
     return [
-        f"{name}: {_worded(there, name)} there, {_worded(here, name)} here"
+        (name, _worded(there, name), _worded(here, name))
         for name in sorted(there.keys() | here.keys())
         if name not in there or name not in here or canonical_json(there[name]) != canonical_json(here[name])
     ]

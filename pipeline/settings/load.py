@@ -29,12 +29,17 @@ class _Value:
 
 
 def load_settings(
-    files: Sequence[str | Path] = (), overrides: Sequence[str] = (), *, flags: Mapping[str, Any] | None = None
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    flags: Mapping[str, Any] | None = None,
+    origin: str = "a flag",
 ) -> Settings:
     """Returns the settings of YAML files, later ones over earlier ones, `key=value` texts over them, flags over all.
 
     Args:
         flags: dotted names and values that were typed as flags of their own.
+        origin: where flags come from, for errors.
 
     Raises:
         SettingsError: a file cannot be read, a setting is unknown, wrong, or contradicts another one.
@@ -44,7 +49,7 @@ def load_settings(
         values |= _read_file(Path(file))
     for text in overrides:
         values |= _read_override(text)
-    values |= {name: _Value(value, "a flag") for name, value in (flags or {}).items()}
+    values |= {name: _Value(value, origin) for name, value in (flags or {}).items()}
     for name, value in values.items():
         _refuse_unknown(name, value.origin)
     tree: dict[str, dict[str, Any]] = {}

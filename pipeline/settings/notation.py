@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import UsageError
+from pipeline.settings.shipped import found
 
 MAX_BYTES = 2**20  # a file of settings or a recipe is a page; past this somebody named the wrong file
 
@@ -78,6 +79,7 @@ def read_yaml(path: Path, flag: str, what: str, refused: type[UsageError] = Usag
     """Returns what a YAML file of settings holds.
 
     Args:
+        path: of the file; `configs/…` also names a file that ships.
         flag: that named the file, for messages; `what` it should have named.
         refused: the class of the error.
 
@@ -85,7 +87,7 @@ def read_yaml(path: Path, flag: str, what: str, refused: type[UsageError] = Usag
         UsageError: it cannot be read, is too large, or is not YAML; the message names flag and file.
     """
     try:
-        with path.open("rb") as file:
+        with found(path).open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise refused(f"{flag} {path} cannot be read: {error.strerror or error}") from error

@@ -66,6 +66,11 @@ class ReadSettings(Section):
         allowed="the name of a column or null",
         min_length=1,
     )
+    exif: bool = setting(
+        False,
+        "images/ gets columns of EXIF: taken_at, camera, latitude, longitude, which are personal data",
+        enters=Enters.RUN,
+    )
     threads: int = setting(
         2,
         "threads that decode, detect and crop ahead of the device, and as many blocks in hand",
@@ -218,6 +223,10 @@ class FeaturesSettings(Section):
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
+    runtime: Literal["tensorflow", "jax", "onnx", "openvino"] | None = setting(
+        None, "what executes the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
+        enters=Enters.CACHE_KEY, allowed="tensorflow, jax, onnx, openvino or null",
+    )  # fmt: skip
     seed: int = setting(
         0,
         "seed of random weights, and of the images that train-head holds out",

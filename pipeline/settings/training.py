@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from models.training.recipe import FaceVggShape, Recipe
+from models.backbones.shape import FaceVggShape
+from models.training.recipe import Recipe
 from pipeline.settings.section import Enters, Section, setting
 
 _RECIPE = Recipe()

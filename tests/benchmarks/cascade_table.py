@@ -1,9 +1,14 @@
 """What variants of the cascade find: `python tests/benchmarks/cascade_table.py DATA FOLDER [VARIANT …]`.
 
-FOLDER holds what `cascade_training.py` made, a folder a variant; `bundled` is the cascade that ships. A row a variant
-and a way of looking, one thread: recall at given false positives an image on three sets, windows and CPU-ms an image
-by step. `--regrouping` compares batching generators with and without regrouping, alternating; `--picture FILE` draws
-the ten panels of the photo `--photo` of fddb_multi (it shows people who were not asked: keep it).
+FOLDER holds what `cascade_training.py` made, a folder a variant; `bundled` is the cascade that ships, `all` are all
+variants. With `--train`, those that are missing are trained first, so that
+
+    python tests/benchmarks/cascade_table.py DATA out/cascade all --train --ways "calibrated, stride 4"
+
+is the whole comparison in one command; killed, it goes on where it was. `--length 0.01 --photos 8` rehearses it. A row
+a variant and a way of looking, one thread: recall at given false positives an image on three sets, windows and CPU-ms
+an image by step. `--regrouping` compares batching generators with and without regrouping, alternating; `--picture FILE`
+draws the ten panels of the photo `--photo` of fddb_multi (it shows people who were not asked: keep it).
 """
 
 from __future__ import annotations
@@ -18,13 +23,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cascade_training import train
 
 from models.detectors.cascade.detector import Cascade
 from models.detectors.cascade.overlaps import overlap
-from models.detectors.cascade.panels import panels
 from models.detectors.cascade.weights import WEIGHTS
 from models.detectors.options import CascadeOptions
 from models.evaluation.detection import Judgement, Photo, fit_map, judge, mapped, recall_at
+from models.training.detection.cascade.variants import VARIANTS
 from models.training.detection.cascade.windows import squares_of
 from models.training.detection.photos import members
 
@@ -64,6 +70,12 @@ def read_set(name: str, folder: Path) -> Set:
             some = [[float(row[key]) for key in "xywh"] for row in marked if (row["occlusion"] == "none") == kind]
             boxes[kind].append(np.asarray(some, float).reshape(-1, 4))
     return Set(name, [image for image, _ in photos], [pixels for _, pixels in photos], boxes[True], boxes[False])
+
+
+def first_of(some: Set, count: int | None) -> Set:
+    """Returns the first photos of a set; None for all."""
+    kept = slice(count)
+    return Set(some.name, some.names[kept], some.images[kept], some.faces[kept], some.ignored[kept])
 
 
 @dataclass
@@ -175,6 +187,9 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=["bundled"])
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS)[:4])
     parser.add_argument("--sets", nargs="*", default=["fddb_multi", "cmumit", "mac_eval"])
+    parser.add_argument("--train", action="store_true", help="train the variants that are missing")
+    parser.add_argument("--length", type=float, default=1.0, help="with --train: factor of every network's steps")
+    parser.add_argument("--photos", type=int, help="of each set at most so many")
     parser.add_argument("--fraction", type=float, default=0.05, help="smallest face")
     parser.add_argument("--regrouping", action="store_true")
     parser.add_argument("--picture", type=Path)
@@ -182,15 +197,17 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     asked = CascadeOptions(min_face_fraction=arguments.fraction)
-    paths = {
-        name: WEIGHTS if name == "bundled" else arguments.folder / name / "cascade.npz" for name in arguments.variants
-    }
+    names = list(VARIANTS) if "all" in arguments.variants else arguments.variants
+    if arguments.train:
+        own = [name for name in names if name != "bundled"]
+        train(arguments.data, arguments.folder, own, arguments.length, arguments.photos)
+    paths = {name: WEIGHTS if name == "bundled" else arguments.folder / name / "cascade.npz" for name in names}
     where = {"fddb_multi": "faces_more", "cmumit": "faces", "mac_eval": "faces"}
-    sets = [read_set(name, arguments.data / where[name]) for name in arguments.sets]
+    sets = [first_of(read_set(name, arguments.data / where[name]), arguments.photos) for name in arguments.sets]
     if arguments.picture:
         some, first = read_set("fddb_multi", arguments.data / "faces_more"), next(iter(paths.values()))
         image = some.images[arguments.photo]
-        picture = panels(image, Cascade(replace(asked, model=str(first))).traced(image), some.faces[arguments.photo])
+        picture = Cascade(replace(asked, model=str(first))).explain(image, some.faces[arguments.photo])
         cv2.imwrite(str(arguments.picture), picture[..., ::-1])
     elif arguments.regrouping:
         regrouping(next(iter(paths.values())), sets[0], asked)

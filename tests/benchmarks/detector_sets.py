@@ -16,14 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.evaluation import image_changes
+from models.evaluation.image_changes import KnownPhoto
+
 TILE = 96  # pixels of a tile in a mosaic
 PASTED, CANVAS, FEATHER = 64, 192, 4  # pixels of a pasted tile, of the scene around it, of the soft edge between them
-TURN, DARK, SMALL_PX, PET_ZOOM = (
-    20.0,
-    0.25,
-    24.0,
-    1.6,
-)  # degrees; light on the dark half; longer side; as yunet_score.csv
+PET_ZOOM = 1.6  # as yunet_score.csv
 RACES = ("white", "black", "asian", "indian", "other")  # of UTKFace
 AGES = (0, 10, 20, 40, 60, 200)
 
@@ -103,60 +101,17 @@ def without_faces(archive: Path, *, every_third: bool = False, zoom: float = 1.0
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def turned(degrees: float) -> Callable[[Scene], Scene]:
-    """Returns a turn about the middle, the border repeated; boxes keep their size and their middle turns along."""
+def _applied(change: Callable[[KnownPhoto], KnownPhoto]) -> Callable[[Scene], Scene]:
+    def to_scene(scene: Scene) -> Scene:
+        changed = change(KnownPhoto(scene.image, scene.known, scene.ignored))
+        return replace(scene, image=changed.pixels, known=changed.known)
 
-    def change(scene: Scene) -> Scene:
-        height, width = scene.image.shape[:2]
-        pad = int(0.25 * max(height, width))
-        wide = cv2.copyMakeBorder(scene.image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        matrix = cv2.getRotationMatrix2D(((width - 1) / 2 + pad, (height - 1) / 2 + pad), degrees, 1)
-        image = cv2.warpAffine(wide, matrix, wide.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        middle = scene.known[:, :2] + scene.known[:, 2:] / 2 + pad
-        moved = middle @ matrix[:, :2].T + matrix[:, 2]
-        return replace(
-            scene, image=image, known=np.concatenate([moved - scene.known[:, 2:] / 2, scene.known[:, 2:]], 1)
-        )
-
-    return change
-
-
-def half_lit(scene: Scene) -> Scene:
-    """Returns the scene with a quarter of the light on the right half of every face; a place goes by the next face."""
-    if not len(scene.known):
-        return scene
-    rows, columns = np.mgrid[: scene.image.shape[0], : scene.image.shape[1]]
-    nearest, light = np.full(rows.shape, np.inf), np.ones(rows.shape)
-    for x, y, width, height in scene.known.tolist():
-        away = columns - (x + width / 2)
-        distance = np.hypot(away / width, (rows - (y + height / 2)) / height)
-        here = distance < nearest
-        fall = 1 / (1 + np.exp(-np.clip(away / (0.05 * width), -50, 50)))  # soft over a tenth of the face
-        light[here], nearest[here] = (1 - (1 - DARK) * fall)[here], distance[here]
-    return replace(scene, image=np.round(scene.image * light[..., None]).astype(np.uint8))
-
-
-def small(scene: Scene) -> Scene:
-    """Returns the scene reduced until its median face has 24 pixels; never enlarged."""
-    counted = scene.known[~scene.ignored]
-    factor = min(1.0, SMALL_PX / float(np.median(counted[:, 2:].max(axis=1)))) if len(counted) else 1.0
-    size = tuple(max(1, round(side * factor)) for side in scene.image.shape[1::-1])
-    return replace(scene, image=cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA), known=scene.known * factor)
-
-
-def grey(scene: Scene) -> Scene:
-    """Returns the scene without colour."""
-    luma = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)
-    return replace(scene, image=cv2.cvtColor(luma, cv2.COLOR_GRAY2RGB))
+    return to_scene
 
 
 CHANGES: dict[str, Callable[[Scene], Scene]] = {
     "as they are": lambda scene: scene,
-    f"turned by +{TURN:.0f}°": turned(TURN),
-    f"turned by −{TURN:.0f}°": turned(-TURN),
-    "half-lit": half_lit,
-    f"{SMALL_PX:.0f} px": small,
-    "grey": grey,
+    **{name: _applied(change) for name, change in image_changes.CHANGES.items()},
 }
 
 

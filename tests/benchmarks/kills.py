@@ -31,6 +31,7 @@ from measuring import Ran, Started
 BLOCK_IMAGES = 32  # small blocks: many moments at which to be killed
 BATCH = 64
 SETTINGS = (*measuring.WHOLE, f"read.block_images={BLOCK_IMAGES}", f"features.batch_size={BATCH}")
+Settings = tuple[str, ...]
 # Behind the device a small block waits for its segment alone: one in line, one in work. The batch in the net may touch
 # more blocks.
 IN_FLIGHT = 3 + math.ceil(BATCH / BLOCK_IMAGES) + 1
@@ -85,11 +86,11 @@ def begin(log: Path, words: Sequence[str], output: Path) -> Started:
     return measuring.start(HERE, "--counting", log, *words, output=output)
 
 
-def kill_and_resume(archive: Path, place: Path, kills: int) -> tuple[list[Kill], Ran]:
+def kill_and_resume(archive: Path, place: Path, settings: Settings, kills: int) -> tuple[list[Kill], Ran]:
     """Runs, is killed `kills` times, and runs to the end; returns what each kill did, and how the last run ended."""
     draw = random.Random(2013)
     output, cache, log = place / "killed", place / "killed" / "cache", place / "computed.log"
-    words = measuring.arguments(archive, output, settings=SETTINGS)
+    words = measuring.arguments(archive, output, settings=settings)
     done: list[Kill] = []
     while len(done) < kills:
         before, computed, kept = parts(output), counted(log), kept_images(cache)
@@ -118,11 +119,11 @@ def wait_until(condition: Callable[[], bool], started: Started) -> None:
 # --- apart ------------------------------------------------------------------------------------------------------------
 
 
-def two_at_once(archive: Path, place: Path, expected: dict[str, str]) -> tuple[str, bool]:
+def two_at_once(archive: Path, place: Path, settings: Settings, expected: dict[str, str]) -> tuple[str, bool]:
     """Starts two runs on one cache at the same moment."""
     cache = place / "shared cache"
     outputs = [place / "one", place / "other"]
-    words = [measuring.arguments(archive, output, settings=SETTINGS, cache=cache) for output in outputs]
+    words = [measuring.arguments(archive, output, settings=settings, cache=cache) for output in outputs]
     started = [measuring.start("-m", "pipeline", *w, output=o) for w, o in zip(words, outputs, strict=True)]
     ended = [process.wait().done() for process in started]
     same = all(measuring.results(output) == expected for output in outputs)
@@ -132,21 +133,21 @@ def two_at_once(archive: Path, place: Path, expected: dict[str, str]) -> tuple[s
     return claim, same and not damaged and not leftovers
 
 
-def changed_input(archive: Path, place: Path) -> tuple[str, bool]:
+def changed_input(archive: Path, place: Path, settings: Settings) -> tuple[str, bool]:
     """Kills a run over two archives, changes one whose parts stand, and goes on."""
     found = list(islice(measuring.members(archive), 12 * BLOCK_IMAGES))
     folder, output = place / "inputs", place / "changed"
     first = measuring.write_tar(folder / "a.tar", found[: len(found) // 2])
     measuring.write_tar(folder / "b.tar", found[len(found) // 2 :])
-    words = measuring.arguments(folder, output, settings=SETTINGS)
+    words = measuring.arguments(folder, output, settings=settings)
     started = begin(place / "changed.log", words, output)
     wait_until(lambda: parts(output) >= 8, started)  # more than the first archive has
     started.kill()
     stood = parts(output)
     name, data = found[0]
     measuring.write_tar(first, [(name, measuring.renewed(data, 1)), *found[1 : len(found) // 2]])
-    resumed = measuring.label(folder, output, settings=SETTINGS)
-    fresh = measuring.label(folder, place / "unchanged", settings=SETTINGS)
+    resumed = measuring.label(folder, output, settings=settings)
+    fresh = measuring.label(folder, place / "unchanged", settings=settings)
     resume = resumed.record["resume"]
     same = measuring.results(resumed.output) == measuring.results(fresh.output)
     claim = (
@@ -156,18 +157,18 @@ def changed_input(archive: Path, place: Path) -> tuple[str, bool]:
     return claim, same and resume["blocks_redone"] > 0
 
 
-def full_disk(archive: Path, place: Path, expected: dict[str, str]) -> tuple[str, bool] | None:
+def full_disk(archive: Path, place: Path, settings: Settings, expected: dict[str, str]) -> tuple[str, bool] | None:
     """Runs on a disk of one megabyte, then makes room and goes on; None where nothing may be mounted."""
     disk = place / "disk"
     with small_disk(disk, "1m") as mounted:
         if not mounted:
             return None
         output = disk / "out"
-        words = measuring.arguments(archive, output, settings=SETTINGS)
+        words = measuring.arguments(archive, output, settings=settings)
         full = measuring.start("-m", "pipeline", *words, output=output).wait()
         lines = [line for line in full.err.splitlines() if line.startswith("pipeline: error")]
         subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
-        measuring.label(archive, output, settings=SETTINGS)
+        measuring.label(archive, output, settings=settings)
         same = measuring.results(output) == expected
     told = lines[0] if lines else full.err[-300:]
     claim = f"a full disk: exit status {full.status} (`{told}`); with room again the same command wrote the same bytes"
@@ -215,6 +216,7 @@ def main(words: Sequence[str]) -> int:
     made = measuring.parser(__doc__ or "")
     made.add_argument("--kills", type=int, default=10)
     made.add_argument("--draw", type=Path, help="write a picture of it (SVG)")
+    made.add_argument("--detector", default="none", help="bundled: every image is searched for faces")
     options = made.parse_args(words)
     source = options.data / "fer2013" / "test.tar"
     measuring.needed(source)
@@ -226,10 +228,11 @@ def main(words: Sequence[str]) -> int:
 
 def all_of_it(options: Namespace, archive: Path, place: Path) -> int:
     """Runs everything; returns the exit status."""
+    settings = (*SETTINGS, f"faces.detector={options.detector}", "write.no_face_label=neutral")
     measuring.progress("undisturbed")
-    undisturbed = measuring.label(archive, place / "undisturbed", settings=SETTINGS)
+    undisturbed = measuring.label(archive, place / "undisturbed", settings=settings)
     expected = measuring.results(undisturbed.output)
-    kills, last = kill_and_resume(archive, place, 3 if options.small else options.kills)
+    kills, last = kill_and_resume(archive, place, settings, 3 if options.small else options.kills)
     lines = [[n, k.parts, k.computed, k.kept, k.lost, k.lost / BLOCK_IMAGES] for n, k in enumerate(kills, 1)]
     head = ["kill", "parts standing", "images computed", "kept", "computed twice", "in blocks"]
     images = undisturbed.record["counts"]["images"]
@@ -252,11 +255,11 @@ def all_of_it(options: Namespace, archive: Path, place: Path) -> int:
         (f"a kill costs at most {IN_FLIGHT} blocks, {bound} images (the most: {most})", most <= bound),
     ]
     measuring.progress("two runs at once")
-    checks.append(two_at_once(archive, place, expected))
+    checks.append(two_at_once(archive, place, settings, expected))
     measuring.progress("a changed input")
-    checks.append(changed_input(archive, place))
+    checks.append(changed_input(archive, place, settings))
     measuring.progress("a full disk")
-    disk = full_disk(archive, place, expected)
+    disk = full_disk(archive, place, settings, expected)
     if disk is None:
         print("\nSkipped: a full disk (mounting is not permitted here)")
     return measuring.verdict([*checks, *([disk] if disk else [])])

@@ -1,9 +1,9 @@
 """Labels real photos as the program comes, checks that the counts add up, and draws the results for people to look at.
 
-The photos: those that come with scikit-image and that `run_local.sh` labels, and two archives of the data sets. Drawn
-from the files of the run alone: the boxes of `predictions/` on the photos of the archive, the labels above them,
-contact sheets of twenty; `--side` sets how large a photo is drawn. Then sheets of the faces alone, to judge a label a
-face. The sheets show people who were not asked: keep them, and never commit them.
+The photos: the sample that `run_local.sh` labels, and two archives of the data sets. Drawn from the files of the run
+alone: the boxes of `predictions/` on the photos of the archive, the labels above them, contact sheets of twenty;
+`--side` sets how large a photo is drawn. Then sheets of the faces alone, to judge a label a face. The sheets show
+people who were not asked: keep them, and never commit them.
 
 `--weights FILE --head DIR` label with another network than the bundled one.
 """
@@ -22,7 +22,7 @@ from measuring import Ran
 SIDE, COLUMNS, ROWS = 480, 5, 4  # pixels of a photo's longer side; photos a sheet
 FACE, FACE_PIXELS = 150, 114  # pixels of a face's tile, and of the face in it
 FACE_COLUMNS, FACE_ROWS = 13, 8  # faces a sheet
-SAMPLE = "sample.tar"  # made of the photos that come with scikit-image
+SAMPLE = "sample.tar"  # made of the photos of `pipeline/sample.py`
 GREEN, RED, WHITE = (80, 220, 80), (60, 60, 240), (255, 255, 255)
 SETTINGS = ("write.no_face_label=neutral",)  # all others as they are: the bundled detector, network and head
 

@@ -1,7 +1,7 @@
 """What a training step of face_vgg costs: Keras's batch normalisation beside ours, and small images beside whole ones.
 
 In one process, in turn, on random pixels: steps of the bundled recipe (`configs/recipes/face_vgg.yaml`) with
-`keras.layers.BatchNormalization` and with `models.training.normalisation`, then with images reduced to each side that
+`keras.layers.BatchNormalization` and with `models.backbones.normalisation`, then with images reduced to each side that
 the recipe names. Wall and CPU time are given for every turn; the claims are about the medians of the ratios by
 CPU-second. Last, what the weights are after the same steps in two processes, by SHA-256: whether steps are repeatable
 bit for bit here, with all threads.
@@ -33,7 +33,7 @@ HERE = Path(__file__)
 
 def recipe() -> tuple[Any, Any]:
     """Returns the recipe and the shape of the bundled network."""
-    from models.training.recipe import FaceVggShape
+    from models.backbones.shape import FaceVggShape
     from pipeline.actions.train_backbone import recipe_of
     from pipeline.settings.load import load_settings
 
@@ -47,7 +47,7 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
 
     import keras
 
-    from models.training import normalisation
+    from models.backbones import normalisation
     from models.training.engine import Classification, Examples, Task
     from models.training.optimisers import optimiser
     from pipeline.actions.train_backbone import _network

@@ -7,7 +7,8 @@
 | WIDER | `wider_face_val_bbx_gt.txt`: name, count, then one line per face: x, y, w, h and six flags |
 
 Boxes are in pixels of the stored image. Other attributes of a face become words: the cells of the columns
-`occlusion`, `box_from` and `flags`, and WIDER's flags as `blur2`, `invalid1`.
+`occlusion`, `box_from` and `flags`, and WIDER's flags as `blur2`, `invalid1`. Further columns are kept by name if asked
+for; in WIDER's lists the flags are the columns.
 
 Not here: opening files (`transforms/storage/store.py`), and what counts as found (`models/evaluation/detection.py`).
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -33,6 +34,10 @@ _SIDES = (("w", "width"), ("h", "height"))
 _SUFFIX = re.compile(r"\.[^./]+$")
 
 
+class UnknownColumn(FormatError):
+    """A column that was asked for is not in the table."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFaces:
     """The known faces of one image.
@@ -43,12 +48,14 @@ class KnownFaces:
             The angle runs from the x axis to the y axis (which points down). NaN for a face that is a box.
         words: the attributes of each face.
         size: (width, height) of the image, where the table states it.
+        cells: of each face in the columns that were asked for, in their order; "" for an empty cell.
     """
 
     boxes: np.ndarray
     ellipses: np.ndarray
     words: tuple[frozenset[str], ...]
     size: tuple[int, int] | None = None
+    cells: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -60,10 +67,12 @@ class Annotations:
 
     Attributes:
         form: csv, fddb or wider.
+        columns: that `KnownFaces.cells` holds.
     """
 
     form: str
     faces: dict[str, KnownFaces]
+    columns: tuple[str, ...] = ()
 
     def name_of(self, image_id: str) -> str | None:
         """Returns an image's name in the table: its id or the end of it after a slash (FDDB: without the suffix)."""
@@ -74,11 +83,15 @@ class Annotations:
         return image_id or None
 
 
-def read_annotations(file: BinaryIO, name: str) -> Annotations:
+def read_annotations(file: BinaryIO, name: str, columns: tuple[str, ...] = ()) -> Annotations:
     """Returns the known faces of a table; detects its form from its content.
+
+    Args:
+        columns: whose cells are kept for every face.
 
     Raises:
         FormatError: names the file and the line that does not fit, or the image that is listed twice.
+        UnknownColumn: the table lacks one of `columns`.
     """
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -88,9 +101,10 @@ def read_annotations(file: BinaryIO, name: str) -> Annotations:
     except UnicodeDecodeError as error:
         raise FormatError(f"{name} is not UTF-8 text: {error}; give a table of faces") from error
     if any("," in line for line in lines[:1]):
-        return Annotations("csv", _from_csv(lines, name))
+        return Annotations("csv", _from_csv(lines, name, columns), columns)
     form = _form_of(lines, name)
-    return Annotations(form, dict(_from_list(lines, name, form)))
+    _check_columns(columns, WIDER_FLAGS if form == "wider" else (), name)
+    return Annotations(form, dict(_from_list(lines, name, form, columns)), columns)
 
 
 def merged(tables: Iterable[tuple[str, Annotations]]) -> Annotations:
@@ -102,25 +116,32 @@ def merged(tables: Iterable[tuple[str, Annotations]]) -> Annotations:
     Raises:
         FormatError: the forms differ, or two tables name the same image.
     """
-    form, faces = "", dict[str, KnownFaces]()
+    form, faces, columns = "", dict[str, KnownFaces](), tuple[str, ...]()
     for name, table in tables:
         if form and table.form != form:
             raise FormatError(f"{name} has the form {table.form}, the one before it {form}; give tables of one form")
         if twice := sorted(faces.keys() & table.faces.keys()):
             raise FormatError(f"{name}: {twice[0]} is also in the table before it; remove one of them")
-        form, faces = table.form, faces | table.faces
-    return Annotations(form, faces)
+        form, faces, columns = table.form, faces | table.faces, table.columns
+    return Annotations(form, faces, columns)
+
+
+def _check_columns(wanted: Sequence[str], known: Sequence[str], name: str) -> None:
+    for column in wanted:
+        if column not in known:
+            raise UnknownColumn(f"{name} has no column {column}; it has {', '.join(known) or 'only faces'}")
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def _from_csv(lines: list[str], name: str) -> dict[str, KnownFaces]:
+def _from_csv(lines: list[str], name: str, asked: tuple[str, ...]) -> dict[str, KnownFaces]:
     rows = csv.DictReader(lines)
     header = [column.strip() for column in rows.fieldnames or ()]
     rows.fieldnames = header
     columns = _box_columns(header, name)
-    found: dict[str, list[tuple[np.ndarray, frozenset[str]]]] = {}
+    _check_columns(asked, header, name)
+    found: dict[str, list[_Face]] = {}
     sizes: dict[str, tuple[int, int] | None] = {}
     for row in rows:
         where = f"{name}, line {rows.line_num}"
@@ -132,7 +153,8 @@ def _from_csv(lines: list[str], name: str) -> dict[str, KnownFaces]:
         faces = found.setdefault(image, [])
         if any((row[column] or "").strip() for column in columns):
             box = _numbers([row[column] or "" for column in columns], 4, where)
-            faces.append((_sound_box(box, where), _words(row)))
+            cells = tuple((row[column] or "").strip() for column in asked)
+            faces.append(_Face(_sound_box(box, where), _words(row), cells))
     return {image: _boxes_only(faces, sizes[image]) for image, faces in found.items()}
 
 
@@ -174,7 +196,7 @@ def _form_of(lines: list[str], name: str) -> str:
     )
 
 
-def _from_list(lines: list[str], name: str, form: str) -> Iterator[tuple[str, KnownFaces]]:
+def _from_list(lines: list[str], name: str, form: str, columns: tuple[str, ...]) -> Iterator[tuple[str, KnownFaces]]:
     seen: set[str] = set()
     at = 0
     while at < len(lines):
@@ -190,7 +212,7 @@ def _from_list(lines: list[str], name: str, form: str) -> Iterator[tuple[str, Kn
         ]
         if len(rows) < count:
             raise FormatError(f"{name} ends after {len(rows)} of {count} faces of {image}; the file is incomplete")
-        yield image, (_wider_faces(rows) if form == "wider" else _fddb_faces(rows))
+        yield image, (_wider_faces(rows, columns) if form == "wider" else _fddb_faces(rows))
         seen.add(image)
         at += 2 + count
         at += (
@@ -205,7 +227,7 @@ def _count(lines: list[str], at: int, name: str) -> int:
     return int(text)
 
 
-def _wider_faces(rows: list[tuple[str, str]]) -> KnownFaces:
+def _wider_faces(rows: list[tuple[str, str]], columns: tuple[str, ...]) -> KnownFaces:
     faces = []
     for where, line in rows:
         numbers = _numbers(line.split(), 10, where)
@@ -213,7 +235,8 @@ def _wider_faces(rows: list[tuple[str, str]]) -> KnownFaces:
         box = numbers[:4]
         if not (box[2:] > 0).all():  # the published lists have a few empty boxes, which nobody can find
             words.append("invalid1")
-        faces.append((np.maximum(box, [-np.inf, -np.inf, 0, 0]), frozenset(words) - NO_WORD))
+        cells = tuple(f"{int(numbers[4 + WIDER_FLAGS.index(column)])}" for column in columns)
+        faces.append(_Face(np.maximum(box, [-np.inf, -np.inf, 0, 0]), frozenset(words) - NO_WORD, cells))
     return _boxes_only(faces, None)
 
 
@@ -237,9 +260,17 @@ def _around(ellipses: np.ndarray) -> np.ndarray:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _boxes_only(faces: list[tuple[np.ndarray, frozenset[str]]], size: tuple[int, int] | None) -> KnownFaces:
-    boxes = np.asarray([box for box, _ in faces], np.float64).reshape(-1, 4)
-    return KnownFaces(boxes, np.full((len(faces), 5), np.nan), tuple(words for _, words in faces), size)
+@dataclass(frozen=True, slots=True)
+class _Face:
+    box: np.ndarray
+    words: frozenset[str]
+    cells: tuple[str, ...]
+
+
+def _boxes_only(faces: list[_Face], size: tuple[int, int] | None) -> KnownFaces:
+    boxes = np.asarray([face.box for face in faces], np.float64).reshape(-1, 4)
+    words, cells = tuple(face.words for face in faces), tuple(face.cells for face in faces)
+    return KnownFaces(boxes, np.full((len(faces), 5), np.nan), words, size, cells)
 
 
 def _numbers(cells: list[str], count: int, where: str) -> np.ndarray:

@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.formats.publish import publish_file, storage_error
+from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.publish import Upload, publish_file, storage_error
 from transforms.formats.records import FormatError
 
 FORMAT_VERSION = 2
@@ -36,6 +37,42 @@ _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: a string of eig
 
 
 _NAME = re.compile(r"[0-9a-f]{32}(-\d{8})?\.parquet", re.ASCII)
+
+
+_STORED_NAME = re.compile(
+    r"(?P<key>[0-9a-f]{32}(?:-\d{8})?)\.(?P<images>\d+)-(?P<faces>\d+)-(?P<failed>\d+)\.parquet", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StoredPart:
+    """What the name of a part in an object store says, so that one LIST tells a resumed run all it needs.
+
+    Attributes:
+        key: of its block.
+        failed: images on which the program failed; of two parts of one block, the one with fewer counts.
+        images, faces: numbers of rows.
+        name: of the object, without folder.
+    """
+
+    key: str
+    failed: int
+    images: int
+    faces: int
+    name: str
+
+
+def stored_name(info: PartMetadata) -> str:
+    """Returns the name of a part in an object store. The same block gives the same name, whatever the cache held."""
+    return f"{info.block_key}.{info.images}-{info.faces}-{info.failed}.parquet"
+
+
+def stored_part(name: str) -> StoredPart | None:
+    """Returns what the name of an object says, or None if it is not that of a part."""
+    found = _STORED_NAME.fullmatch(name)
+    if found is None:
+        return None
+    return StoredPart(found["key"], int(found["failed"]), int(found["images"]), int(found["faces"]), name)
 
 
 def is_part_name(name: str) -> bool:
@@ -115,8 +152,8 @@ def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
 
 
 @functools.cache
-def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
-    """Returns the columns of a part for a head of `classes` classes, with or without a reject score."""
+def part_schema(classes: int, *, rejecting: bool = False, exif: bool = False) -> pa.Schema:
+    """Returns the columns of a part for a head of `classes` classes, with or without a reject score and EXIF."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -131,21 +168,25 @@ def part_schema(classes: int, *, rejecting: bool = False) -> pa.Schema:
             pa.field("reason", pa.string()),
             pa.field("true_label", pa.string()),
             pa.field("cached", pa.bool_(), nullable=False),
+            *(EXIF_FIELDS if exif else ()),
             pa.field("faces", faces_type(classes, rejecting=rejecting), nullable=False),
         ]
     )
 
 
-def write_part(path: str, table: pa.Table, metadata: PartMetadata) -> None:
+def write_part(path: str, table: pa.Table, metadata: PartMetadata, *, upload: Upload | None = None) -> None:
     """Writes a part under its final name, atomically. Equal rows and metadata give equal bytes.
 
     Args:
+        path: its name; may be an object's if `upload` is given.
         table: rows of `part_schema`, sorted by image id (UTF-8 bytes), then position.
+        metadata: for the footer.
+        upload: copies a finished file to an object store.
 
     Raises:
         StorageError: the disk is full, or permission is missing.
     """
-    with publish_file(path) as temporary:
+    with publish_file(path, upload=upload) as temporary:
         write_part_file(temporary, [table], table.schema, metadata)
 
 
@@ -309,7 +350,9 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
 def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
     """Returns the columns, checked to be those of a part, as no checksum of Parquet covers them."""
     schema = file.schema_arrow.remove_metadata()
-    if "faces" not in schema.names or schema != part_schema(classes_of(schema), rejecting=is_rejecting(schema)):
+    if "faces" not in schema.names or schema != part_schema(
+        classes_of(schema), rejecting=is_rejecting(schema), exif=has_exif(schema)
+    ):
         raise _damaged(path, "its columns are not those of a part")
     return schema
 
@@ -323,6 +366,11 @@ def classes_of(schema: pa.Schema) -> int:
 def is_rejecting(schema: pa.Schema) -> bool:
     """True if the faces in a part have a reject score."""
     return any(field.name == REJECT_SCORE for field in schema.field("faces").type.value_type)
+
+
+def has_exif(schema: pa.Schema) -> bool:
+    """True if a table has the columns of EXIF."""
+    return all(field.name in schema.names for field in EXIF_FIELDS)
 
 
 def _damaged(path: str, fault: str) -> DamagedPart:

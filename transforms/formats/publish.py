@@ -26,12 +26,15 @@ __all__ = [
     "Upload",
     "is_remote",
     "is_temporary",
+    "process_has_ended",
+    "process_name",
     "publish",
     "publish_bytes",
     "publish_file",
     "put_in_place",
     "remove_leftovers",
     "storage_error",
+    "working_file",
 ]
 
 Upload = Callable[[str, str], object]  # (local path, remote path): copies, and returns when the copy is complete
@@ -126,6 +129,22 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
                     _flush_folder(os.path.dirname(path) or ".")
     finally:
         with contextlib.suppress(OSError):  # already renamed; if removal fails, `remove_leftovers` finds it by name
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def working_file(path: str) -> Iterator[str]:
+    """Yields a temporary name beside `path` that no other writer has; what is left under it is removed afterwards.
+
+    For a writer that learns the final name only in the end (`put_in_place`), and for scratch files. A killed writer's
+    file is found by `remove_leftovers`.
+    """
+    temporary = _temporary_name(path)
+    try:
+        with _being_written(temporary):
+            yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # put in place already
             os.unlink(temporary)
 
 
@@ -232,6 +251,17 @@ def _flush_folder(folder: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network file systems cannot
             raise
+
+
+def process_name() -> str:
+    """Returns a name of this process: its number, and where such numbers are unique."""
+    return f"{_place()}-{os.getpid()}"
+
+
+def process_has_ended(name: str) -> bool:
+    """Returns True if a process of this machine has that name and has ended; False where nobody can tell."""
+    place, _, pid = name.partition("-")
+    return place == _place() and pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid))
 
 
 def _is_stale(path: str) -> bool:

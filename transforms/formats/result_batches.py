@@ -57,6 +57,35 @@ class ResultBatch:
         return np.asarray(self.text(name).to_numpy(zero_copy_only=False), np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Consecutive images of a run with all their faces, as tables.
+
+    Attributes:
+        first: row of the first image in the whole run.
+        images: n rows. `counts`: (n,) int64, faces of each.
+        faces: their rows, in the order of the images.
+    """
+
+    first: int
+    images: pa.RecordBatch
+    counts: np.ndarray
+    faces: pa.Table
+
+
+def columns_of(folder: str, table: str) -> list[str]:
+    """Returns the names of the columns of `predictions` or `images` of the finished run in `folder`.
+
+    Raises:
+        ResultsError: the table is missing or damaged. StorageError: it cannot be read.
+    """
+    with damage_named(os.path.join(folder, table)):
+        for path in parquet_files(os.path.join(folder, table)):
+            with checked_file(path, ()) as file:
+                return list(file.schema_arrow.names)
+    raise ResultsError(f"{folder} has no {table}/ with Parquet files; give the output folder of a finished run")
+
+
 def result_batches(folder: str, *, batch: int = BATCH) -> Iterator[ResultBatch]:
     """Yields the images of the finished run in `folder`, in the order of their ids.
 
@@ -64,26 +93,40 @@ def result_batches(folder: str, *, batch: int = BATCH) -> Iterator[ResultBatch]:
         ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
         StorageError: they cannot be read.
     """
-    faces = _Rows(_batches(os.path.join(folder, "predictions"), FACE_COLUMNS, batch))
+    yield from map(_batch, row_batches(folder, IMAGE_COLUMNS, FACE_COLUMNS, batch=batch))
+
+
+def row_batches(
+    folder: str, image_columns: Sequence[str], face_columns: Sequence[str], *, batch: int = BATCH
+) -> Iterator[RowBatch]:
+    """Yields these columns of the images and faces of the finished run in `folder`, in the order of their ids.
+
+    Args:
+        image_columns: with `faces` among them.
+
+    Raises:
+        ResultsError, StorageError: as for `result_batches`.
+    """
+    faces = _Rows(_batches(os.path.join(folder, "predictions"), face_columns, batch), face_columns)
     first = 0
-    for images in _batches(os.path.join(folder, "images"), IMAGE_COLUMNS, batch):
+    for images in _batches(os.path.join(folder, "images"), image_columns, batch):
         counts = np.asarray(images.column(images.schema.get_field_index("faces")).to_numpy(), np.int64)
         rows = faces.take(int(counts.sum()))
         if rows is None:
             raise ResultsError(f"{folder}: predictions/ holds fewer faces than images/ counts; label again")
-        yield _batch(first, images, counts, rows)
+        yield RowBatch(first, images, counts, rows)
         first += images.num_rows
     if faces.left():
         raise ResultsError(f"{folder}: predictions/ holds more faces than images/ counts; label again")
 
 
-def _batch(first: int, images: pa.RecordBatch, counts: np.ndarray, rows: pa.Table) -> ResultBatch:
-    columns = {name: rows[name].to_numpy() for name in FACE_COLUMNS}
+def _batch(rows: RowBatch) -> ResultBatch:
+    columns = {name: rows.faces[name].to_numpy() for name in FACE_COLUMNS}
     return ResultBatch(
-        first=first,
-        images=images,
-        counts=counts,
-        image=np.repeat(np.arange(len(counts)), counts),
+        first=rows.first,
+        images=rows.images,
+        counts=rows.counts,
+        image=np.repeat(np.arange(len(rows.counts)), rows.counts),
         box=np.stack([columns[name] for name in ("x", "y", "width", "height")], axis=1).astype(np.int32),
         score=columns["detection_score"].astype(np.float64),
         confidence=np.nan_to_num(columns["confidence"].astype(np.float64)),
@@ -94,9 +137,9 @@ def _batch(first: int, images: pa.RecordBatch, counts: np.ndarray, rows: pa.Tabl
 class _Rows:
     """Rows of a stream of batches, handed out by number."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch], columns: Sequence[str]) -> None:
         self._batches = batches
-        self._held = pa.table({name: pa.array([], pa.int64()) for name in FACE_COLUMNS})
+        self._held = pa.table({name: pa.array([], pa.int64()) for name in columns})
 
     def take(self, count: int) -> pa.Table | None:
         """Returns the next rows; None if there are fewer."""

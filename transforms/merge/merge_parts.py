@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,12 +23,11 @@ from transforms.formats.submission.sample import Sample
 from transforms.formats.submission.write import write_submission
 from transforms.merge.account import NOT_WANTED, Account, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
-from transforms.merge.rows import IMAGE_SCHEMA, face_rows, face_schema, image_rows
+from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
+from transforms.merge.scratch import Scratch
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
-
-_SCRATCH = ".merging"  # folder of the rounds' files
 
 
 def merge_parts(
@@ -38,6 +36,7 @@ def merge_parts(
     *,
     classes: Sequence[str],
     rejecting: bool = False,
+    exif: bool = False,
     rows_per_file: int = 1_000_000,
     row_group: int = ROW_GROUP,
     max_open: int = FILES_OPEN,
@@ -53,6 +52,7 @@ def merge_parts(
         output: folder of the run; final files of an earlier merge there are replaced.
         classes: of the head, in the order of the probabilities.
         rejecting: the head gives a reject score, and `predictions/` has a column of it.
+        exif: `images/` has the columns of EXIF.
         rows_per_file, row_group: output file i holds the rows i·N … (i+1)·N−1, in row groups of exactly so many.
         max_open: files open at once, at least 4.
         submission: how `submission.csv` looks; None writes none and removes an old one.
@@ -68,16 +68,17 @@ def merge_parts(
     """
     rules = sample.rules if sample is not None else submission or SubmissionRules()
     account = Account(tuple(classes), rules)
-    images = RowFiles(os.path.join(output, "images"), IMAGE_SCHEMA, rows_per_file=rows_per_file, row_group=row_group)
+    images = RowFiles(
+        os.path.join(output, "images"), image_schema(exif=exif), rows_per_file=rows_per_file, row_group=row_group
+    )
     faces = RowFiles(
         os.path.join(output, "predictions"),
         face_schema(classes, rejecting=rejecting),
         rows_per_file=rows_per_file,
         row_group=row_group,
     )
-    schema = part_schema(len(classes), rejecting=rejecting)
-    with _storage(output), _scratch(output) as scratch, faces, images:
-        unlink_if_there(os.path.join(output, "submission.csv"))
+    schema = part_schema(len(classes), rejecting=rejecting, exif=exif)
+    with _storage(output), Scratch(output) as scratch, faces, images:
         runs = few_runs(parts, schema, scratch, max_open)
         for rows in without_repeated_ids(merged_rows(runs, schema, max_open - OUTPUTS_OPEN)):
             check()
@@ -87,6 +88,7 @@ def merge_parts(
             if progress is not None:
                 progress(account.images)
         account.refuse_unless(expected_images)
+        unlink_if_there(os.path.join(output, "submission.csv"))  # not before every part was read: see `finish_run`
         files = [*faces.publish(), *(listed := images.publish())]
         report = None
         if submission is not None or sample is not None:
@@ -107,18 +109,6 @@ def _labelled_ids(paths: Sequence[str], labels: np.ndarray) -> Iterator[Labelled
                 some = labels[start : start + batch.num_rows]
                 start += batch.num_rows
                 yield LabelledIds(batch.column(0).filter(pa.array(some != NOT_WANTED)), some[some != NOT_WANTED])
-
-
-@contextlib.contextmanager
-def _scratch(output: str) -> Iterator[str]:
-    """Gives an empty folder for the files of the rounds, and removes it."""
-    folder = os.path.join(output, _SCRATCH)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    try:
-        yield folder + os.sep
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

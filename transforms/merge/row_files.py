@@ -12,10 +12,10 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.formats.publish import put_in_place
+from transforms.formats.publish import put_in_place, remove_leftovers, working_file
 
 ROW_GROUP = 8_192  # rows of a final file that are held until they are written: half a kilobyte to one a row
-_UNFINISHED = re.compile(r"part-[0-9]{5,}\.unfinished", re.ASCII)
+_UNFINISHED = re.compile(r"part-[0-9]{5,}\.unfinished", re.ASCII)  # left by earlier versions
 _FINAL = re.compile(r"part-[0-9]{5,}-of-[0-9]{5,}\.parquet", re.ASCII)
 
 
@@ -32,7 +32,8 @@ class RowFiles:
     """Files of exactly so many rows, in row groups of exactly so many, whatever sizes the rows arrive in.
 
     They are written beside their final names, which hold their number and so are known only in the end:
-    `publish` renames them. Leaving without that removes them.
+    `publish` renames them. Leaving without that removes them. Their temporary names are this writer's alone, as a
+    runner may start a second attempt while the first still works.
     """
 
     def __init__(self, folder: str, schema: pa.Schema, *, rows_per_file: int, row_group: int) -> None:
@@ -44,9 +45,12 @@ class RowFiles:
         self._held_rows = 0
         self._writer: pq.ParquetWriter | None = None
         self._rows: list[int] = []  # of each file begun
+        self._temporary: list[str] = []  # of each file begun
+        self._begun = contextlib.ExitStack()
 
     def __enter__(self) -> RowFiles:
         os.makedirs(self._folder, exist_ok=True)
+        remove_leftovers(self._folder)
         self._remove(_UNFINISHED)
         return self
 
@@ -56,7 +60,7 @@ class RowFiles:
         if self._writer is not None:
             with contextlib.suppress(OSError):  # a full disk is reported by the write that met it
                 self._writer.close()
-        self._remove(_UNFINISHED)
+        self._begun.close()
 
     def add(self, rows: pa.Table) -> None:
         """Writes as many whole row groups as there are rows for."""
@@ -78,7 +82,7 @@ class RowFiles:
         files = []
         for index, (name, rows) in enumerate(zip(names, self._rows, strict=True)):
             final = os.path.join(self._folder, name)
-            put_in_place(self._temporary(index), final)
+            put_in_place(self._temporary[index], final)
             files.append(output_file(final, os.path.dirname(self._folder), rows))
         return files
 
@@ -109,8 +113,10 @@ class RowFiles:
             self._end()
 
     def _begin(self) -> None:
+        name = os.path.join(self._folder, f"part-{len(self._rows):05d}")
+        self._temporary.append(self._begun.enter_context(working_file(name)))
         self._writer = pq.ParquetWriter(
-            self._temporary(len(self._rows)),
+            self._temporary[-1],
             self._schema,
             compression="zstd",
             use_dictionary=[n for n in _REPETITIVE if n in self._schema.names],
@@ -122,9 +128,6 @@ class RowFiles:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def _temporary(self, index: int) -> str:
-        return os.path.join(self._folder, f"part-{index:05d}.unfinished")
 
     def _remove(self, pattern: re.Pattern[str], *, but: frozenset[str] = frozenset()) -> None:
         for name in os.listdir(self._folder):

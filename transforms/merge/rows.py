@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.parts import REJECT_SCORE
+from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.parts import REJECT_SCORE, has_exif
 from transforms.merge.sorted_parts import nested, text_column
 
 IMAGE_SCHEMA = pa.schema(
@@ -29,13 +30,19 @@ IMAGE_SCHEMA = pa.schema(
 )
 
 
+def image_schema(*, exif: bool = False) -> pa.Schema:
+    """Returns the columns of `images/`, with those of EXIF or without."""
+    return pa.schema([*IMAGE_SCHEMA, *EXIF_FIELDS]) if exif else IMAGE_SCHEMA
+
+
 def image_rows(rows: pa.Table) -> pa.Table:
     """Returns the rows of `images/` for some rows of parts."""
     columns = {name: rows[name] for name in rows.schema.names}
     columns["digest"] = _hex(text_column(rows, "digest"))
     columns["faces"] = pc.list_value_length(rows["faces"])
     columns["unlabelled_faces"] = _unlabelled(text_column(rows, "faces"))
-    return pa.Table.from_arrays([columns[name] for name in IMAGE_SCHEMA.names], schema=IMAGE_SCHEMA)
+    schema = image_schema(exif=has_exif(rows.schema))
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def _unlabelled(faces: pa.ListArray) -> pa.Array:

@@ -5,7 +5,6 @@ At most 32 files are open, more are first joined in rounds.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.formats.parts import (
+    GROUP_BYTES,
     DamagedPart,
     PartMetadata,
     PartReader,
@@ -27,9 +27,11 @@ from transforms.formats.parts import (
     write_rows,
 )
 from transforms.formats.records import Reason, Status
+from transforms.merge.scratch import Scratch
 from transforms.storage.stopping import check
 
 FILES_OPEN = 32  # at once; a part being read takes a quarter of a megabyte, so 8,000 images fill what they may take
+JOINED_BYTES = 16 * GROUP_BYTES  # of rows gathered before they are written in a round
 OUTPUTS_OPEN = 2  # files being written while parts are read: of faces and of images
 
 
@@ -41,23 +43,19 @@ class _Run:
     info: PartMetadata
 
 
-def few_runs(parts: Sequence[str], schema: pa.Schema, scratch: str, max_open: int) -> list[_Run]:
+def few_runs(parts: Sequence[str], schema: pa.Schema, scratch: Scratch, max_open: int) -> list[_Run]:
     """Returns runs of which at most `max_open` less the outputs overlap anywhere, joining runs where there are more."""
     width = max_open - OUTPUTS_OPEN
     if width < 2:
         raise ValueError(f"max_open={max_open} is too few: a merge needs {OUTPUTS_OPEN + 2} open files")
     runs = [run for run in (_Run(path, part_info(path)) for path in parts) if run.info.images]
-    number = 0
     while _overlapping(runs) > width:
         runs.sort(key=lambda run: (run.info.first_id, run.path))
         joined = []
         for start in range(0, len(runs), width):
-            path = os.path.join(scratch, f"{number:06d}.parquet")
-            joined.append(_join(runs[start : start + width], path, schema))
-            number += 1
+            joined.append(_join(runs[start : start + width], scratch.new(), schema))
         for run in runs:
-            if run.path.startswith(scratch):
-                os.unlink(run.path)
+            scratch.remove(run.path)
         runs = joined
     return runs
 
@@ -76,7 +74,7 @@ def _overlapping(runs: Sequence[_Run]) -> int:
 def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
     """Merges a few runs into one."""
     with part_writer(path, schema) as writer:
-        for rows in merged_rows(runs, schema, len(runs)):
+        for rows in _gathered(merged_rows(runs, schema, len(runs))):
             check()
             write_rows(writer, rows)
         infos = [run.info for run in runs]
@@ -91,6 +89,24 @@ def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
         )
         close_part(path, writer, info)
     return _Run(path, info)
+
+
+def _gathered(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yields the rows of `batches` in larger pieces.
+
+    Runs that overlap give out rows in batches of any size. Written one by one, small batches would become small row
+    groups, from which the next round makes smaller batches still.
+    """
+    held: list[pa.Table] = []
+    held_bytes = 0
+    for rows in batches:
+        held.append(rows)
+        held_bytes += rows.nbytes
+        if held_bytes >= JOINED_BYTES:
+            yield pa.concat_tables(held).combine_chunks()
+            held, held_bytes = [], 0
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 class _Input:

@@ -1,4 +1,5 @@
-"""Opens and lists users' files: through Beam's FileSystems if remote; local folders are walked here.
+"""Opens and lists users' files. Local folders are walked here; s3:// and gs:// are read by exact ranges (`objects.py`);
+any other scheme goes through Beam's FileSystems.
 
 Transient storage errors are retried (`retrying.py`), also in the middle of a file.
 Not here: publishing of output (`formats/publish.py`).
@@ -18,41 +19,23 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.storage.faults import FileChanged as FileChanged  # they belong to what this module offers
+from transforms.storage.faults import InputFault as InputFault
+from transforms.storage.faults import NoSuchStorage as NoSuchStorage
+from transforms.storage.objects import ObjectStore, Reader, fault_without_package
+from transforms.storage.paths import SCHEMES, is_object
+from transforms.storage.paths import is_local as is_local
+from transforms.storage.ranges import RangeFile
 from transforms.storage.retrying import patiently
 
 BUFFER_BYTES = 64 * 2**10  # per open file: readers here request much more at once, or only headers
-
-
-class InputFault(OSError):
-    """A planned file cannot be read now. Its content is not at fault, so the run stops and can be resumed.
-
-    Attributes:
-        errno: the number of the underlying error, or None.
-    """
-
-    def __str__(self) -> str:
-        return str(self.args[-1]) if self.args else ""
-
-
-class FileChanged(InputFault):
-    """A file was replaced while it was read, so the bytes read so far do not fit the rest."""
-
-    heals = False  # read by `retrying.may_heal`
-
-
-class NoSuchStorage(InputFault):
-    """A path's kind of storage is unknown, or its package is not installed."""
-
-    heals = False
-
-
 WILDCARDS = "*?["
-EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure", "hdfs": "hadoop"}  # of apache-beam, by the scheme of a path
+EXTRAS = {"azfs": "azure", "hdfs": "hadoop"}  # of apache-beam, by the scheme of a path
 
 
 class Kind(Enum):
@@ -73,11 +56,6 @@ class FoundFile:
     kind: Kind = Kind.FILE
 
 
-def is_local(path: str) -> bool:
-    """True if the path is on a local file system."""
-    return "://" not in path
-
-
 def escape(path: str) -> str:
     """Returns a pattern that matches only this path."""
     return re.sub(r"([\[*?])", r"[\1]", path)
@@ -85,6 +63,10 @@ def escape(path: str) -> str:
 
 def exists(path: str) -> bool:
     """True if there is a file or folder of exactly this name."""
+
+    if is_object(path):
+        store, name = _object(path, "looked for")
+        return bool(name) and patiently(lambda: store.size(name)) is not None
 
     def ask() -> bool:
         with _named(path, "looked for"):
@@ -104,12 +86,42 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
     if is_local(pattern):
         yield from _list_local(pattern)
         return
+    if is_object(pattern):
+        yield from _list_objects(pattern)
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
         matches = patiently(lambda: _match(pattern))
     for match in matches:
         for metadata in match.metadata_list:
             yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
+
+
+def _object(path: str, action: str) -> tuple[ObjectStore, str]:
+    """Returns the bucket of an object, and its name there.
+
+    Raises:
+        NoSuchStorage: the package for object stores is not installed.
+    """
+    scheme, _, rest = path.partition("://")
+    bucket, _, name = rest.partition("/")
+    try:
+        return ObjectStore(f"{scheme}://{bucket}"), name
+    except ImportError as error:
+        raise fault_without_package(path, action) from error
+
+
+def _list_objects(pattern: str) -> Iterator[FoundFile]:
+    """Yields the objects that a pattern matches; the empty objects by which consoles show folders are left out."""
+    store, _ = _object(pattern, "listed")
+    root = root_of(pattern)
+    matches = _matcher(pattern)
+    below = root.removeprefix(store.root).strip("/")
+    for found in store.list(below):
+        path = store.path(found.name)
+        stands_for_folder = found.size == 0 and "." not in path.rpartition("/")[2]
+        if matches(path) and not stands_for_folder:
+            yield FoundFile(path, found.size, found.modified)
 
 
 def _match(pattern: str) -> list[Any]:
@@ -231,14 +243,21 @@ def is_folder(path: str) -> bool:
     return any(True for _ in list_files(escape(path.rstrip("/")) + "/*"))
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, *, forward: bool = False) -> BinaryIO:
     """Returns the raw bytes of a file as a seekable stream; nothing is decompressed.
 
     After a transient error, the file is opened again and reading resumes. Lasting errors are an `InputFault` too.
+    Of an object, only the ranges that are read are fetched; what is gone shows at the first read.
+
+    Args:
+        forward: True if the file will be read from first to last, so that an object is fetched in large pieces, ahead.
 
     Raises:
         InputFault: it is gone, or cannot be read.
     """
+    if is_object(path):
+        reader = Reader(*_object(path, "opened"))
+        return cast(BinaryIO, RangeFile(reader.read, reader.size, forward=forward))
     return io.BufferedReader(_Reopening(path), BUFFER_BYTES)
 
 
@@ -248,6 +267,10 @@ def read_file(path: str, limit: int) -> bytes:
     Raises:
         InputFault: it is gone, or cannot be read.
     """
+
+    if is_object(path):
+        store, name = _object(path, "opened")
+        return store.read_range(name, 0, limit + 1)
 
     def read() -> bytes:
         with _opened(path) as stream, _named(path, "read"):
@@ -359,7 +382,7 @@ def _missing(path: str) -> str:
     scheme = path.partition("://")[0]
     if scheme in EXTRAS:
         return f"{scheme}:// needs pip install 'apache-beam[{EXTRAS[scheme]}]'"
-    return f"{scheme}:// is not a known kind of storage (known: {', '.join(EXTRAS)})"
+    return f"{scheme}:// is not a known kind of storage (known: {', '.join([*SCHEMES, *EXTRAS])})"
 
 
 def _number(error: OSError) -> int | None:

@@ -6,6 +6,7 @@ batches of one size, so that a network always sees one shape: a window's answer 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 from models.detectors.cascade.batching import in_batches
 from models.detectors.cascade.calibration import calibrated, mean_pattern
 from models.detectors.cascade.overlaps import filtered, order_of
+from models.detectors.cascade.panels import panels
 from models.detectors.cascade.pyramid import Level, padding, pyramid, squares_at
 from models.detectors.cascade.shapes import SIDES
 from models.detectors.cascade.weights import WEIGHTS, CascadeWeights, digest_of, read_weights
@@ -26,13 +28,15 @@ from models.detectors.cropping import reduced
 from models.detectors.detections import Detections, checked_image, detections_in
 from models.detectors.options import CascadeOptions, DetectorError
 from models.detectors.registry import settings_in
+from models.detectors.steps import Step
 
 NAME = "cascade"
 REVISION = 1  # part of the features fingerprint: raise it when the same image gives other boxes or scores
 DIGITS = 5  # of the scores that leave: more say nothing
+SQUARE = (0, 1, 2, 2)  # columns of (x, y, side) that make x, y, width, height
 
 Flow = Iterator["InWork"]
-Step = Callable[[Flow], Flow]
+Work = Callable[[Flow], Flow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +51,6 @@ class InWork:
 
     number: int
     image: Reductions
-    windows: Windows
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """What a step left of one image.
-
-    Attributes:
-        step: "classify 1", "calibrate 1", "filter 1", … "global filter".
-        windows: in pixels of the image that was given.
-    """
-
-    step: str
     windows: Windows
 
 
@@ -133,18 +124,23 @@ class Cascade:
             found.append(_detections(item.windows, shape, images[item.number].shape, self._max_faces))
         return found
 
-    def traced(self, image: np.ndarray) -> list[Traced]:
-        """Returns what each step left of an image, in the order of the steps."""
+    def trace(self, image: np.ndarray) -> list[Step]:
+        """Returns what "classify 1", "calibrate 1", "filter 1", … and "global filter" left of an image."""
+        started = time.process_time()
         small = self._reduced(image)
-        scale = image.shape[1] / small.shape[1]
+        scale = np.float32(image.shape[1] / small.shape[1])
         flow: Flow = iter(self.begun([small]))
         seen = []
         for name, step in self.steps():
             (item,) = step(flow)
-            windows = replace(item.windows, squares=item.windows.squares * np.float32(scale))
-            seen.append(Traced(name, windows))
-            flow = iter([item])
+            windows, now = item.windows, time.process_time()
+            seen.append(Step(name, windows.squares[:, SQUARE] * scale, windows.scores, now - started))
+            flow, started = iter([item]), now
         return seen
+
+    def explain(self, image: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Returns the panels of an image as one picture, (h, w, 3) uint8 RGB; known faces in white."""
+        return panels(image, self.trace(image), known)
 
     def windows(self, images: Sequence[np.ndarray]) -> list[Windows]:
         """Returns what the levels leave of each image before the global filter, in pixels of the image: for mining."""
@@ -152,9 +148,9 @@ class Cascade:
 
     # --- the steps ------------------------------------------------------------------------------------------------
 
-    def steps(self) -> list[tuple[str, Step]]:
+    def steps(self) -> list[tuple[str, Work]]:
         """Returns the steps in order, by name; each takes and gives images in their order."""
-        steps: list[tuple[str, Step]] = []
+        steps: list[tuple[str, Work]] = []
         for level in range(self.levels):
             steps.append((f"classify {level + 1}", partial(self._classified, level) if level else self._first))
             if self.options.calibrate[level]:
@@ -248,6 +244,6 @@ def _best(windows: Windows, most: int) -> Windows:
 
 
 def _detections(windows: Windows, found_in: tuple[int, ...], image: tuple[int, ...], max_faces: int) -> Detections:
-    boxes = windows.squares[:, (0, 1, 2, 2)]
+    boxes = windows.squares[:, SQUARE]
     scores = windows.scores.round(DIGITS)
     return detections_in(boxes, scores, found_in=found_in, image=image, max_faces=max_faces)

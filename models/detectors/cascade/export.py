@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from models.detectors.cascade.shapes import OFFSET, SCALE, NetworkShape
+from models.detectors.cascade.shapes import OFFSET, SCALE, Inception, NetworkShape
 from models.detectors.onnx_graph import OnnxGraph, folded
 
 Weights = Mapping[str, np.ndarray]  # by layer and kind: conv1/kernel
@@ -74,7 +76,15 @@ class _Export(OnnxGraph):
     # --- layers ---------------------------------------------------------------------------------------------------
 
     def conv(
-        self, x: str, kernel: np.ndarray, bias: np.ndarray, *, strides: int = 1, factor: float = 1.0, half: bool = True
+        self,
+        x: str,
+        kernel: np.ndarray,
+        bias: np.ndarray,
+        *,
+        strides: int = 1,
+        factor: float = 1.0,
+        half: bool = True,
+        pad: int = 0,
     ) -> str:
         """A convolution; its kernel is stored, then multiplied: what is small loses digits in float16."""
         weights = self.constant(f"kernel{len(self._constants)}", kernel.transpose(3, 2, 0, 1), half=half)
@@ -82,7 +92,8 @@ class _Export(OnnxGraph):
             scale = self.constant(f"factor{len(self._constants)}", np.float32(factor))
             weights = self.node("Mul", [weights, scale])
         inputs = [x, weights, self.constant(f"bias{len(self._constants)}", bias)]
-        return self.node("Conv", inputs, kernel_shape=list(kernel.shape[:2]), strides=[strides, strides])
+        padded: dict[str, Any] = {"pads": [pad] * 4} if pad else {}
+        return self.node("Conv", inputs, kernel_shape=list(kernel.shape[:2]), strides=[strides, strides], **padded)
 
     def product(self, x: str, kernel: np.ndarray, bias: np.ndarray, *, half: bool = True) -> str:
         weights = self.constant(f"kernel{len(self._constants)}", kernel, half=half)
@@ -101,7 +112,29 @@ class _Export(OnnxGraph):
             x = self.node("Relu", [x])
             if one.pool:
                 x = self.pool(x, one.pool, one.stride)
+        side, _ = replace(shape, inceptions=()).maps()
+        for number, module in enumerate(shape.inceptions, 1):
+            first = number == 1 and not shape.convolutions
+            x = self.inception(x, module, shape, f"{prefix}inception{number}", side, first=first)
+            side = (side + 1) // 2
         return x
+
+    def inception(self, x: str, module: Inception, shape: NetworkShape, name: str, side: int, *, first: bool) -> str:
+        """An inception module of a map of `side` cells; the first layer of a network takes pixels of 0 to 255."""
+        ends = []
+        for branch in module.branches():
+            y, pixels = x, first
+            for _, size in branch:
+                kernel, bias = self.layer(shape, f"{name}_{branch[-1][1]}x{size}")
+                if pixels:
+                    bias = bias + OFFSET * kernel.astype(np.float16).astype(np.float64).sum(axis=(0, 1, 2))
+                y = self.conv(y, kernel, bias, factor=SCALE if pixels else 1.0, pad=size // 2)
+                y, pixels = self.node("Relu", [y]), False
+            ends.append(y)
+        joined = self.node("Concat", ends, axis=1)
+        total = 2 * ((side + 1) // 2 - 1) + 3 - side  # what Keras pads for "same", more of it behind
+        pads = [total // 2, total // 2, total - total // 2, total - total // 2]
+        return self.node("MaxPool", [joined], kernel_shape=[3, 3], strides=[2, 2], pads=pads)
 
     def dense(self, pixels: str, shape: NetworkShape, prefix: str) -> str:
         """A network up to its dense layer, a smaller network's answers behind its own where one is joined."""

@@ -33,6 +33,30 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
+class Inception:
+    """Three branches side by side, each seeing the same map, and a padded max-pool of 3x3 and stride 2.
+
+    Attributes:
+        narrow: channels of the 1x1 branch.
+        middle: channels of the 1x1 and then the 3x3 convolution.
+        wide: channels of the 1x1 and then the 5x5 convolution.
+    """
+
+    narrow: int
+    middle: tuple[int, int]
+    wide: tuple[int, int]
+
+    @property
+    def channels(self) -> int:
+        """Channels that come out."""
+        return self.narrow + self.middle[1] + self.wide[1]
+
+    def branches(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Returns (channels, kernel) of each convolution of each branch."""
+        return ((self.narrow, 1),), ((self.middle[0], 1), (self.middle[1], 3)), ((self.wide[0], 1), (self.wide[1], 5))
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkShape:
     """A network that looks at square windows.
 
@@ -45,6 +69,7 @@ class NetworkShape:
         normalised: batch normalisation behind every layer but the last.
         joined: a smaller network whose dense layer is joined to this one's ("multi-resolution"); it sees the window
             at its own side, which must divide this one's.
+        inceptions: modules behind the convolutions.
     """
 
     side: int
@@ -54,6 +79,7 @@ class NetworkShape:
     dropout: tuple[float, float, float] = (0.0, 0.0, 0.0)
     normalised: bool = False
     joined: NetworkShape | None = None
+    inceptions: tuple[Inception, ...] = ()
 
     def maps(self) -> tuple[int, int]:
         """Returns the side and the channels of the last map, which the dense layer sees."""
@@ -62,6 +88,8 @@ class NetworkShape:
             side, channels = (side - one.kernel) // one.step + 1, one.channels
             if one.pool:
                 side = (side - one.pool) // one.stride + 1
+        for module in self.inceptions:
+            side, channels = (side + 1) // 2, module.channels
         return side, channels
 
 
@@ -113,3 +141,18 @@ def multi_resolution(shapes: Shapes) -> dict[str, NetworkShape]:
     """Returns the shapes with the smaller detection networks joined to those of levels 2 and 3, as in the paper."""
     second = replace(shapes["detect24"], joined=shapes["detect12"])
     return {**shapes, "detect24": second, "detect48": replace(shapes["detect48"], joined=second)}
+
+
+_MODULES = (Inception(32, (48, 64), (8, 16)), Inception(64, (64, 96), (16, 48)), Inception(96, (48, 104), (8, 24)))
+
+
+def inceptron(modules: int) -> NetworkShape:
+    """Returns the write-up's "inceptron" at 48 pixels (it had 64): three modules; a fourth is as the third."""
+    widths = (*_MODULES, _MODULES[-1])[:modules]
+    return NetworkShape(48, (), 256, dropout=(0.0, 0.5, 0.0), normalised=True, inceptions=widths)
+
+
+def larger(shape: NetworkShape) -> NetworkShape:
+    """Returns a network with twice the channels and units."""
+    wider = tuple(replace(one, channels=2 * one.channels) for one in shape.convolutions)
+    return replace(shape, convolutions=wider, dense=2 * shape.dense)

@@ -51,6 +51,12 @@ def read_weights(path: Path) -> CascadeWeights:
         raise DetectorError(f"detector cascade: {path} is no file of a cascade's weights") from e
 
 
+def thresholds_of(model: str | None) -> tuple[float, float, float]:
+    """Returns the three thresholds in a file, None for the one that ships; 1 for a level that is not trained yet."""
+    first, second, third = (*read_weights(Path(model) if model else WEIGHTS).thresholds, 1.0, 1.0)[:3]
+    return first, second, third
+
+
 def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file as hex digits."""
     return read_model(path, "cascade")[1]

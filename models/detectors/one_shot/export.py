@@ -24,6 +24,23 @@ def to_onnx(weights: Mapping[str, np.ndarray], shape: OneShotShape) -> bytes:
     return _Export(weights, shape).graph()
 
 
+def shifted(weights: Mapping[str, np.ndarray], score: float, meant: float) -> dict[str, np.ndarray]:
+    """Returns the weights of a network that answers `meant` where this one answers `score`; the order stays.
+
+    Every logit moves by the same amount.
+
+    Args:
+        score, meant: above 0, below 1.
+    """
+    by = np.log(meant / (1 - meant)) - np.log(score / (1 - score))
+    moved = dict(weights)
+    for name in OUTPUTS:
+        bias = np.array(weights[f"{name}/bias"], np.float32)
+        bias[0] += by
+        moved[f"{name}/bias"] = bias
+    return moved
+
+
 class _Export:
     def __init__(self, weights: Mapping[str, np.ndarray], shape: OneShotShape) -> None:
         self._weights, self._shape, self._graph = weights, shape, OnnxGraph()

@@ -10,8 +10,8 @@ import numpy as np
 
 from models.detectors.one_shot.cells import STRIDES, boxes_of, maps_of
 from models.detectors.overlap import without_overlaps
+from models.evaluation.detection import AtFalseAlarms, judge, recall_at
 from models.evaluation.detection import Photo as Judged
-from models.evaluation.detection import judge, recall_at
 from models.training.detection.photos import Photo
 from models.training.detection.scenes import Material, SceneRecipe, make_scene
 from models.training.detection.targets import targets_for
@@ -94,6 +94,11 @@ class Detection:
 
     def validate(self, model: keras.Model) -> dict[str, float]:
         """Returns recall at `FALSE_ALARMS` false alarms an image, and that number's threshold."""
+        at = self.recall_at(model, FALSE_ALARMS)
+        return {"val_recall": float(at.recall or 0.0), "val_threshold": float(at.score or 1.0)}
+
+    def recall_at(self, model: keras.Model, false_alarms: float) -> AtFalseAlarms:
+        """Returns recall and threshold at so many false alarms per held-out image."""
         photos = []
         for photo, answers in zip(self._validation, self._answers(model, self._validation), strict=True):
             found, scores = found_in(answers, self._side)
@@ -101,8 +106,7 @@ class Detection:
             known = np.concatenate([photo.boxes, photo.ignored]).astype(np.float64)
             ignored = np.concatenate([small, np.ones(len(photo.ignored), bool)])
             photos.append(Judged(known, None, ignored, found, scores))
-        at = recall_at(judge(photos, least_overlap=OVERLAP).curve, FALSE_ALARMS)
-        return {"val_recall": float(at.recall or 0.0), "val_threshold": float(at.score or 1.0)}
+        return recall_at(judge(photos, least_overlap=OVERLAP).curve, false_alarms)
 
     def epoch_done(self, model: keras.Model, epoch: int) -> None:
         """Weights the scenes without faces by their worst false alarm, every few epochs."""

@@ -7,6 +7,7 @@ in arithmetic.
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from models.detectors.one_shot.cells import ANSWERS, STRIDES
 from models.detectors.one_shot.shape import OneShotShape
 
+BLOCK = re.compile(r"s\d+_\d+_[ab](_norm)?/")  # weights of a residual block
 PRIOR = 0.01  # share of cells that hold a face, about: the first bias of the logits (focal loss, arXiv:1708.02002)
 
 
@@ -77,7 +79,10 @@ def weights_of(network: keras.Model) -> dict[str, np.ndarray]:
 
 
 def start_from(network: keras.Model, path: Path) -> None:
-    """Takes the weights of an earlier training.
+    """Takes the weights of an earlier training, of the same network or of one with fewer residual blocks.
+
+    A new block gives back its input at first: its last normalisation multiplies by 0. So a deeper network begins with
+    the answers of the shallower one.
 
     Raises:
         ValueError: they are of another network, or the file is damaged.
@@ -87,11 +92,16 @@ def start_from(network: keras.Model, path: Path) -> None:
             weights = {name: stored[name] for name in stored.files}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a sound file of weights") from error
-    own = {variable.path: tuple(variable.shape) for variable in network.weights}
-    if {name: value.shape for name, value in weights.items()} != own:
+    own = {variable.path: variable for variable in network.weights}
+    new = {name for name in own if name not in weights and BLOCK.match(name)}
+    known = {name: tuple(variable.shape) for name, variable in own.items() if name not in new}
+    if {name: value.shape for name, value in weights.items()} != known:
         raise ValueError(f"{path} has the weights of another network")
-    for variable in network.weights:
-        variable.assign(weights[variable.path])
+    for name in known:
+        own[name].assign(weights[name])
+    for name in new:
+        if name.endswith("_b_norm/gamma"):
+            own[name].assign(np.zeros(own[name].shape, np.float32))
 
 
 def _stem(x: Any, shape: OneShotShape) -> Any:

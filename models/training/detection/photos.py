@@ -90,24 +90,37 @@ def _stacked(boxes: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(boxes).astype(np.float32) if boxes else np.zeros((0, 4), np.float32)
 
 
-def read_tiles(archive: Path, table: Path, maps: Mapping[str, BoxMap]) -> list[Photo]:
+def read_tiles(archive: Path, table: Path, maps: Mapping[str, BoxMap], *, covered: bool = False) -> list[Photo]:
     """Returns the tiles of a set of mosaics as photos of one face each.
 
     Args:
         maps: by how the box was made (column `box_from`); rows of others are left out.
+        covered: faces with masks too.
     """
     side = 96  # pixels of a tile
     sheets = dict(members(archive))
     tiles = []
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["box_from"] not in maps or row["occlusion"] != "none":
+            if row["box_from"] not in maps or (row["occlusion"] != "none" and not covered):
                 continue
             top, left = int(row["row"]) * side, int(row["col"]) * side
             box = np.asarray([[float(row[key]) for key in BOX]], np.float32)
             pixels = np.ascontiguousarray(sheets[row["sheet"]][top : top + side, left : left + side])
             tiles.append(Photo(pixels, maps[row["box_from"]](box).astype(np.float32), _stacked([]), row["group"]))
     return tiles
+
+
+def read_crops(archive: Path, box: np.ndarray) -> list[Photo]:
+    """Returns an archive's images, each a face cropped in one frame, as photos of one face.
+
+    Args:
+        box: (4,) x, y, width, height of the tight box in shares of the image's width and height.
+    """
+    return [
+        Photo(pixels, (box * np.tile(pixels.shape[1::-1], 2)).astype(np.float32)[None], _stacked([]))
+        for _, pixels in members(archive)
+    ]
 
 
 def read_scenes(archive: Path, left_out: frozenset[str] = frozenset()) -> list[Photo]:

@@ -29,6 +29,7 @@ class SceneRecipe:
         unlearned: mean side in pixels under which a face is ignored.
         seen: share of a face that must lie inside its scene; a face cut off more is ignored.
         covered: share of the faces of photos of which a part is covered by a piece of another scene.
+        blurred: share of the photos that are out of focus, by 2 to 8 % of the drawn face's side.
         rotation: largest turn of a photo in degrees, for 4 in 10 of the photos.
         joined: share of the scenes from photos that show four photos.
         hard: share of scenes without faces that are drawn by their weight (`Material.weights`), not evenly.
@@ -43,6 +44,7 @@ class SceneRecipe:
     unlearned: float = 7.0
     seen: float = 0.6
     covered: float = 0.0
+    blurred: float = 0.0
     rotation: float = 20.0
     joined: float = 0.5
     hard: float = 0.5
@@ -140,9 +142,19 @@ def _part_of_photo(material: Material, recipe: SceneRecipe, size: tuple[int, int
     move = np.concatenate([linear, (place - linear @ (middle * shrunk))[:, None]], axis=1)
     out = np.ascontiguousarray(_surroundings(material, size, draw))
     cv2.warpAffine(pixels, move, size[::-1], dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+    if recipe.blurred and draw.random() < recipe.blurred:
+        out = _out_of_focus(out, photo, scale, draw)
     whole = np.concatenate([linear * shrunk, move[:, 2:]], axis=1)
     scene = _sorted_out(out, _moved(photo.boxes, whole), _moved(photo.ignored, whole), recipe)
     return _covered(scene, material, recipe, draw) if recipe.covered else scene
+
+
+def _out_of_focus(pixels: np.ndarray, photo: Photo, scale: float, draw: np.random.Generator) -> np.ndarray:
+    """Returns the pixels blurred by a share of the side of the photo's largest face: those behind it blur too."""
+    if not len(photo.boxes):
+        return pixels
+    side = scale * float(np.sqrt(photo.boxes[:, 2:].prod(axis=1).max()))
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(0.3, min(8.0, draw.uniform(0.02, 0.08) * side))))
 
 
 def _covered(scene: Scene, material: Material, recipe: SceneRecipe, draw: np.random.Generator) -> Scene:

@@ -4,6 +4,7 @@ In a notebook: `cache = FeatureCache.open("out/cache")`, then `cache.features` a
 """
 
 from transforms.formats.cache.contents import Contents
-from transforms.formats.cache.feature_cache import FeatureCache, Pruned, Report
+from transforms.formats.cache.feature_cache import FeatureCache
+from transforms.formats.cache.findings import Pruned, Report
 
 __all__ = ["Contents", "FeatureCache", "Pruned", "Report"]

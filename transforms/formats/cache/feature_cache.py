@@ -15,7 +15,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from transforms.formats.cache.contents import (
     object_array,
     training_rows,
 )
+from transforms.formats.cache.findings import Pruned, Report
 from transforms.formats.cache.folders import (
     DAMAGED_SEGMENT_NAME,
     FOLDER_NAME,
@@ -59,32 +59,6 @@ DEFAULT_MEMORY = 128 * 2**20  # bytes of verified segments kept: about 900 segme
 _POOL_SEGMENTS = 16  # shuffled together by `batches`: 4,096 images, some MB
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What `verify` found: counts over the sound segments, and (segment, what is wrong) for the damaged ones.
-
-    Counts are of rows, so an image in two segments counts twice. `in_place` names the damaged segments that could
-    not be moved aside.
-    """
-
-    segments: int
-    images: int
-    faces: int
-    labelled: int
-    no_face: int
-    rejected: int
-    damaged: tuple[tuple[str, str], ...]
-    in_place: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What `prune` removed: the paths, sorted, and their total size in bytes."""
-
-    paths: tuple[str, ...]
-    size: int
-
-
 class FeatureCache:
     """The results of one cache key, by content. Open it with `create` in a run, `open` in a notebook.
 
@@ -98,12 +72,19 @@ class FeatureCache:
     """
 
     def __init__(
-        self, folder: str, fingerprint: str, settings: dict[str, Any], *, memory_bytes: int, read_only: bool = False
+        self,
+        folder: str,
+        fingerprint: str,
+        settings: dict[str, Any],
+        *,
+        memory_bytes: int,
+        read_only: bool = False,
+        segments: Segments | None = None,
     ) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
         self.settings = settings
-        self._segments = Segments(folder, fingerprint, memory_bytes=memory_bytes, read_only=read_only)
+        self._segments = segments or Segments(folder, fingerprint, memory_bytes=memory_bytes, read_only=read_only)
         self._lock = threading.RLock()
         self._held: dict[str, np.ndarray] = {}  # columns of the whole cache, filled when first used
         self._index = built_index({})
@@ -227,10 +208,8 @@ class FeatureCache:
             return None
         contents = contents.take(rows)
         name = segment_name(contents.digest)
-        path = os.path.join(self.folder, name)
-        if name in self._segments.stuck or not os.path.exists(path):
-            data = encoded_segment(contents, self.fingerprint)
-            publish(path, lambda file: file.write(data))
+        if name in self._segments.stuck or not self._stands(name):
+            self._publish(name, contents, encoded_segment(contents, self.fingerprint))
             self._segments.stuck.discard(name)
         return name
 
@@ -395,7 +374,17 @@ class FeatureCache:
                     removed |= remove_folder(os.path.join(root, name))
         return Pruned(tuple(sorted(removed)), sum(removed.values()))
 
-    # -- internals
+    # -- internals; those that touch segment files are replaced where the segments are objects
+
+    def _stands(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self.folder, name))
+
+    def _publish(self, name: str, contents: Contents, data: memoryview) -> None:
+        publish(os.path.join(self.folder, name), lambda file: file.write(data))
+
+    def _glimpsed(self, name: str) -> tuple[np.ndarray, int] | None:
+        """Returns the digests and the number of faces of a segment, unverified; None if they cannot be had cheaply."""
+        return glimpse(os.path.join(self.folder, name))
 
     def _listed(self) -> tuple[str, ...]:
         return tuple(sorted(name for name in self._file_sizes(sized=False) if SEGMENT_NAME.match(name)))
@@ -416,7 +405,7 @@ class FeatureCache:
         }
         found: dict[str, tuple[np.ndarray, int]] = {}
         for name in names:
-            entry = known.get(name) or glimpse(os.path.join(self.folder, name)) or self._segments.digests_of(name)
+            entry = known.get(name) or self._glimpsed(name) or self._segments.digests_of(name)
             if entry is not None:
                 found[name] = entry
         index = built_index(found)

@@ -44,16 +44,12 @@ class Segments:
 
     def read(self, name: str) -> tuple[Contents, int] | None:
         """Returns a verified segment and its size in bytes; None if it is gone or damaged (then it is moved aside)."""
-        path = os.path.join(self.folder, name)
         for _ in range(3):  # another run may replace the damaged one just read with a sound one
-            try:
-                with open(path, "rb") as file:
-                    stamp, data = _stamp(os.fstat(file.fileno())), file.read()
-            except FileNotFoundError:
-                logger.debug("%s is gone: pruned by another run", path)
+            held = self._bytes(name)
+            if held is None:
+                logger.debug("%s in %s is gone: pruned by another run", name, self.folder)
                 return None
-            except OSError as error:
-                raise storage_error("read", path, error) from error
+            data, stamp = held
             try:
                 contents = decoded_segment(data, self.fingerprint)
             except SegmentDamage as fault:
@@ -63,6 +59,18 @@ class Segments:
                 self.width = contents.features.shape[1] or self.width
                 return contents, len(data)
         return None
+
+    def _bytes(self, name: str) -> tuple[bytes, object] | None:
+        """Returns a segment's bytes, and what tells them from those that may take their place; None if it is gone."""
+        path = os.path.join(self.folder, name)
+        try:
+            with open(path, "rb") as file:
+                stamp = _stamp(os.fstat(file.fileno()))
+                return file.read(), stamp
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error("read", path, error) from error
 
     def digests_of(self, name: str) -> tuple[np.ndarray, int] | None:
         """Returns (n, 32) digests and the number of faces of a segment, or None if it is unusable."""
@@ -101,16 +109,16 @@ class Segments:
         self.warm_bytes -= self.warm.pop(name)[1]
         del self.unasked[name]
 
-    def _move_aside(self, name: str, stamp: tuple[int, ...], why: str) -> bool:
+    def _move_aside(self, name: str, stamp: object, why: str) -> bool:
         """Renames a damaged segment and reports it; False if another file has taken its place."""
         path = os.path.join(self.folder, name)
         try:
-            if _stamp(os.stat(path)) != stamp:
+            if not self._is_same(name, stamp):
                 return False
             if self.read_only:
                 self.stuck.add(name)
             else:
-                os.replace(path, path + DAMAGED)
+                self._rename(name, name + DAMAGED)
         except FileNotFoundError:
             pass  # another run was quicker
         except OSError as error:
@@ -120,6 +128,12 @@ class Segments:
             self.damaged.append((name, why))
         logger.warning("%s is damaged (%s): it is not used, and its images count as new", path, why)
         return True
+
+    def _is_same(self, name: str, stamp: object) -> bool:
+        return _stamp(os.stat(os.path.join(self.folder, name))) == stamp
+
+    def _rename(self, name: str, other: str) -> None:
+        os.replace(os.path.join(self.folder, name), os.path.join(self.folder, other))
 
 
 def _stamp(stat: os.stat_result) -> tuple[int, ...]:

@@ -5,6 +5,6 @@ files without an error, and tell neither sizes nor causes. Every decision depend
 A file a format: `probe` reads the header, `pixels` decodes. docs/formats.md says what is done to reach 8-bit pixels.
 """
 
-from transforms.formats.decode.image import REVISION, Decoded, decode, reduction_for
+from transforms.formats.decode.image import REVISION, Decoded, decode, exif_block, reduction_for
 
-__all__ = ["REVISION", "Decoded", "decode", "reduction_for"]
+__all__ = ["REVISION", "Decoded", "decode", "exif_block", "reduction_for"]

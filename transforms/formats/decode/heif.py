@@ -85,6 +85,17 @@ def _opened(data: bytes) -> tuple[Any, int]:
         raise RejectedContent(Reason.UNDECODABLE) from error
 
 
+def exif(data: bytes) -> bytes:
+    """Returns the EXIF block, b"" without one.
+
+    Raises:
+        RejectedContent: TRUNCATED, UNDECODABLE.
+    """
+    opened = probe(data).details
+    block = opened.info.get("exif") if opened is not None else None
+    return bytes(block or b"").removeprefix(b"Exif\0\0")
+
+
 def pixels(_data: bytes, header: Header, _channels: int, _reduction: int) -> np.ndarray | None:
     """Returns (h, w, 3) RGB or (h, w) grey, or None."""
     try:

@@ -47,11 +47,13 @@ class _Kind:
         pixels: returns (h, w) grey or (h, w, 3) RGB uint8 as stored, or None; given bytes, header, channels wanted
             (a hint) and reduction.
         reduced: True if the decoder can leave out pixels.
+        exif: returns the EXIF block, b"" without one; may raise what `probe` may. None if the format has none.
     """
 
     probe: Callable[[bytes], Header]
     pixels: Callable[[bytes, Header, int, int], np.ndarray | None]
     reduced: bool = False
+    exif: Callable[[bytes], bytes] | None = None
 
 
 def decode(
@@ -98,6 +100,15 @@ def decode(
     return Decoded(image, width, height, reduction)
 
 
+def exif_block(data: bytes) -> bytes:
+    """Returns the EXIF block of a whole file, as a TIFF directory; b"" without one, or where the file is damaged."""
+    try:
+        read = _kind_of(data).exif
+        return b"" if read is None else read(data)
+    except (RejectedContent, struct.error, IndexError, OverflowError):
+        return b""
+
+
 def reduction_for(height: int, width: int, at_least: tuple[int, int]) -> int:
     """Returns the strongest reduction (8, 4, 2 or 1) that leaves both sides at least as long as asked for."""
     for reduction in (8, 4, 2):
@@ -121,14 +132,14 @@ def _kind_of(data: bytes) -> _Kind:
     raise RejectedContent(Reason.NOT_AN_IMAGE)
 
 
-_HEIF = _Kind(heif.probe, heif.pixels)
+_HEIF = _Kind(heif.probe, heif.pixels, exif=heif.exif)
 _GIF = _Kind(gif.probe, gif.pixels)
-_TIFF = _Kind(tiff.probe, tiff.pixels)
+_TIFF = _Kind(tiff.probe, tiff.pixels, exif=lambda data: data)
 _PNM = _Kind(pnm.probe, pnm.pixels)
 _KINDS = (
-    (b"\xff\xd8\xff", _Kind(jpeg.probe, jpeg.pixels, reduced=True)),
-    (b"\x89PNG\r\n\x1a\n", _Kind(png.probe, png.pixels)),
-    (b"RIFF", _Kind(webp.probe, webp.pixels)),
+    (b"\xff\xd8\xff", _Kind(jpeg.probe, jpeg.pixels, reduced=True, exif=jpeg.exif)),
+    (b"\x89PNG\r\n\x1a\n", _Kind(png.probe, png.pixels, exif=png.exif)),
+    (b"RIFF", _Kind(webp.probe, webp.pixels, exif=webp.exif)),
     (b"GIF87a", _GIF),
     (b"GIF89a", _GIF),
     (b"BM", _Kind(bmp.probe, bmp.pixels)),

@@ -85,6 +85,19 @@ def probe(data: bytes) -> Header:
     )
 
 
+def exif(data: bytes) -> bytes:
+    """Returns the EXIF block, b"" without one."""
+    at = 2
+    for _ in range(MAX_MARKS):
+        at = _behind_mark(data, at)
+        if not at or data[at - 1] in (_START_OF_SCAN, _END_OF_IMAGE):
+            break
+        if data[at - 1] == _APP1 and data.startswith(b"Exif\0\0", at + 2):
+            return data[at + 8 : at + _length(data, at)]
+        at += 0 if data[at - 1] in _LONELY else _length(data, at)
+    return b""
+
+
 def _behind_mark(data: bytes, at: int) -> int:
     """Returns where the next mark ends, 0 without one; rubbish and filling before it are passed over."""
     if data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xff", b""):

@@ -90,6 +90,22 @@ def probe(data: bytes) -> Header:
     )
 
 
+def exif(data: bytes) -> bytes:
+    """Returns the EXIF block of a chunk of its own, else ImageMagick's in a text; b"" without one."""
+    at, raw = _START, b""
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data) or data[at + 4 : at + 8] == b"IEND":
+            break
+        kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if kind == b"eXIf":
+            return data[at + 8 : end - 4]
+        if kind in (b"zTXt", b"tEXt") and data.startswith(_RAW_EXIF, at + 8):
+            text = data[at + 8 + len(_RAW_EXIF) : end - 4]
+            raw = raw or _raw_profile(_inflated(text[1:]) if kind == b"zTXt" else text[:_MAX_TEXT])
+        at = end
+    return raw
+
+
 def _orientation(kind: bytes, chunk: bytes) -> tuple[str, int]:
     """Returns who says which way is up ("" if the chunk is about other things), and what: 1 to 8."""
     if kind == b"eXIf":
@@ -98,19 +114,19 @@ def _orientation(kind: bytes, chunk: bytes) -> tuple[str, int]:
         packed, text = chunk[len(_XMP) : len(_XMP) + 1], chunk[len(_XMP) + 2 :].split(b"\0", 2)[-1]
         return "xmp", orientation.of_xmp(_inflated(text) if packed == b"\1" else text[:_MAX_TEXT])
     if kind == b"zTXt" and chunk.startswith(_RAW_EXIF):
-        return "raw", _of_raw_profile(_inflated(chunk[len(_RAW_EXIF) + 1 :]))
+        return "raw", orientation.of_exif(_raw_profile(_inflated(chunk[len(_RAW_EXIF) + 1 :])))
     if kind == b"tEXt" and chunk.startswith(_RAW_EXIF):
-        return "raw", _of_raw_profile(chunk[len(_RAW_EXIF) : _MAX_TEXT])
+        return "raw", orientation.of_exif(_raw_profile(chunk[len(_RAW_EXIF) : _MAX_TEXT]))
     return "", 1
 
 
-def _of_raw_profile(text: bytes) -> int:
-    """Returns 1 to 8 of an EXIF block as ImageMagick writes it: a name, a length, hexadecimal digits."""
+def _raw_profile(text: bytes) -> bytes:
+    """Returns an EXIF block as ImageMagick writes it (a name, a length, hexadecimal digits); b"" if it is none."""
     digits = b"".join(text.split()[2:])
     try:
-        return orientation.of_exif(bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0"))
+        return bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0")
     except ValueError:
-        return 1
+        return b""
 
 
 def _inflated(packed: bytes) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 
 MAX_TAGS = 4096  # a directory holds some dozens
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8"}
+_TEXT, _FRACTION = 2, 5
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
@@ -25,10 +26,13 @@ class _Entry:
 
 
 class Directory:
-    """The first directory of a TIFF file or an EXIF block; numbers are read when they are asked for."""
+    """A directory of a TIFF file or an EXIF block; numbers are read when they are asked for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, start: int | None = None) -> None:
         """Reads the list of tags; of a tag that occurs twice the first counts, as for libtiff.
+
+        Args:
+            start: where it begins; None for the first one, which the file's header names.
 
         Raises:
             struct.error: it points behind the end.
@@ -36,7 +40,9 @@ class Directory:
         self._data = data
         self.order = order = "<" if data[:2] == b"II" else ">"
         big = struct.unpack_from(order + "H", data, 2)[0] == 43
-        (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        (at,) = (
+            (start,) if start is not None else struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        )
         if at >= len(data):
             raise struct.error("a directory behind the end")
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
@@ -80,6 +86,35 @@ class Directory:
         """Returns the first number of a tag, or the default."""
         found = self.numbers(tag, 1)
         return int(found[0]) if len(found) else default
+
+    def fractions(self, tag: int, most: int) -> list[float]:
+        """Returns at most the first `most` unsigned fractions of a tag; none if it is no list of such, or one is n / 0.
+
+        Raises:
+            struct.error: they lie behind the end.
+        """
+        entry = self._entries.get(tag)
+        if entry is None or entry.kind != _FRACTION:
+            return []
+        count = min(entry.count, most)
+        pairs = struct.unpack_from(f"{self.order}{2 * count}I", self._data, entry.at)
+        if not all(pairs[1::2]):
+            return []
+        return [above / below for above, below in zip(pairs[::2], pairs[1::2], strict=True)]
+
+    def text(self, tag: int, most: int) -> str:
+        """Returns at most `most` letters of a tag of text, up to its first zero; "" if it is no text.
+
+        Raises:
+            struct.error: it lies behind the end.
+        """
+        entry = self._entries.get(tag)
+        if entry is None or entry.kind != _TEXT:
+            return ""
+        if entry.at + entry.count > len(self._data):
+            raise struct.error("a tag is longer than the file")
+        raw = self._data[entry.at : entry.at + min(entry.count, 4 * most)]
+        return raw.partition(b"\0")[0].decode("utf-8", "replace")[:most]
 
     def block(self, tag: int) -> bytes:
         """Returns the bytes of a tag of bytes.

@@ -43,6 +43,11 @@ def probe(data: bytes) -> Header:
     return Header(width, height, up, whole=claimed + 8 <= len(data), costly=costly, memory=8 * width * height)
 
 
+def exif(data: bytes) -> bytes:
+    """Returns the EXIF block, b"" without one."""
+    return (_exif(data) or b"").removeprefix(b"Exif\0\0")
+
+
 def _exif(data: bytes) -> bytes | None:
     """Returns the EXIF block, or nothing of it; None if there are more chunks than any honest file has."""
     at, found = 12, b""

@@ -10,9 +10,11 @@ Not here: writing TFRecord files.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
+
+import google_crc32c
 
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason
 from transforms.formats.shards.forward import (
@@ -29,7 +31,6 @@ from transforms.formats.shards.loose_files import record_name, text_of
 _HEADER = struct.Struct("<QI")
 _SUM_BYTES = 4
 _SLACK_BYTES = 2**20  # what an Example may hold besides the image
-_CASTAGNOLI = 0x82F63B78
 # of each kind, the first key that a record has is used
 _IMAGE_KEYS = (b"image/encoded", b"image", b"encoded", b"image_bytes", b"img", b"jpeg", b"jpg", b"png", b"picture")
 _NAME_KEYS = (
@@ -46,42 +47,9 @@ _LABEL_KEYS = (b"image/class/text", b"class_name", b"image/class/label", b"label
 _KNOWN_KEYS = frozenset((*_IMAGE_KEYS, *_NAME_KEYS, *_LABEL_KEYS))
 
 
-def _crc32c_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (_CASTAGNOLI if crc & 1 else 0)
-        table.append(crc)
-    return table
-
-
-_TABLE = _crc32c_table()
-
-
-def _crc32c_in_python(data: bytes) -> int:
-    """Returns the CRC-32C of `data`, at some 10 MB/s; used if google-crc32c is not installed."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF
-
-
-def _find_crc32c() -> Callable[[bytes], int]:
-    try:
-        import google_crc32c
-    except ImportError:
-        return _crc32c_in_python
-    value: Callable[[bytes], int] = google_crc32c.value
-    return value
-
-
-_crc32c = _find_crc32c()
-
-
 def masked_crc32c(data: bytes) -> int:
     """Returns the checksum that TFRecord files store for `data`."""
-    crc = _crc32c(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -229,6 +197,8 @@ def _refuse_other_examples(raw: bytes, length: int) -> None:
 
 
 # --- protocol buffers: Example{1: Features{1: entry{1: key, 2: Feature{1: BytesList{1: bytes}, 3: Int64List{1: int}}}}}
+# Not by the protobuf package: it builds every value of a record, so that 64 MB of numbers take 959 MB of memory. Here a
+# record is looked through in place. A usual record takes 24 CPU-us, 22 more than there.
 
 
 class _MalformedError(Exception):

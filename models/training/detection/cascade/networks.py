@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from models.detectors.cascade.shapes import OFFSET, SCALE, NetworkShape
+from models.detectors.cascade.shapes import OFFSET, SCALE, Inception, NetworkShape
 
 
 def build(shape: NetworkShape) -> keras.Model:
@@ -30,6 +30,8 @@ def _dense(pixels: Any, shape: NetworkShape, prefix: str) -> Any:
         x = _active(x, shape, name)
         if one.pool:
             x = keras.layers.MaxPooling2D(one.pool, one.stride, name=f"{prefix}pool{number}")(x)
+    for number, module in enumerate(shape.inceptions, 1):
+        x = _inception(x, module, shape, f"{prefix}inception{number}")
     x = keras.layers.Flatten(name=f"{prefix}flat")(x)
     if shape.dropout[1]:
         x = keras.layers.Dropout(shape.dropout[1], name=f"{prefix}dropout")(x)
@@ -40,6 +42,19 @@ def _dense(pixels: Any, shape: NetworkShape, prefix: str) -> Any:
     factor = shape.side // shape.joined.side
     smaller = keras.layers.AveragePooling2D(factor, name=f"{prefix}reduced")(pixels)
     return keras.layers.Concatenate(name=f"{prefix}join")([x, _dense(smaller, shape.joined, f"{prefix}joined_")])
+
+
+def _inception(x: Any, module: Inception, shape: NetworkShape, name: str) -> Any:
+    ends = []
+    for branch in module.branches():
+        y = x
+        for channels, kernel in branch:
+            own = f"{name}_{branch[-1][1]}x{kernel}"
+            y = keras.layers.Conv2D(channels, kernel, padding="same", use_bias=not shape.normalised, name=own)(y)
+            y = _active(y, shape, own)
+        ends.append(y)
+    x = keras.layers.Concatenate(name=f"{name}_join")(ends)
+    return keras.layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
 
 
 def _active(x: Any, shape: NetworkShape, name: str) -> Any:

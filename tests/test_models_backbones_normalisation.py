@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.training.normalisation import FusedBatchNormalization
+from models.backbones.normalisation import FusedBatchNormalization
 
 SHAPE = (16, 5, 5, 3)
 

@@ -1,0 +1,40 @@
+"""JAX under Keras, compiled by `jax.jit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.keras import KerasRuntime, network_of
+from models.runtimes.runtime import Call
+
+
+class Jax(KerasRuntime):
+    """JAX; the weights are arguments of the compiled function."""
+
+    name = "jax"
+    package = "jax"
+    extra = "jax"
+
+    def compile(self, settings: FeatureSettings, shape: tuple[int, ...]) -> Call:
+        """Returns the compiled extractor, see `Runtime`; it is compiled for `shape` when it is first called."""
+        import jax
+
+        model = network_of(settings)
+        trainable = [v.value for v in model.trainable_variables]
+        fixed = [v.value for v in model.non_trainable_variables]
+
+        @jax.jit
+        def extract(weights: Any, state: Any, crops: Any) -> Any:
+            features, _ = model.stateless_call(weights, state, crops, training=False)
+            return features
+
+        return lambda crops: np.asarray(extract(trainable, fixed, crops))
+
+    def devices(self) -> list[str]:
+        """Returns the kinds of JAX's devices."""
+        import jax
+
+        return [d.device_kind for d in jax.devices()]

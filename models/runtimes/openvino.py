@@ -1,0 +1,57 @@
+"""OpenVINO on the CPU, in float32 or, where the processor has it, bfloat16."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.runtimes.exported import ExportedRuntime, cores
+from models.runtimes.feature_graph import feature_graph
+from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.runtime import Call, RuntimeUnavailable
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names
+
+
+class OpenVino(ExportedRuntime):
+    """OpenVINO's CPU plugin."""
+
+    name = "openvino"
+    package = "openvino"
+    extra = "openvino"
+
+    def start(self) -> None:
+        """Imports OpenVINO."""
+        self.check_installed()
+        with self.loading():
+            import openvino  # noqa: F401
+
+    def compile(self, settings: FeatureSettings, shape: tuple[int, ...]) -> Call:
+        """Returns the compiled extractor, see `Runtime`.
+
+        Raises:
+            RuntimeUnavailable: the processor does not compute in this precision.
+        """
+        import openvino
+
+        core = openvino.Core()
+        if settings.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailable("features.precision=bfloat16: this processor does not have it; set float32")
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
+            "INFERENCE_NUM_THREADS": cores(),
+            "NUM_STREAMS": "1",
+        }
+        model = core.read_model(feature_graph(settings, shape))
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+
+        def call(crops: np.ndarray) -> np.ndarray:
+            request.infer([np.ascontiguousarray(crops)], share_inputs=True)
+            return np.array(request.get_output_tensor().data)  # a copy: the next call writes over it
+
+        return call
+
+    def devices(self) -> list[str]:
+        """Returns the name of the processor."""
+        import openvino
+
+        return [str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))]

@@ -1,0 +1,93 @@
+"""`compare`: what differs between two finished runs. It reads their outputs, their caches, and a few pictures.
+
+Not here: what a difference is, and what the page holds (`pipeline/report/two_runs/`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.commands.command import Context
+from pipeline.commands.compare import CompareOptions
+from pipeline.errors import UsageError
+from pipeline.report.two_runs.comparison_report import PAGE, Comparison, FinishedRun, write_comparison
+from pipeline.report.two_runs.differences import Kind
+from pipeline.report.two_runs.pair_pictures import Source
+from pipeline.run.classes_map import class_pairs
+from pipeline.run.finished_run import finished_run
+from pipeline.run.inputs_again import inputs_again
+from pipeline.run.output_folder import OutputFolder
+
+MIN_IOU, SEED = 0.5, 0
+
+
+def run(options: CompareOptions, context: Context) -> int:
+    """Writes `comparison.html`, `comparison.json` and `differences.parquet` into the output folder.
+
+    Raises:
+        UsageError: a run is not finished, its files are not those it wrote, the output is one of the runs, --images
+            finds nothing, or --classes-map names no label of B.
+    """
+    runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
+    renamed = _renamed(options.classes_map, runs[1][1]["head"]["classes"])
+    output = OutputFolder(options.output)
+    if any(os.path.realpath(output.path) == os.path.realpath(folder.path) for folder, _ in runs):
+        raise UsageError(f"--output {options.output} is one of the runs; give another folder")
+    with output.locked(), tempfile.TemporaryDirectory(prefix="compare-") as scratch:
+        a, b = (
+            _finished(folder.path, record, options, os.path.join(scratch, name))
+            for (folder, record), name in zip(runs, "ab", strict=True)
+        )
+        found = write_comparison(
+            output.path,
+            a,
+            b,
+            min_iou=MIN_IOU if options.min_iou is None else options.min_iou,
+            seed=SEED if options.seed is None else options.seed,
+            renamed=renamed,
+        )
+    if not context.quiet:
+        print(closing_words(found, output.path))
+    return 0
+
+
+def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """Returns A's name of a label by B's name of it.
+
+    Raises:
+        UsageError: a pair names no label of B, or no label at all.
+    """
+    renamed = {}
+    for other, name in class_pairs(given, "happiness=happy").items():
+        if other not in classes:
+            raise UsageError(f"--classes-map {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}")
+        if name is None:
+            raise UsageError(f"--classes-map {other}=: compare leaves no label out; give {other}=CLASS")
+        renamed[other] = name
+    return renamed
+
+
+def _finished(folder: str, record: Mapping[str, Any], options: CompareOptions, scratch: str) -> FinishedRun:
+    os.makedirs(scratch)
+    inputs = inputs_again(folder, record, options.images, scratch)
+    return FinishedRun(folder, record, Source(inputs.lines if inputs.blocks else None, inputs.limits, inputs.fault))
+
+
+def closing_words(found: Comparison, output: str) -> str:
+    """Returns a few lines for people."""
+    images, faces = found.numbers["images"], found.numbers["faces"]
+    kinds = {kind: counts["rows"] for kind, counts in found.numbers["differences"].items()}
+    lines = [
+        f"{images['both']:,} images in both runs, {kinds[Kind.IMAGE_ONLY_IN_A]:,} only in A, "
+        f"{kinds[Kind.IMAGE_ONLY_IN_B]:,} only in B; {images['with_differences']:,} images differ",
+        f"{faces['both']:,} faces in both, {kinds[Kind.FACE_ONLY_IN_A]:,} only in A, {kinds[Kind.FACE_ONLY_IN_B]:,} "
+        f"only in B; {kinds[Kind.LABEL]:,} with another label, {kinds[Kind.BOX]:,} with another box",
+    ]
+    if found.pictures_missing:
+        missing = found.pictures_missing
+        what = "photo" if missing == 1 else "photos"
+        lines.append(f"{missing:,} {what} could not be read again: --images says where they are now")
+    return "\n".join([*lines, f"page: {os.path.join(output, PAGE)}"])

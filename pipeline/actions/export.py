@@ -1,0 +1,103 @@
+"""`export`: the faces of a finished run as CSV, COCO, labelme, FiftyOne or MegaDetector files.
+
+Not here: the formats (`transforms/formats/exports/`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from pipeline.commands.command import Context
+from pipeline.commands.export import ExportOptions
+from pipeline.errors import UsageError
+from pipeline.run.finished_run import finished_run
+from pipeline.run.output_folder import OutputFolder
+from pipeline.run.own_files import LOCK, refuse_among_results
+from pipeline.run.progress import counting_bar
+from transforms.formats.exports.exported import MADE_BY, Exported, Run
+from transforms.formats.exports.registry import EXPORTS, ExportFormat
+from transforms.formats.publish import is_temporary
+
+_START = 64  # bytes of a file that hold our mark
+
+
+def run(options: ExportOptions, context: Context) -> int:
+    """Writes the export and says what is in it.
+
+    Raises:
+        UsageError: there is no finished run, or something else lies at the output.
+    """
+    folder, record = finished_run(options.run, flag="export")
+    refuse_among_results(options.output, folder.path)
+    form = EXPORTS[str(options.format)]
+    images = int(record["counts"]["images"])
+    with counting_bar(images, "images", quiet=context.quiet) as done:
+        exported = Run(
+            folder.path,
+            tuple(record["head"]["classes"]),
+            str(record.get("run_fingerprint", "")),
+            exact=options.exact_csv,
+            done=done,
+        )
+        told = _into_folder(form, exported, options) if form.names is not None else _to_file(form, exported, options)
+    if not context.quiet:
+        print(_closing_words(form, told, options.output))
+    return 0
+
+
+def _to_file(form: ExportFormat, exported: Run, options: ExportOptions) -> Exported:
+    path = options.output
+    if os.path.isdir(path):
+        raise UsageError(f"--output {path} is a folder, and {options.format} is one file; give the name of a file")
+    if os.path.lexists(path) and not options.overwrite:
+        raise UsageError(f"--output {path} is there already; give another name, or --overwrite")
+    return form.write(exported, path)
+
+
+def _into_folder(form: ExportFormat, exported: Run, options: ExportOptions) -> Exported:
+    path = options.output
+    assert form.names is not None
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise UsageError(f"--output {path} is a file, and {options.format} takes a folder; give one")
+    _own_files(path, form.names)
+    with OutputFolder(path).locked():
+        for name in _own_files(path, form.names):
+            os.unlink(os.path.join(path, name))
+        return form.write(exported, path)
+
+
+def _own_files(folder: str, names: re.Pattern[str]) -> list[str]:
+    """Returns the files of an earlier export.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    try:
+        found = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"--output {folder}: {error.strerror}; give a folder that can be read and written") from error
+    for name in found:
+        if name != LOCK and not is_temporary(name) and not (names.fullmatch(name) and _is_ours(folder, name)):
+            raise UsageError(f"--output {folder}: {name} lies there, and no export wrote it; give an empty folder")
+    return [name for name in found if name != LOCK]
+
+
+def _is_ours(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return False
+    with open(path, "rb") as file:
+        return MADE_BY.encode() in file.read(_START)
+
+
+def _closing_words(form: ExportFormat, told: Exported, output: str) -> str:
+    lines = [f"{told.faces:,} faces of {told.images:,} images in {output}"]
+    if told.unlabelled:
+        lines.append(f"{told.unlabelled:,} of the faces have no label")
+    if told.left_out:
+        lines.append(f"{told.left_out:,} images are left out: {form.left_out}")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""`runtimes`: times every runtime that is installed on this machine, and recommends one by what it measured.
+
+Each runtime and precision runs in a process of its own, on noise in the form of the settings' crops.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.backbones.backbone import BackboneError
+from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.rate import Rate, rate_of
+from models.runtimes.registry import RUNTIMES
+from pipeline.commands.command import Context
+from pipeline.commands.runtimes import RuntimesOptions
+from pipeline.errors import StoppedError
+from pipeline.run.identity import feature_settings
+
+SECONDS = 4  # for each, unless the user says otherwise
+LIMIT_S = 100.0  # for all together, with the default seconds
+REFERENCE = ("tensorflow", "float32")  # what the bundled heads' figures were measured with
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One runtime in one precision: a rate, or why there is none."""
+
+    runtime: str
+    precision: str
+    rate: Rate | None = None
+    why_not: str = ""
+
+
+def run(options: RuntimesOptions, context: Context) -> int:
+    """Prints a table of rates, and the line for the config."""
+    chosen = feature_settings(context.settings)
+    seconds = options.seconds or SECONDS
+    deadline = time.monotonic() + max(LIMIT_S, LIMIT_S * seconds / SECONDS)
+    kinds = [
+        (name, precision)
+        for precision in ("float32", "bfloat16")  # what each has comes first, should time run out
+        for name, runtime in RUNTIMES.items()
+        if precision in runtime.precisions
+    ]
+    found = [
+        _measured(replace(chosen, runtime=name, precision=precision), seconds, deadline) for name, precision in kinds
+    ]
+    print("\n".join([*_table(found), "", *_advice(found)]))
+    return 0
+
+
+def _measured(settings: FeatureSettings, seconds: float, deadline: float) -> Measured:
+    left = deadline - time.monotonic()
+    try:
+        RUNTIMES[settings.runtime].check(settings)
+        if left < seconds:
+            return Measured(settings.runtime, settings.precision, why_not="no time left")
+        return Measured(settings.runtime, settings.precision, rate_of(settings, seconds, left))
+    except BackboneError as error:
+        return Measured(settings.runtime, settings.precision, why_not=str(error))
+
+
+def _table(found: list[Measured]) -> list[str]:
+    """Returns the lines of the table; differences are of features, as a share of the largest."""
+    reference = next((one.rate for one in found if (one.runtime, one.precision) == REFERENCE), None)
+    lines = [f"{'runtime':<12}{'precision':<11}{'start CPU s':>12}{'faces/s':>10}{'faces/CPU-s':>13}{'difference':>13}"]
+    for one in found:
+        name = f"{one.runtime:<12}{one.precision:<11}"
+        if one.rate is None:
+            lines.append(f"{name}{one.why_not}")
+            continue
+        rate = one.rate
+        difference = "" if reference is None else f"{_difference(rate, reference):.1e}"
+        lines.append(
+            f"{name}{rate.start_cpu_s:>12.1f}{rate.images_per_s:>10,.0f}{rate.images_per_cpu_s:>13,.0f}{difference:>13}"
+        )
+    return lines
+
+
+def _difference(rate: Rate, reference: Rate) -> float:
+    ours, theirs = np.asarray(rate.features), np.asarray(reference.features)
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-12))
+
+
+def _advice(found: list[Measured]) -> list[str]:
+    """Returns the line for the config: the fastest by the clock, and the fastest in float32 if that is another.
+
+    Raises:
+        StoppedError: no runtime could compute.
+    """
+    exact = _fastest([one for one in found if one.precision == "float32"])
+    best = _fastest(found)
+    if best is None:
+        raise StoppedError("no runtime can compute with these settings; the table says why")
+    lines = [f"fastest: {_rate_in_words(best, exact)}; put this line into the config:", _config_line(best)]
+    if exact is not None and best is not exact:
+        lines += ["a few labels may differ in bfloat16; the fastest in float32:", _config_line(exact)]
+    return lines
+
+
+def _fastest(found: list[Measured]) -> Measured | None:
+    return max(
+        (one for one in found if one.rate is not None),
+        key=lambda one: one.rate.images_per_s if one.rate else 0.0,
+        default=None,
+    )
+
+
+def _rate_in_words(best: Measured, exact: Measured | None) -> str:
+    name = f"{best.runtime} in {best.precision}"
+    if exact is None or exact is best or best.rate is None or exact.rate is None:
+        return name
+    times = best.rate.images_per_s / exact.rate.images_per_s
+    return f"{name}, {times:.1f} times as fast as the fastest in float32"
+
+
+def _config_line(one: Measured) -> str:
+    return f"features: {{runtime: {one.runtime}, precision: {one.precision}}}"

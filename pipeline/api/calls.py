@@ -1,0 +1,209 @@
+"""`label`, `train_head` and `evaluate` as functions: the commands of the same names, with the same results.
+
+They raise the errors of `pipeline/errors.py` and never end the process. Runs of one process wait for each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.api.given import PathLike, Paths, SettingsLike, options_of, pairs, path_text, path_texts, settings_from
+from pipeline.api.results import Evaluation, Run, TrainedHead
+from pipeline.beam_flags import without_warnings
+from pipeline.commands.command import Context
+from pipeline.commands.evaluate import EvaluateOptions
+from pipeline.commands.label import LabelOptions
+from pipeline.commands.registry import COMMANDS
+from pipeline.commands.train_head import TrainHeadOptions
+from pipeline.errors import StoppedError
+from pipeline.failures import as_ours
+from pipeline.flags import Options
+from pipeline.run.interrupt import never_leaving
+
+DIRECT = ("--runner=DirectRunner",)
+_ONE_RUN = threading.Lock()  # progress and Ctrl-C belong to the whole process
+
+
+def label(
+    inputs: Paths,
+    output: PathLike,
+    *,
+    head: PathLike | None = None,
+    settings: SettingsLike = None,
+    cache: PathLike | None = None,
+    sample_submission: PathLike | None = None,
+    max_rejected: float | None = None,
+    render: int | None = None,
+    overwrite: bool = False,
+    beam_options: Sequence[str] = DIRECT,
+    quiet: bool = True,
+) -> Run:
+    """Labels every face of a collection, or as much of it as is not done yet, and returns the finished run.
+
+    Args:
+        inputs: folders, archives, tables or wildcards, one or several, as `--input` takes them.
+        output: folder of the results. A run that was stopped there continues.
+        head: `bundled`, `bundled/ferplus`, the folder of a head, or what `train_head` returned.
+        settings: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a YAML file.
+        cache: folder of the feature cache; None is `output/cache`.
+        sample_submission: CSV whose columns, ids and order submission.csv follows.
+        max_rejected: stop once this fraction of the images is rejected.
+        render: also write so many photos with boxes and labels, into `output/rendered`.
+        overwrite: start anew in the folder of another run.
+        beam_options: flags of Apache Beam.
+        quiet: no progress bar and no closing words.
+
+    Raises:
+        UsageError: an argument or a setting is wrong; nothing was written.
+        StoppedError: stopped by a limit or by storage; the same call continues.
+        Interrupted: stopped by the user; the same call continues.
+    """
+    options = options_of(
+        LabelOptions,
+        input=path_texts(inputs),
+        output=path_text(output),
+        cache=path_text(cache),
+        sample_submission=path_text(sample_submission),
+        max_rejected=max_rejected,
+        render=render,
+        overwrite=overwrite,
+    )
+    _act("label", options, Context(settings_from(settings, head__path=path_text(head)), tuple(beam_options), quiet))
+    return Run.open(output)
+
+
+def train_head(
+    inputs: Paths,
+    output: PathLike,
+    *,
+    kind: str | None = None,
+    validation: Paths = (),
+    holdout: float | None = None,
+    folds: int | None = None,
+    group_by: str | None = None,
+    exclude: Paths = (),
+    names: Iterable[str] = (),
+    soft_labels: PathLike | None = None,
+    classes_map: Mapping[str, str] | None = None,
+    reject: Iterable[str] = (),
+    settings: SettingsLike = None,
+    cache: PathLike | None = None,
+    overwrite: bool = False,
+    beam_options: Sequence[str] = DIRECT,
+    quiet: bool = True,
+) -> TrainedHead:
+    """Trains a head on labelled images and returns it.
+
+    Args:
+        inputs: labelled images: folders with a folder for each class, archives or tables.
+        output: folder of the head.
+        kind: `logistic`, `ridge` or `mlp`; None is that of the settings.
+        validation, holdout: labelled images to choose by, or the fraction of the input to choose by.
+        folds: also cross-validate, with so many heads.
+        group_by: pattern; images whose ids give the same match stay together in every split.
+        exclude: images that must not be trained on.
+        names: classes that count; () for all.
+        soft_labels, classes_map, reject: as `--soft-labels`, `--classes-map` and `--reject`.
+        settings, cache, beam_options, quiet: as for `label`.
+        overwrite: start anew in the folder of another training.
+
+    Raises:
+        UsageError: an argument or a setting is wrong.
+        StoppedError, Interrupted: stopped; the same call continues from the cache.
+    """
+    options = options_of(
+        TrainHeadOptions,
+        input=path_texts(inputs),
+        output=path_text(output),
+        cache=path_text(cache),
+        overwrite=overwrite,
+        kind=kind,
+        validation=path_texts(validation),
+        holdout=holdout,
+        folds=folds,
+        group_by=group_by,
+        exclude=path_texts(exclude),
+        names=tuple(names),
+        soft_labels=path_text(soft_labels),
+        classes_map=pairs(classes_map or {}),
+        reject=tuple(reject),
+    )
+    _act("train-head", options, Context(settings_from(settings, head__kind=kind), tuple(beam_options), quiet))
+    return TrainedHead.open(output)
+
+
+def evaluate(
+    inputs: Paths | Run,
+    output: PathLike,
+    *,
+    head: PathLike | None = None,
+    exclude: Paths = (),
+    images: Paths = (),
+    soft_labels: PathLike | None = None,
+    classes_map: Mapping[str, str] | None = None,
+    positive: Iterable[str] = (),
+    positive_labels: Iterable[str] = (),
+    seed: int | None = None,
+    settings: SettingsLike = None,
+    cache: PathLike | None = None,
+    overwrite: bool = False,
+    beam_options: Sequence[str] = DIRECT,
+    quiet: bool = True,
+) -> Evaluation:
+    """Measures how good labels are and returns the metrics; plots and a page are in the output folder.
+
+    Args:
+        inputs: labelled images, or a finished run of `label` on labelled images.
+        output: folder of metrics, plots and the page.
+        head, settings, cache, beam_options, quiet: as for `label`; a finished run takes neither head nor cache.
+        exclude: images that must not count.
+        images: of a finished run: where its pictures are now.
+        soft_labels, classes_map, positive, positive_labels, seed: as the flags of those names.
+        overwrite: start anew in the folder of another evaluation.
+
+    Raises:
+        UsageError: an argument or a setting is wrong.
+        StoppedError, Interrupted: stopped; the same call continues from the cache.
+    """
+    finished = str(inputs.path) if isinstance(inputs, Run) else None
+    options = options_of(
+        EvaluateOptions,
+        input=() if isinstance(inputs, Run) else path_texts(inputs),
+        predictions=finished,
+        output=path_text(output),
+        cache=path_text(cache),
+        overwrite=overwrite,
+        head=path_text(head),
+        exclude=path_texts(exclude),
+        images=path_texts(images),
+        soft_labels=path_text(soft_labels),
+        classes_map=pairs(classes_map or {}),
+        positive=tuple(positive),
+        positive_labels=tuple(positive_labels),
+        seed=seed,
+    )
+    _act("evaluate", options, Context(settings_from(settings, head__path=path_text(head)), tuple(beam_options), quiet))
+    return Evaluation.open(Path(output))
+
+
+def _act(name: str, options: Options, context: Context) -> None:
+    """Runs a command in this process.
+
+    Raises:
+        PipelineError: as the command line would report it.
+    """
+    with _ONE_RUN, never_leaving():
+        try:
+            with without_warnings():
+                action = importlib.import_module(COMMANDS[name].module)
+            status: int = action.run(options, context)
+        except Exception as error:
+            ours = as_ours(error)
+            if ours is None or ours is error:
+                raise
+            raise ours from error
+    if status:
+        raise StoppedError(f"{name} ended with status {status}")

@@ -1,0 +1,252 @@
+"""Labels the faces of single images in a notebook, a service or a loop over video frames. Imports no Beam.
+
+The pure functions of the stages do the work, so the numbers are those that `label` writes. Not here: collections,
+which `label` does with a cache, an account of every image, and resuming.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from models.backbones.backbone import BackboneError
+from models.heads.outputs import HeadError, most_likely
+from models.heads.registry import check
+from models.runtimes.device import Device, get_device
+from pipeline.api.faces import Box, Face, LabelledImage
+from pipeline.api.given import SettingsLike, path_text, settings_from
+from pipeline.errors import RejectedImage, UsageError
+from pipeline.run.identity import identity_of
+from pipeline.run.prepare import chosen_head, make_job
+from transforms.block import Block, Faces, Reason, Status, with_features
+from transforms.crop_faces import detect_rows, leave_threads_to_the_pool, with_rows
+from transforms.formats.canonical import fingerprint_of
+from transforms.label_faces import apply_head, leave_small_unlabelled
+
+Image: TypeAlias = np.ndarray | bytes | bytearray | memoryview | str | os.PathLike[str]
+
+IMAGES_AT_ONCE = 16  # of `label_many`: enough to fill batches, few enough to hold in memory
+BATCH = 8  # faces in one call of the network; more would make a single face wait for empty rows
+
+
+class FaceLabeler:
+    """Finds and labels the faces of images.
+
+    Loads everything once, when it is made. Its methods may be called from several threads. All objects with the same
+    network settings share one copy of the network. OpenCV is set to one thread in this process, as `label` sets it.
+
+    Args:
+        head: `bundled`, `bundled/ferplus` or the folder of a head; None takes the one of the settings.
+        settings: as `label` takes them: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a
+            YAML file.
+        batch_size: faces in one call of the network, at least 8. Changes speed, not results.
+
+    Raises:
+        UsageError: a setting is wrong, a file is missing, or the head does not fit the features.
+
+    Example:
+        >>> labeler = FaceLabeler.bundled()  # doctest: +SKIP
+        >>> labeler.label("photo.jpg").faces[0].label  # doctest: +SKIP
+        'happy'
+    """
+
+    def __init__(
+        self, head: str | os.PathLike[str] | None = None, settings: SettingsLike = None, *, batch_size: int = BATCH
+    ) -> None:
+        chosen = settings_from(settings, head__path=path_text(head))
+        self.settings = chosen
+        self._head_path, self._head = chosen_head(chosen)
+        identity = identity_of(chosen, self._head)
+        job = make_job(chosen, identity, output="", cache="", head=self._head_path)
+        self._job = replace(job, features=replace(job.features, batch_size=batch_size))
+        try:
+            check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
+            self._detector = job.detector.load()
+            self._device: Device = get_device(self._job.features)
+            self._head.prepare(self._device.width)
+        except (BackboneError, HeadError, ValueError) as error:
+            raise UsageError(str(error)) from error
+        leave_threads_to_the_pool()
+        self._one_head = threading.Lock()
+
+    @classmethod
+    def bundled(cls) -> FaceLabeler:
+        """Returns a labeler with everything that ships: detector, network, head and default settings."""
+        return cls()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in alphabetical order."""
+        return self._head.classes
+
+    def __repr__(self) -> str:
+        return (
+            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"{self._job.features.runtime}, "
+            f"head {self.settings.head.path} ({', '.join(self.classes)})>"
+        )
+
+    def label(self, image: Image) -> LabelledImage:
+        """Returns an image with its faces.
+
+        Args:
+            image: the path of an image file; the bytes of one; or uint8 pixels, (h, w, 3) in the order red, green, blue
+                or (h, w) grey, as an array or as anything that numpy turns into one, such as a Pillow image.
+
+        Raises:
+            RejectedImage: its content cannot be used; `reason` is what `label` would write.
+            UsageError: the file cannot be read, or the array is of another kind.
+        """
+        (labelled,) = self._label([_read(image, 0, self._job.limits.max_image_bytes)])
+        if labelled.status is Status.REJECTED:
+            assert labelled.reason is not None
+            raise RejectedImage(labelled.name, labelled.reason, labelled.width, labelled.height)
+        return labelled
+
+    def label_many(self, images: Iterable[Image]) -> Iterator[LabelledImage]:
+        """Yields each image with its faces, in order; one that cannot be used has the status `rejected` and a reason.
+
+        Images are taken a few at a time, so an endless source is fine.
+
+        Args:
+            images: as `label` takes them.
+
+        Raises:
+            UsageError: a file cannot be read, or an array is of another kind.
+        """
+        numbered = enumerate(images)
+        while some := list(islice(numbered, IMAGES_AT_ONCE)):
+            yield from self._label([_read(image, number, self._job.limits.max_image_bytes) for number, image in some])
+
+    def _label(self, images: Sequence[_Encoded]) -> Iterator[LabelledImage]:
+        block = _block_of(images)
+        readable = [row for row, image in enumerate(images) if image.reason is None]
+        block = with_rows(block, [detect_rows(block, readable, self._job, self._detector)])
+        block = with_features(block, self._features(block.fresh.crops))
+        with self._one_head:  # a Keras model promises nothing to threads
+            block = apply_head(block, self._head)
+        block = leave_small_unlabelled(block, self._job.min_label_px)
+        faces = _faces_of(block.faces, self.classes)
+        for row, image in enumerate(images):
+            status = block.status[row]
+            assert status is not None
+            yield LabelledImage(
+                name=image.name,
+                width=int(block.width[row]),
+                height=int(block.height[row]),
+                status=status,
+                reason=block.reason[row],
+                faces=tuple(face for face, of in zip(faces, block.faces.image, strict=True) if of == row),
+                classes=self.classes,
+                picture=image.picture,
+            )
+
+    def _features(self, crops: np.ndarray | None) -> np.ndarray | None:
+        """Returns (m, d) float16 of (m, h, w, c) uint8."""
+        if crops is None:
+            return None
+        batch = self._job.features.batch_size
+        starts = range(0, len(crops), batch)
+        return np.concatenate([self._device.features(crops[start : start + batch]) for start in starts])
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """An image as it was given.
+
+    Attributes:
+        name: the path, "" where there is none. `called`: how warnings call it.
+        data: bytes of an image file; `reason` says why there are none.
+        picture: what shows it later.
+    """
+
+    name: str
+    called: str
+    data: bytes | None
+    picture: bytes | Path
+    reason: Reason | None = None
+
+
+def _read(image: Image, number: int, max_bytes: int) -> _Encoded:
+    if isinstance(image, str | os.PathLike):
+        return _read_file(Path(image).expanduser(), max_bytes)
+    data = bytes(image) if isinstance(image, bytes | bytearray | memoryview) else _as_pnm(image)
+    if len(data) > max_bytes:
+        return _Encoded("", f"image {number}", None, data, Reason.TOO_MANY_BYTES)
+    return _Encoded("", f"image {number}", data, data)
+
+
+def _read_file(path: Path, max_bytes: int) -> _Encoded:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(data) > max_bytes:
+        return _Encoded(str(path), str(path), None, path, Reason.TOO_MANY_BYTES)
+    return _Encoded(str(path), str(path), data, path)
+
+
+def _as_pnm(image: Any) -> bytes:
+    """Returns pixels as a file without compression, so that an array takes the way of every other image."""
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        what = type(image).__name__ if pixels.dtype == object else f"{pixels.dtype} of shape {pixels.shape}"
+        raise UsageError(
+            "an image is a path, the bytes of an image file, or uint8 pixels of shape (height, width, 3), RGB, or "
+            f"(height, width), grey, and not {what}"
+        )
+    kind = b"P6" if pixels.ndim == 3 else b"P5"
+    return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+
+
+def _block_of(images: Sequence[_Encoded]) -> Block:
+    """Returns images in memory as a block that no plan knows."""
+    count = len(images)
+    return Block(
+        key="",
+        position=0,
+        ids=tuple(image.called for image in images),
+        sources=("",) * count,
+        labels=(None,) * count,
+        sizes=np.asarray([len(image.data or b"") for image in images], np.int64),
+        digests=np.zeros((count, 32), np.uint8),
+        data=tuple(image.data for image in images),
+        same_as=np.arange(count, dtype=np.int32),
+        cached=np.zeros(count, bool),
+        width=np.zeros(count, np.int32),
+        height=np.zeros(count, np.int32),
+        status=tuple(None if image.reason is None else Status.REJECTED for image in images),
+        reason=tuple(image.reason for image in images),
+    )
+
+
+def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
+    """Returns all faces of a block behind the head, in their order."""
+    assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
+    index = most_likely(faces.probabilities).tolist()
+    rejects: list[float | None] = [None] * len(faces) if faces.reject_score is None else faces.reject_score.tolist()
+    columns = zip(
+        faces.box.tolist(), faces.score.tolist(), index, faces.probabilities.tolist(), rejects, faces.labelled,
+        strict=True,
+    )  # fmt: skip
+    return [
+        _labelled(Box(*box), score, first, dict(zip(classes, told, strict=True)), reject)
+        if is_labelled
+        else Face(Box(*box), score, None, None, None, {})
+        for box, score, first, told, reject, is_labelled in columns
+    ]
+
+
+def _labelled(
+    box: Box, score: float, index: int, probabilities: Mapping[str, float], reject_score: float | None
+) -> Face:
+    label = list(probabilities)[index]
+    return Face(box, score, label, index, probabilities[label], probabilities, reject_score)

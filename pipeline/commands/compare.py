@@ -1,0 +1,32 @@
+"""`compare`: what may be typed. The work is `pipeline/actions/compare.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline import flag_values
+from pipeline.commands.command import Command
+from pipeline.flags import Options, many, needed, parsed, position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions(Options):
+    """Two runs, and where the page goes."""
+
+    a: str = position("A", "output folder of a finished run", required=True)
+    b: str = position("B", "output folder of the run to compare with it", required=True)
+    output: str = needed("DIR", "folder of the page and the differences")
+    images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
+    classes_map: tuple[str, ...] = many("OTHER=CLASS", "labels of B by the names that A gives them")
+    min_iou: float | None = parsed(
+        flag_values.fraction, "F", "overlap (IoU) below which two boxes of a face count as different; default 0.5"
+    )
+    seed: int | None = parsed(flag_values.seed, "N", "of the images shown and of the intervals; default 0")
+
+
+COMMAND = Command(
+    name="compare",
+    summary="show what differs between two finished runs: pictures, tables and drift",
+    example="compare out/haar out/one_shot --output out/compared",
+    options=CompareOptions,
+)

@@ -1,0 +1,35 @@
+"""`export`: what may be typed. The work is `pipeline/actions/export.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.commands.command import Command
+from pipeline.errors import UsageError
+from pipeline.flag_values import one_of
+from pipeline.flags import Options, needed, parsed, position, switch
+
+FORMATS = ("csv", "coco", "labelme", "fiftyone", "megadetector")  # as the registry of exports has them: a test compares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions(Options):
+    """A run, and what its faces become."""
+
+    run: str = position("RUN", "output folder of a finished run", required=True)
+    format: str | None = parsed(one_of(*FORMATS), "FORMAT", ", ".join(FORMATS))
+    output: str = needed("PATH", "the file; for labelme and fiftyone a folder")
+    overwrite: bool = switch("replace a file that is there")
+    exact_csv: bool = switch("texts of csv as they are; default: a ' before = + - @, or a spreadsheet runs them")
+
+    def __post_init__(self) -> None:
+        if self.format is None:
+            raise UsageError(f"export needs --format, one of {', '.join(FORMATS)}; see --help")
+
+
+COMMAND = Command(
+    name="export",
+    summary="write the faces of a finished run for other programs",
+    example="export out/ --format csv --output faces.csv",
+    options=ExportOptions,
+)

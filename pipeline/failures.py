@@ -1,0 +1,23 @@
+"""What a command ends with where something failed that is no bug: one of our errors, in one line."""
+
+from __future__ import annotations
+
+from models.backbones.backbone import BackboneError
+from pipeline.errors import PipelineError, StoppedError, UsageError
+from pipeline.memory_limit import lack_of_memory
+from transforms.formats.records import FormatError
+
+
+def as_ours(error: Exception) -> PipelineError | None:
+    """Returns our error in place of any other: of a format, of memory, of storage. None where it is a bug."""
+    if isinstance(error, PipelineError):
+        return error
+    if isinstance(error, BackboneError):
+        return UsageError(str(error))
+    if isinstance(error, FormatError):
+        return StoppedError(str(error))
+    if lack := lack_of_memory(error):
+        return StoppedError(lack)
+    if isinstance(error, OSError):
+        return StoppedError(f"{error}; once that is cured, the same command goes on")
+    return None

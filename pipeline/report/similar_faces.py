@@ -1,0 +1,168 @@
+"""Faces of a run that look nearly the same though their files differ, found by their cached features.
+
+Copies (equal bytes) count once. The tables are read once more to name what was found, and the features of the faces in
+question are read a second time, to compare them exactly.
+
+Not here: how pairs are found among millions (`models/evaluation/near_duplicates.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.evaluation.near_duplicates import Sketches, candidate_pairs, centred_cosine, groups_of_pairs
+from pipeline.report.run_samples import Face, Photo, photo_of
+from transforms.formats.cache.contents import Contents
+from transforms.formats.records import Status
+from transforms.formats.result_batches import ResultBatch
+from transforms.storage.stopping import check
+
+ALIKE = 0.94  # cosine without the mean: of FER2013's test images, those above it are the same photo but for a few
+GROUPS, FACES = 6, 4  # groups shown, faces of each
+MOST_COMPARED = 20_000  # pairs whose features are compared exactly, the likeliest first
+
+Lookup = Callable[[np.ndarray], tuple[np.ndarray, Contents]]
+Group = tuple[tuple[Photo, Face], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """What was found: numbers for JSON, and the groups that are shown."""
+
+    numbers: dict[str, Any]
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(slots=True)
+class SimilarFaces:
+    """Sketches the faces of a run while batches pass by.
+
+    Attributes:
+        lookup: finds cached results by digests, as `FeatureCache.lookup` does.
+    """
+
+    lookup: Lookup
+    _sketches: Sketches = field(default_factory=Sketches)
+    _places: list[np.ndarray] = field(default_factory=list)  # (m, 2) int64: row of the image, number of the face
+    _contents: list[np.ndarray] = field(default_factory=list)  # (m,) uint64: beginning of the image's digest
+
+    def add(self, batch: ResultBatch) -> None:
+        """Looks up the features of a batch."""
+        check()
+        for places, contents, features in _cached(self.lookup, batch, None):
+            self._places.append(places)
+            self._contents.append(contents)
+            self._sketches.add(features)
+
+    def result(self, again: Callable[[], Iterable[ResultBatch]]) -> Similar:
+        """Returns the groups.
+
+        Args:
+            again: gives the batches a second time.
+        """
+        words = self._sketches.words()
+        places = np.concatenate([np.zeros((0, 2), np.int64), *self._places])
+        firsts = _firsts(np.concatenate([np.zeros(0, np.uint64), *self._contents]), places[:, 1])
+        found = candidate_pairs(words[firsts], ALIKE)
+        one, other = firsts[found.one[:MOST_COMPARED]], firsts[found.other[:MOST_COMPARED]]
+        alike, cosine = self._compared(one, other, places, again)
+        one, other = one[alike], other[alike]
+        groups = groups_of_pairs(one, other)
+        shown = [places[group[:FACES]] for group in groups[:GROUPS]]
+        return Similar(
+            {
+                "cosine_from": ALIKE,
+                "faces_looked_at": len(firsts),
+                "pairs": len(one),
+                "groups": len(groups),
+                "faces": int(sum(map(len, groups))),
+                "complete": found.complete and len(found) <= MOST_COMPARED,
+                "largest": [
+                    {"faces": len(group), "least_cosine": _least(group, one, other, cosine[alike])}
+                    for group in groups[:GROUPS]
+                ],
+            },
+            tuple(_named(shown, again)) if shown else (),
+        )
+
+    def _compared(
+        self, one: np.ndarray, other: np.ndarray, places: np.ndarray, again: Callable[[], Iterable[ResultBatch]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which pairs are alike by their features, and the cosine of each."""
+        wanted = np.unique(np.concatenate([one, other]))
+        if not len(wanted) or self._sketches.mean is None:
+            return np.zeros(0, bool), np.zeros(0)
+        keys = places[wanted]  # sorted, as faces were added in the order of rows and numbers
+        parts = []
+        for batch in again():
+            rows = np.unique(keys[:, 0])
+            own = rows[(rows >= batch.first) & (rows < batch.first + batch.images.num_rows)] - batch.first
+            for found, _, features in _cached(self.lookup, batch, own) if len(own) else ():
+                of_pairs = np.isin(_key(found), _key(keys))
+                parts.append((found[of_pairs], features[of_pairs]))
+        held = _key(np.concatenate([places for places, _ in parts]))
+        features = np.concatenate([features for _, features in parts])
+        order = np.argsort(held, kind="stable")
+        at = order[np.searchsorted(held, _key(places[one]), sorter=order)]
+        to = order[np.searchsorted(held, _key(places[other]), sorter=order)]
+        cosine = centred_cosine(features[at], features[to], self._sketches.mean)
+        return cosine >= ALIKE, cosine
+
+
+def _key(places: np.ndarray) -> np.ndarray:
+    return np.asarray(places[:, 0] << 20 | places[:, 1])
+
+
+def _cached(
+    lookup: Lookup, batch: ResultBatch, rows: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields places (m, 2), beginnings of digests (m,) and features (m, d) of the cached faces of a batch.
+
+    Args:
+        rows: of the images in the batch that are wanted; None for all that have faces.
+    """
+    labelled = pc.is_in(batch.text("status"), pa.array([Status.LABELLED.value, Status.NO_FACE.value]))
+    there = pc.and_(labelled, batch.text("digest").is_valid()).to_numpy(zero_copy_only=False) & (batch.counts > 0)
+    asked = np.flatnonzero(there) if rows is None else rows[there[rows]]
+    if not len(asked):
+        return
+    raw = bytes.fromhex("".join(batch.text("digest").take(pa.array(asked)).to_pylist()))
+    digests = np.frombuffer(raw, np.uint8).reshape(-1, 32)
+    hit, contents = lookup(digests)
+    own = asked[hit]
+    counts = np.bincount(contents.face_image, minlength=len(own))
+    image = own[contents.face_image]
+    number = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
+    whole = (counts == batch.counts[own])[contents.face_image]  # else it was cached by something else
+    starts = digests[hit][contents.face_image, :8].copy().view(">u8").ravel().astype(np.uint64)
+    yield np.stack([batch.first + image, number], axis=1)[whole], starts[whole], contents.features[whole]
+
+
+def _firsts(contents: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Returns (m,) int64, the faces without those of copies of earlier images, in order."""
+    with np.errstate(over="ignore"):
+        key = contents ^ (number.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return np.sort(np.unique(key, return_index=True)[1])
+
+
+def _least(group: np.ndarray, one: np.ndarray, other: np.ndarray, cosine: np.ndarray) -> float:
+    """Returns the least cosine of the pairs that connect a group."""
+    return float(cosine[np.isin(one, group)].min())
+
+
+def _named(groups: list[np.ndarray], again: Callable[[], Iterable[ResultBatch]]) -> Iterator[Group]:
+    """Yields the photos and faces of groups of places."""
+    wanted = np.unique(np.concatenate(groups)[:, 0])
+    photos: dict[int, Photo] = {}
+    for batch in again():
+        own = wanted[(wanted >= batch.first) & (wanted < batch.first + batch.images.num_rows)]
+        photos |= {row: photo_of(batch, row - batch.first) for row in own.tolist()}
+    for group in groups:
+        found = ((photos[row], number) for row, number in group.tolist())
+        yield tuple((photo, photo.faces[number]) for photo, number in found if number < len(photo.faces))

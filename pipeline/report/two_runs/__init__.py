@@ -1,0 +1,1 @@
+"""Two finished runs side by side: what differs, how much, and pictures of it."""

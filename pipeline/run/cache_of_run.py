@@ -1,0 +1,28 @@
+"""The cached features of a finished run, where they are still there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from transforms.formats.cache.feature_cache import FeatureCache
+from transforms.formats.records import FormatError
+
+MEMORY_BYTES = 32 * 2**20  # of segments kept: a run's images are asked for in the order that they were cached in
+
+
+def cache_of_run(folder: str, record: Mapping[str, Any]) -> FeatureCache:
+    """Opens the cache that a run filled, without changing it.
+
+    Args:
+        folder: output folder of the run. `record`: its `run.json`, as far as it goes.
+
+    Raises:
+        FormatError: there is none, or not of this run's features. StorageError: it cannot be read.
+    """
+    key = record.get("cache_key")
+    if not key:
+        raise FormatError("run.json names no cache key")
+    place = str(record.get("cache_folder") or os.path.join(folder, "cache"))
+    return FeatureCache.open(place, str(key), memory_bytes=MEMORY_BYTES, read_only=True)

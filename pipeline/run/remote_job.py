@@ -1,0 +1,139 @@
+"""A job on a runner elsewhere: its progress by Beam's metrics, its errors while it runs, and its end by Ctrl-C.
+
+For a local run all of this is empty: its stages share this process or are its children.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipeline.run.runners import is_direct
+from transforms.tally import Totals
+from transforms.write_parts import COUNTED, METRICS
+
+logger = logging.getLogger("pipeline.job")
+
+WATCH_S = 2.0  # between two looks at the job
+SILENCE_S = 60.0  # without a finished block, after which the user is told where to look
+SHOWN = 600  # characters of an error that is not ours
+_LACKS_US = re.compile(r"No module named '(?:pipeline|transforms|models)\b")
+WITHOUT_US = (
+    "the workers lack this program or have another version of it: install it in their image or environment "
+    "(docs/scaling.md), or send it with --setup_file=PATH/setup.py"
+)
+
+
+def lacks_this_program(text: str) -> bool:
+    """True if a worker's error says that it cannot import this program."""
+    return _LACKS_US.search(text) is not None
+
+
+class RemoteJob:
+    """What this process knows of a job elsewhere.
+
+    Attributes:
+        fault: what the job was cancelled for, if the runner itself would have gone on trying.
+    """
+
+    def __init__(self, options: PipelineOptions) -> None:
+        self._runner = str(options.view_as(StandardOptions).runner)
+        self.is_remote = not is_direct(options)
+        self._result: Any = None
+        self._cancelled = threading.Event()
+        self._seen = Totals()
+        self.fault = ""
+
+    def begun(self, result: Any) -> Any:
+        """Notes the runner's handle of the job, and returns it."""
+        self._result = result
+        return result
+
+    def totals(self) -> Totals:
+        """Returns images, faces and cache hits by the runner's own counters; the last known if it does not answer."""
+        try:
+            self._result._metrics = None  # else the first answer is kept for ever
+            found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
+            counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
+            images, faces, hits = (counts.get(name, 0) for name in COUNTED)
+            self._seen = Totals(images=images, faces=faces, hits=hits)
+        except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
+            logger.debug("no metrics: %s", error)
+        return self._seen
+
+    def cancel(self) -> None:
+        """Asks the runner to end the job, in a thread, as it may take its time."""
+        if self.is_remote and self._result is not None:
+            threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
+
+    def failed(self, error: BaseException) -> str:
+        """Returns why the job failed, as far as the runner says so."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
+        return f"job {self._name()} failed on {self._runner}: {shown}"
+
+    def words(self) -> str:
+        """Returns what has become of the job, for last words; "" for a local run."""
+        if not self.is_remote or self._result is None:
+            return ""
+        if self._cancelled.is_set():
+            return f"job {self._name()} was cancelled; "
+        return f"job {self._name()} may continue: cancel it on {self._runner} before you run the command again; "
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While inside, cancels a job whose workers cannot work, and says so if nothing is finished for a while."""
+        if not self.is_remote:
+            yield
+            return
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended.wait,), name="watch-job", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(WATCH_S)
+
+    def _watch(self, wait: Callable[[float], bool]) -> None:
+        begun, told = time.monotonic(), False
+        while not wait(WATCH_S):
+            if any(map(lacks_this_program, self._messages())):
+                self.fault = WITHOUT_US
+                self._cancel()
+                return
+            if not told and time.monotonic() - begun > SILENCE_S:
+                told = True
+                if self.totals().images:
+                    continue
+                logger.warning(
+                    "%s has not finished a block in %.0f s; if its workers fail, its own log says why",
+                    self._runner,
+                    SILENCE_S,
+                )
+
+    def _messages(self) -> list[str]:
+        """Returns what the runner has reported so far."""
+        found = list(
+            getattr(self._result, "_messages", ())
+        )  # Beam's portable result keeps them, and shows them at the end
+        return [message.message_response.message_text for message in found if message.HasField("message_response")]
+
+    def _cancel(self) -> None:
+        try:
+            self._result.cancel()
+            self._cancelled.set()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job goes on, and the last words say so
+            logger.info("the job cannot be cancelled: %s", error)
+
+    def _name(self) -> str:
+        found = getattr(self._result, "_job_id", None)
+        return str(found) if found else "there"

@@ -1,0 +1,198 @@
+"""A job on a runner elsewhere: Ctrl-C, progress, errors in one line. The runner here is a stand-in in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from apache_beam.metrics.execution import MetricKey, MetricResult
+from apache_beam.metrics.metricbase import MetricName
+from apache_beam.runners.runner import PipelineRunner
+
+from pipeline.errors import Interrupted, StoppedError, UsageError
+from pipeline.run import remote_job
+from pipeline.run.runners import options_of, refuse_out_of_reach
+from pipeline.run.running import run_graph
+from transforms.storage import stopping
+from transforms.tally import Totals
+
+
+class Job:
+    """A runner's handle of a job that works until it is cancelled or a test ends it."""
+
+    def __init__(
+        self,
+        *,
+        cancels: bool = True,
+        says: tuple[str, ...] = (),
+        fails: str = "",
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._job_id = "job-7"
+        self._messages = [Message(text) for text in says]
+        self._cancels, self._fails, self._meanwhile = cancels, fails, meanwhile
+        self.ended = threading.Event()
+        self.state = "RUNNING"
+        self.counts: dict[str, int] = {}
+        if fails:
+            self.ended.set()
+
+    def cancel(self) -> None:
+        if not self._cancels:
+            raise RuntimeError("UNAVAILABLE")
+        self.state = "CANCELLED"
+        self.ended.set()
+
+    def wait_until_finish(self) -> str:
+        threading.Timer(0.2, self._meanwhile).start()
+        while not self.ended.wait(0.01):
+            pass
+        if self._fails or self.state == "CANCELLED":
+            raise RuntimeError(self._fails or "Pipeline job-7 failed in state CANCELLED: unknown error")
+        return "DONE"
+
+    def metrics(self) -> Any:
+        found = [
+            MetricResult(MetricKey("WriteParts", MetricName("facelabel", name)), None, value)
+            for name, value in self.counts.items()
+        ]
+        return SimpleNamespace(query=lambda _: {"counters": found})
+
+
+class Message:
+    """As Beam's job server sends it."""
+
+    def __init__(self, text: str) -> None:
+        self.message_response = SimpleNamespace(message_text=text)
+
+    def HasField(self, name: str) -> bool:  # noqa: N802
+        return name == "message_response"
+
+
+class Elsewhere(PipelineRunner):
+    """Starts the job that a test has prepared."""
+
+    job: ClassVar[Job]
+
+    def run_pipeline(self, pipeline: Any, options: Any) -> Job:
+        return self.job
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(remote_job, "WATCH_S", 0.02)
+    yield
+    stopping.forget()
+
+
+def run(job: Job) -> Totals:
+    Elsewhere.job = job
+    return run_graph(
+        lambda root: None,
+        [f"--runner={__name__}.Elsewhere"],
+        heartbeat="",
+        total=None,
+        done=0,
+        quiet=True,
+        verbose=False,
+        go_on="run the same command again",
+    )
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_cancels_the_job() -> None:
+    job = Job(meanwhile=interrupt)
+    with pytest.raises(Interrupted, match=r"^interrupted; job job-7 was cancelled; run the same command again$"):
+        run(job)
+    assert job.state == "CANCELLED"
+
+
+def test_a_job_that_cannot_be_cancelled_is_named(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(BaseException):
+        pass
+
+    def leave(status: int) -> None:
+        job.ended.set()
+        left.append(status)
+
+    left: list[int] = []
+    job = Job(cancels=False, meanwhile=interrupt)
+    monkeypatch.setattr("pipeline.run.interrupt.PATIENCE_S", 0.3)
+    monkeypatch.setattr(os, "_exit", leave)
+    run(job)
+    for _ in range(100):
+        if left:
+            break
+        time.sleep(0.01)
+    assert left == [130]
+    words = "interrupted; job job-7 may continue: cancel it on test_pipeline_run_remote_job.Elsewhere before you run"
+    assert words in capfd.readouterr().err
+
+
+def test_workers_without_this_program_end_the_job_in_one_line() -> None:
+    """The runner itself would start them again and again."""
+    job = Job(says=("java.lang.Exception: ModuleNotFoundError: No module named 'transforms'\n at ...",))
+    with pytest.raises(StoppedError, match=r"^the workers lack this program .*; run the same command again$"):
+        run(job)
+    assert job.state == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("Traceback ...\nModuleNotFoundError: No module named 'models.heads'\n", "the workers lack this program"),
+        ("the cluster\nhas burnt down", "job job-7 failed on .*Elsewhere: the cluster has burnt down; run the same"),
+        (
+            "Traceback ...:\ntransforms.storage.faults.FileChanged: x has changed [while running 'ApplyHead']",
+            "^x has changed; run the same",
+        ),
+    ],
+)
+def test_why_a_job_failed_is_one_line(text: str, words: str) -> None:
+    with pytest.raises(StoppedError, match=words) as caught:
+        run(Job(fails=text))
+    assert "\n" not in str(caught.value)
+
+
+def test_progress_comes_from_the_runners_counters() -> None:
+    job = Job()
+    job.counts = {"images": 30, "faces": 40, "hits": 5}
+    seen = remote_job.RemoteJob(options_of([f"--runner={__name__}.Elsewhere"]))
+    assert seen.totals().images == 0  # no job yet
+    seen.begun(job)
+    assert (seen.totals().images, seen.totals().faces, seen.totals().hits) == (30, 40, 5)
+    job.counts = {"images": 60}
+    assert seen.totals().images == 60
+    job.metrics = lambda: 1 / 0  # type: ignore[method-assign]
+    assert seen.totals().images == 60
+    job.ended.set()
+    del job.metrics
+    assert run(job).images == 60
+
+
+def test_silence_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_job, "SILENCE_S", 0.1)
+    job = Job(meanwhile=lambda: job.ended.set())
+    run(job)
+    assert [line for line in caplog.messages if "has not finished a block" in line] == caplog.messages[-1:]
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("flag", ["--output", "--cache", "--input"])
+def test_dataflow_is_refused_a_path_of_this_machine(flag: str) -> None:
+    paths = {"--output": "gs://b/out", "--cache": "s3://b/cache", "--input": "gs://b/in", "head.path": None}
+    far = options_of(["--runner=DataflowRunner"])
+    refuse_out_of_reach(far, paths)
+    with pytest.raises(UsageError, match=rf"{flag} /data/x: workers of DataflowRunner cannot see this machine's disk"):
+        refuse_out_of_reach(far, {**paths, flag: "/data/x"})
+    refuse_out_of_reach(options_of(["--runner=FlinkRunner", "--job_endpoint=h:1"]), {flag: "/data/x"})
+    refuse_out_of_reach(options_of([]), {flag: "/data/x"})

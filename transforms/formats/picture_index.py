@@ -1,0 +1,12 @@
+"""The table beside rendered pictures: which file is which image, which face, which label."""
+
+from __future__ import annotations
+
+PICTURE_INDEX = "index.csv"
+INDEX_HEAD = ("file", "kind", "image_id", "face", "label", "confidence")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as in every CSV for spreadsheets
+
+
+def is_picture_index(start: bytes) -> bool:
+    """True if a file that starts so is such a table."""
+    return start.startswith(BYTE_ORDER_MARK + ",".join(INDEX_HEAD).encode())
