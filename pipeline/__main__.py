@@ -1,6 +1,22 @@
 """`python -m pipeline`. Nothing that a worker runs may be defined here."""
 
-from pipeline.cli import entry_point
+import sys
+
+from pipeline.errors import UsageError
+from pipeline.house import check_house
+
+
+def main() -> None:
+    """Starts the command line, unless the current folder holds a package that would be taken for one of ours."""
+    try:
+        check_house()
+    except UsageError as error:
+        print(f"pipeline: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    from pipeline.cli import entry_point
+
+    entry_point()
+
 
 if __name__ == "__main__":
-    entry_point()
+    main()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from pipeline import __version__
@@ -26,11 +24,10 @@ from pipeline.errors import Interrupted, UsageError
 from pipeline.failures import as_ours
 from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
+from pipeline.house import DISTRIBUTION, check_house
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
 
-DISTRIBUTION = "facelabel-pipeline"
-PACKAGES = ("pipeline", "transforms", "models")
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 
 
@@ -110,6 +107,7 @@ def _run(arguments: list[str]) -> int:
     level = logging.INFO if "--verbose" in arguments else logging.ERROR if "--quiet" in arguments else logging.WARNING
     # before anything else can: Beam warns while it is imported, which would set up a log of its own
     logging.basicConfig(level=level, format="pipeline: %(levelname)s: %(name)s: %(message)s")
+    logging.getLogger("pipeline").setLevel(level)  # where something else has set up the log already
     call = parse(arguments)
     if isinstance(call, str):
         sys.stdout.write(call)
@@ -134,29 +132,6 @@ def _reader_left() -> int:
     """Ends quietly when the reader of stdout has gone (`--help | head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def check_house() -> None:
-    """Raises if the three packages do not lie side by side.
-
-    `models` and `transforms` are common words: another distribution that brings one silently takes the place of ours.
-
-    Raises:
-        UsageError: names the three places and the cure.
-    """
-    places = {name: _place(name) for name in PACKAGES}
-    if len({None if place is None else place.parent for place in places.values()}) == 1 and None not in places.values():
-        return
-    shown = ", ".join(f"{name} in {place or 'no place'}" for name, place in places.items())
-    raise UsageError(
-        f"the packages of this program must lie side by side, but it found {shown}: something else brings a package "
-        f"of that name; install {DISTRIBUTION} into an environment of its own and start it from another folder"
-    )
-
-
-def _place(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name)
-    return Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
 
 
 def entry_point() -> NoReturn:

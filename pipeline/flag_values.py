@@ -8,12 +8,19 @@ import math
 import re
 from collections.abc import Callable
 
+from transforms.formats.class_names import class_name
+
 
 def text(given: str) -> str:
     """Returns a text that is not blank."""
     if not given.strip():
         raise argparse.ArgumentTypeError("is empty")
     return given
+
+
+def class_text(given: str) -> str:
+    """Returns the name of a class, or a pair of such names, as labels are compared."""
+    return class_name(text(given))
 
 
 def one_of(*known: str) -> Callable[[str], str]:

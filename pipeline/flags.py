@@ -77,9 +77,11 @@ def parsed(parse: Callable[[str], Value], metavar: str, help_text: str, *, setti
     return _declared(Flag(metavar=metavar, help=help_text, parse=parse, setting=setting), default=None)
 
 
-def many(metavar: str, help_text: str, *, required: bool = False) -> tuple[str, ...]:
+def many(
+    metavar: str, help_text: str, *, required: bool = False, parse: Callable[[str], str] = text
+) -> tuple[str, ...]:
     """Declares a flag with one or more texts, which may be repeated; () where it is not given."""
-    flag = Flag(metavar=metavar, help=help_text, takes="many", required=required)
+    flag = Flag(metavar=metavar, help=help_text, takes="many", parse=parse, required=required)
     return _declared(flag) if required else _declared(flag, default=())
 
 

@@ -16,7 +16,7 @@ import pytest
 import runs
 
 from models.backbones.registry import BUNDLED_WEIGHTS
-from pipeline.actions import label
+from pipeline.run import drive
 from transforms.formats.cache import feature_cache
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.publish import StorageError
@@ -280,14 +280,14 @@ def test_weights_that_are_replaced_behind_the_start_are_not_kept_under_the_old_d
     source = pictures.write_folder(tmp_path / "in", runs.faces(20))
     arrays = dict(np.load(weights))
     arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"][::-1].copy()
-    real = label.run_graph
+    real = drive.run_graph
 
     def with_other_weights(*given: Any, **named: Any) -> Any:
         np.savez(weights, **arrays)
         return real(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label, "run_graph", with_other_weights)
+        patch.setattr(drive, "run_graph", with_other_weights)
         stopped = place.label(source)
     assert stopped.status == 3
     assert f"weights {weights} has changed since the run started; restore the file" in stopped.line

@@ -157,7 +157,7 @@ def test_dense_layers_label_what_they_have_not_seen(bench: runs.Bench, dense: ru
     assert (about["kind"], about["fitted_by"], about["recipe"]["layers"]) == ("mlp", "mlp", [16])
     assert len((dense.output / "history.csv").read_text().splitlines()) == 13
     assert sorted(path.name for path in dense.output.iterdir() if path.suffix in (".json", ".npz", ".csv")) == [
-        "head.json", "head.npz", "history.csv",
+        "command.json", "head.json", "head.npz", "history.csv",
     ]  # fmt: skip
     assert not (dense.output / "work").exists()
     unseen = pictures.write_folder(bench.path / "unseen_by_dense", easy_faces(60, first=1000))

@@ -155,7 +155,7 @@ def test_a_finished_folder_with_the_same_inputs_is_left_alone(
     first = bench.label(inputs, "out", *SETTINGS).done()
     kept = ("predictions", "images", "submission.csv", "report.html", "report.json", "run.json", "cache")
     before = {name: found for name, found in runs.tree(first.output).items() if name.split("/")[0] in kept}
-    monkeypatch.setattr("pipeline.actions.label.run_graph", None)  # it must not even be started
+    monkeypatch.setattr("pipeline.run.drive.run_graph", None)  # it must not even be started
 
     other = ("read.block_images=64", "read.threads=1", "features.batch_size=8")  # none of these changes a result
     second = bench.label(inputs, "out", *SETTINGS, *other).done()

@@ -16,7 +16,7 @@ import pytest
 import runs
 from nearby import Nearby
 
-from pipeline.actions import label
+from pipeline.run import drive
 from transforms import finish_run
 from transforms.formats import publish
 from transforms.storage import store as storage
@@ -174,14 +174,14 @@ def test_storage_that_fails_now_and_then_costs_nothing(
 @contextlib.contextmanager
 def behind_planning(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> Iterator[None]:
     """While inside, something happens in each run between its plan and its first stage."""
-    real = label.run_graph
+    real = drive.run_graph
 
     def run_graph(*given: Any, **named: Any) -> Any:
         happens()
         return real(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label, "run_graph", run_graph)
+        patch.setattr(drive, "run_graph", run_graph)
         yield
 
 

@@ -28,6 +28,13 @@ def test_columns_are_found_by_their_usual_names_or_as_the_second_of_two(text: st
     assert table(text).labels == {"a.png": "happy", "b.png": "sad"}
 
 
+def test_labels_are_composed_as_classes_are_compared() -> None:
+    assert table("id,label\na.png,Gefu\u0308hl\nb.png,Gef\u00fchl\na.png,Gef\u00fchl\n").labels == {
+        "a.png": "Gef\u00fchl",
+        "b.png": "Gef\u00fchl",
+    }
+
+
 def test_a_column_may_be_named() -> None:
     assert table("image,valence,positive\na.png,3.1,0\n", "positive").labels == {"a.png": "0"}
 

@@ -206,7 +206,7 @@ def test_plain_submission(tmp_path: Path, rules: SubmissionRules, expected: str)
     path = tmp_path / "submission.csv"
     report = write(path, [("a/1.jpg", 2), ("a/2.jpg", 0), ("b/3.png", 1)], rules)
     assert path.read_bytes() == expected.encode()
-    assert report == SubmissionReport(rows=3, without_label=0)
+    assert report == SubmissionReport(rows=3, without_label=0, values=rules.values or "index")
     assert os.listdir(tmp_path) == ["submission.csv"]
 
 
@@ -235,7 +235,7 @@ def test_images_without_a_label_get_the_stated_one(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     report = write(path, [("1", -1), ("2", 0), ("3", -1)], SubmissionRules(values="name", no_face_label="sad"))
     assert path.read_text() == "id,label\n1,sad\n2,angry\n3,sad\n"
-    assert report == SubmissionReport(rows=3, without_label=2)
+    assert report == SubmissionReport(rows=3, without_label=2, values="name")
 
 
 def test_a_label_may_be_stated_by_its_index(tmp_path: Path) -> None:
@@ -459,6 +459,14 @@ def test_a_setting_that_keeps_the_sample_from_matching_is_named(rules: Submissio
     report = match_sample(sample_of("id,label\n1,0\n2,0\n", rules), lambda: ["a/1.jpg", "a/2.jpg"])
     with pytest.raises(SampleError, match=f"they would match by --set {wanted}$"):
         refuse_stranger(report)
+
+
+def test_a_folder_that_the_ids_of_a_sample_have_before_them_is_named() -> None:
+    sample = sample_of("id,label\ntest/1.jpg,0\ntest/2.jpg,0\n")
+    with pytest.raises(SampleError, match=r"they would match by --input test=PATTERN, which puts test/ before"):
+        refuse_stranger(match_sample(sample, lambda: ["1.jpg", "2.jpg"]))
+    with pytest.raises(SampleError, match="give the sample that belongs to these images"):
+        refuse_stranger(match_sample(sample, lambda: ["3.jpg"]))
 
 
 def test_a_sample_in_another_encoding() -> None:

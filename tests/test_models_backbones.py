@@ -139,6 +139,11 @@ def test_unknown_words_are_refused_naming_the_known_ones() -> None:
         ("face_vgg", "nowhere.npz", "no file nowhere.npz; nothing is downloaded"),
         ("face_vgg", "imagenet", "there are no ImageNet weights for face_vgg"),
         ("vgg16", "bundled", "there are no bundled weights for vgg16"),
+        (
+            "vgg16",
+            "imagenet",
+            "python -c 'import keras; keras.applications.VGG16(include_top=False)', which leaves it in",
+        ),
         ("vgg16", "imagenet", "models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5; nothing is downloaded"),
         ("vgg19", "imagenet", "models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5; nothing is downloaded"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import TypeVar, get_type_hints
 import pytest
 
 import pipeline
-from pipeline import beam_flags, cli
+from pipeline import beam_flags
 from pipeline.cli import Call, main, parse
 from pipeline.commands.cache import CacheOptions
 from pipeline.commands.command import Command, Context
@@ -26,6 +27,7 @@ from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from pipeline.flags import Options, flags_of
 from pipeline.help import help_text
+from pipeline.house import check_house
 from pipeline.settings.describe import known_settings, sections_of_settings
 from pipeline.settings.load import load_settings
 from pipeline.settings.schema import Settings
@@ -441,5 +443,18 @@ def test_packages_of_others_in_our_place_are_named(monkeypatch: pytest.MonkeyPat
 
 def refused_house() -> str:
     with pytest.raises(UsageError) as caught:
-        cli.check_house()
+        check_house()
     return str(caught.value)
+
+
+@pytest.mark.parametrize("theirs", ["models", "transforms"])
+def test_a_package_of_the_user_in_the_current_folder_is_one_line_with_the_cure(tmp_path: Path, theirs: str) -> None:
+    (tmp_path / theirs).mkdir()
+    (tmp_path / theirs / "__init__.py").write_text("")
+    words = [sys.executable, "-m", "pipeline", "--help"]
+    ended = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert f"{theirs} in {tmp_path / theirs}" in ended.stderr
+    assert "from another folder or by its command, facelabel" in ended.stderr

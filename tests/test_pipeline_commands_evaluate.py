@@ -35,8 +35,8 @@ from transforms.formats.results import read_results
 from transforms.storage.store import InputFault
 
 FILES = {
-    "confusion.svg", "coverage.svg", "hardest.png", "label_errors.csv", "label_errors.png", "metrics.json",
-    "mistakes.png", "reliability.svg", "report.html", "roc.svg",
+    "command.json", "confusion.svg", "coverage.svg", "hardest.png", "label_errors.csv", "label_errors.png",
+    "metrics.json", "mistakes.png", "reliability.svg", "evaluation.html", "roc.svg",
 }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_the_folder_holds_figures_plots_sheets_and_the_page(judged: runs.Ended) 
         "evaluated": 61,
     }  # fmt: skip
     assert about["head"]["classes"] == list(runs.CLASSES)
-    page = (judged.output / "report.html").read_text(encoding="utf-8")
+    page = (judged.output / "evaluation.html").read_text(encoding="utf-8")
     assert page.count('<img src="data:image/svg') == 4  # plots
     assert page.count('<img src="data:image/webp') > 40  # pictures by themselves
     assert "2 images with a true label got none: 0 without a face, 2 rejected." in page
@@ -121,7 +121,7 @@ def test_the_closing_words(judged: runs.Ended) -> None:
         f"macro F1 {found['macro_f1']['value']:.4f}",
         f"calibration error {found['expected_calibration_error']:.4f}",
         f"always {found['majority_class']!r}: {found['majority_baseline']:.4f}",
-        f"page: {judged.output / 'report.html'}",
+        f"page: {judged.output / 'evaluation.html'}",
     ):
         assert words in judged.out
 
@@ -142,9 +142,36 @@ def test_a_finished_run_is_judged_alike(bench: runs.Bench, judged: runs.Ended, l
     assert metrics_of(ended)["metrics"] == metrics_of(judged)["metrics"]
     assert metrics_of(ended)["label_errors"] == metrics_of(judged)["label_errors"]
     assert metrics_of(ended)["evaluated"]["run_fingerprint"] == labelled.record["run_fingerprint"]
-    alike = FILES - {"metrics.json", "report.html"}
+    alike = FILES - {"command.json", "metrics.json", "evaluation.html"}
     found, expected = files_of(ended.output), files_of(judged.output)
     assert {name: found[name] for name in alike} == {name: expected[name] for name in alike}
+
+
+def test_images_that_the_head_was_trained_on_are_counted_and_warned_of(bench: runs.Bench, source: Path) -> None:
+    learned = pictures.write_tar(bench.path / "learned.tar", dict(list(runs.faces(60).items())[:20]))
+    flags = ("--output", str(bench.path / "trained"), "--kind", "ridge", "--set", *bench.settings)
+    cache = ("--cache", str(bench.path / "cache"))
+    runs.run("train-head", "--input", str(learned), *cache, *flags, output=bench.path / "trained").done()
+    given = ("--input", str(source), "--head", str(bench.path / "trained"), *cache)
+    ended = evaluate(bench, "cheated", *given).done()
+    warning = "WARNING: the head was trained on 21 of these images"  # one of them is there twice
+    assert warning in ended.out
+    assert warning in (ended.output / "evaluation.html").read_text()
+    assert metrics_of(ended)["evaluated"]["counts"]["trained_on"] == 21
+    fair = evaluate(bench, "fair", *given, "--exclude", str(learned)).done()
+    assert "WARNING" not in fair.out
+    assert metrics_of(fair)["evaluated"]["counts"]["evaluated"] == 40
+
+
+def test_another_question_is_not_written_over_without_a_word(bench: runs.Bench, source: Path) -> None:
+    of_input(bench, source, "asked").done()
+    before = files_of(bench.path / "asked")
+    refused = of_input(bench, source, "asked", "--positive", "happy")
+    assert refused.status == 2
+    assert "options.positive" in refused.line
+    assert files_of(bench.path / "asked") == before
+    of_input(bench, source, "asked", "--positive", "happy", "--overwrite").done()
+    assert files_of(bench.path / "asked") != before
 
 
 def test_pictures_are_found_where_they_lie_now_or_are_left_out(
@@ -158,7 +185,7 @@ def test_pictures_are_found_where_they_lie_now_or_are_left_out(
         without = evaluate(bench, "without", *predictions).done()
         assert not {"mistakes.png", "hardest.png", "label_errors.png"} & set(files_of(without.output))
         assert "--images says where they are" in without.out
-        assert "The most confident mistakes" not in (without.output / "report.html").read_text()
+        assert "The most confident mistakes" not in (without.output / "evaluation.html").read_text()
         found = evaluate(bench, "without", *predictions, "--images", str(place)).done()
         assert files_of(found.output)["mistakes.png"] == files_of(judged.output)["mistakes.png"]
         again = evaluate(bench, "without", *predictions).done()  # sheets of the time before do not stay
@@ -259,7 +286,7 @@ def test_a_binary_question(bench: runs.Bench, source: Path) -> None:
         "classes": ["not happy", "happy"], "positive": ["happy"], "positive_labels": ["positive"],
     }  # fmt: skip
     assert found["metrics"]["by_class"]["happy"]["support"] == 14
-    page = (bench.path / "smiles" / "report.html").read_text(encoding="utf-8")
+    page = (bench.path / "smiles" / "evaluation.html").read_text(encoding="utf-8")
     assert "p_happy, or 1 less that, whichever is larger" in page
 
     run = bench.label(other, "smiles_run").done()
@@ -294,7 +321,7 @@ def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, lab
     counts = metrics_of(of_run)["evaluated"]["counts"]
     assert (counts["images"], counts["left_out"], counts["without_label"]) == (63, 1, 2)
     assert metrics_of(of_run)["evaluated"]["truth"]["without_a_leader"] == 1
-    page = (of_run.output / "report.html").read_text(encoding="utf-8")
+    page = (of_run.output / "evaluation.html").read_text(encoding="utf-8")
     assert "which has those of 62 images; in 1 no single class leads" in page
 
     itself = evaluate(bench, "agreed", "--predictions", str(labelled.output), "--soft-labels", str(labelled.output))
@@ -354,9 +381,9 @@ def test_an_interrupted_evaluation_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(module, "write_evaluation", full)
         assert of_input(bench, source, "stopped").status == 3
-    assert not (bench.path / "stopped" / "report.html").exists()
+    assert not (bench.path / "stopped" / "evaluation.html").exists()
     with monkeypatch.context() as patched:
-        patched.setattr(module, "run_graph", lambda *_, **__: pytest.fail("labelled twice"))
+        patched.setattr("pipeline.run.drive.run_graph", lambda *_, **__: pytest.fail("labelled twice"))
         ended = of_input(bench, source, "stopped").done()
     assert files_of(ended.output) == files_of(judged.output)
 
@@ -371,12 +398,12 @@ def test_the_page_goes_first_and_comes_last(
 
     def publish(path: str, write) -> None:
         written.append(Path(path).name)
-        assert not (bench.path / "last" / "report.html").exists()
+        assert not (bench.path / "last" / "evaluation.html").exists()
         plain(path, write)
 
     monkeypatch.setattr(evaluation_files, "publish", publish)
     of_input(bench, source, "last").done()
-    assert written[-1] == "report.html"
+    assert written[-1] == "evaluation.html"
     assert set(written) == FILES
 
 

@@ -26,7 +26,7 @@ def test_a_finished_folder_is_left_alone_whatever_the_runtime_settings(
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(20))
     first = bench.label(inputs, "out", "read.block_images=8").done()
     record = (first.output / "run.json").read_bytes()
-    monkeypatch.setattr("pipeline.actions.label.run_graph", None)  # it must not even be started
+    monkeypatch.setattr("pipeline.run.drive.run_graph", None)  # it must not even be started
     second = bench.label(inputs, "out", "read.block_images=5", "read.threads=3", "features.batch_size=16").done()
     assert "nothing has changed since" in second.out
     assert (first.output / "run.json").read_bytes() == record
@@ -243,6 +243,30 @@ def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     pictures.write_folder(tmp_path / "out", {"run.json": b'{"name": "another program"}'})
     ended = bench.label(inputs, "out")
     assert ended.status == 2 and "its run.json is not that of a run of label" in ended.err
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(tmp_path: Path) -> None:
+    bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
+    inputs = pictures.write_folder(tmp_path / "in", runs.faces(2))
+    (tmp_path / "sample.csv").write_text("id,label\nelsewhere.png,0\n")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "command.json").write_text('{"command": "train-head"}')
+    bench.label(inputs, "out").done()
+    for output, more in (
+        ("new", ("--sample-submission", str(tmp_path / "sample.csv"))),
+        ("out", ("write.rows_per_file=7",)),
+        ("new", ("--runner=NoSuchRunner",)),
+        ("new", ("--direct_num_workers=x",)),
+        ("other", ()),
+        ("other", ("--overwrite",)),
+        ("file", ()),
+        ("file/below", ()),
+    ):
+        dry, run = bench.label(inputs, output, *more, "--dry-run"), bench.label(inputs, output, *more)
+        assert (dry.status, dry.out) == (run.status, run.out) == (2, ""), (output, more)
+        assert dry.line == run.line or output.startswith("file")
+    assert bench.label(inputs, "out", "--dry-run").done().out
 
 
 def test_a_fault_of_the_engine_ends_a_dry_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

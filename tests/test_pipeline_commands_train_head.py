@@ -19,9 +19,10 @@ from models.training.folds import Folds, cross_validated
 from models.training.head_data import Rows
 from models.training.imbalance import WAYS
 from pipeline.actions.compare_heads import candidates_of, row_of
+from pipeline.actions.head_training import head_training
 from pipeline.cli import parse
 from pipeline.errors import StoppedError, UsageError
-from pipeline.run import fitting, gathering
+from pipeline.run import answers, fitting, gathering
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.soft_labels import renamed
 from transforms.formats.cache.feature_cache import FeatureCache
@@ -154,7 +155,7 @@ def test_images_whose_votes_a_reject_class_leads_are_not_learned_beside_labels(s
 def test_only_what_its_own_votes_say_silences_an_image() -> None:
     rows = {"happy/1.png": [5, 0, 0], "1.png": [0, 0, 5], "2.png": [2, 1, 2], "3.png": [1, 2, 2]}
     given = SoftLabels(("joy", "NF", "odd"), {name: np.asarray(row, np.float32) for name, row in rows.items()})
-    shares = gathering.Shares(given, given, ("odd", "NF"))
+    shares = answers.Shares(given, given, ("odd", "NF"))
     said = {name: shares.silences(name) for name in ("a/happy/1.png", "sad/1.png", "2.png", "3.png", "4.png")}
     assert said == {"a/happy/1.png": False, "sad/1.png": True, "2.png": False, "3.png": True, "4.png": False}
 
@@ -188,7 +189,7 @@ def test_a_damaged_checkpoint_of_dense_layers_stops_in_one_line(
     monkeypatch.setattr("models.training.fit_mlp.fit_mlp_head", damaged)
     call = call_of(tmp_path, "head.kind=mlp")
     with pytest.raises(StoppedError, match=r"^[^\n]*checkpoint\.npz is damaged[^\n]*$"):
-        fitting.fit(call.options, call.context, rows_of_clouds(), call.context.settings.head, call.context.settings.mlp)
+        fitted_by(call)
 
 
 def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
@@ -253,8 +254,46 @@ def test_the_table_of_all_kinds_has_one_split_and_keeps_no_head(source: Path, tm
     assert {(row["train"], row["held_out"]) for row in rows} == {("48", "12")}
     assert {row["parameters"] for row in rows if row["head"] == "tiny"} == {str(n * 4 + 4 + 15) for n in (last, every)}
     assert ended.out.count("\n| ") == len(rows)
-    assert sorted(path.name for path in ended.output.iterdir()) == [".lock", "cache", "compare.csv"]
+    assert sorted(path.name for path in ended.output.iterdir()) == [".lock", "cache", "command.json", "compare.csv"]
     assert len(list((ended.output / "cache").iterdir())) == 3
+
+
+def test_a_comparison_of_fewer_images_than_a_batch_leaves_the_dense_layers_out(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "out", "--compare", "--set", "mlp.batch_size=64").done()
+    assert "all blocks: mlp is left out: 48 training rows are fewer than one batch of 64" in ended.err
+    with open(ended.output / "compare.csv", newline="") as file:
+        assert {row["head"] for row in csv.DictReader(file)} == {"logistic", "ridge"}
+
+
+def test_another_head_is_not_written_over_without_a_word(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "head"
+    head(source, output, "--kind", "ridge").done()
+    first = (output / "head.npz").read_bytes()
+    again = head(source, output, "--kind", "ridge", "--quiet").done()
+    assert (again.out, again.err) == ("", "")
+    assert (output / "head.npz").read_bytes() == first
+    refused = head(source, output, "--kind", "ridge", "--set", "head.strength=0.5")
+    assert refused.status == 2
+    assert "head.strength: null there, 0.5 here" in refused.line
+    assert (output / "head.npz").read_bytes() == first
+    head(source, output, "--kind", "ridge", "--set", "head.strength=0.5", "--overwrite").done()
+    assert (output / "head.npz").read_bytes() != first
+    assert json.loads((output / "head.json").read_text())["split"]["alpha"] == 0.5
+
+
+def test_class_names_are_one_name_however_they_are_composed(tmp_path: Path) -> None:
+    """A Mac stores the names of class folders decomposed; keyboards write them composed."""
+    composed, decomposed = "Glu\u0308ck".replace("u\u0308", "\u00fc"), "Glu\u0308ck"
+    files = {name.replace("happy", decomposed): data for name, data in runs.faces(30).items()}
+    files |= {name.replace("happy", composed): data for name, data in runs.faces(30, first=30).items()}
+    inputs = pictures.write_folder(tmp_path / "in", files)
+    ended = head(inputs, tmp_path / "head", "--kind", "ridge", "--names", decomposed, "sad").done()
+    assert json.loads((ended.output / "head.json").read_text())["classes"] == [composed, "sad"]
+    settings = ("--set", *runs.SMALL, f"write.no_face_label={decomposed}")
+    flags = ("--input", str(inputs), "--output", str(tmp_path / "out"), "--head", str(ended.output))
+    done = runs.run("label", "--runner=DirectRunner", *flags, *settings, output=tmp_path / "out").done()
+    assert done.record["accuracy"]["known"] == 40
+    assert {row["true_label"] for row in runs.rows(tmp_path / "out" / "images")} == {composed, "sad", None}
 
 
 def rows_of_clouds() -> gathering.Gathered:
@@ -263,11 +302,16 @@ def rows_of_clouds() -> gathering.Gathered:
     y = np.repeat(np.arange(3), [320, 48, 32])
     features = (np.eye(3, 6)[y] * 2 + rng.normal(size=(400, 6))).astype(np.float16)
     labels = [runs.CLASSES[i] for i in y]
-    return gathering.Gathered(None, gathering.Labelled(Rows(features), labels, list(range(400))), None)  # type: ignore[arg-type]
+    return gathering.Gathered(None, answers.Labelled(Rows(features), labels, list(range(400))), None)  # type: ignore[arg-type]
 
 
 def call_of(output: Path, *settings: str) -> Any:
     return parse(["train-head", "--input", "a", "--output", str(output), "--quiet", "--set", *settings])
+
+
+def fitted_by(call: Any) -> Any:
+    settings = call.context.settings
+    return fitting.fit(rows_of_clouds(), settings.head, settings.mlp, head_training(call.options, call.context).fitting)
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp"])
@@ -276,9 +320,7 @@ def test_one_setting_for_rare_classes_holds_for_every_kind(tmp_path: Path, kind:
     recalls, said = {}, {}
     for way in WAYS:
         call = call_of(tmp_path / way, f"head.kind={kind}", f"head.imbalance={way}", *small)
-        fitted = fitting.fit(
-            call.options, call.context, rows_of_clouds(), call.context.settings.head, call.context.settings.mlp
-        )
+        fitted = fitted_by(call)
         recalls[way] = np.mean([row["recall"] for row in fitted.metrics["by_class"].values()])
         said[way] = fitted.recipe.get("imbalance")
     assert recalls["natural"] < min(recalls["inverse_sqrt"], recalls["logit_adjustment"])
@@ -291,8 +333,9 @@ def test_the_balanced_accuracy_of_the_table_is_the_mean_recall(tmp_path: Path) -
     first, _, adjusted, ridge, dense = candidates_of((), call.context.settings)
     assert [one.head.imbalance for one in (first, adjusted, ridge, dense)] == ["natural", *["logit_adjustment"] * 3]
     assert [one.head.kind for one in (first, adjusted, ridge, dense)] == ["logistic", "logistic", "ridge", "mlp"]
-    fitted = fitting.fit(call.options, call.context, rows_of_clouds(), adjusted.head, adjusted.mlp)
-    row = row_of(call.options, call.context, rows_of_clouds(), "clouds", adjusted)
+    how = head_training(call.options, call.context).fitting
+    fitted = fitting.fit(rows_of_clouds(), adjusted.head, adjusted.mlp, how)
+    row = row_of(rows_of_clouds(), "clouds", adjusted, how)
     assert row["balanced_accuracy"] == pytest.approx(
         np.mean([one["recall"] for one in fitted.metrics["by_class"].values()])
     )
@@ -380,7 +423,7 @@ def test_folds_judge_every_image_once_and_keep_groups_whole(
     assert all(len(set(judged[0][given[0] == group].tolist())) == 1 for group in set(given[0].tolist()))
     assert "3 folds: accuracy" in ended.out and "fold 3 of 3" in ended.err
     assert (tmp_path / "head" / "head.json").exists()
-    again = head(source, tmp_path / "head", "--quiet").done()
+    again = head(source, tmp_path / "head", "--overwrite", "--quiet").done()
     assert not (again.output / "folds.json").exists(), "they are those of another training"
 
 
@@ -389,7 +432,7 @@ def test_folds_judge_every_image_once_and_keep_groups_whole(
     [("dog_12.jpg", "dog_"), ("lake_3.jpg", "lake_"), ("12.jpg", ""), ("other", "other")],
 )
 def test_an_id_is_grouped_by_the_first_group_of_the_match(image_id: str, key: str) -> None:
-    assert gathering.group_key(re.compile(r"^(.*?)\d+\.jpg"), image_id) == key
+    assert answers.group_key(re.compile(r"^(.*?)\d+\.jpg"), image_id) == key
 
 
 @pytest.mark.parametrize(

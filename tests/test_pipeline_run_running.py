@@ -25,15 +25,18 @@ from apache_beam.runners.runner import PipelineRunner
 from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadMismatch
 from models.runtimes.device import DeviceOutOfMemory
-from pipeline.errors import Interrupted, StoppedError, UsageError
-from pipeline.run import interrupt, runners
+from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from pipeline.run import interrupt, runners, running
+from pipeline.run.failures import Failure, FailureKind, failure_of, read_failure, write_failure
 from pipeline.run.progress import bar, totals_from
+from pipeline.run.remote_job import RemoteJob
 from pipeline.run.runners import is_direct, options_of, runner_of, uses_processes
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.worker_folder import tell_to_stop
 from transforms.finish_run import RunStopped
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
+from transforms.formats.submission.write import UnlabelledImages
 from transforms.storage import stopping
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import Stopped
@@ -331,59 +334,106 @@ def test_a_bug_behind_a_fault_of_storage_stays_a_bug() -> None:
         run(Fail(io.UnsupportedOperation, "not writable"))
 
 
+def behind(cause: BaseException, error: BaseException) -> BaseException:
+    """Returns an error as if it was raised while `cause` was handled."""
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error, kind, words",
+    [
+        (InputFault("a.jpg is gone [while running 'ReadBlocks']"), StoppedError, "a.jpg is gone; "),
+        (behind(StorageError(28, "disk full"), RuntimeError("as Beam says it")), StoppedError, "disk full; "),
+        (DamagedPart("part x [while running 'FinishRun']"), StoppedError, "part x; "),
+        (Stopped("stopped on request [while running 'CropFaces']"), Interrupted, "interrupted; "),
+        (BackboneError("no weights [while running 'ExtractFeatures']"), UsageError, "no weights"),
+        (
+            behind(
+                UnlabelledImages("no label"), RunStopped("no label; tables are written [while running 'FinishRun']")
+            ),
+            StoppedError,
+            "no label; tables are written; ",
+        ),
+        (ZeroDivisionError("a bug [while running 'CropFaces']"), RuntimeError, "Traceback"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            StoppedError,
+            "[Errno 13] Permission denied: 'x'; once that is cured, ",
+        ),
+        (OSError(5, "Input/output error"), StoppedError, "[Errno 5] Input/output error; once that is cured, "),
+        (behind(PermissionError(13, "Permission denied"), ZeroDivisionError("a bug")), RuntimeError, "Traceback"),
+    ],
+)
+def test_what_a_worker_process_tells_is_understood(
+    error: BaseException, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Beam hands over the text of a traceback, nothing else
+    monkeypatch.setattr("pipeline.run.running.DEATH_S", 0.01)
+    write_failure(str(tmp_path), error)
+    write_failure(str(tmp_path), ValueError("what follows from it"))
+    text = 'Traceback (most recent call last):\n  File "x.py", line 3, in f\nSome: text'
+    with pytest.raises(kind) as ended:
+        run_with_workers(Fail(RuntimeError, text), tmp_path)
+    assert type(ended.value) is kind
+    assert str(ended.value).startswith(words)
+
+
+def test_a_failure_names_what_was_in_hand(tmp_path: Path) -> None:
+    for error, item in (
+        (PermissionError(13, "Permission denied", "a/b.jpg"), "a/b.jpg"),
+        (DamagedPart("part x is damaged", path="parts/x"), "parts/x"),
+        (MemoryError("no memory [while running 'DetectFaces']"), "DetectFaces"),
+        (ZeroDivisionError("a bug"), ""),
+    ):
+        assert failure_of(error).item == item
+    assert read_failure(str(tmp_path)) is None
+    write_failure(str(tmp_path), InputFault("a.jpg is gone [while running 'ReadBlocks']"))
+    assert json.loads((tmp_path / "failure.json").read_text()) == {
+        "kind": "stopped",
+        "text": "a.jpg is gone",
+        "item": "ReadBlocks",
+    }
+    assert read_failure(str(tmp_path)) == Failure(FailureKind.STOPPED, "a.jpg is gone", "ReadBlocks")
+    (tmp_path / "failure.json").write_text('{"kind": "other"}')
+    assert read_failure(str(tmp_path)) is None
+
+
 @pytest.mark.parametrize(
     "last, kind, words",
     [
         (
             "transforms.storage.faults.InputFault: a.jpg is gone [while running 'ReadBlocks']",
             StoppedError,
-            "a.jpg is gone; ",
+            "a.jpg is gone; the same command goes on",
         ),
         (
             "RuntimeError: transforms.formats.publish.StorageError: disk full [while running 'W']",
             StoppedError,
-            "disk full; ",
+            "disk full; the same command goes on",
         ),
-        ("transforms.formats.parts.DamagedPart: part x [while running 'FinishRun']", StoppedError, "part x; "),
-        (
-            "transforms.storage.stopping.Stopped: stopped on request [while running 'CropFaces']",
-            Interrupted,
-            "interrupted; ",
-        ),
-        (
-            "models.backbones.backbone.BackboneError: no weights [while running 'ExtractFeatures']",
-            UsageError,
-            "no weights",
-        ),
+        ("models.backbones.backbone.BackboneError: no weights [while running 'X']", UsageError, "no weights"),
         (  # causes come first
-            "transforms.formats.submission.write.UnlabelledImages: no label\n\n"
-            "The above exception was the direct cause ...\n"
-            "transforms.finish_run.RunStopped: no label; tables are written [while running 'FinishRun']",
+            "transforms.storage.store.InputFault: x\n\nThe above exception was the direct cause ...\n"
+            "transforms.finish_run.RunStopped: too many rejected [while running 'FinishRun']",
             StoppedError,
-            "no label; tables are written; ",
+            "too many rejected; the same command goes on",
         ),
-        ("ZeroDivisionError: a bug [while running 'CropFaces']", RuntimeError, "Traceback"),
         (
-            "RuntimeError: PermissionError: [Errno 13] Permission denied: 'x' [while running 'FinishRun']",
+            "zip.Bad: a [while running 'b']",
             StoppedError,
-            "[Errno 13] Permission denied: 'x'; once that is cured, ",
-        ),
-        ("OSError: [Errno 5] Input/output error", StoppedError, "[Errno 5] Input/output error; once that is cured, "),
-        (
-            "PermissionError: [Errno 13] Permission denied\n\nDuring handling of the above exception, ...\n"
-            "ZeroDivisionError: a bug [while running 'CropFaces']",
-            RuntimeError,
-            "Traceback",
+            "job there failed on FlinkRunner: Pipeline 7 failed: Traceback (most recent call last): File x "
+            "zip.Bad: a [while running 'b']; the same command goes on",
         ),
     ],
 )
-def test_what_a_worker_process_tells_is_understood(last: str, kind: type[Exception], words: str) -> None:
-    # a process hands over the text of a traceback, nothing else
-    text = f'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    g()\n{last}\n'
-    with pytest.raises(kind) as ended:
-        run(Fail(RuntimeError, text))
-    assert type(ended.value) is kind
-    assert str(ended.value).startswith(words)
+def test_a_job_that_fails_elsewhere_ends_in_one_line(last: str, kind: type[PipelineError], words: str) -> None:
+    # such a runner hands over the text of a traceback, and no worker has a folder to write into
+    error = RuntimeError(f"Pipeline 7 failed:\nTraceback (most recent call last):\n  File x\n{last}\n\n")
+    job = RemoteJob(options_of(["--runner=FlinkRunner", "--job_endpoint=there:8099"]))
+    ended = running._ended(error, job, running._Deaths(), "", "the same command goes on")
+    assert type(ended) is kind
+    assert str(ended) == words
 
 
 # --- worker processes -------------------------------------------------------------------------------------------------
@@ -481,6 +531,25 @@ def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatc
     assert "faces=25" in drawn
     assert "rejected=2" in drawn
     assert "hits=7" in drawn
+
+
+def test_the_bar_says_what_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("pipeline.run.progress.HEARTBEAT_S", 0.01)
+    states = iter([Totals(loading="TensorFlow"), Totals(images=3)])
+    seen = threading.Event()
+
+    def totals() -> Totals:
+        now = next(states, None)
+        if now is None:
+            seen.set()
+        return now or Totals(images=3)
+
+    with bar(100, done=0, totals=totals, quiet=False):
+        assert seen.wait(10)
+    drawn = terminal.getvalue().split("\r")
+    assert ["loading TensorFlow" in line for line in (drawn[1], drawn[-1])] == [False, False]
+    assert any(line.startswith("loading TensorFlow: ") for line in drawn)
 
 
 def test_the_bar_moves_while_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,14 @@ def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
     assert lines[3:] == [f"written: {tmp_path}/predictions, {tmp_path}/run.json"]
 
 
+@pytest.mark.parametrize("values, said", [("index", "indices"), ("name", "names")])
+def test_what_stands_for_a_class_is_said_with_the_order(tmp_path: Path, values: str, said: str) -> None:
+    head = {"classes": ["angry", "disgust", "happy"]}
+    line = f"submission.csv holds {said} of classes: 0=angry 1=disgust 2=happy"
+    assert line in words(tmp_path, submission={"rows": 3, "values": values}, head=head)
+    assert not any("submission.csv" in one for one in words(tmp_path, submission=None, head=head))
+
+
 @pytest.mark.parametrize(
     "other, line",
     [

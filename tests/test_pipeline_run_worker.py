@@ -22,7 +22,7 @@ WORKING = """
 import logging, os, sys, time, types
 from pipeline.run import worker
 from transforms.storage import stopping
-def work():
+def work(folder):
     os.write(1, b"an engine's greeting\\n")
     os.write(2, b"a library's complaint\\n")
     logging.getLogger("pipeline.storage").warning("our own")

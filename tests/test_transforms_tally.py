@@ -144,7 +144,8 @@ def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhil
         with tally.clock("crop"):
             burn(0.05)
 
-    with tally.engine_start():
+    with tally.engine_start("TensorFlow"):
+        assert tally.totals().loading == "TensorFlow"
         thread = threading.Thread(target=ahead)
         thread.start()
         burn(0.1)

@@ -40,6 +40,8 @@ SEGMENT_BYTES = 4 * 2**20  # of features; then the group is closed
 SEGMENT_S = 2.0  # then a group is closed, so that a kill loses at most this much device time, or one block
 SMALL_BLOCK = 128  # images; a smaller block closes its group, as small blocks are meant to lose little
 
+SHOWN_AS = {"tensorflow": "TensorFlow", "jax": "JAX", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+
 
 @dataclass(slots=True)
 class _InHand:
@@ -246,10 +248,11 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
-            with TALLY.engine_start():
+            runtime = self._job.features.runtime
+            with TALLY.engine_start(SHOWN_AS.get(runtime, runtime)):
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
-            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(self._job.features.runtime)})
+            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):

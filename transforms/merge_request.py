@@ -36,13 +36,13 @@ class MergeRequest:
     classes: tuple[str, ...]
     run_fingerprint: str
     rows_per_file: int
-    submission: SubmissionRules | None
-    sample_submission: str | None
-    max_rejected: float | None
     expected_images: int
     started: float
     heartbeat: str
     record: dict[str, Any]
+    submission: SubmissionRules | None = None
+    sample_submission: str | None = None
+    max_rejected: float | None = None
     streams: tuple[str, ...] = ()
     rejecting: bool = False
     exif: bool = False

@@ -22,6 +22,7 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms import block_coder  # noqa: F401 - registers the coder for this stage's output
 from transforms.ahead import Ahead, single
 from transforms.block import Block, BlockRef
+from transforms.formats.class_names import class_name
 from transforms.formats.exif import NO_EXIF, read_exif
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards.loose_files import Skipped, text_of
@@ -212,7 +213,7 @@ def make_block(
         position=position,
         ids=tuple(image_id(planned.prefix, m.name) for m in members),
         sources=sources or (planned.path,) * count,
-        labels=tuple(m.label for m in members),
+        labels=tuple(class_name(m.label) for m in members),
         sizes=np.asarray([len(m.data or b"") for m in members], np.int64),
         digests=digests.reshape(count, len(_NO_DIGEST)),
         data=tuple(m.data for m in members),

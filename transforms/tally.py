@@ -49,6 +49,7 @@ class Totals:
     images_in_first_block: int = 0
     devices: list[str] = field(default_factory=list)
     damaged: int = 0  # cache segments moved aside
+    loading: str = ""  # what is being loaded before images can be computed
 
     def plus(self, other: Totals) -> Totals:
         """Returns the sum of two processes' totals."""
@@ -72,6 +73,7 @@ class Totals:
             images_in_first_block=early.images_in_first_block or late.images_in_first_block,
             devices=sorted({*self.devices, *other.devices}),
             damaged=self.damaged + other.damaged,
+            loading=self.loading or other.loading,
         )
 
 
@@ -104,19 +106,26 @@ class Tally:
                 self._totals.began_at, self._totals.began_cpu = time.time(), time.process_time()
 
     @contextmanager
-    def engine_start(self) -> Iterator[None]:
-        """Counts the time inside as the start of the device, which rates exclude.
+    def engine_start(self, runtime: str) -> Iterator[None]:
+        """Counts the time inside as the start of the device, which rates exclude; `runtime` is shown meanwhile.
 
         Stages that meanwhile work ahead in their own threads keep their CPU time.
         """
         start, cpu = time.perf_counter(), time.process_time() - self._clocked()
+        self._load(runtime)
         try:
             yield
         finally:
+            self._load("")
             spent, worked = time.perf_counter() - start, time.process_time() - self._clocked() - cpu
             with self._lock:
                 self._totals.engine_s += spent
                 self._totals.engine_cpu += worked
+
+    def _load(self, runtime: str) -> None:
+        with self._lock:
+            self._totals.loading = runtime
+        self.flush()
 
     def _clocked(self) -> float:
         with self._lock:

@@ -158,9 +158,13 @@ class Backbone(ABC):
         else:
             path = Path(weights)
         if not path.is_file():
-            raise BackboneError(
-                f"features.weights={weights}: no file {path}; nothing is downloaded, so put it there or give its path"
-            )
+            how = "put it there or give its path"
+            if weights == "imagenet":
+                fetch = f"import keras; keras.applications.{self.name.upper()}(include_top=False)"
+                how = (
+                    f"fetch it on another machine by python -c '{fetch}', which leaves it in ~/.keras/models, and {how}"
+                )
+            raise BackboneError(f"features.weights={weights}: no file {path}; nothing is downloaded, so {how}")
         return path
 
 

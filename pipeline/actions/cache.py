@@ -16,17 +16,19 @@ from pipeline.errors import StoppedError, UsageError
 if TYPE_CHECKING:
     from transforms.formats.cache.feature_cache import FeatureCache
 
+Say = Callable[[str], None]  # prints a line, unless the user wants none
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
-def run(options: CacheOptions, _context: Context) -> int:
+def run(options: CacheOptions, context: Context) -> int:
     """Does what `options.action` names and returns the exit status.
 
     Raises:
         UsageError: there is no cache in the folder, or no such fingerprint to keep.
         StoppedError: `verify` found damage, or a folder does not say what it stands for; the others were done.
     """
-    if faults := ACTIONS[options.action](_folders(options.place), options):
+    say = _say_nothing if context.quiet else print
+    if faults := ACTIONS[options.action](_folders(options.place), options, say):
         raise StoppedError("; ".join(faults))
     return 0
 
@@ -60,7 +62,11 @@ def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -
         faults.append(f"{unknown} of {len(folders)} folders could not be opened")
 
 
-def _info(folders: list[str], _options: CacheOptions) -> list[str]:
+def _say_nothing(text: str) -> None:
+    """Stands for `print` where the user wants no closing words."""
+
+
+def _info(folders: list[str], _options: CacheOptions, _say: Say) -> list[str]:
     faults: list[str] = []
     for cache in _opened(folders, faults, read_only=True):
         print("\n".join(_described(cache.info())))
@@ -87,18 +93,18 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _verify(folders: list[str], _options: CacheOptions) -> list[str]:
+def _verify(folders: list[str], _options: CacheOptions, say: Say) -> list[str]:
     faults: list[str] = []
     damaged = in_place = 0
     for cache in _opened(folders, faults):  # building the index may already meet damage
         report = cache.verify()
-        print(
+        say(
             f"{cache.folder}: {report.segments:,} segments are whole, {report.images:,} rows "
             f"({report.labelled:,} with faces, {report.no_face:,} without, {report.rejected:,} rejected), "
             f"{report.faces:,} faces"
         )
         for name, why in cache.damaged:
-            print(f"  damaged: {name}: {why}")
+            say(f"  damaged: {name}: {why}")
         damaged += len(cache.damaged)
         in_place += len(report.in_place)
     if damaged:
@@ -109,7 +115,7 @@ def _verify(folders: list[str], _options: CacheOptions) -> list[str]:
     return faults
 
 
-def _prune(folders: list[str], options: CacheOptions) -> list[str]:
+def _prune(folders: list[str], options: CacheOptions, say: Say) -> list[str]:
     if options.keep and folders == [options.place]:
         raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep wants the folder that holds them all")
     keep = [_kept(folders, wanted) for wanted in options.keep]
@@ -119,13 +125,17 @@ def _prune(folders: list[str], options: CacheOptions) -> list[str]:
     for cache in _opened(keep or folders, faults):
         pruned = cache.prune(others)
         for path in pruned.paths:
-            print(f"removed {path}")
+            say(f"removed {path}")
         removed, size = removed + len(pruned.paths), size + pruned.size
-    print(f"removed {removed:,} files, {size_in_words(size)}")
+    say(f"removed {removed:,} files, {size_in_words(size)}")
     return faults
 
 
-ACTIONS: dict[str, Callable[[list[str], CacheOptions], list[str]]] = {"info": _info, "verify": _verify, "prune": _prune}
+ACTIONS: dict[str, Callable[[list[str], CacheOptions, Say], list[str]]] = {
+    "info": _info,
+    "verify": _verify,
+    "prune": _prune,
+}
 
 
 def _kept(folders: list[str], wanted: str) -> str:

@@ -7,7 +7,6 @@ kept but the table: the line that is best is trained again by `train-head`, in s
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +17,16 @@ import numpy as np
 
 from models.evaluation.metrics import balanced_accuracy
 from models.training.imbalance import WAYS
+from pipeline.actions.head_training import head_training, work_of_head
 from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
 from pipeline.report.comparison import TABLE, as_markdown, write_table
-from pipeline.run.fitting import fit
-from pipeline.run.gathering import Gathered, gathered, read_shares
+from pipeline.run.answers import read_shares
+from pipeline.run.claim import claim
+from pipeline.run.fitting import CannotFit, Fitting, fit
+from pipeline.run.gathering import Gathered, Sources, gathered
+from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
 from pipeline.settings.schema import FeaturesSettings, HeadSettings, Settings
@@ -48,15 +51,19 @@ class Candidate:
 def compare(options: TrainHeadOptions, context: Context) -> int:
     """Writes `compare.csv` into the output folder and prints it."""
     candidates = candidates_of(options.compare or (), context.settings)
-    shares = read_shares(options, context.settings)
+    training = head_training(options, context)
+    shares = read_shares(training.wanted)
     rows: list[dict[str, Any]] = []
     output = Path(options.output)
     with OutputFolder(str(output)).locked():
+        claim(str(output), work_of_head(options, context), overwrite=options.overwrite)
         for name, features in FEATURES.items():
             chosen = context.settings.features.model_copy(update=features)
-            with gathered(options, with_features(context, chosen), shares) as data:
-                rows += [row_of(options, context, data, name, candidate) for candidate in candidates]
+            with gathered(with_features(training.sources, chosen), training.wanted, shares) as data:
+                rows += rows_of(data, name, candidates, training.fitting)
         write_table(output / TABLE, rows)
+    if context.quiet:
+        return 0
     print(as_markdown(rows))
     best = max(rows, key=lambda row: row["accuracy"])
     words = f"{best['head']} ({best['imbalance']}) on {best['features']}"
@@ -94,20 +101,36 @@ def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
     ]
 
 
-def with_features(context: Context, features: FeaturesSettings) -> Context:
-    """Returns the context with other settings of the features."""
-    return replace(context, settings=context.settings.model_copy(update={"features": features}))
+def with_features(sources: Sources, features: FeaturesSettings) -> Sources:
+    """Returns the sources with other settings of the features."""
+    return replace(sources, settings=sources.settings.model_copy(update={"features": features}))
 
 
-def row_of(
-    options: TrainHeadOptions, context: Context, data: Gathered, features: str, candidate: Candidate
-) -> dict[str, Any]:
+def rows_of(data: Gathered, features: str, candidates: Sequence[Candidate], how: Fitting) -> list[dict[str, Any]]:
+    """Returns the lines of all heads on one kind of features; a head that so few rows do not allow is left out.
+
+    Raises:
+        CannotFit: the rows allow none of them.
+    """
+    rows: list[dict[str, Any]] = []
+    fault: CannotFit | None = None
+    for candidate in candidates:
+        try:
+            rows.append(row_of(data, features, candidate, how))
+        except CannotFit as error:
+            note(f"{features}: {candidate.name} is left out: {error}")
+            fault = error
+    if fault is not None and not rows:
+        raise fault
+    return rows
+
+
+def row_of(data: Gathered, features: str, candidate: Candidate, how: Fitting) -> dict[str, Any]:
     """Returns the line of one head on one kind of features; its figures are of the rows held out."""
     imbalance = candidate.head.imbalance
-    if not context.quiet:
-        print(f"{features}: {candidate.name}, {imbalance}", file=sys.stderr, flush=True)
+    note(f"{features}: {candidate.name}, {imbalance}")
     began = time.process_time()  # of all threads: what it costs, on a busy machine too
-    fitted = fit(options, context, data, candidate.head, candidate.mlp)
+    fitted = fit(data, candidate.head, candidate.mlp, how)
     seconds = time.process_time() - began
     metrics = fitted.metrics
     row = {

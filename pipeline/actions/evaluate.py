@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import apache_beam as beam
-
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
 from pipeline.commands.command import Context
@@ -31,23 +29,23 @@ from pipeline.report.evaluated_rows import (
     question_of,
     select,
 )
-from pipeline.report.evaluation_files import Evaluated, Pictures, closing_words, write_evaluation
-from pipeline.run import graph
+from pipeline.report.evaluation_files import FILES, Evaluated, Pictures, closing_words, write_evaluation
+from pipeline.run.claim import Work, asked, claim
+from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.finished_run import finished_run, results_of
 from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.held_out import digests_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder
-from pipeline.run.own_files import remove_own
 from pipeline.run.plan import Layout, make_plan
 from pipeline.run.prepare import chosen_head, make_job
-from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.soft_labels import read_source
-from transforms.finish_run import MergeRequest
+from pipeline.run.trained_on import count_trained_on
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
 from transforms.formats.results import Results
 from transforms.formats.soft_labels import SoftLabels
+from transforms.merge_request import MergeRequest
 from transforms.storage.store import InputFault
 
 ROWS_PER_FILE = 1_000_000  # of the tables in the working folder
@@ -61,11 +59,13 @@ class _Labelled:
         results: a row an image.
         about: of the labels, for `metrics.json`: inputs, head, fingerprints.
         patterns: inputs to read pictures from again.
+        head: folder of the head, which may be gone since.
     """
 
     results: Results
     about: dict[str, Any]
     patterns: tuple[str, ...]
+    head: str
 
 
 def run(options: EvaluateOptions, context: Context) -> int:
@@ -81,14 +81,23 @@ def run(options: EvaluateOptions, context: Context) -> int:
     if options.predictions:
         folder, record = finished_run(options.predictions, flag="--predictions")
         check_question(question, record["head"]["classes"])
+        about = {"run_fingerprint": record.get("run_fingerprint")}
         with _working_folder(output, keep=False):
+            claim(output, _work(options, about), overwrite=options.overwrite)
             return _evaluate(options, context, question, votes, _of_run(folder, record, options.images))
     path, head = chosen_head(context.settings)
     identity = identity_of(context.settings, head)
     _check_head(head, identity)
     check_question(question, head.classes)
+    about = {"head": head.digest, "cache_key": fingerprint_of(identity.cache_key)}
     with _working_folder(output, keep=True):
+        claim(output, _work(options, about), overwrite=options.overwrite)
         return _evaluate(options, context, question, votes, _of_input(options, context, path, head, identity))
+
+
+def _work(options: EvaluateOptions, about: dict[str, Any]) -> Work:
+    identity = {"options": asked(options, besides=("head", "images", "exact_csv")), **about}
+    return Work(command="evaluate", files=FILES, identity=identity)
 
 
 @contextmanager
@@ -139,6 +148,8 @@ def _evaluate(
         results, told = labelled_by_votes(results, votes, question)
         truth = {"truth": {"soft_labels": options.soft_labels, **told}}
     rows = select(results, question, excluded, source=source)
+    if seen := count_trained_on(labelled.head, labelled.about["head"]["digest"], rows.digests.to_pylist()):
+        rows = replace(rows, counts={**rows.counts, "trained_on": seen})
     about = {
         **labelled.about,
         **truth,
@@ -202,7 +213,7 @@ def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...
         "cache_key": record.get("cache_key"),
         "run_fingerprint": record.get("run_fingerprint"),
     }
-    return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs)
+    return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs, head.get("path") or "")
 
 
 # --- of labelled images -----------------------------------------------------------------------------------------------
@@ -219,18 +230,13 @@ def _of_input(options: EvaluateOptions, context: Context, path: str, head: Head,
         "head": {"path": context.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
         "cache_key": fingerprint_of(identity.cache_key),
     }
-    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs)
+    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs, path)
 
 
 def _label(
     options: EvaluateOptions, context: Context, folder: OutputFolder, path: str, head: Head, identity: Identity
 ) -> None:
-    """Labels the input into a working folder, or as much of it as does not stand there from an interrupted time."""
-    read = context.settings.read
-    wanted = {**identity.parts, "purpose": "evaluate"}
-    if folder.identity() not in (None, wanted):
-        folder.clear()  # left by an evaluation of another head; the cache holds what was dear
-    record = folder.record()
+    """Labels the input into a working folder, or as much of it as an interrupted evaluation left undone."""
     job = make_job(
         context.settings,
         identity,
@@ -239,44 +245,17 @@ def _label(
         head=path,
         all_labels=True,
     )
-    layout = Layout(read.block_images, read.block_bytes)
-    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.path, job.cache))
-    if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        return
-    folder.prepare(wanted)
-    job = replace(job, heartbeat=heartbeat_folder(context.beam_options, folder.path))
-    progress = folder.progress(plan)
-    request = MergeRequest(
-        output=folder.path,
-        parts=job.parts,
-        classes=tuple(head.classes),
-        rejecting=bool(head.reject),
-        exif=job.exif,
-        run_fingerprint=job.run_fingerprint,
-        rows_per_file=ROWS_PER_FILE,
-        submission=None,
-        sample_submission=None,
-        max_rejected=None,
-        expected_images=plan.images,
-        streams=tuple(plan.streams()),
-        started=time.time(),
-        heartbeat=job.heartbeat,
-        record={"inputs_digest": plan.inputs_digest},
+    task = Task(
+        folder=folder,
+        identity={**identity.parts, "purpose": "evaluate"},
+        inputs=options.input,
+        job=job,
+        replaces=True,
     )
+    started = time.time()
 
-    def build(root: beam.Pipeline) -> Any:
-        return graph.label(root, progress.missing, job, request)
+    def request(ready: Ready) -> MergeRequest:
+        record = {"inputs_digest": ready.plan.inputs_digest}
+        return merge_request(ready, head, started=started, rows_per_file=ROWS_PER_FILE, record=record)
 
-    run_graph(
-        build,
-        context.beam_options,
-        heartbeat=job.heartbeat,
-        total=None if plan.streamed else plan.images,
-        done=progress.images_done,
-        quiet=context.quiet,
-        verbose=context.verbose,
-        go_on="what is finished is kept: the same command goes on",
-    )
-    if folder.record() is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    remove_own(folder.path, ("heartbeats",), ())
+    recorded(drive(task, label_stages(request), execution_of(context)), folder)

@@ -21,7 +21,7 @@ from models.detectors.registry import Detector, DetectorSpec
 from pipeline.commands.command import Context
 from pipeline.commands.evaluate_detector import EvaluateDetectorOptions
 from pipeline.errors import UsageError
-from pipeline.report.detection_files import Given, closing_words, write_detection
+from pipeline.report.detection_files import FILES, Given, closing_words, write_detection
 from pipeline.report.detection_groups import check_groups
 from pipeline.report.known_and_found import Compared, Outside, check_words, compare
 from pipeline.report.second_look import (
@@ -35,6 +35,7 @@ from pipeline.report.second_look import (
     look_again,
     ways_of,
 )
+from pipeline.run.claim import Work, asked, claim
 from pipeline.run.identity import SMALLEST_SIDE_PX, detector_spec
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, make_plan
@@ -58,6 +59,7 @@ def run(options: EvaluateDetectorOptions, context: Context) -> int:
     looking = _looking(settings)
     output = os.path.abspath(options.output)
     with _working_folder(output) as work:
+        claim(output, _work(options, settings), overwrite=options.overwrite)
         plan = _plan(options.images, work, settings, looking.limits)
         spent = CpuSeconds()
         compared = compare(search((line for _, line in plan.lines()), looking, spent), table, outside)
@@ -79,6 +81,11 @@ def run(options: EvaluateDetectorOptions, context: Context) -> int:
     if not context.quiet:
         print(closing_words(figures, options.output))
     return 0
+
+
+def _work(options: EvaluateDetectorOptions, settings: Settings) -> Work:
+    identity = {"options": asked(options, besides=()), "detector": detector_spec(settings).describe()}
+    return Work(command="evaluate-detector", files=FILES, identity=identity)
 
 
 def _require_matplotlib() -> None:

@@ -7,10 +7,9 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
-
-import apache_beam as beam
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import BUNDLED_HEADS, check
@@ -21,22 +20,25 @@ from pipeline.errors import StoppedError, UsageError
 from pipeline.report.render.chosen import Choice, choose
 from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
-from pipeline.run import dry_run, graph
+from pipeline.run import dry_run
+from pipeline.run.claim import LABEL, refuse_other_command
+from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
+from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
-from pipeline.run.plan import Layout, Plan, find_inputs, make_plan, stored_layout
+from pipeline.run.plan import Layout, Plan, find_inputs, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
-from pipeline.run.running import heartbeat_folder, in_one_line, run_graph
 from pipeline.run.summary import closing_words
-from transforms.finish_run import MergeRequest
 from transforms.formats.canonical import fingerprint_of
+from transforms.formats.class_names import class_name
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules, check_ids
 from transforms.formats.submission.sample import match_sample, read_sample, refuse_stranger
 from transforms.job import Job
+from transforms.merge_request import MergeRequest
 from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
@@ -80,15 +82,14 @@ def run(options: LabelOptions, context: Context) -> int:
     cache = local_cache(options.cache or f"{folder.place.rstrip('/')}/cache")
     this = _Run(options, context, folder, cache, head_path, head, identity, started)
     if options.dry_run:
-        job = make_job(context.settings, identity, output=folder.place, cache=cache, head=head_path)
-        _refuse_foreign(folder)
+        _refuse_another(this)
         try:
-            return dry_run.show(options.input, folder, context.settings, job)
+            return dry_run.show(options.input, folder, context.settings, _job(this), partial(_check_ids, this))
         except Exception as error:
-            told = in_one_line(error, "nothing was written")
-            if told is error:
+            ended = in_one_line(error, "nothing was written")
+            if ended is error:
                 raise
-            raise told from error
+            raise ended from error
     with folder.locked():
         return _label(this)
 
@@ -124,116 +125,114 @@ def _check_head(head: Head, identity: Identity, context: Context) -> None:
         check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:
         raise UsageError(str(error)) from error
-    label = context.settings.write.no_face_label
+    label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
         raise UsageError(f"write.no_face_label={label} is none of the head's classes: {', '.join(head.classes)}")
 
 
-def _label(this: _Run) -> int:
-    folder, options = this.folder, this.options
-    beam_options = options_of(this.context.beam_options)
+def _refuse_another(this: _Run) -> dict[str, Any] | None:
+    """Returns `run.json` if the run is finished already; changes nothing.
+
+    Raises:
+        UsageError: the folder holds what is not this run's, or cannot be written; or Beam's options are wrong.
+    """
+    folder, overwrite = this.folder, this.options.overwrite
+    empty_pipeline(options_of(this.context.beam_options))  # what is mistyped must not cost the results that lie here
     _refuse_foreign(folder)
-    if options.overwrite:
-        # what is mistyped must not cost the results that stand here
-        empty_pipeline(beam_options)
-        without_own(find_inputs(options.input), folder.place, this.cache)
-        folder.clear()
+    if overwrite:
+        without_own(find_inputs(this.options.input), folder.place, this.cache)
+        return None
+    if this.options.dry_run and isinstance(folder, OutputStore):
+        return None  # whose run lies there is read under the lease, which a dry run does not take
     folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
         raise UsageError(f"--output {folder.place}: its run.json is not that of a run of label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
+    return record
+
+
+def _label(this: _Run) -> int:
+    folder, options = this.folder, this.options
+    record = _refuse_another(this)
+    if options.overwrite:
+        folder.clear()
     read = this.context.settings.read
     standing = stored_layout(folder.plan) if folder.identity() else None
     layout = standing or Layout(read.block_images, read.block_bytes)
     if standing is None and record is not None and "layout" in record:
         layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
-    job = make_job(
+    task = Task(
+        folder=folder,
+        identity=this.identity.parts,
+        inputs=options.input,
+        job=_job(this, layout),
+        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
+    )
+    stages = label_stages(partial(_request, this))
+    driven = drive(task, stages, execution_of(this.context), check=partial(_check_ids, this))
+    record = recorded(driven, folder)
+    return _finished(this, record, "finished before, and nothing has changed since\n" if driven.before else "")
+
+
+def _job(this: _Run, layout: Layout | None = None) -> Job:
+    return make_job(
         this.context.settings,
         this.identity,
-        output=folder.place,
+        output=this.folder.place,
         cache=this.cache,
         head=this.head_path,
-        layout=(layout.block_images, layout.block_bytes),
+        layout=None if layout is None else (layout.block_images, layout.block_bytes),
     )
-    plan = make_plan(options.input, folder.plan, layout, job.limits, own=(folder.place, this.cache))
-    if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
-        return _finished(this, record, "finished before, and nothing has changed since\n")
-    rules = _rules(this, plan)
-    folder.prepare(this.identity.parts)  # from here on the folder is this run's; a refusal above claims nothing
-    job = replace(job, heartbeat=heartbeat_folder(this.context.beam_options, folder.path))
-    return _run_graph(this, job, plan, folder.progress(plan), rules)
 
 
-def _rules(this: _Run, plan: Plan) -> SubmissionRules | None:
-    """Returns how submission.csv is to look, checked against the ids that are known already.
-
-    Raises:
-        UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
-    """
+def _rules(this: _Run) -> SubmissionRules:
+    """Returns how submission.csv is to look."""
     write = this.context.settings.write
-    rules = SubmissionRules(
+    return SubmissionRules(
         id_column=write.id_column,
         label_column=write.label_column,
         values=write.label_values,
         drop_folder=write.drop_folder,
         drop_extension=write.drop_extension,
         face_policy=write.face_policy,
-        no_face_label=write.no_face_label,
+        no_face_label=class_name(write.no_face_label),
     )
+
+
+def _check_ids(this: _Run, plan: Plan) -> None:
+    """Checks the ids that are known already against the submission.
+
+    Raises:
+        UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
+    """
+    rules, path = _rules(this), this.options.sample_submission
     try:
-        path = this.options.sample_submission
         if path is None:
             check_ids(plan.ids, rules)
-        else:
-            with open_file(path) as file:
-                report = match_sample(read_sample(file, classes=this.head.classes, rules=rules, name=path), plan.ids)
-            if report.unexpected == plan.images and not plan.streamed:  # else some ids are told only when they are read
-                refuse_stranger(report)
+            return
+        with open_file(path) as file:
+            report = match_sample(read_sample(file, classes=this.head.classes, rules=rules, name=path), plan.ids)
+        if report.unexpected == plan.images and not plan.streamed:  # else some ids are known only when they are read
+            refuse_stranger(report)
     except (SubmissionError, InputFault) as error:
         raise UsageError(str(error)) from error
-    return rules
 
 
-def _run_graph(this: _Run, job: Job, plan: Plan, progress: Progress, rules: SubmissionRules | None) -> int:
-    context, folder = this.context, this.folder
-    request = MergeRequest(
-        output=folder.place,
-        parts=job.parts,
-        classes=tuple(this.head.classes),
-        rejecting=bool(this.head.reject),
-        exif=job.exif,
-        run_fingerprint=job.run_fingerprint,
-        rows_per_file=context.settings.write.rows_per_file,
-        submission=rules,
+def _request(this: _Run, ready: Ready) -> MergeRequest:
+    write = this.context.settings.write
+    return merge_request(
+        ready,
+        this.head,
+        started=this.started,
+        rows_per_file=write.rows_per_file,
+        submission=_rules(this),
         sample_submission=this.options.sample_submission,
         max_rejected=this.options.max_rejected,
-        expected_images=plan.images,
-        streams=tuple(plan.streams()),
-        started=this.started,
-        heartbeat=job.heartbeat,
-        record=_record(this, job, plan, progress),
-        report=RunReport(folder.place, folder.blocks_file, job.limits) if context.settings.write.report else None,
+        record=_record(this, ready.job, ready.plan, ready.progress),
+        report=RunReport(this.folder.place, this.folder.blocks_file, ready.job.limits) if write.report else None,
     )
-
-    def build(root: beam.Pipeline) -> Any:
-        return graph.label(root, progress.missing, job, request)
-
-    run_graph(
-        build,
-        context.beam_options,
-        heartbeat=job.heartbeat,
-        total=None if plan.streamed else plan.images,
-        done=progress.images_done,
-        quiet=context.quiet,
-        verbose=context.verbose,
-        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
-    )
-    record = folder.record()
-    if record is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
-    return _finished(this, record)
 
 
 def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
@@ -262,8 +261,10 @@ def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
 def _refuse_foreign(folder: OutputFolder) -> None:
     if isinstance(folder, OutputStore):
         folder.refuse_foreign()
-    else:
-        refuse_foreign(folder.path)
+        return
+    folder.refuse_unwritable()
+    refuse_other_command(folder.path, LABEL)
+    refuse_foreign(folder.path)
 
 
 def _tidy(this: _Run) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -23,7 +22,9 @@ from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
 from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import UsageError
+from pipeline.run.claim import Work, claim
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
+from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
 from transforms.formats.publish import publish_bytes
 
@@ -64,10 +65,11 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
             "--input or --set train.batch_size decide that"
         )
     if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
-        print(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}", file=sys.stderr)
+        note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
     made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
     weights = output / WEIGHTS
     with OutputFolder(str(output)).locked():
+        claim(str(output), Work(command="train-backbone", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
         _refuse_other_recipe(output, made_of)
         network = _network(tasks, recipe, shape, start)
         try:
@@ -85,7 +87,8 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
         publish_bytes(weights, backbone("face_vgg").save(network))
         _draw(history, output, tensorboard)
         _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
-    print(f"weights: {weights} (use them with --set features.weights={weights})")
+    if not context.quiet:
+        print(f"weights: {weights} (use them with --set features.weights={weights})")
     return 0
 
 
@@ -177,13 +180,14 @@ def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | Non
     if can_plot():
         publish_bytes(output / "history.svg", history_plot(history))
     else:
-        print("no history.svg: matplotlib is not installed; history.csv has the curves", file=sys.stderr)
+        note("no history.svg: matplotlib is not installed; history.csv has the curves")
     if tensorboard is not None:  # again: a finished training has no epoch left that would
         write_events(history, tensorboard)
 
 
 RECIPE_JSON = "recipe.json"
 WEIGHTS = "face_vgg.npz"
+FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", "history.svg", WEIGHTS, "face_vgg.json")
 
 
 def _made_of(
@@ -232,7 +236,10 @@ def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
                 f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
             ) from error
         if different := differences(before, present):
-            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+            raise UsageError(
+                f"--output {output} holds a training with another recipe ({'; '.join(different[:5])}); "
+                "give another folder, or --overwrite to start anew"
+            )
         return
     output.mkdir(parents=True, exist_ok=True)
     _write_json(path, present)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,7 +24,9 @@ from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
 from pipeline.commands.train_detector import TrainDetectorOptions
 from pipeline.errors import UsageError
+from pipeline.run.claim import Work, claim
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
+from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
 from transforms.formats.publish import publish, publish_bytes
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
+FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", CURVES, MODEL, WEIGHTS, CARD)
+WORK = Work(command="train-detector", files=FILES, proof=RECIPE_JSON)
 ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
 
 
@@ -45,27 +48,30 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
         raise UsageError("train-detector writes ONNX: pip install onnx")
     parts = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
     start, output = _start(options.start), Path(options.output)
+    sets = read_sets(parts[0].sets, Path(options.data))  # what is wrong with them must not claim the folder
     folders = [output / f"part-{number}" for number in range(1, len(parts))] + [output]
-    for number, (recipe, folder) in enumerate(zip(parts, folders, strict=True), 1):
-        if len(parts) > 1 and not context.quiet:
-            print(f"part {number} of {len(parts)}", file=sys.stderr)
-        _train_part(recipe, folder, start, Path(options.data), quiet=context.quiet)
-        start = _start(str(folder / WEIGHTS))
-    print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
+    with OutputFolder(str(output)).locked():
+        for folder in reversed(folders):  # a refusal must not wait until the parts before are trained
+            claim(str(folder), WORK, overwrite=options.overwrite)
+        for number, (recipe, folder) in enumerate(zip(parts, folders, strict=True), 1):
+            if len(parts) > 1:
+                note(f"part {number} of {len(parts)}")
+            if number > 1:
+                sets, start = read_sets(recipe.sets, Path(options.data)), _start(str(folders[number - 2] / WEIGHTS))
+            _train_part(recipe, folder, start, sets, quiet=context.quiet)
+    if not context.quiet:
+        print(f"detector: {output / MODEL} (use it with --set faces.one_shot.model={output / MODEL})")
     return 0
 
 
-def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, data: Path, *, quiet: bool) -> None:
-    sets = read_sets(recipe.sets, data)
-    if not quiet:
-        print(", ".join(counted(sets)), file=sys.stderr)
-    with OutputFolder(str(folder)).locked():
-        made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
-        refuse_another_recipe(folder, made_of)
-        trained = _trained(recipe, sets, folder, start, quiet=quiet)
-        _export(trained, recipe, folder)
-        _draw(trained.history, folder)
-        _write_card(folder, made_of, trained)
+def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, sets: DetectionData, *, quiet: bool) -> None:
+    note(", ".join(counted(sets)))
+    made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+    refuse_another_recipe(folder, made_of)
+    trained = _trained(recipe, sets, folder, start, quiet=quiet)
+    _export(trained, recipe, folder)
+    _draw(trained.history, folder)
+    _write_card(folder, made_of, trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,10 @@ def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
                 f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
             ) from error
         if different := differences(before, present):
-            raise UsageError(f"--output {output} holds a training with another recipe ({'; '.join(different[:5])})")
+            raise UsageError(
+                f"--output {output} holds a training with another recipe ({'; '.join(different[:5])}); "
+                "give another folder, or --overwrite to start anew"
+            )
         return
     output.mkdir(parents=True, exist_ok=True)
     _write_json(path, present)

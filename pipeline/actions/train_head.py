@@ -1,7 +1,7 @@
 """`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
 
-Not here: what is learned (`run/gathering.py`), the fits (`run/fitting.py`), and the table of all kinds
-(`compare_heads.py`).
+Not here: what is learned (`run/gathering.py`, `run/answers.py`), the fits (`run/fitting.py`), and the table of all
+kinds (`compare_heads.py`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from pathlib import Path
 
 from models.training.fit_head import Fitted
 from models.training.folds import Folds
+from pipeline.actions.head_training import FOLDS, head_training, work_of_head
 from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import UsageError
+from pipeline.run.answers import read_shares
+from pipeline.run.claim import claim
 from pipeline.run.fitting import cross_validate, fit, save_head
-from pipeline.run.gathering import gathered, read_shares
+from pipeline.run.gathering import gathered
 from pipeline.run.output_folder import OutputFolder
+from pipeline.run.trained_on import write_trained_on
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.publish import publish_bytes
 
-FOLDS = "folds.json"  # what cross-validation found
 CURVES = ("history.csv", "history.svg")
 
 
@@ -33,11 +36,15 @@ def run(options: TrainHeadOptions, context: Context) -> int:
         return compare(options, context)
     settings, output = context.settings, os.path.abspath(options.output)
     _check_tensorboard(options, context)
-    shares = read_shares(options, settings)
+    training = head_training(options, context)
+    shares = read_shares(training.wanted)
     with OutputFolder(output).locked():
-        with gathered(options, context, shares) as data:
-            folds = cross_validate(options, context, data) if options.folds else None
-            fitted = fit(options, context, data, settings.head, settings.mlp)
+        claim(output, work_of_head(options, context), overwrite=options.overwrite)
+        with gathered(training.sources, training.wanted, shares) as data:
+            asked = (data, settings.head, settings.mlp, training.fitting)
+            folds = cross_validate(*asked, options.folds) if options.folds else None
+            fitted = fit(*asked)
+            write_trained_on(output, data.train.digests)
         _publish_folds(folds, Path(output), context)
         _publish_curves(fitted, Path(output), tensorboard=options.tensorboard)
         space = data.identity.feature_space

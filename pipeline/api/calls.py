@@ -91,6 +91,7 @@ def train_head(
     reject: Iterable[str] = (),
     settings: SettingsLike = None,
     cache: PathLike | None = None,
+    overwrite: bool = False,
     beam_options: Sequence[str] = DIRECT,
     quiet: bool = True,
 ) -> TrainedHead:
@@ -107,6 +108,7 @@ def train_head(
         names: classes that count; () for all.
         soft_labels, classes_map, reject: as `--soft-labels`, `--classes-map` and `--reject`.
         settings, cache, beam_options, quiet: as for `label`.
+        overwrite: start anew in the folder of another training.
 
     Raises:
         UsageError: an argument or a setting is wrong.
@@ -117,6 +119,7 @@ def train_head(
         input=path_texts(inputs),
         output=path_text(output),
         cache=path_text(cache),
+        overwrite=overwrite,
         kind=kind,
         validation=path_texts(validation),
         holdout=holdout,
@@ -146,6 +149,7 @@ def evaluate(
     seed: int | None = None,
     settings: SettingsLike = None,
     cache: PathLike | None = None,
+    overwrite: bool = False,
     beam_options: Sequence[str] = DIRECT,
     quiet: bool = True,
 ) -> Evaluation:
@@ -158,6 +162,7 @@ def evaluate(
         exclude: images that must not count.
         images: of a finished run: where its pictures are now.
         soft_labels, classes_map, positive, positive_labels, seed: as the flags of those names.
+        overwrite: start anew in the folder of another evaluation.
 
     Raises:
         UsageError: an argument or a setting is wrong.
@@ -170,6 +175,7 @@ def evaluate(
         predictions=finished,
         output=path_text(output),
         cache=path_text(cache),
+        overwrite=overwrite,
         head=path_text(head),
         exclude=path_texts(exclude),
         images=path_texts(images),

@@ -14,7 +14,8 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
-RUN, HEAD, METRICS, PAGE, SUBMISSION = "run.json", "head.json", "metrics.json", "report.html", "submission.csv"
+RUN, HEAD, METRICS, SUBMISSION = "run.json", "head.json", "metrics.json", "submission.csv"
+PAGE_OF_RUN, PAGE_OF_EVALUATION = "report.html", "evaluation.html"
 NEEDED = {"counts", "labels", "reasons", "parts", "head", "seconds"}  # of a run.json, to go by it
 
 
@@ -80,7 +81,7 @@ class Run:
     @property
     def page(self) -> Path | None:
         """The page about the run; None where none was written."""
-        return _file(self.path / PAGE)
+        return _file(self.path / PAGE_OF_RUN)
 
     @property
     def submission(self) -> Path | None:
@@ -176,7 +177,7 @@ class Evaluation:
     @property
     def page(self) -> Path | None:
         """The page; None where none was written."""
-        return _file(self.path / PAGE)
+        return _file(self.path / PAGE_OF_EVALUATION)
 
     def __repr__(self) -> str:
         accuracy, images = self.metrics["accuracy"], self.metrics["rows"]

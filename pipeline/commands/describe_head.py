@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.commands.command import Command
+from pipeline.flag_values import class_text
 from pipeline.flags import Options, many, needed
 
 
@@ -13,7 +14,7 @@ class DescribeHeadOptions(Options):
     """A model and what its outputs are."""
 
     head: str = needed("FILE.keras", "a Keras model from features to classes")
-    classes: tuple[str, ...] = many("NAME", "in the order of the model's outputs", required=True)
+    classes: tuple[str, ...] = many("NAME", "in the order of the model's outputs", required=True, parse=class_text)
 
 
 COMMAND = Command(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline import flag_values
 from pipeline.commands.command import Command
 from pipeline.errors import UsageError
+from pipeline.flag_values import class_text
 from pipeline.flags import Options, many, needed, one, parsed, switch
 
 
@@ -29,11 +30,16 @@ class EvaluateOptions(Options):
         "PATH", "truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says"
     )
     classes_map: tuple[str, ...] = many(
-        "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out"
+        "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out", parse=class_text
     )
-    positive: tuple[str, ...] = many("CLASS", "ask only for these classes, together, against all others")
-    positive_labels: tuple[str, ...] = many("LABEL", "labels that count as positive; default those of --positive")
+    positive: tuple[str, ...] = many(
+        "CLASS", "ask only for these classes, together, against all others", parse=class_text
+    )
+    positive_labels: tuple[str, ...] = many(
+        "LABEL", "labels that count as positive; default those of --positive", parse=class_text
+    )
     seed: int | None = parsed(flag_values.seed, "N", "of the bootstrap; default 0")
+    overwrite: bool = switch("start anew in the folder of another evaluation")
     exact_csv: bool = switch(
         "ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them"
     )

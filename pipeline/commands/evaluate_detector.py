@@ -26,6 +26,7 @@ class EvaluateDetectorOptions(Options):
         "WORD", "faces that --boxes marks with this word, such as mask, count neither as found nor as missed"
     )
     min_face: float | None = parsed(pixels, "PX", "nor do faces whose longer side has fewer pixels; default 0")
+    overwrite: bool = switch("start anew in the folder of another evaluation")
     threshold: float | None = parsed(number, "S", "boxes of a lower score count in the curves only; default all")
     by: tuple[str, ...] = many("COLUMN", "also recall by what this column of --boxes says: skin, age, sex, pose")
     changes: bool = switch("also search the photos turned, half-lit, small and grey")

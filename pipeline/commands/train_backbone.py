@@ -25,6 +25,7 @@ class TrainBackboneOptions(Options):
         "NAME=PATH",
         "shares of classes learned beside the labels: a CSV of votes by image, or a finished run as teacher",
     )
+    overwrite: bool = switch("start anew in the folder of another training")
     tensorboard: bool = switch("also write the curves for TensorBoard")
     epochs: int | None = parsed(flag_values.count, "N", "passes over the images", setting="train.epochs")
     seed: int | None = parsed(flag_values.seed, "N", "of first weights, order and random changes", setting="train.seed")

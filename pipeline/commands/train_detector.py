@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline import flag_values
 from pipeline.commands.command import Command
-from pipeline.flags import Options, needed, one, parsed
+from pipeline.flags import Options, needed, one, parsed, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class TrainDetectorOptions(Options):
     data: str = needed("DIR", "folder of the sets that the recipe names")
     output: str = needed("DIR", "folder of model, curves and state")
     start: str | None = one("FILE", "weights.npz of an earlier training to start from")
+    overwrite: bool = switch("start anew in the folder of another training")
     epochs: int | None = parsed(flag_values.count, "N", "in place of the recipe's training.epochs")
     seed: int | None = parsed(flag_values.seed, "N", "in place of the recipe's training.seed")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.commands.command import Command
 from pipeline.errors import UsageError
-from pipeline.flag_values import fold_count, pattern, proper_fraction
+from pipeline.flag_values import class_text, fold_count, pattern, proper_fraction
 from pipeline.flags import Options, any_number, many, needed, one, parsed, switch
 
 
@@ -19,6 +19,7 @@ class TrainHeadOptions(Options):
     )
     output: str = needed("DIR", "folder of the trained head")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
+    overwrite: bool = switch("start anew in the folder of another training")
     validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
     exclude: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
     holdout: float | None = parsed(proper_fraction, "F", "fraction of the input to choose by instead")
@@ -30,7 +31,7 @@ class TrainHeadOptions(Options):
         "REGEX",
         "images whose ids give the same match (of its first group, if it has one) stay together in every split",
     )
-    names: tuple[str, ...] = many("CLASS", "classes that count; default all")
+    names: tuple[str, ...] = many("CLASS", "classes that count; default all", parse=class_text)
     kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
     soft_labels: str | None = one(
         "PATH",
@@ -38,11 +39,12 @@ class TrainHeadOptions(Options):
         "finished run as teacher",
     )
     classes_map: tuple[str, ...] = many(
-        "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out"
+        "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out", parse=class_text
     )
     reject: tuple[str, ...] = many(
         "CLASS",
         "classes of --soft-labels that say that there is no label; beside labels, images that one leads are left out",
+        parse=class_text,
     )
     tensorboard: bool = switch("with mlp: also write the curves for TensorBoard")
     compare: tuple[str, ...] | None = any_number(

@@ -1,6 +1,6 @@
 """What `evaluate` writes: figures, plots, sheets, a list of suspected labels, and the page last.
 
-Files are bytes of the input and the seed alone; each is published whole. Without `report.html` the folder is
+Files are bytes of the input and the seed alone; each is published whole. Without `evaluation.html` the folder is
 unfinished. Not here: how a figure is computed (`models/evaluation/`) or drawn (`plots.py`, `sheets.py`).
 """
 
@@ -34,8 +34,10 @@ from transforms.formats.spreadsheets import cell
 from transforms.read_again import face_tile, read_pictures
 from transforms.storage.store import InputFault
 
-PAGE = "report.html"
+PAGE = "evaluation.html"
 SHEETS = ("mistakes.png", "hardest.png", "label_errors.png")
+PLOTS = ("confusion.svg", "coverage.svg", "reliability.svg", "roc.svg")
+FILES = (PAGE, "metrics.json", *PLOTS, *SHEETS, "label_errors.csv")
 SINGLE_PX, _QUALITY = 240, 70  # side of a picture by itself, and how well it is kept
 SHORT = 16  # digits of a digest for people
 CSV_HEAD = ("image_id", "stated_label", "class", "suggested_class", "p_class", "p_suggested", "margin")
@@ -188,6 +190,11 @@ def _suspect(rows: Rows, suspects: LabelErrors, i: int) -> Suspect:
 
 def _told_counts(counts: Mapping[str, int]) -> list[str]:
     words = []
+    if seen := counts.get("trained_on"):
+        words.append(
+            f"WARNING: the head was trained on {seen:,} of these images, so the figures are too good; "
+            "leave them out with --exclude, or evaluate on others."
+        )
     unlabelled = counts["no_face"] + counts["rejected"]
     if unlabelled:
         words.append(

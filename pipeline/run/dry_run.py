@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,11 +45,22 @@ class Sampled:
     width: int = 0
 
 
-def show(patterns: Sequence[str], folder: OutputFolder, settings: Settings, job: Job) -> int:
-    """Prints what would be read and done, and what it may cost; returns exit status 0."""
+def show(
+    patterns: Sequence[str],
+    folder: OutputFolder,
+    settings: Settings,
+    job: Job,
+    check: Callable[[Plan], None] = lambda plan: None,
+) -> int:
+    """Prints what would be read and done, and what it may cost; returns exit status 0.
+
+    Args:
+        check: looks at the plan, and raises where the run would.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         layout = Layout(settings.read.block_images, settings.read.block_bytes)
         plan = make_plan(patterns, scratch, layout, job.limits, own=(folder.path, job.cache))
+        check(plan)
         sampled = _sample(plan, job)
         print("\n".join(_words(plan, sampled, folder, job)))
     return 0

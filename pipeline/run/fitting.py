@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,28 +15,57 @@ from models.training.folds import Folds, cross_validated
 from models.training.head_data import Blend, FitError, Labels, Rows, Votes
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
-from pipeline.run.gathering import WORK, Gathered, Labelled, is_blended
+from pipeline.run.answers import Labelled
+from pipeline.run.notes import note
 from transforms.formats.publish import publish_bytes, storage_error
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.commands.command import Context
-    from pipeline.commands.train_head import TrainHeadOptions
+    from pipeline.run.gathering import Gathered
     from pipeline.settings.schema import HeadSettings
     from pipeline.settings.training import MlpSettings
+
+
+class CannotFit(StoppedError):
+    """The rows do not allow a head of this kind; another kind may do."""
 
 
 HOLDOUT = 0.2  # of the images, where no validation input is given
 
 
-def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadSettings, mlp: MlpSettings) -> Fitted:
-    """Returns the fitted head: of its settings kind and imbalance count; those of dense layers for the kind mlp.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """How heads are fitted, whatever their kind.
+
+    Attributes:
+        holdout: fraction of the images to choose by, where no validation input is given.
+        seed: of the split and of first weights.
+        work: folder for the checkpoint of dense layers; removed in the end.
+        soft_share: how much of an answer the shares are, for the record; 1 if they or the labels are learned alone.
+        quiet: True for no lines on the way.
+    """
+
+    holdout: float = HOLDOUT
+    seed: int
+    work: Path
+    soft_share: float = 1.0
+    quiet: bool = False
+
+
+def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> Fitted:
+    """Returns the fitted head.
+
+    Args:
+        data: what it learns.
+        head: of these settings kind, strength and imbalance count.
+        mlp: for the kind mlp alone.
+        how: the same for every kind.
 
     Raises:
-        StoppedError: the rows do not allow it.
+        CannotFit: the rows do not allow it. StoppedError: a checkpoint is damaged.
     """
-    of_mlp = partial(_fit_mlp, options, mlp)
+    of_mlp = partial(_fit_mlp, how.work / "mlp", mlp)
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     swept = {"logistic": "cs", "ridge": "alphas"}
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
@@ -48,45 +76,40 @@ def fit(options: TrainHeadOptions, context: Context, data: Gathered, head: HeadS
             data.train.labels,
             imbalance=head.imbalance,
             validation=None if validation is None else (validation.features, validation.labels),
-            holdout=options.holdout or HOLDOUT,
+            holdout=how.holdout,
             groups=data.train.groups,
-            seed=context.settings.features.seed,
-            report=None if context.quiet else _report,
+            seed=how.seed,
+            report=None if how.quiet else _report,
             **strength,
         )
     except FitError as error:
-        raise StoppedError(str(error)) from error
-    if not is_blended(context.settings):
+        raise CannotFit(str(error)) from error
+    if how.soft_share == 1:
         return fitted
-    return replace(fitted, recipe={**fitted.recipe, "soft_share": context.settings.head.soft_share})
+    return replace(fitted, recipe={**fitted.recipe, "soft_share": how.soft_share})
 
 
-def cross_validate(options: TrainHeadOptions, context: Context, data: Gathered) -> Folds:
-    """Returns what `options.folds` heads say about images whose groups they have not seen.
+def cross_validate(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting, folds: int) -> Folds:
+    """Returns what so many heads say about images whose groups they have not seen.
+
+    Args:
+        data, head, mlp, how: as for `fit`.
 
     Raises:
         StoppedError: the rows do not allow it.
     """
-    bar = iter(range(1, (options.folds or 0) + 1))
+    numbers = iter(range(1, folds + 1))
 
     def fold(rows: Rows, labels: list[str], groups: np.ndarray) -> Fitted:
-        if not context.quiet:
-            print(f"fold {next(bar)} of {options.folds}", file=sys.stderr, flush=True)
+        note(f"fold {next(numbers)} of {folds}")
         part = replace(data, train=Labelled(rows, labels, groups), validation=None)
-        return fit(options, context, part, context.settings.head, context.settings.mlp)
+        return fit(part, head, mlp, how)
 
     train = data.train
     if isinstance(train.labels, Votes | Blend):
         raise StoppedError("--folds judges labels, and these are votes")
     try:
-        return cross_validated(
-            fold,
-            train.features,
-            train.labels,
-            train.groups,
-            folds=options.folds or 0,
-            seed=context.settings.features.seed,
-        )
+        return cross_validated(fold, train.features, train.labels, train.groups, folds=folds, seed=how.seed)
     except FitError as error:
         raise StoppedError(str(error)) from error
 
@@ -96,16 +119,13 @@ def _report(row: dict[str, Any]) -> None:
     print(", ".join(words), file=sys.stderr, flush=True)
 
 
-def _fit_mlp(
-    options: TrainHeadOptions, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any
-) -> Fitted:
+def _fit_mlp(folder: Path, mlp: MlpSettings, features: Rows, labels: Labels, *, imbalance: str, **how: Any) -> Fitted:
     from models.runtimes.registry import start_keras
 
     start_keras()
     from models.training.checkpoint import TrainingError
     from models.training.fit_mlp import fit_mlp_head
 
-    folder = Path(os.path.abspath(options.output), WORK, "mlp")
     recipe = recipe_of(mlp, imbalance)
     try:
         fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)

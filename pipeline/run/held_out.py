@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
+from pipeline.run.notes import note
 from pipeline.run.plan import Layout, make_plan
 from pipeline.settings.schema import Settings
 from transforms.formats.records import Limits
@@ -30,5 +30,5 @@ def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[
     for digest in read_digests((line for _, line in plan.lines()), limits):
         digests.add(digest)
         count += 1
-    print(f"excluded: {count:,} images, {len(digests):,} of different bytes", file=sys.stderr)
+    note(f"excluded: {count:,} images, {len(digests):,} of different bytes")
     return digests

@@ -6,7 +6,6 @@ Reads any input that `label` reads; every image is one face, as `faces.detector=
 from __future__ import annotations
 
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.held_out import digests_of
 from pipeline.run.identity import given_labels
+from pipeline.run.notes import note
 from pipeline.run.plan import Layout, make_plan
 from pipeline.run.soft_labels import read_source
 from transforms.formats.label_table import LABELS_COME, LabelTable
@@ -115,7 +115,7 @@ def read_data(
     train = train.of(shown)
     taught = train.labels.count(None)
     also = f", {taught:,} of them by soft labels alone" if taught else ""
-    print(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}", file=sys.stderr)
+    note(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}")
     if judged is None:
         train, judged = _split(train)
         if only := sorted(_named(judged) - _named(train)):

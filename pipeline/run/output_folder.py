@@ -87,6 +87,16 @@ class OutputFolder:
                 ) from error
             yield
 
+    def refuse_unwritable(self) -> None:
+        """Raises UsageError if the folder cannot be made or written, as `locked` would; makes nothing."""
+        place = self.path
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        if not os.path.isdir(place):
+            raise UsageError(f"--output {self.path}: {place} is not a folder; give a folder that can be written")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UsageError(f"--output {self.path}: Permission denied; give a folder that can be written")
+
     def record(self) -> dict[str, Any] | None:
         """Returns `run.json` of a finished run, or None."""
         return _read_json(self.record_file)

@@ -27,7 +27,7 @@ OWN_FOLDERS = {
     "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
     ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
     PICTURES: re.compile(f"{PHOTO.pattern}|{SHEET.pattern}|{re.escape(PICTURE_INDEX)}"),
-    "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|stop", re.ASCII),
+    "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|failure\.json|stop", re.ASCII),
 }
 _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features
 RECORD = "run.json"

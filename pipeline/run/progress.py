@@ -48,6 +48,8 @@ def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bo
 
         def redraw() -> None:
             now = totals()
+            if (words := f"loading {now.loading}: " if now.loading else "") != drawn.desc:
+                drawn.set_description_str(words)  # drawn at once, as no image moves the bar meanwhile
             drawn.set_postfix(faces=now.faces, rejected=now.rejected, hits=now.hits, refresh=False)
             drawn.update(done + now.images - drawn.n)
 

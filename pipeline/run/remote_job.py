@@ -74,7 +74,7 @@ class RemoteJob:
         if self.is_remote and self._result is not None:
             threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
 
-    def failed(self, error: Exception) -> str:
+    def failed(self, error: BaseException) -> str:
         """Returns why the job failed, as far as the runner says so."""
         text = " ".join(str(error).split()) or type(error).__name__
         shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -24,6 +24,7 @@ from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
+from pipeline.run.failures import write_failure
 from pipeline.run.worker_folder import LOUD, QUIET
 from transforms.storage.options import connect, storage_flags
 from transforms.storage.store import is_local
@@ -190,10 +191,25 @@ def _with_our_workers(options: PipelineOptions, folder: str, verbose: bool) -> P
     return WithOurWorkers(provision_info=_for_workers(options, verbose))
 
 
-def work_for_beam() -> None:
-    """Is a worker process of a local run; what it shall do comes from Beam, through the environment."""
-    from apache_beam.runners.worker import sdk_worker_main
+def work_for_beam(folder: str) -> None:
+    """Is a worker process of a local run; what it shall do comes from Beam, through the environment.
 
+    Args:
+        folder: where it writes why it failed, if it does: Beam hands over no more than the text of a traceback.
+    """
+    from apache_beam.runners.worker import sdk_worker, sdk_worker_main
+
+    class ThatSaysWhy(sdk_worker.SdkWorker):
+        """Beam's own; every stage of this process runs below."""
+
+        def do_instruction(self, request: Any) -> Any:
+            try:
+                return super().do_instruction(request)
+            except BaseException as error:
+                write_failure(folder, error)
+                raise
+
+    sdk_worker.SdkWorker = ThatSaysWhy
     sdk_worker_main.main([])
 
 

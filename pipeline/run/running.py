@@ -1,8 +1,10 @@
-"""Runs a graph on this machine or elsewhere: engine, bar, Ctrl-C, and errors in one line. Shared by the commands."""
+"""Runs a graph on this machine or elsewhere, with a bar, Ctrl-C, and an end in one line. Shared by the commands.
+
+Not here: what a failure means (`failures.py`).
+"""
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import queue
@@ -17,28 +19,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from models.backbones.backbone import BackboneError
-from models.heads.outputs import HeadError
-from models.runtimes.device import DeviceOutOfMemory
-from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
+from pipeline.errors import Interrupted, PipelineError, StoppedError
+from pipeline.run.failures import FailureKind, ended_by, failure_in_text, failure_of, read_failure
 from pipeline.run.interrupt import interruptible
 from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
 from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program
 from pipeline.run.runners import as_outside_a_notebook, empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
-from transforms.containing import ProgramFault
-from transforms.finish_run import RunStopped
-from transforms.formats.publish import StorageError
-from transforms.formats.records import FormatError
-from transforms.formats.submission.rules import SubmissionError
-from transforms.merge.account import AccountError
 from transforms.storage import stopping
-from transforms.storage.stopping import Stopped
-from transforms.storage.store import InputFault
 from transforms.tally import TALLY, Totals
 
 Build = Callable[[beam.Pipeline], Any]
+UNNAMED = (FailureKind.STORAGE, FailureKind.FAULT)  # not one of our own errors
 
 
 def heartbeat_folder(beam_options: Sequence[str], folder: str) -> str:
@@ -91,47 +84,69 @@ def run_graph(
             with job.watched():
                 result.wait_until_finish()
         except BaseException as error:
-            told = _told_by_the_job(job, error, go_on)
-            if told is error and heartbeat:
-                told = _told_by_its_death(error, deaths, heartbeat, go_on)
-            if told is error:
-                told = _told_of_storage(error, go_on)
-            if told is error:
+            ended = _ended(error, job, deaths, heartbeat, go_on)
+            if ended is None:
                 raise
-            raise told from error
+            raise ended from error
     return totals()
 
 
+def _ended(error: BaseException, job: RemoteJob, deaths: _Deaths, heartbeat: str, go_on: str) -> PipelineError | None:
+    """Returns what the command ends with; None for a bug, which stays what it is."""
+    if job.is_remote and (ended := _ended_by_the_job(error, job, go_on)):
+        return ended
+    failure = failure_of(error)
+    if heartbeat and failure.kind in UNNAMED:
+        of_a_worker = read_failure(heartbeat)
+        failure = of_a_worker or failure
+        if of_a_worker is None or of_a_worker.kind is FailureKind.FAULT:
+            # a lost connection to a worker that died looks like a bug or like faulty storage
+            death = _death_of_a_worker(deaths, heartbeat, go_on)
+            if death is not None:
+                return death
+    if failure.kind is FailureKind.FAULT and job.is_remote:
+        return _ended_by_its_text(error, job, go_on)
+    return ended_by(failure, go_on)
+
+
+def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
+    """Returns what the command ends with where the job's state says more than the runner's error does."""
+    if stopping.asked():
+        return Interrupted(f"interrupted; {job.words()}{go_on}")
+    if job.fault or lacks_this_program(str(error)):
+        return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
+    return None
+
+
+def _ended_by_its_text(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
+    """Returns what the command ends with where a runner hands over text alone; None for an error of this process."""
+    if (of_the_job := failure_in_text(str(error))) is not None:
+        return ended_by(of_the_job, go_on)
+    if isinstance(error, RuntimeError) or type(error).__module__.startswith("grpc"):
+        return StoppedError(f"{job.failed(error)}; {go_on}")
+    return None
+
+
 def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
-    """Returns the job as Beam knows it; an engine elsewhere that cannot be had is told in one line."""
+    """Returns the job as Beam knows it; a remote runner that cannot start is reported in one line."""
     try:
         return pipeline.run()
     except Exception as error:
         of_its_start = isinstance(error, RuntimeError | OSError) or type(error).__module__.startswith("grpc")
-        if not of_its_start or is_direct(options) or in_one_line(error, "") is not error:
+        if not of_its_start or is_direct(options) or failure_of(error).kind not in UNNAMED:
             raise
-        name = options.view_as(StandardOptions).runner
         text = " ".join(str(error).split()) or type(error).__name__
-        raise StoppedError(f"--runner={name}: Beam cannot start the job there: {text}") from error
+        raise StoppedError(f"--runner={_name_of(options)}: Beam cannot start the job there: {text}") from error
+
+
+def _name_of(options: PipelineOptions) -> str:
+    return str(options.view_as(StandardOptions).runner)
 
 
 def _stop_workers(folder: str, job: RemoteJob) -> None:
     job.cancel()
     if folder:
         tell_to_stop(folder)
-
-
-def _told_by_the_job(job: RemoteJob, error: BaseException, go_on: str) -> BaseException:
-    """Returns what to end with, where the job's state says more than the runner's error does."""
-    if job.is_remote and stopping.asked():
-        return Interrupted(f"interrupted; {job.words()}{go_on}")
-    if job.fault or (job.is_remote and lacks_this_program(str(error))):
-        return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
-    told = in_one_line(error, go_on)
-    of_the_runner = isinstance(error, RuntimeError) or type(error).__module__.startswith("grpc")
-    if told is error and job.is_remote and isinstance(error, Exception) and of_the_runner:
-        return StoppedError(f"{job.failed(error)}; {go_on}")
-    return told
 
 
 ENGINE_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")  # what they die of, the run dies of too
@@ -177,13 +192,13 @@ def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
         threading.excepthook = before
 
 
-def _told_by_its_death(error: BaseException, deaths: _Deaths, folder: str, go_on: str) -> BaseException:
+def _death_of_a_worker(deaths: _Deaths, folder: str, go_on: str) -> PipelineError | None:
     """Returns what to end with where a worker process died (of a bug in a library, or for want of memory)."""
     status = deaths.first()
     if stopping.asked():
         return Interrupted(f"interrupted; {go_on}")
     if status is None:
-        return error
+        return None
     words = last_words(folder)
     said = f"; its last words: {words} (all of them in {folder})" if words else ""
     cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
@@ -198,90 +213,3 @@ def _named(status: int) -> str:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
-
-
-KNOWN = (
-    PipelineError,
-    FormatError,
-    Stopped,
-    RunStopped,
-    AccountError,
-    StorageError,
-    InputFault,
-    DeviceOutOfMemory,
-    ProgramFault,
-    BackboneError,
-    HeadError,
-    MemoryError,
-)
-LESS_MEMORY = "fewer read.threads, a smaller read.block_images or faces.max_faces take less"
-WHERE = " [while running"  # Beam's addition to a message
-NAMED_ERROR = re.compile(r"^(?:RuntimeError: )?(?P<name>[\w.]+): (?P<text>.+)$", re.MULTILINE)
-
-
-def in_one_line(error: BaseException, go_on: str) -> BaseException:
-    """Returns what the command should end with: the first error of ours under what the engine made of it."""
-    kind, text = _first_of_ours(error) or _told_by_a_worker(str(error)) or (type(error), "")
-    if issubclass(kind, Stopped | KeyboardInterrupt | Interrupted):
-        return Interrupted(f"interrupted; {go_on}")
-    if not issubclass(kind, KNOWN):
-        return error
-    if issubclass(kind, UsageError | BackboneError | HeadError | SubmissionError):
-        return UsageError(text)
-    if issubclass(kind, MemoryError):
-        return StoppedError(f"{text or 'no memory'}; {LESS_MEMORY}; {go_on}")
-    return StoppedError(f"{text}; {go_on}")
-
-
-def _first_of_ours(error: BaseException) -> tuple[type[BaseException], str] | None:
-    """Returns kind and text of the outermost error of ours in the chain of causes."""
-    cause: BaseException | None = error
-    met: set[int] = set()  # a chain may be a ring
-    while cause is not None and id(cause) not in met:
-        if isinstance(cause, KNOWN):
-            return type(cause), str(cause).split(WHERE)[0]
-        met.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-def _told_by_a_worker(text: str) -> tuple[type[BaseException], str] | None:
-    """Returns kind and text of the outermost error of ours in a traceback: all that a worker process hands over.
-
-    Tracebacks begin with the cause, so the outermost error is the last.
-    """
-    kinds = _by_name(KNOWN)
-    ours = [found for found in NAMED_ERROR.finditer(text) if found["name"] in kinds]
-    return (kinds[ours[-1]["name"]], ours[-1]["text"].split(WHERE)[0]) if ours else None
-
-
-def _told_of_storage(error: BaseException, go_on: str) -> BaseException:
-    """Returns what to end with where a stage ended of an error of the system that none of ours has named.
-
-    The last resort, behind the ends of workers: a lost connection to one is such an error too. What is raised while
-    such an error is handled is another one, and stays what it is.
-    """
-    if isinstance(error, OSError):
-        found: tuple[type[BaseException], str] | None = (type(error), str(error) or type(error).__name__)
-    else:
-        kinds = _by_name((OSError,))
-        named = list(NAMED_ERROR.finditer(str(error)))  # the outermost error is the last
-        found = (kinds[named[-1]["name"]], named[-1]["text"]) if named and named[-1]["name"] in kinds else None
-    if found is None or issubclass(found[0], io.UnsupportedOperation):  # that is a bug of the caller
-        return error
-    return StoppedError(f"{' '.join(found[1].split(WHERE)[0].split())}; once that is cured, {go_on}")
-
-
-def _by_name(kinds: Sequence[type[BaseException]]) -> dict[str, type[BaseException]]:
-    """Returns the kinds and all below them by the names that tracebacks show."""
-    found = set(_with_subclasses(kinds))
-    return {
-        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}": kind
-        for kind in found
-    }
-
-
-def _with_subclasses(kinds: Sequence[type[BaseException]]) -> Iterator[type[BaseException]]:
-    for kind in kinds:
-        yield kind
-        yield from _with_subclasses(kind.__subclasses__())

@@ -39,6 +39,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(note)
     if left_out := (record.get("submission") or {}).get("left_out"):
         lines.append(_left_out(left_out, record["submission"]["left_out_names"]))
+    if record.get("submission"):
+        lines.append(_classes(record["submission"], record["head"]["classes"]))
     names = [
         name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
     ]
@@ -60,6 +62,11 @@ def _left_out(count: int, names: Sequence[str]) -> str:
         f"{have} no label and no row in submission.csv ({', '.join(names)}{more}); "
         "--set write.no_face_label=CLASS gives them one"
     )
+
+
+def _classes(submission: Mapping[str, Any], classes: Sequence[str]) -> str:
+    holds = "names" if submission.get("values") == "name" else "indices"  # earlier versions did not say
+    return f"submission.csv holds {holds} of classes: " + " ".join(f"{at}={name}" for at, name in enumerate(classes))
 
 
 def _present(record: Mapping[str, Any], output: str) -> set[str]:

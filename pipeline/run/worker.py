@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     threading.Thread(target=_watch, args=(folder, os.getppid()), name="watch", daemon=True).start()
     from pipeline.run.runners import work_for_beam
 
-    work_for_beam()
+    work_for_beam(folder)
 
 
 def _speak_to_the_file(folder: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+from transforms.formats.class_names import class_name
 from transforms.formats.records import FormatError
 
 LABELS_COME = "labels come from class folders, or from a CSV file with --set read.labels=FILE"
@@ -92,5 +93,6 @@ def _add(
     image, label = (row[place].strip() for place in columns)
     if not image:
         raise FormatError(f"{where}: the id is empty")
+    label = class_name(label)
     if found.setdefault(image, label) != label:
         raise FormatError(f"{where}: {image!r} has two labels, {found[image]!r} and {label!r}; keep one")

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from transforms.formats.class_names import class_name
 from transforms.formats.records import FormatError
 
 
@@ -65,7 +66,7 @@ def read_votes(file: BinaryIO, name: str) -> SoftLabels:
 
 
 def _classes(header: list[str], name: str) -> tuple[str, ...]:
-    classes = tuple(column.strip() for column in header[1:])
+    classes = tuple(class_name(column.strip()) for column in header[1:])
     if len(classes) < 2 or len(set(classes)) != len(classes) or "" in classes:
         raise FormatError(f"{name}: the header needs the id and two or more different classes")
     return classes

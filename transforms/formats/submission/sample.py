@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.formats.class_names import class_name
 from transforms.formats.shards.loose_files import IMAGE_SUFFIXES
 from transforms.formats.submission.rules import (
     EXTENSION_AT_END,
@@ -32,6 +33,7 @@ from transforms.formats.submission.rules import (
 )
 
 _IMAGE_AT_END = re.compile(rf"[^.]\.({'|'.join(sorted(IMAGE_SUFFIXES))})\Z", re.IGNORECASE)
+FOLDERS_FROM = 10_000  # ids whose first folder is tried before the images: enough for every folder of a contest
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
@@ -173,7 +175,7 @@ def _sample(
             others.append(tuple(line[at] for at in further))
         seen.folders = seen.folders or "/" in key
         seen.extensions = seen.extensions or EXTENSION_AT_END.search(key) is not None
-        seen.label(line[label_at].strip(), known)
+        seen.label(class_name(line[label_at].strip()), known)
     if not rows:
         raise SampleError(f"{name} has a header but no ids; give the competition's sample submission")
     return Sample(header, id_at, label_at, rows, others, _implied(rules, seen, classes, name), _composed(rows))
@@ -364,7 +366,7 @@ def _rows_of_keys(sample: Sample, ids: pa.Array) -> np.ndarray:
 
 
 def _cure(sample: Sample, images: Sequence[str]) -> str:
-    """Returns the settings under which one of these images would match a row of the sample, or ""."""
+    """Returns the settings, or the name of the input, with which one of these images would match a row; or ""."""
     rules = sample.rules
     for folder, extension in itertools.product((False, True), repeat=2):
         other = replace(rules, drop_folder=folder, drop_extension=extension)
@@ -375,6 +377,10 @@ def _cure(sample: Sample, images: Sequence[str]) -> str:
             }
             wanted = [f"{name}={str(now).lower()}" for name, (now, before) in names.items() if now != before]
             return f"they would match by --set {' '.join(wanted)}"
+    folders = dict.fromkeys(key.partition("/")[0] for key in itertools.islice(sample.rows, FOLDERS_FROM) if "/" in key)
+    for first in folders:
+        if any(image_key(f"{first}/{name}", rules) in sample.rows for name in images):
+            return f"they would match by --input {first}=PATTERN, which puts {first}/ before the ids"
     return ""
 
 

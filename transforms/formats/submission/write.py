@@ -56,6 +56,7 @@ class SubmissionReport:
         sample: how the ids of a sample matched.
         left_out: of the images without a label, those that have no row: all, if there is no sample and no label for
             them. `left_out_names`: the first few.
+        values: what stands for a class: index or name.
     """
 
     rows: int
@@ -63,6 +64,7 @@ class SubmissionReport:
     sample: SampleReport | None = None
     left_out: int = 0
     left_out_names: tuple[str, ...] = ()
+    values: str = "index"
 
 
 def write_submission(
@@ -119,9 +121,9 @@ def _write_all(
             file.write(_lines([keys, texts.take(pa.array(labels))]))
         if rules.drops:
             refuse_collisions(lambda: (batch.ids for batch in batches()), rules)
-    if fallback >= 0:
-        return SubmissionReport(rows, without.count)
-    return SubmissionReport(rows, without.count, left_out=without.count, left_out_names=tuple(without.names))
+    named: tuple[str, ...] = () if fallback >= 0 else tuple(without.names)
+    left_out = 0 if fallback >= 0 else without.count
+    return SubmissionReport(rows, without.count, left_out=left_out, left_out_names=named, values=_values(rules))
 
 
 def _write_sample(
@@ -140,7 +142,11 @@ def _write_sample(
         for start in range(0, len(sample), BATCH):
             group = text_array(list(itertools.islice(keys, BATCH)))
             file.write(_lines(_columns(sample, start, group, texts.take(pa.array(labels[start : start + BATCH])))))
-    return SubmissionReport(len(sample), without.count, report)
+    return SubmissionReport(len(sample), without.count, report, values=_values(sample.rules))
+
+
+def _values(rules: SubmissionRules) -> str:
+    return "name" if rules.values == "name" else "index"
 
 
 def _columns(sample: Sample, start: int, keys: pa.Array, labels: pa.Array) -> list[pa.Array]:

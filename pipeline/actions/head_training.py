@@ -1,0 +1,74 @@
+"""From the options of `train-head` to what gathering and fitting need; `--compare` needs the same."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.commands.command import Context
+from pipeline.commands.train_head import TrainHeadOptions
+from pipeline.run.answers import Wanted
+from pipeline.run.claim import Work, asked
+from pipeline.run.drive import execution_of
+from pipeline.run.fitting import HOLDOUT, Fitting
+from pipeline.run.gathering import WORK, Sources
+from pipeline.run.identity import identity_of
+from pipeline.run.trained_on import TRAINED_ON
+
+FOLDS = "folds.json"  # what cross-validation found
+HEAD_FILES = ("head.json", "head.npz", TRAINED_ON, FOLDS, "history.csv", "history.svg", "compare.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTraining:
+    """What is read, which answers count, and how heads are fitted."""
+
+    sources: Sources
+    wanted: Wanted
+    fitting: Fitting
+
+
+def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
+    """Returns all that a training of heads needs, as the user wants it."""
+    output, settings = os.path.abspath(options.output), context.settings
+    work = os.path.join(output, WORK)
+    share = settings.head.soft_share
+    return HeadTraining(
+        Sources(
+            inputs=options.input,
+            validation=options.validation,
+            exclude=options.exclude,
+            work=work,
+            cache=options.cache or os.path.join(output, "cache"),
+            settings=settings,
+            execution=execution_of(context),
+        ),
+        Wanted(
+            soft_labels=options.soft_labels,
+            names=options.names,
+            classes_map=options.classes_map,
+            reject=options.reject,
+            soft_share=share,
+            group_by=options.group_by,
+        ),
+        Fitting(
+            holdout=options.holdout or HOLDOUT,
+            seed=settings.features.seed,
+            work=Path(work),
+            soft_share=share,
+            quiet=context.quiet,
+        ),
+    )
+
+
+def work_of_head(options: TrainHeadOptions, context: Context) -> Work:
+    """Returns what is made in the output folder: a head, or the table of all kinds."""
+    settings = context.settings
+    identity = {
+        "options": asked(options, besides=("tensorboard",)),
+        "head": settings.head.model_dump(mode="json", exclude={"path"}),
+        "mlp": settings.mlp.model_dump(mode="json"),
+        "features": identity_of(settings, None).parts,
+    }
+    return Work(command="train-head", files=HEAD_FILES, identity=identity)

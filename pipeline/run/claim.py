@@ -1,0 +1,100 @@
+"""One work an output folder: which command it belongs to, and what its results depend on.
+
+`label` notes that in `run.json` (`output_folder.py`); the other commands note it in `command.json` and follow the same
+rule: the same command goes on or does it again, another one is refused, and `--overwrite` starts anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.flags import Options
+from pipeline.run.own_files import IDENTITY, RECORD
+from pipeline.settings.differences import differences
+from transforms.formats.publish import publish_bytes
+
+COMMAND_FILE = "command.json"
+LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a command is about to do in its output folder.
+
+    Attributes:
+        command: its name.
+        files: names that it writes there; `--overwrite` removes them.
+        identity: all that the results depend on, as JSON; {} for a command that compares its own `proof`.
+        proof: a file that only this command writes, in folders of versions without `command.json`.
+    """
+
+    command: str
+    files: tuple[str, ...]
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    proof: str = COMMAND_FILE
+
+
+def asked(options: Options, *, besides: Sequence[str]) -> dict[str, Any]:
+    """Returns the options that results depend on, as JSON.
+
+    Args:
+        besides: names of those that they do not depend on.
+    """
+    given: dict[str, Any] = dataclasses.asdict(options)  # type: ignore[call-overload]  # each subclass is a dataclass
+    kept = {name: value for name, value in given.items() if name not in {"output", "cache", "overwrite", *besides}}
+    return dict(json.loads(json.dumps(kept)))
+
+
+def refuse_other_command(folder: str, command: str) -> None:
+    """Raises UsageError if the folder holds the results of another command; `--overwrite` does not change that."""
+    found = _note(folder).get("command")
+    if found is None and any(os.path.lexists(os.path.join(folder, name)) for name in (RECORD, IDENTITY)):
+        found = LABEL
+    if found not in (None, command):
+        raise UsageError(f"--output {folder} holds the results of {found}; give another folder")
+
+
+def claim(folder: str, work: Work, *, overwrite: bool) -> None:
+    """Makes the folder that of this work, and notes it there. The caller holds its lock.
+
+    Raises:
+        UsageError: it holds another work, or files of the user where results are written.
+    """
+    refuse_other_command(folder, work.command)
+    present = [name for name in work.files if os.path.lexists(os.path.join(folder, name))]
+    if present and not any(os.path.isfile(os.path.join(folder, name)) for name in (COMMAND_FILE, work.proof)):
+        raise UsageError(
+            f"--output {folder}: {present[0]} lies where results are written, and nothing says that {work.command} "
+            "wrote it; move it away or give another output folder"
+        )
+    for name in present:
+        if not os.path.isfile(os.path.join(folder, name)) or os.path.islink(os.path.join(folder, name)):
+            raise UsageError(f"--output {folder}: {name}, where results go, is not a file; move it away")
+    note = {"command": work.command, "identity": dict(work.identity)}
+    if overwrite:
+        for name in present:
+            os.unlink(os.path.join(folder, name))
+    elif os.path.lexists(os.path.join(folder, COMMAND_FILE)) and (other := differences(_note(folder), note)):
+        raise UsageError(
+            f"--output {folder} holds what {work.command} made in another way "
+            f"({'; '.join(text.removeprefix('identity.') for text in other[:6])}); give another folder, or "
+            "--overwrite to start anew"
+        )
+    os.makedirs(folder, exist_ok=True)
+    publish_bytes(os.path.join(folder, COMMAND_FILE), (json.dumps(note, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _note(folder: str) -> dict[str, Any]:
+    """Returns what an earlier command noted; {} where none did, or where its note is damaged."""
+    try:
+        with open(os.path.join(folder, COMMAND_FILE), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
