@@ -12,7 +12,7 @@ import pytest
 import runs
 from parsed_page import Page
 
-FILES = {"comparison.html", "comparison.json", "differences.parquet", ".lock"}
+FILES = {"command.json", "comparison.html", "comparison.json", "differences.parquet", ".lock"}
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,21 @@ def test_bad_input_gets_one_line(
     assert ended.status == 2
     assert message.format(a=a.output) in ended.line
     assert not (bench.path / "x" / "comparison.html").exists()
+
+
+def test_a_folder_holds_one_comparison(bench: runs.Bench, a: runs.Ended, later: runs.Ended) -> None:
+    place = bench.path / "once"
+    for output in (place, place):  # the same command does it again
+        compare(bench, a, later, str(output)).done()
+    (place / "mine.txt").write_text("mine")
+    before = (place / "comparison.json").read_bytes()
+    refused = compare(bench, a, later, str(place), "--min-iou", "0.9")
+    assert refused.status == 2
+    assert "holds what compare made in another way (options.min_iou: " in refused.line
+    assert (place / "comparison.json").read_bytes() == before
+    assert compare(bench, later, a, str(place)).status == 2
+    compare(bench, a, later, str(place), "--min-iou", "0.9", "--overwrite").done()
+    assert {path.name for path in place.iterdir()} == {*FILES, "mine.txt"}
 
 
 def test_pictures_that_moved_are_found_or_told(bench: runs.Bench, a: runs.Ended, later: runs.Ended) -> None:

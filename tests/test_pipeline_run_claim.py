@@ -116,4 +116,5 @@ def test_places_and_comforts_are_no_part_of_what_is_asked() -> None:
 
 def test_every_command_that_fills_a_folder_can_start_anew() -> None:
     flags = {name: {flag.name for flag in flags_of(command.options)} for name, command in COMMANDS.items()}
-    assert [name for name, known in flags.items() if "output" in known and "overwrite" not in known] == []
+    # render replaces marked pictures alone, and refuses a folder with anything else
+    assert [name for name, known in flags.items() if "output" in known and "overwrite" not in known] == ["render"]

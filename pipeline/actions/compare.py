@@ -13,9 +13,17 @@ from typing import Any
 from pipeline.commands.command import Context
 from pipeline.commands.compare import CompareOptions
 from pipeline.errors import UsageError
-from pipeline.report.two_runs.comparison_report import PAGE, Comparison, FinishedRun, write_comparison
+from pipeline.report.two_runs.comparison_report import (
+    DIFFERENCES,
+    NUMBERS,
+    PAGE,
+    Comparison,
+    FinishedRun,
+    write_comparison,
+)
 from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_pictures import Source
+from pipeline.run.claim import Work, asked, claim
 from pipeline.run.classes_map import class_pairs
 from pipeline.run.finished_run import finished_run
 from pipeline.run.inputs_again import inputs_again
@@ -29,7 +37,7 @@ def run(options: CompareOptions, context: Context) -> int:
 
     Raises:
         UsageError: a run is not finished, its files are not those it wrote, the output is one of the runs, --images
-            finds nothing, or --classes-map names no label of B.
+            finds nothing, --classes-map names no label of B, or the output folder holds other results.
     """
     runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
     renamed = _renamed(options.classes_map, runs[1][1]["head"]["classes"])
@@ -41,6 +49,7 @@ def run(options: CompareOptions, context: Context) -> int:
             _finished(folder.path, record, options, os.path.join(scratch, name))
             for (folder, record), name in zip(runs, "ab", strict=True)
         )
+        claim(output.path, _work(options, a.record, b.record), overwrite=options.overwrite)
         found = write_comparison(
             output.path,
             a,
@@ -52,6 +61,12 @@ def run(options: CompareOptions, context: Context) -> int:
     if not context.quiet:
         print(closing_words(found, output.path))
     return 0
+
+
+def _work(options: CompareOptions, *records: Mapping[str, Any]) -> Work:
+    runs = [[record.get("run_fingerprint"), record.get("inputs_digest")] for record in records]
+    identity = {"options": asked(options, besides=("a", "b", "images")), "runs": runs}
+    return Work(command="compare", files=(PAGE, NUMBERS, DIFFERENCES), identity=identity, proof=NUMBERS)
 
 
 def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:

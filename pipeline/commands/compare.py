@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline import flag_values
 from pipeline.commands.command import Command
-from pipeline.flags import Options, many, needed, parsed, position
+from pipeline.flags import Options, many, needed, parsed, position, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +16,11 @@ class CompareOptions(Options):
     a: str = position("A", "output folder of a finished run", required=True)
     b: str = position("B", "output folder of the run to compare with it", required=True)
     output: str = needed("DIR", "folder of the page and the differences")
+    overwrite: bool = switch("start anew in the folder of another comparison")
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
-    classes_map: tuple[str, ...] = many("OTHER=CLASS", "labels of B by the names that A gives them")
+    classes_map: tuple[str, ...] = many(
+        "OTHER=CLASS", "labels of B by the names that A gives them", parse=flag_values.class_text
+    )
     min_iou: float | None = parsed(
         flag_values.fraction, "F", "overlap (IoU) below which two boxes of a face count as different; default 0.5"
     )

@@ -26,6 +26,7 @@ from pipeline.run.own_files import NUMBERS, PAGE
 from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import FormatError, Limits
 from transforms.formats.result_batches import ResultBatch, result_batches
+from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file
 
@@ -112,7 +113,7 @@ class RunReport:
         return read_run_pictures(samples, lines, self.limits, fault=self.fault)
 
     def _publish(self, name: str, data: bytes) -> dict[str, Any]:
-        publish(os.path.join(self.output, name), lambda file: file.write(data))
+        patiently(lambda: publish(os.path.join(self.output, name), lambda file: file.write(data)))
         return {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
