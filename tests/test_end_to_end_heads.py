@@ -195,7 +195,7 @@ def test_a_linear_head_in_place_of_dense_layers_removes_their_curves(
     cache = ("--cache", str(trained.output / "cache"))
     train(bench, bench.path / "train.tar", "dense_before", *DENSE, "mlp.epochs=1", "--kind", "mlp", *cache).done()
     assert (bench.path / "dense_before" / "history.csv").exists()
-    ended = train(bench, bench.path / "train.tar", "dense_before", "--kind", "ridge", *cache).done()
+    ended = train(bench, bench.path / "train.tar", "dense_before", "--kind", "ridge", "--overwrite", *cache).done()
     assert ended.out.startswith("ridge, alpha ")
     assert not list(ended.output.glob("history.*"))
 

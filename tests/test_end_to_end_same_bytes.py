@@ -11,6 +11,7 @@ import pytest
 import runs
 
 from models.runtimes import device
+from models.runtimes.tensorflow import TensorFlow
 
 STATED = "write.no_face_label=neutral"
 
@@ -133,8 +134,8 @@ def test_one_copy_of_the_weights_is_loaded_and_compiled_once(
     bench: runs.Bench, inputs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
-    real = device._compile
-    monkeypatch.setattr(device, "_compile", lambda *given: compiled.append(given) or real(*given))
+    real = TensorFlow.compile
+    monkeypatch.setattr(TensorFlow, "compile", lambda *given: compiled.append(given) or real(*given))
     monkeypatch.setattr(device, "_devices", {})
     bench.label(inputs, "once", STATED, "read.block_images=16", "--direct_num_workers=3").done()
     assert len(compiled) == 1

@@ -264,7 +264,7 @@ def test_the_steps_of_the_bundled_detector_are_shown_and_explained(
     assert figures["explained"] == "photos.tar/whole.png"
     assert (place / "out" / "explained.webp").read_bytes()[8:12] == b"WEBP"
     assert "data:image/webp;base64," in (place / "out" / "index.html").read_text()
-    assert evaluate(place, "--set", "faces.detector=bundled", "--explain", "nowhere.png") == 2
+    assert evaluate(place, "--set", "faces.detector=bundled", "--explain", "nowhere.png", "--overwrite") == 2
     assert "--explain nowhere.png: no judged image has that id; give one like photos.tar/" in capsys.readouterr().err
 
 

@@ -63,6 +63,8 @@ def refuse_other_command(folder: str, command: str) -> None:
 def claim(folder: str, work: Work, *, overwrite: bool) -> None:
     """Makes the folder that of this work, and notes it there. The caller holds its lock.
 
+    A work that failed before it wrote any result holds nothing, so the same command may follow in any way.
+
     Raises:
         UsageError: it holds another work, or files of the user where results are written.
     """
@@ -80,7 +82,11 @@ def claim(folder: str, work: Work, *, overwrite: bool) -> None:
     if overwrite:
         for name in present:
             os.unlink(os.path.join(folder, name))
-    elif os.path.lexists(os.path.join(folder, COMMAND_FILE)) and (other := differences(_note(folder), note)):
+    elif (
+        set(present) - {COMMAND_FILE}
+        and COMMAND_FILE in os.listdir(folder)
+        and (other := differences(_note(folder), note))
+    ):
         raise UsageError(
             f"--output {folder} holds what {work.command} made in another way "
             f"({'; '.join(text.removeprefix('identity.') for text in other[:6])}); give another folder, or "
