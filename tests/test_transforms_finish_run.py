@@ -258,9 +258,17 @@ def no_face() -> Block:
     return finished([1], key=key(0), status=(Status.NO_FACE,), faces=no_faces())
 
 
-def test_an_image_without_a_face_and_without_a_label_stops_behind_the_tables(tmp_path: Path) -> None:
+def test_an_image_without_a_label_is_left_out_of_the_submission(tmp_path: Path) -> None:
+    finish_run(request(tmp_path, [no_face()]))
+    assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,label"]
+    told = record(tmp_path)["submission"]
+    assert (told["rows"], told["left_out"], told["left_out_names"]) == (0, 1, ["0.png"])
+
+
+def test_an_image_of_a_sample_without_a_label_stops_after_the_tables(tmp_path: Path) -> None:
+    (tmp_path / "sample.csv").write_text("image,emotion\n0.png,happy\n")
     with pytest.raises(RunStopped, match=r"predictions/ and images/ are written"):
-        finish_run(request(tmp_path, [no_face()]))
+        finish_run(request(tmp_path, [no_face()], sample_submission=str(tmp_path / "sample.csv")))
     assert (tmp_path / "images" / "part-00000-of-00001.parquet").exists()
     assert not (tmp_path / "submission.csv").exists()
     assert not (tmp_path / "run.json").exists()
