@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck
@@ -44,3 +46,12 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     if retrying is not None:
         monkeypatch.setattr(retrying, "PAUSES_S", (0.001,) * len(retrying.PAUSES_S))
         monkeypatch.setattr(retrying, "_gave_up_at", -math.inf)  # another test's storage is no concern of this one
+
+
+@pytest.fixture(autouse=True)
+def _own_log_level() -> Iterator[None]:
+    """A command with --quiet silences our log for its process; here, for its test alone."""
+    ours = logging.getLogger("pipeline")
+    before = ours.level
+    yield
+    ours.setLevel(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -182,7 +181,6 @@ def test_progress_comes_from_the_runners_counters() -> None:
 
 def test_silence_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_job, "SILENCE_S", 0.1)
-    caplog.set_level(logging.WARNING, logger="pipeline")  # an earlier test may have run a command with --quiet
     job = Job(meanwhile=lambda: job.ended.set())
     run(job)
     assert [line for line in caplog.messages if "has not finished a block" in line] == caplog.messages[-1:]
