@@ -1,3 +1,3 @@
 """What the user drives: commands, settings, the graph, progress and closing words."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
