@@ -122,7 +122,7 @@ def _jpeg() -> Kinds:
         yield f"jpeg/EXIF {orientation}", pictures.jpeg(colours(), orientation=orientation)
     whole = pictures.jpeg(colours())
     yield "jpeg/thumbnail", pictures.with_segment(whole, b"Exif\0\0" + pictures.exif(1) + pictures.jpeg(colours(8, 8)))
-    yield "jpeg/text behind the end", whole + b"camera notes" * 9
+    yield "jpeg/text past the end", whole + b"camera notes" * 9
     yield "jpeg/wide", pictures.jpeg(colours(9, 300))
 
 

@@ -103,7 +103,7 @@ def test_processes_of_their_own_make_no_difference(
     ended = runs.finish(runs.start(*arguments), output).done()
     assert runs.results(ended.output) == runs.results(undisturbed.output)
     seconds = ended.record["seconds"]["by_stage"]
-    assert {"read", "detect", "device", "write"} <= set(seconds)  # told by the workers' files
+    assert {"read", "detect", "device", "write"} <= set(seconds)  # from the workers' files
 
 
 def test_several_faces_come_in_the_same_order_however_many_threads_look(bench: runs.Bench) -> None:

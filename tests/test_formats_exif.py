@@ -117,7 +117,7 @@ def directory(entries: list[tuple[int, int, int, int]], start: int = 8) -> bytes
     "hostile",
     [
         directory([(0x8769, 4, 1, 8), (0x8825, 4, 1, 8)]),  # directories that are their own parents
-        directory([(0x8769, 4, 1, 2**32 - 1), (0x010F, 2, 2**32 - 1, 9)]),  # behind the end
+        directory([(0x8769, 4, 1, 2**32 - 1), (0x010F, 2, 2**32 - 1, 9)]),  # past the end
         directory([(0x8769, 2, 4, 8), (0x8825, 5, 1, 0), (0x010F, 5, 9, 9)]),  # of other types
         directory([(0x010F, 2, 2**31, 0)] * 4_000),
         directory([(0x8825, 4, 1, 8), (1, 2, 2, 78), (2, 5, 2**31, 8), (3, 2, 2, 69), (4, 5, 3, 8)]),

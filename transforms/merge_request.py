@@ -22,7 +22,7 @@ class MergeRequest:
         sample_submission: path of the file to follow, or None.
         max_rejected: share of images from which the run stops before merging, or None.
         expected_images: as planned, without those of streamed archives.
-        streams: keys of the streamed archives; how many images they hold is told by their marks.
+        streams: keys of the streamed archives; their marks say how many images they hold.
         rejecting: the head gives a reject score. `exif`: the parts have the columns of EXIF.
         report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
             None for no page. It is sent to workers, so it must be picklable.

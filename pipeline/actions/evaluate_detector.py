@@ -43,6 +43,7 @@ from pipeline.run.search_faces import CpuSeconds, Looking, search
 from pipeline.settings.schema import Settings
 from transforms.formats.annotations import Annotations, UnknownColumn, merged, read_annotations
 from transforms.formats.records import Limits
+from transforms.storage.paths import is_local
 from transforms.storage.store import open_file
 
 CLOSER: dict[str, Any] = {"by_change": [], "by_step": [], "by_way": [], "explained": None}  # of a second look
@@ -100,6 +101,8 @@ def _known(paths: tuple[str, ...], columns: tuple[str, ...]) -> Annotations:
     tables = []
     for path in paths:
         try:
+            if is_local(path) and not os.path.isfile(path):
+                raise UsageError(f"--boxes {path}: there is no such file")
             with open_file(path) as file:
                 tables.append((path, read_annotations(file, path, columns)))
         except UnknownColumn as error:

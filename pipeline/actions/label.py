@@ -127,7 +127,7 @@ def _check_head(head: Head, identity: Identity, context: Context) -> None:
         raise UsageError(str(error)) from error
     label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
-        raise UsageError(f"write.no_face_label={label} is none of the head's classes: {', '.join(head.classes)}")
+        raise UsageError(f"write.no_face_label={label} is not one of the head's classes: {', '.join(head.classes)}")
 
 
 def _refuse_another(this: _Run) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.backbones.shape import FaceVggShape
+from models.training.checkpoint import CHECKPOINT, HISTORY
 from models.training.recipe import Recipe
 from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
@@ -26,6 +26,7 @@ from pipeline.run.claim import Work, claim
 from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
 from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
+from pipeline.run.recipe_file import hold_recipe, write_json
 from transforms.formats.publish import publish_bytes
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
     weights = output / WEIGHTS
     with OutputFolder(str(output)).locked():
         claim(str(output), Work(command="train-backbone", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
-        _refuse_other_recipe(output, made_of)
+        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
+        hold_recipe(output / RECIPE_JSON, made_of, (CHECKPOINT, HISTORY, WEIGHTS), unsaid=unsaid)
         network = _network(tasks, recipe, shape, start)
         try:
             steps = len(train) // recipe.batch_size
@@ -161,7 +163,7 @@ def _figures(row: dict[str, float]) -> str:
 
 
 def _show_curves(output: Path, tensorboard: Path) -> None:
-    from models.training.checkpoint import HISTORY, read_history
+    from models.training.checkpoint import read_history
     from models.training.curves import write_events
 
     write_events(read_history(output / HISTORY), tensorboard)
@@ -219,32 +221,6 @@ def _digest(examples: Examples) -> str:
     return digest.hexdigest()[:32]
 
 
-def _refuse_other_recipe(output: Path, present: Mapping[str, Any]) -> None:
-    """Refuses to go on from a checkpoint made of something else: a mixture could not be made again."""
-    from models.training.checkpoint import CHECKPOINT, HISTORY
-    from pipeline.settings.differences import differences
-
-    path = output / RECIPE_JSON
-    trained = any((output / name).exists() for name in (CHECKPOINT, HISTORY, WEIGHTS))
-    if path.exists() and trained:
-        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            before["recipe"] = unsaid | before["recipe"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
-            ) from error
-        if different := differences(before, present):
-            raise UsageError(
-                f"--output {output} holds a training with another recipe ({'; '.join(different[:5])}); "
-                "give another folder, or --overwrite to start anew"
-            )
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    _write_json(path, present)
-
-
 def _write_card(
     output: Path,
     weights: Path,
@@ -278,8 +254,4 @@ def _write_card(
         "validation_accuracy": row.get("val_accuracy"),
         "versions": {"keras": version("keras"), "backend": default_runtime(), "numpy": np.__version__},
     }
-    _write_json(output / "face_vgg.json", card)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    publish_bytes(path, (json.dumps(value, indent=1) + os.linesep).encode("utf-8"))
+    write_json(output / "face_vgg.json", card)

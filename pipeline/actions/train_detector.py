@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from models.detectors.one_shot.shape import OneShotShape
+from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
 from pipeline.actions.epoch_bar import EpochBar
 from pipeline.commands.command import Context
@@ -28,6 +29,7 @@ from pipeline.run.claim import Work, claim
 from pipeline.run.detection_sets import DetectionData, counted, read_sets
 from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
+from pipeline.run.recipe_file import hold_recipe, write_json
 from pipeline.settings.detector_recipe import DetectorRecipe, load_recipe
 from transforms.formats.publish import publish, publish_bytes
 
@@ -67,7 +69,7 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
 def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, sets: DetectionData, *, quiet: bool) -> None:
     note(", ".join(counted(sets)))
     made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
-    refuse_another_recipe(folder, made_of)
+    hold_recipe(folder / RECIPE_JSON, made_of, (CHECKPOINT, MODEL))
     trained = _trained(recipe, sets, folder, start, quiet=quiet)
     _export(trained, recipe, folder)
     _draw(trained.history, folder)
@@ -166,29 +168,6 @@ def recipe_of(recipe: DetectorRecipe) -> Recipe:
     return Recipe(**own, schedule="cosine", keep="last")
 
 
-def refuse_another_recipe(output: Path, present: Mapping[str, Any]) -> None:
-    """Refuses to go on from a checkpoint of another recipe: a mixture could not be made again."""
-    from models.training.checkpoint import CHECKPOINT
-    from pipeline.settings.differences import differences
-
-    path = output / RECIPE_JSON
-    if path.exists() and ((output / CHECKPOINT).exists() or (output / MODEL).exists()):
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
-            ) from error
-        if different := differences(before, present):
-            raise UsageError(
-                f"--output {output} holds a training with another recipe ({'; '.join(different[:5])}); "
-                "give another folder, or --overwrite to start anew"
-            )
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    _write_json(path, present)
-
-
 def _export(trained: Trained, recipe: DetectorRecipe, output: Path) -> None:
     from models.detectors.one_shot.export import shifted, to_onnx
     from models.training.detection.network import weights_of
@@ -222,9 +201,4 @@ def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> N
         "scores_from": asdict(trained.at) if trained.at else None,
         "versions": {"keras": version("keras"), "backend": default_runtime(), "onnx": version("onnx")},
     }
-    _write_json(output / CARD, card)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = (json.dumps(value, indent=1) + "\n").encode()
-    publish(str(path), lambda out: out.write(text))
+    write_json(output / CARD, card)

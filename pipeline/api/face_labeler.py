@@ -229,7 +229,7 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
 
 
 def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
-    """Returns all faces of a block behind the head, in their order."""
+    """Returns all faces of a labelled block, in their order."""
     assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
     index = most_likely(faces.probabilities).tolist()
     rejects: list[float | None] = [None] * len(faces) if faces.reject_score is None else faces.reject_score.tolist()

@@ -103,7 +103,7 @@ def as_shares(axes: Axes, *, x: bool = True, y: bool = True) -> None:
 
 
 def shortened(text: str, limit: int, *, keep_end: bool = False) -> str:
-    """Returns a printable text of at most `limit` characters, the rest told by an ellipsis."""
+    """Returns a printable text of at most `limit` characters, with an ellipsis for the rest."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     if len(text) <= limit:
         return text

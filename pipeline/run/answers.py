@@ -91,7 +91,7 @@ def read_shares(wanted: Wanted) -> Shares | None:
     """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
-        UsageError: a class of --names or --reject is none of theirs, or flags and `head.soft_share` contradict.
+        UsageError: --soft-labels lack a class of --names or --reject, or flags contradict `head.soft_share`.
     """
     if not wanted.soft_labels:
         if wanted.is_blended:
@@ -121,7 +121,7 @@ def read_shares(wanted: Wanted) -> Shares | None:
 
 
 def _check_silencing(source: SoftLabels, names: Mapping[str, str | None], reject: Sequence[str]) -> None:
-    """Raises UsageError if classes to reject are none of the votes', stand for a class, or leave fewer than two."""
+    """Raises UsageError if the votes lack a class to reject, it stands for another, or fewer than two are left."""
     if unknown := sorted(set(reject) - set(source.classes)):
         raise UsageError(
             f"--reject {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(source.classes)}"

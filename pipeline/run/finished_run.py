@@ -22,7 +22,7 @@ def finished_run(path: str, *, flag: str) -> tuple[OutputFolder, dict[str, Any]]
         flag: that the path came by, for errors.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the path is not the folder of a finished run.
     """
     folder = OutputFolder(path)
     if not os.path.isdir(folder.path):

@@ -146,7 +146,7 @@ def _in_plan_order(folder: str, plan: Plan) -> list[str]:
 
 
 def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
-    """Returns the rows whose digest is none of these; says how many were left out."""
+    """Returns the rows without those of these digests; says how many were left out."""
     kept = np.asarray([digest.tobytes() not in held_out for digest in train.digests], bool)
     if not kept.all():
         note(f"{int((~kept).sum()):,} copies of validation or excluded images left out")

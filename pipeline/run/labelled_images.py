@@ -58,7 +58,7 @@ class LabelledImages:
         )
 
     def without(self, digests: set[bytes]) -> LabelledImages:
-        """Returns the images whose bytes are none of these."""
+        """Returns the images without those of these bytes."""
         return self.of([row for row, digest in enumerate(self.digests) if digest not in digests])
 
 

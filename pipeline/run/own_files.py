@@ -92,7 +92,7 @@ def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: 
 
 
 def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = "--input") -> list[Input]:
-    """Returns the files of an input that are none of a run's own: an output folder may lie within an input.
+    """Returns the files of an input without a run's own: an output folder may lie within an input.
 
     Raises:
         UsageError: something else lies where the run writes: it is not to be lost, and not to be mixed up with results.

@@ -23,7 +23,7 @@ from transforms.write_parts import COUNTED, METRICS
 logger = logging.getLogger("pipeline.job")
 
 WATCH_S = 2.0  # between two looks at the job
-SILENCE_S = 60.0  # without a finished block, after which the user is told where to look
+SILENCE_S = 60.0  # without a finished block; then a warning says where to look
 SHOWN = 600  # characters of an error that is not ours
 _LACKS_US = re.compile(r"No module named '(?:pipeline|transforms|models)\b")
 WITHOUT_US = (

@@ -48,7 +48,7 @@ def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
     What is left of a row is scaled to sum to 1; an image with nothing left has no soft labels.
 
     Raises:
-        UsageError: a name is none of theirs, or fewer than two classes are left.
+        UsageError: the soft labels lack a name, or fewer than two classes are left.
     """
     if not names:
         return labels

@@ -20,7 +20,7 @@ def _training(default: Any, description: str, **more: Any) -> Any:
 
 
 class TrainSettings(Section):
-    """Training a network; what each number does is told in models/training/recipe.py."""
+    """Training a network; models/training/recipe.py explains each number."""
 
     widths: list[Annotated[int, Field(ge=1, le=4096)]] = _training(
         _SHAPE.widths, "channels of each block of face_vgg", allowed="a list of whole numbers", min_length=1
@@ -104,9 +104,9 @@ class MlpSettings(Section):
     """Training dense layers on features; a section of its own, for what suits a backbone does not suit a head."""
 
     layers: list[Annotated[int, Field(ge=1, le=65536)]] = _training(
-        (256,), "outputs of each hidden layer, relu behind it", allowed="a list of whole numbers from 1"
+        (256,), "outputs of each hidden layer, followed by relu", allowed="a list of whole numbers from 1"
     )
-    dropout: float = _training(0.5, "rate behind each hidden layer", ge=0, le=0.95)
+    dropout: float = _training(0.5, "rate after each hidden layer", ge=0, le=0.95)
     epochs: int = _training(30, "passes over the training rows", ge=1, le=100_000)
     batch_size: int = _training(128, "rows a step", ge=2, le=65536)
     optimiser: Literal["sgd", "adam", "rmsprop"] = _training("adam", "sgd is with Nesterov's momentum")

@@ -53,7 +53,7 @@ def in_batches(
 
 
 def filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Returns (size, ...): the rows and, behind them, zeros."""
+    """Returns (size, ...): the rows, then zeros."""
     if len(rows) == size:
         return rows
     return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])

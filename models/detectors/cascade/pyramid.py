@@ -51,7 +51,7 @@ def _level(height: int, width: int, side: float) -> Level:
 
 
 def padding(pixels: int, stride: int) -> tuple[int, int]:
-    """Returns the pixels before and behind a row of pixels, so that whole windows reach its end and the margin.
+    """Returns the pixels before and after a row of pixels, so that whole windows reach its end and the margin.
 
     >>> padding(40, 4)
     (4, 4)

@@ -66,10 +66,10 @@ class NetworkShape:
         dense: units of the layer before the last.
         classes: 2 for none and face, 45 for calibration.
         dropout: shares that are dropped of the image, and before each of the two dense layers.
-        normalised: batch normalisation behind every layer but the last.
+        normalised: batch normalisation after every layer but the last.
         joined: a smaller network whose dense layer is joined to this one's ("multi-resolution"); it sees the window
             at its own side, which must divide this one's.
-        inceptions: modules behind the convolutions.
+        inceptions: modules after the convolutions.
     """
 
     side: int

@@ -39,7 +39,7 @@ class _TooManyError(Exception):
 
 
 def is_cut(data: bytes) -> bool:
-    """True if the boxes of the file lead behind its end, or no picture's description is among them."""
+    """True if the boxes of the file lead past its end, or no picture's description is among them."""
     at, described = 0, False
     for _ in range(MAX_BOXES):
         if at + 8 > len(data):
@@ -124,7 +124,7 @@ def _meta(data: bytes) -> _Meta:
 
 def _number(data: bytes, at: int, size: int) -> int:
     if at + size > len(data):
-        raise struct.error("behind the end")
+        raise struct.error("past the end")
     return int.from_bytes(data[at : at + size], "big")
 
 

@@ -43,7 +43,7 @@ class _Kind:
     """A file format.
 
     Attributes:
-        probe: returns the header; may raise what reading behind the end raises (struct.error, IndexError).
+        probe: returns the header; may raise what reading past the end raises (struct.error, IndexError).
         pixels: returns (h, w) grey or (h, w, 3) RGB uint8 as stored, or None; given bytes, header, channels wanted
             (a hint) and reduction.
         reduced: True if the decoder can leave out pixels.
@@ -79,7 +79,7 @@ def decode(
     kind = _kind_of(data)
     try:
         header = kind.probe(data)
-    except (struct.error, IndexError, OverflowError) as error:  # what reading behind the end raises
+    except (struct.error, IndexError, OverflowError) as error:  # what reading past the end raises
         raise RejectedContent(Reason.TRUNCATED) from error
     width, height = header.width, header.height
     if header.orientation >= 5:

@@ -35,7 +35,7 @@ class Directory:
             start: where it begins; None for the first one, which the file's header names.
 
         Raises:
-            struct.error: it points behind the end.
+            struct.error: it points past the end.
         """
         self._data = data
         self.order = order = "<" if data[:2] == b"II" else ">"
@@ -44,7 +44,7 @@ class Directory:
             (start,) if start is not None else struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
         )
         if at >= len(data):
-            raise struct.error("a directory behind the end")
+            raise struct.error("a directory past the end")
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
         entry = struct.Struct(order + ("2HQ" if big else "2HI"))
         word, inline = (order + "Q", 8) if big else (order + "I", 4)
@@ -71,7 +71,7 @@ class Directory:
         """Returns at most the first `most` numbers of a tag as (n,) unsigned integers; none if it is no list of such.
 
         Raises:
-            struct.error: they lie behind the end.
+            struct.error: they lie past the end.
         """
         entry = self._entries.get(tag)
         if entry is None or entry.kind not in _NUMBERS:
@@ -91,7 +91,7 @@ class Directory:
         """Returns at most the first `most` unsigned fractions of a tag; none if it is no list of such, or one is n / 0.
 
         Raises:
-            struct.error: they lie behind the end.
+            struct.error: they lie past the end.
         """
         entry = self._entries.get(tag)
         if entry is None or entry.kind != _FRACTION:
@@ -106,7 +106,7 @@ class Directory:
         """Returns at most `most` letters of a tag of text, up to its first zero; "" if it is no text.
 
         Raises:
-            struct.error: it lies behind the end.
+            struct.error: it lies past the end.
         """
         entry = self._entries.get(tag)
         if entry is None or entry.kind != _TEXT:
@@ -120,7 +120,7 @@ class Directory:
         """Returns the bytes of a tag of bytes.
 
         Raises:
-            struct.error: they lie behind the end.
+            struct.error: they lie past the end.
         """
         entry = self._entries.get(tag)
         if entry is None or _SIZES.get(entry.kind) != 1:

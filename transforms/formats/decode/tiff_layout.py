@@ -36,7 +36,7 @@ class Layout:
         place_tag, count_tag: that say where the pieces lie.
         extra: kinds of the samples behind the colours.
         fax: options of group 3 and group 4.
-        starts, sizes: (pieces,) int64 of the pieces in the file; at most one byte behind its end.
+        starts, sizes: (pieces,) int64 of the pieces in the file; at most one byte past its end.
         colours: (3 * 2**bits,) uint16, the palette.
         tables: of JPEG.
     """
