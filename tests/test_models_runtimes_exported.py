@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.util
 import os
@@ -174,3 +175,28 @@ def test_a_run_loads_neither_tensorflow_nor_keras(tmp_path: Path, name: str) -> 
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stderr.splitlines()[-1] == "loaded: []"
     assert len(runs.submission(tmp_path / "out")) == 13
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no stacks for signals there")
+@each_runtime
+def test_engines_leave_the_stack_for_signals_alone(weights: dict[str, str], name: str) -> None:
+    """A stack that goes with the engine leaves Ctrl-C without one: the process crashes."""
+    before = stack_for_signals()
+    engines = [Device(settings(weights, name)) for _ in range(2)]
+    for engine in engines:
+        engine.features(crops(3, 48, 48, 1))
+    assert stack_for_signals() == before
+    while engines:
+        engines.pop(0)
+        assert stack_for_signals() == before
+
+
+def stack_for_signals() -> tuple[int | None, int]:
+    """Address and size of the stack on which this thread answers signals."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.address, stack.size

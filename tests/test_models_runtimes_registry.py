@@ -83,8 +83,7 @@ def test_a_training_without_jax_ends_with_one_line(
     other = pictures.write_folder(tmp_path / "others", runs.faces(9, first=40))
     words = ["--input", str(source), "--validation", str(other), "--output", str(tmp_path / "out"), "--quiet"]
     assert runs.main(["train-backbone", *words, "--set", "train.batch_size=8"]) == 2
-    counts, line = capsys.readouterr().err.splitlines()
-    assert counts.startswith("40 images to learn from")
+    (line,) = capsys.readouterr().err.splitlines()
     assert "pip install 'facelabel-pipeline[jax]'" in line
 
 
