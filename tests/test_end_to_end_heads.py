@@ -216,7 +216,7 @@ def votes_file(folder: Path, files: dict[str, bytes]) -> Path:
     return folder / "votes.csv"
 
 
-def test_a_head_by_votes_gives_a_reject_score_that_labelling_writes(bench: runs.Bench) -> None:
+def test_a_head_by_votes_gives_a_no_label_score_that_labelling_writes(bench: runs.Bench) -> None:
     files = easy_faces(240)
     unlabelled = {f"{name.replace('/', '_')}": data for name, data in files.items()}  # no class folders
     source = pictures.write_tar(bench.path / "voted.tar", unlabelled)
@@ -235,13 +235,13 @@ def test_a_head_by_votes_gives_a_reject_score_that_labelling_writes(bench: runs.
     ended = bench.label(source, "with_score", "--head", str(trained.output)).done()
     assert ended.record["head"]["reject"] == ["NF", "unknown"]
     rows = runs.predictions(ended.output)
-    assert list(rows[0])[9:11] == ["confidence", "reject_score"]
+    assert list(rows[0])[9:11] == ["confidence", "no_label_score"]
     assert sorted(name for name in rows[0] if name.startswith("p_")) == ["p_happy", "p_neutral", "p_sad"]
-    assert all(0 <= row["reject_score"] <= 1 for row in rows)
+    assert all(0 <= row["no_label_score"] <= 1 for row in rows)
     cut = bench.label(source, "with_score_cut", "--head", str(trained.output), "read.block_images=9").done()
     assert runs.results(cut.output) == runs.results(ended.output)
     plain = bench.label(source, "without_score").done()
-    assert "reject_score" not in runs.predictions(plain.output)[0]
+    assert "no_label_score" not in runs.predictions(plain.output)[0]
     assert "reject" not in plain.record["head"]
 
 

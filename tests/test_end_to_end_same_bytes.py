@@ -126,7 +126,7 @@ def test_several_faces_come_in_the_same_order_however_many_threads_look(bench: r
     assert runs.images(first.output)["none.png"]["status"] == "no_face"
     for row, before in zip(runs.predictions(first.output)[1:], runs.predictions(first.output), strict=False):
         if row["image_id"] == before["image_id"]:
-            assert row["face"] == before["face"] + 1
+            assert row["face_index"] == before["face_index"] + 1
             assert row["detection_score"] <= before["detection_score"]
 
 

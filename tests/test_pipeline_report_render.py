@@ -341,7 +341,7 @@ def test_photos_sheets_and_crops_are_written(packed: bool, tmp_path: Path) -> No
     assert files_of(tmp_path / "again") == files  # the same run, the same pictures
 
 
-def test_a_crop_is_the_square_that_the_label_was_made_of(tmp_path: Path) -> None:
+def test_a_crop_is_the_square_that_the_label_was_provenance(tmp_path: Path) -> None:
     image = coloured(100, 120)
     face = Face(0, (30, 20, 20, 40), 0, 0.9, 0.9)
     assert (cropped(image, face, 0.0) == image[20:60, 20:60]).all()

@@ -140,7 +140,7 @@ def test_a_box_that_many_photos_share_is_told(tmp_path: Path) -> None:
     path = next((tmp_path / "predictions").glob("*.parquet"))
     table = pq.read_table(path)
     columns = {name: table[name].to_pylist() for name in table.schema.names}
-    first = [row for row in range(table.num_rows) if columns["face"][row] == 0][:30]
+    first = [row for row in range(table.num_rows) if columns["face_index"][row] == 0][:30]
     for row in first:
         for name, value in (("x", 900), ("y", 20), ("width", 64), ("height", 80)):
             columns[name][row] = value

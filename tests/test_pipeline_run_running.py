@@ -38,7 +38,7 @@ from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
 from transforms.formats.submission.write import UnlabelledImages
 from transforms.storage import stopping
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped
 from transforms.storage.store import InputFault
 from transforms.tally import TALLY, Totals
@@ -280,7 +280,7 @@ class Refused(beam.DoFn):
         self._given = given
 
     def process(self, _: int) -> Iterator[int]:
-        yield patiently(self._fail)
+        yield with_retries(self._fail)
 
     def _fail(self) -> int:
         raise OSError(*self._given)

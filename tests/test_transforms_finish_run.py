@@ -312,7 +312,7 @@ def timed(**other: Any) -> Totals:
         (timed(), 5.0),
         (timed(blocks=3), None),
         (timed(last_block_at=100.0), None),
-        (timed(began_at=90.0, engine_s=8.0), 5.0),  # nothing is taken off
+        (timed(began_at=90.0, runtime_s=8.0), 5.0),  # nothing is taken off
         (Totals(), None),
     ],
 )

@@ -48,18 +48,18 @@ def face(box: list[int], score: float, index: int, p: list[float]) -> dict[str, 
     return {**place, "labelled": True, "label_index": index, "confidence": p[index], "p": p}
 
 
-def test_a_reject_score_is_a_field_of_each_face() -> None:
-    faces = replace(block().faces, reject_score=np.asarray([0.25, 0.5, 1.0]))
+def test_a_no_label_score_is_a_field_of_each_face() -> None:
+    faces = replace(block().faces, no_label_score=np.asarray([0.25, 0.5, 1.0]))
     table = part_table(block(faces=faces), classes=CLASSES, rejecting=True)
     assert table.schema == part_schema(3, rejecting=True)
-    found = {row["image_id"]: [f["reject_score"] for f in row["faces"]] for row in table.to_pylist()}
+    found = {row["image_id"]: [f["no_label_score"] for f in row["faces"]] for row in table.to_pylist()}
     assert found == {"a.jpg": [1.0], "b.jpg": [0.25, 0.5], "c.jpg": []}
     assert part_table(block(faces=faces), classes=CLASSES).equals(part_table(block(), classes=CLASSES))
 
 
 @pytest.mark.parametrize("scores", [None, [0.1], [0.1, 0.2, 1.1], [0.1, -0.1, 0], [0.1, np.nan, 0]])
-def test_reject_scores_that_do_not_fit_are_refused(scores: Any) -> None:
-    faces = replace(block().faces, reject_score=None if scores is None else np.asarray(scores))
+def test_no_label_scores_that_do_not_fit_are_refused(scores: Any) -> None:
+    faces = replace(block().faces, no_label_score=None if scores is None else np.asarray(scores))
     with pytest.raises(ValueError, match="are not 3 numbers from 0 to 1"):
         part_table(block(faces=faces), classes=CLASSES, rejecting=True)
 

@@ -144,7 +144,7 @@ def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhil
         with tally.clock("crop"):
             burn(0.05)
 
-    with tally.engine_start("TensorFlow"):
+    with tally.runtime_start("TensorFlow"):
         assert tally.totals().loading == "TensorFlow"
         thread = threading.Thread(target=ahead)
         thread.start()
@@ -152,8 +152,8 @@ def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhil
         thread.join()
     totals = tally.totals()
     assert totals.cpu["crop"] == pytest.approx(0.05, abs=0.01)
-    assert totals.engine_cpu == pytest.approx(0.1, abs=0.03)
-    assert totals.engine_s >= 0.1
+    assert totals.runtime_cpu == pytest.approx(0.1, abs=0.03)
+    assert totals.runtime_s >= 0.1
 
 
 def burn(seconds: float) -> None:
@@ -164,10 +164,10 @@ def burn(seconds: float) -> None:
 
 
 def test_times_of_processes_add_up_but_their_engines_start_side_by_side() -> None:
-    one = Totals(blocks=1, began_at=5.0, began_cpu=1.0, last_block_cpu=4.0, engine_s=3.0, engine_cpu=2.0)
-    other = Totals(blocks=1, began_at=4.0, began_cpu=2.0, last_block_cpu=7.0, engine_s=2.0, engine_cpu=1.0)
+    one = Totals(blocks=1, began_at=5.0, began_cpu=1.0, last_block_cpu=4.0, runtime_s=3.0, runtime_cpu=2.0)
+    other = Totals(blocks=1, began_at=4.0, began_cpu=2.0, last_block_cpu=7.0, runtime_s=2.0, runtime_cpu=1.0)
     one.cpu, other.cpu = {"read": 1.0}, {"read": 2.0}
     idle = Totals(began_at=4.5, began_cpu=9.0)
     for total in (one.plus(other).plus(idle), idle.plus(other).plus(one)):
         assert (total.began_at, total.began_cpu, total.last_block_cpu) == (4.0, 3.0, 11.0)
-        assert (total.engine_s, total.engine_cpu, total.cpu) == (3.0, 3.0, {"read": 3})
+        assert (total.runtime_s, total.runtime_cpu, total.cpu) == (3.0, 3.0, {"read": 3})

@@ -14,7 +14,7 @@ from models.runtimes.registry import runtime
 from transforms.block import Block
 from transforms.job import Job
 from transforms.label_faces import apply_head, leave_small_unlabelled
-from transforms.made_of import HEAD, refuse_another
+from transforms.provenance import HEAD, refuse_another
 from transforms.tally import TALLY
 
 

@@ -32,7 +32,7 @@ from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.merge_request import MergeRequest as MergeRequest
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
@@ -70,21 +70,21 @@ def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int
     if is_object(request.output):
         return finish_in_store(request, lambda here: _finished(here, told))
     record = _finished(request, told)
-    patiently(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
+    with_retries(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
     counts: dict[str, int] = record["counts"]
     return counts
 
 
 def _finished(request: MergeRequest, told: Iterable[str]) -> dict[str, Any]:
     """Merges the parts of a local folder and writes all but `run.json`, which it returns."""
-    names = patiently(lambda: os.listdir(request.parts))
+    names = with_retries(lambda: os.listdir(request.parts))
     paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
         hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
         marks = _marks(request)
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
-            result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
+            result = with_retries(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
     TALLY.flush()
     totals = read_heartbeats(request.heartbeat) if request.heartbeat else totals_told(told)
     record = _record(request, result, hits, marks, totals)
@@ -111,7 +111,7 @@ def _damaged_removed(paths: Sequence[str]) -> Iterator[None]:
 
 
 def _remove(path: str) -> None:
-    patiently(lambda: Path(path).unlink(missing_ok=True))
+    with_retries(lambda: Path(path).unlink(missing_ok=True))
 
 
 def _is_damaged(path: str) -> bool:
@@ -125,7 +125,7 @@ def _is_damaged(path: str) -> bool:
 
 
 def _info(path: str, run_fingerprint: str) -> PartMetadata:
-    info = patiently(lambda: part_info(path))
+    info = with_retries(lambda: part_info(path))
     if info.run_fingerprint != run_fingerprint:
         raise DamagedPart(f"{path} belongs to another run; remove it, and the same command does its block again")
     return info
@@ -152,7 +152,7 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
         return
     images = rejected = 0
     for path in paths:
-        status = patiently(partial(read_part, path))["status"]
+        status = with_retries(partial(read_part, path))["status"]
         images += len(status)
         rejected += pc.sum(pc.equal(status, Status.REJECTED.value)).as_py() or 0
     if images and rejected / images > limit:
@@ -196,7 +196,7 @@ def _with_report(
     """
     before = time.perf_counter()
     try:
-        told = patiently(lambda: write(record))
+        told = with_retries(lambda: write(record))
     except (StorageError, Stopped):
         raise
     except Exception as error:  # noqa: BLE001 - days of work stand, and `report` makes the page later
@@ -250,15 +250,15 @@ def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
     """
     between = totals.last_block_at - totals.first_block_at
     told = totals.blocks >= RATED_BLOCKS and between > 0
-    work = totals.last_block_at - totals.began_at - totals.engine_s if totals.blocks else 0.0
+    work = totals.last_block_at - totals.began_at - totals.runtime_s if totals.blocks else 0.0
     return {
         "total": time.time() - request.started,
         "to_first_block": max(0.0, totals.first_block_at - request.started) if totals.first_block_at else None,
         "first_to_last_block": between,
         "first_to_last_block_cpu": totals.last_block_cpu - totals.first_block_cpu,
         "work": work,
-        "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.engine_cpu if totals.blocks else 0.0,
-        "engine_start": totals.engine_s,
+        "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.runtime_cpu if totals.blocks else 0.0,
+        "runtime_start": totals.runtime_s,
         "images_per_s": totals.images / work if work > 0 else None,
         "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if told else None,
         "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},

@@ -21,7 +21,7 @@ def apply_head(block: Block, head: Head) -> Block:
     else:
         assert faces.features is not None  # ExtractFeatures makes them
         scores = head.scores(faces.features)
-    labelled = replace(faces, features=None, probabilities=scores.probabilities, reject_score=scores.reject_score)
+    labelled = replace(faces, features=None, probabilities=scores.probabilities, no_label_score=scores.no_label_score)
     return replace(block, faces=labelled)
 
 

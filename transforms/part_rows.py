@@ -91,7 +91,7 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: b
     p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
     if p.shape != (len(faces), classes) or not np.isfinite(p).all():
         raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")
-    reject_score = _reject_scores(faces) if rejecting else None
+    no_label_score = _no_label_scores(faces) if rejecting else None
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
     row = place[faces.image]
@@ -108,16 +108,16 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: b
         pa.array(p[np.arange(len(p)), index]),
         pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
     ]
-    if reject_score is not None:
-        values.append(pa.array(reject_score[chosen]))
+    if no_label_score is not None:
+        values.append(pa.array(no_label_score[chosen]))
     structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
 
 
-def _reject_scores(faces: Faces) -> np.ndarray:
+def _no_label_scores(faces: Faces) -> np.ndarray:
     """Returns (m,) float64."""
-    scores = np.zeros(0) if faces.reject_score is None else np.asarray(faces.reject_score, np.float64)
+    scores = np.zeros(0) if faces.no_label_score is None else np.asarray(faces.no_label_score, np.float64)
     if scores.shape != (len(faces),) or not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"reject scores of shape {scores.shape} are not {len(faces)} numbers from 0 to 1")
     return scores

@@ -44,8 +44,8 @@ class Totals:
     first_block_cpu: float = 0.0
     last_block_at: float = 0.0
     last_block_cpu: float = 0.0
-    engine_s: float = 0.0
-    engine_cpu: float = 0.0
+    runtime_s: float = 0.0
+    runtime_cpu: float = 0.0
     images_in_first_block: int = 0
     devices: list[str] = field(default_factory=list)
     damaged: int = 0  # cache segments moved aside
@@ -68,8 +68,8 @@ class Totals:
             first_block_cpu=self.first_block_cpu + other.first_block_cpu,
             last_block_at=max(self.last_block_at, other.last_block_at),
             last_block_cpu=self.last_block_cpu + other.last_block_cpu,
-            engine_s=max(self.engine_s, other.engine_s),  # processes start theirs in parallel
-            engine_cpu=self.engine_cpu + other.engine_cpu,
+            runtime_s=max(self.runtime_s, other.runtime_s),  # processes start theirs in parallel
+            runtime_cpu=self.runtime_cpu + other.runtime_cpu,
             images_in_first_block=early.images_in_first_block or late.images_in_first_block,
             devices=sorted({*self.devices, *other.devices}),
             damaged=self.damaged + other.damaged,
@@ -106,7 +106,7 @@ class Tally:
                 self._totals.began_at, self._totals.began_cpu = time.time(), time.process_time()
 
     @contextmanager
-    def engine_start(self, runtime: str) -> Iterator[None]:
+    def runtime_start(self, runtime: str) -> Iterator[None]:
         """Counts the time inside as the start of the device, which rates exclude; `runtime` is shown meanwhile.
 
         Stages that meanwhile work ahead in their own threads keep their CPU time.
@@ -119,8 +119,8 @@ class Tally:
             self._load("")
             spent, worked = time.perf_counter() - start, time.process_time() - self._clocked() - cpu
             with self._lock:
-                self._totals.engine_s += spent
-                self._totals.engine_cpu += worked
+                self._totals.runtime_s += spent
+                self._totals.runtime_cpu += worked
 
     def _load(self, runtime: str) -> None:
         with self._lock:

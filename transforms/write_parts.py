@@ -23,7 +23,7 @@ from transforms.formats.parts import stored_name, write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.storage.stores import upload
 from transforms.tally import TALLY
@@ -101,7 +101,7 @@ class WriteParts(beam.DoFn):
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):
-            info = patiently(lambda: self._write_block(block))
+            info = with_retries(lambda: self._write_block(block))
         rejected = sum(status is Status.REJECTED for status in block.status)
         TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, hits=info.hits)
         return info

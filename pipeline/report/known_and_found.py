@@ -1,6 +1,6 @@
 """Known faces and found boxes, brought together by the image: what is judged, and an account of what is not.
 
-Not here: reading tables (`transforms/formats/annotations.py`), and the figures (`models/evaluation/detection.py`).
+Not here: reading tables (`transforms/formats/annotations.py`), and the metrics (`models/evaluation/detection.py`).
 """
 
 from __future__ import annotations

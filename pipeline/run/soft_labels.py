@@ -54,10 +54,10 @@ def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
         return labels
     if unknown := sorted(set(names) - set(labels.classes)):
         raise UsageError(
-            f"--classes-map {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
+            f"--rename-classes {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
         )
     means = [names.get(name, name) for name in labels.classes]
     classes = tuple(dict.fromkeys(name for name in means if name is not None))
     if len(classes) < 2:
-        raise UsageError("--classes-map leaves fewer than two classes of --soft-labels; leave out less")
+        raise UsageError("--rename-classes leaves fewer than two classes of --soft-labels; leave out less")
     return labels.added(classes, np.array([[mean == name for name in classes] for mean in means], np.float32))

@@ -29,7 +29,7 @@ from typing import Any
 import measuring
 import numpy as np
 import peers_networks
-from peers_figures import Judged, YesOrNo, judge, yes_or_no
+from peers_metrics import Judged, YesOrNo, judge, yes_or_no
 from peers_networks import CLASSES, PEERS, Peer, Stated
 
 TEST, VAL, SMILES, WEBFACES = "test.tar", "val.tar.gz", "smiles.tar.gz", "webfaces.tar"
@@ -397,11 +397,19 @@ def run(options: Namespace, place: Path) -> int:
         made.append(as_stated(found))
     head = () if options.head is None else ("--head", str(options.head))
     whole = evaluated(sources[TEST], place, *head, settings=settings, name="whole")
-    excluded = ("--exclude", *map(str, others), *head)
+    excluded = ("--exclude-copies-of", *map(str, others), *head)
     alone = evaluated(sources[TEST], place, *excluded, settings=settings, name="alone")
     made += [agrees(found[OURS].test, whole, "test"), agrees(found[OURS].alone, alone, "without copies")]
     if OURS_FERPLUS in networks:
-        flags = ("--head", str(options.ferplus_head), "--soft-labels", str(votes), "--classes-map", "unknown=", "NF=")
+        flags = (
+            "--head",
+            str(options.ferplus_head),
+            "--soft-labels",
+            str(votes),
+            "--rename-classes",
+            "unknown=",
+            "NF=",
+        )
         voted = evaluated(sources[TEST], place, *flags, settings=settings, name="voted")
         made.append(agrees(judged, voted, "FER+ majority, eight classes"))
     return measuring.verdict(made)

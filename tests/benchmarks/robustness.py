@@ -29,7 +29,7 @@ from typing import Any
 
 import measuring
 import numpy as np
-from peers_figures import interval
+from peers_metrics import interval
 
 LARGEST_DROP = 8.0  # points of accuracy
 SIDE = 48  # pixels of FER2013's frame

@@ -43,7 +43,7 @@ class Source:
     @property
     def flags(self) -> list[str | Path]:
         """What every training command is told."""
-        return ["--input", self.train, "--validation", self.val, "--exclude", self.excluded, "--quiet"]
+        return ["--input", self.train, "--validation", self.val, "--exclude-copies-of", self.excluded, "--quiet"]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Drift:
         sums[:, _LABELS:] += cells.reshape(GROUPS, size)
 
     def result(self) -> dict[str, Any]:
-        """Returns the figures, for JSON; one that is not defined is None."""
+        """Returns the metrics, for JSON; one that is not defined is None."""
         random = np.random.default_rng(self._seed)
         weights = random.multinomial(GROUPS, np.full(GROUPS, 1 / GROUPS), size=DRAWS).astype(np.float64)
         whole = self._sums.sum(axis=1)

@@ -68,4 +68,4 @@ def _detections(image: Image, classes: int) -> Iterator[dict[str, Any]]:
         }
         if face.confidence is not None:
             found["confidence"] = face.confidence
-        yield {**found, "attributes": {"face": face.number, "detection_score": face.score}}
+        yield {**found, "attributes": {"face_index": face.number, "detection_score": face.score}}

@@ -93,7 +93,7 @@ def train_variants(
 
     Args:
         length: factor of the steps of every network. A folder is of one length.
-        report: is given a dictionary of figures now and then, with the variant's name.
+        report: is given a dictionary of metrics now and then, with the variant's name.
     """
     alone = _first_set(material)
     for name in names:
@@ -106,7 +106,7 @@ def train_variants(
             folder / name,
             alone if variant.one_set else material,
             training,
-            lambda figures, said=said: report({**said, **figures}),  # type: ignore[misc]
+            lambda metrics, said=said: report({**said, **metrics}),  # type: ignore[misc]
         )
 
 
