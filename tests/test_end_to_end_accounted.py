@@ -234,9 +234,9 @@ def test_what_is_passed_over_by_name_is_told(name: str, bench: runs.Bench) -> No
     source = CONTAINERS[name](bench.path / name, {**runs.faces(2), **others})
     ended = bench.label(source).done()
     prefix = "" if name == "photos" else name + "/"
-    told = [prefix + other for other in others]
-    assert f"passed over 2 files that are no images: {', '.join(told)}" in ended.out
-    assert ended.record["skipped_files"] == {"count": 2, "names": told}
+    reported = [prefix + other for other in others]
+    assert f"passed over 2 files that are no images: {', '.join(reported)}" in ended.out
+    assert ended.record["skipped_files"] == {"count": 2, "names": reported}
     check_account(ended, 2)
 
 

@@ -221,9 +221,9 @@ def test_a_cache_that_may_only_be_read_serves_a_run_with_new_images(
         ended = again(bench, bench.path / "in", "reading").done()
     assert ended.record["cache"] == {"hits": COUNT + 2, "misses": 5, "damaged": 0}
     assert runs.tree(cached.output / "cache") == before
-    told = [record.getMessage() for record in caplog.records if "are not cached" in record.getMessage()]
-    assert len(told) == 1
-    assert str(cached.output / "cache") in told[0]
+    reported = [record.getMessage() for record in caplog.records if "are not cached" in record.getMessage()]
+    assert len(reported) == 1
+    assert str(cached.output / "cache") in reported[0]
     assert runs.results(ended.output) == runs.results(again(bench, bench.path / "in", "writing").done().output)
 
 

@@ -210,7 +210,7 @@ def test_a_finished_folder_with_other_inputs_is_brought_up_to_date(bench: runs.B
 
 
 @pytest.mark.parametrize(
-    "finished, setting, told",
+    "finished, setting, reported",
     [
         (True, "write.label_values=name", "label_values"),
         (True, "write.no_face_label=happy", "no_face_label"),
@@ -221,7 +221,7 @@ def test_a_finished_folder_with_other_inputs_is_brought_up_to_date(bench: runs.B
     ],
 )
 def test_a_folder_of_other_settings_is_refused_with_the_difference(
-    finished: bool, setting: str, told: str, bench: runs.Bench
+    finished: bool, setting: str, reported: str, bench: runs.Bench
 ) -> None:
     inputs = three_inputs(bench.path)
     if finished:
@@ -233,7 +233,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(
     refused = bench.label(inputs, "out", *SETTINGS, setting)
 
     assert refused.status == 2
-    assert told in refused.line
+    assert reported in refused.line
     assert "--overwrite" in refused.line
     after = runs.tree(bench.path / "out")
     assert {**before, ".lock": None} == {**after, ".lock": None}

@@ -293,7 +293,7 @@ def test_a_class_that_does_not_occur_has_no_figures_and_spoils_none() -> None:
     p, y = made(0)
     found = metrics.evaluate(np.insert(p, 1, 0.0, axis=1), y + (y > 0), ("a", "b", "c", "d")).metrics
     assert found["by_class"]["b"] == {
-        "support": 0, "said": 0, "precision": None, "recall": None, "f1": None, "auc": None, "auc_interval": None,
+        "support": 0, "predicted": 0, "precision": None, "recall": None, "f1": None, "auc": None, "auc_interval": None,
         "average_precision": None,
     }  # fmt: skip
     assert found["macro_f1"] == metrics.evaluate(p, y, CLASSES).metrics["macro_f1"]

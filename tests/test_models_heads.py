@@ -43,7 +43,7 @@ def write_linear(folder, head, **about):
     out = io.BytesIO()
     np.savez(out, coef=head.coef, intercept=head.intercept, mean=head.mean, scale=head.scale)
     (folder / "head.npz").write_bytes(out.getvalue())
-    told = {
+    reported = {
         "format_version": 2,
         "kind": "linear",
         "classes": list(head.classes),
@@ -54,7 +54,7 @@ def write_linear(folder, head, **about):
         "metrics": {"accuracy": 0.6},
         "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
     }
-    (folder / "head.json").write_text(json.dumps({k: v for k, v in (told | about).items() if v is not None}))
+    (folder / "head.json").write_text(json.dumps({k: v for k, v in (reported | about).items() if v is not None}))
     return folder
 
 
@@ -272,7 +272,7 @@ def write_mlp(folder, head, *, arrays=None, **about):
         stored |= {f"kernel{i}": kernel, f"bias{i}": bias}
     np.savez(out, **{name: value for name, value in (stored | (arrays or {})).items() if value is not None})
     (folder / "head.npz").write_bytes(out.getvalue())
-    told = {
+    reported = {
         "format_version": 2,
         "kind": "mlp",
         "classes": list(head.classes),
@@ -281,7 +281,7 @@ def write_mlp(folder, head, *, arrays=None, **about):
         "temperature": head.temperature,
         "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
     }
-    (folder / "head.json").write_text(json.dumps(told | about))
+    (folder / "head.json").write_text(json.dumps(reported | about))
     return folder
 
 
@@ -492,8 +492,8 @@ def keras():
 def keras_folder(folder, model, classes, **about):
     folder.mkdir(exist_ok=True)
     model.save(folder / "model.keras")
-    told = {"classes": list(classes), "feature_space": FINGERPRINT, **about}
-    (folder / "head.json").write_text(json.dumps(told))
+    reported = {"classes": list(classes), "feature_space": FINGERPRINT, **about}
+    (folder / "head.json").write_text(json.dumps(reported))
     return folder
 
 

@@ -77,8 +77,8 @@ def test_features_and_labels_agree_with_tensorflow(tmp_path: Path, kind: str) ->
     command = [sys.executable, "-c", SCRIPT, weights, "float32", str(tmp_path / "jax.npy"), kind]
     other = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     ours = features(weights, "float32", flip_average=kind == "mirrored").astype(np.float64)
-    _, told = other.communicate(timeout=300)
-    assert other.returncode == 0, told[-2000:]
+    _, reported = other.communicate(timeout=300)
+    assert other.returncode == 0, reported[-2000:]
     theirs = np.load(tmp_path / "jax.npy").astype(np.float64)
     assert theirs.shape == ours.shape == (COUNT, sum(FaceVggShape().widths))
     assert np.allclose(theirs, ours, rtol=1e-3, atol=1e-3)  # the last bit of float16 is a thousandth

@@ -94,12 +94,12 @@ def test_the_numbers_are_those_of_label(folder: Path, tmp_path: Path, chosen: di
     settings = [f"{name}={value}" for name, value in chosen.items()] + ["write.no_face_label=neutral"]
     arguments = ["--runner=DirectRunner", "--input", str(folder), "--output", str(tmp_path / "out")]
     run = runs.run(*arguments, "--set", "write.report=false", *settings, output=tmp_path / "out").done()
-    told = list(FaceLabeler(settings=chosen).label_many(sorted(folder.iterdir())))
+    reported = list(FaceLabeler(settings=chosen).label_many(sorted(folder.iterdir())))
 
-    found = [row for image in told for row in as_rows(image)]
+    found = [row for image in reported for row in as_rows(image)]
     assert [{"no_label_score": None, **row} for row in runs.predictions(run.output)] == found
     assert found
-    for row, image in zip(runs.images(run.output).values(), told, strict=True):
+    for row, image in zip(runs.images(run.output).values(), reported, strict=True):
         assert (row["width"], row["height"], row["status"], row["reason"], row["faces"]) == (
             image.width, image.height, image.status, image.reason, len(image),
         ), image  # fmt: skip

@@ -143,7 +143,7 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "more", "told"),
+    ("boxes", "more", "reported"),
     [
         (BOXES, ("--ignore", "masks"), "--ignore masks: --boxes says that of no face; it says mask"),
         ("image,x,y,w,h\nother.png,1,1,2,2\n", (), "none of 6 images is named by --boxes, which names other.png"),
@@ -157,12 +157,12 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
     ],
 )
 def test_faults_are_one_line(
-    place: Path, boxes: str, more: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    place: Path, boxes: str, more: tuple[str, ...], reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "boxes.csv").write_text(boxes)
     assert evaluate(place, *more) in (2, 3)
     said = capsys.readouterr().err
-    assert told in said
+    assert reported in said
     assert said.count("\n") == 1
     assert not (place / "out" / "index.html").exists()
 
@@ -232,7 +232,7 @@ def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         (("--by", "age"), "boxes.csv has no column age; it has image, x, y, w, h, occlusion"),
         (("--steps",), "--steps: detector none does not show its steps; use bundled or cascade"),
@@ -240,10 +240,10 @@ def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> Non
     ],
 )
 def test_a_second_look_that_cannot_be_had_is_one_line(
-    place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
+    place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], reported: str
 ) -> None:
     assert evaluate(place, *more) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_column_with_a_value_for_every_face_is_no_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,9 +68,9 @@ def votes(classes: tuple[str, ...], **rows: tuple[float, ...]) -> SoftLabels:
 def test_the_class_of_most_votes_is_the_truth_whatever_the_label() -> None:
     rows = results(*[("labelled", "happy")] * 4, ("no_face", None))
     shares = votes(("sad", "NF", "happy"), a0=(0.6, 0.4, 0), a1=(0.5, 0, 0.5), a2=(0.2, 0.5, 0.3), a4=(0, 0, 1))
-    found, told = labelled_by_votes(rows, shares, PLAIN)
+    found, reported = labelled_by_votes(rows, shares, PLAIN)
     assert found.labels.to_pylist() == ["sad", None, "NF", None, "happy"]  # a tie has none, nor what nobody voted on
-    assert told == {"images": 4, "without_a_leader": 1}
+    assert reported == {"images": 4, "without_a_leader": 1}
     assert rows.labels.to_pylist()[0] == "happy"  # what was handed in stays
 
 
@@ -92,9 +92,9 @@ def test_votes_for_classes_that_mean_the_same_are_added_before_one_leads() -> No
         ("sad", "grin", "smile", "odd"), a0=(0.4, 0.3, 0.3, 0), a1=(0.3, 0.1, 0.2, 0.4), a2=(0.5, 0.1, 0.4, 0)
     )
     happy = question_of(rename_classes=("grin=happy", "smile=happy", "odd="))
-    found, told = labelled_by_votes(rows, shares, happy)
+    found, reported = labelled_by_votes(rows, shares, happy)
     assert found.labels.to_pylist() == ["grin", "odd", None]  # 0.6 of 1; what is left out may lead; a tie of sums
-    assert told["without_a_leader"] == 1
+    assert reported["without_a_leader"] == 1
 
     smiles = question_of(positive=("happy",), positive_labels=("grin", "smile"))
     found, _ = labelled_by_votes(rows, shares, smiles)

@@ -118,8 +118,8 @@ def test_every_setting_enters_the_fingerprints_that_it_says_it_enters() -> None:
 
 @pytest.mark.parametrize("lost", ["read.max_pixels", "faces.margin", "features.pooling", "write.rows_per_file"])
 def test_a_setting_that_does_not_reach_its_fingerprint_is_found(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    told = tuple(info for info in known_settings() if info.name != lost)
-    monkeypatch.setattr(module, "known_settings", lambda: told)
+    reported = tuple(info for info in known_settings() if info.name != lost)
+    monkeypatch.setattr(module, "known_settings", lambda: reported)
     assert strays() == [lost]
 
 
@@ -130,8 +130,8 @@ def test_a_detectors_setting_enters_even_if_the_detector_forgets_it(monkeypatch:
 
 def test_a_setting_that_is_marked_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"features.pooling": Enters.NOTHING, "write.rows_per_file": Enters.CACHE_KEY, "read.threads": Enters.RUN}
-    told = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
-    monkeypatch.setattr(f"{__name__}.known_settings", lambda: told)
+    reported = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
+    monkeypatch.setattr(f"{__name__}.known_settings", lambda: reported)
     assert set(strays()) == set(wrong)
 
 

@@ -179,10 +179,10 @@ def test_worker_processes_run_our_own_command(tmp_path: Path, verbose: bool, man
 @pytest.mark.parametrize("verbose", [False, True])
 def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None:
     options = options_of([*PROCESSES, "--s3_endpoint_url=http://here:1", "--s3_secret_access_key=y"])
-    told = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
-    assert told.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
-    assert told.pop("beam:option:s3_secret_access_key:v1") == "y"
-    assert told == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
+    reported = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
+    assert reported.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
+    assert reported.pop("beam:option:s3_secret_access_key:v1") == "y"
+    assert reported == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -495,11 +495,11 @@ def test_the_end_of_a_worker_process_is_told_in_one_line(
 
 def test_another_thread_that_dies_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.run.running.DEATH_S", 0.01)
-    told: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda given: told.append(str(given.exc_value)))
+    reported: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda given: reported.append(str(given.exc_value)))
     with pytest.raises(RuntimeError, match="Channel closed"):
         run_with_workers(Die("mine", "a bug"), tmp_path)
-    assert told == ["a bug"]
+    assert reported == ["a bug"]
 
 
 def test_a_worker_that_ended_because_of_a_stop_is_an_interruption(tmp_path: Path) -> None:
@@ -638,17 +638,17 @@ def test_nohup_is_heeded(exits: list[int]) -> None:
 
 
 def test_a_signal_is_told_to_the_other_processes_of_the_run(exits: list[int]) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     def tell() -> None:
-        told.append(1)
+        reported.append(1)
         raise OSError("the folder is gone")
 
     with interrupt.interruptible(lambda: "last words", tell):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
             stopping.check()
-    assert told == [1]
+    assert reported == [1]
 
 
 def test_the_second_signal_leaves_at_once_with_last_words(exits: list[int], capfd: Any) -> None:

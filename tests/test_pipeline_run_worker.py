@@ -63,9 +63,9 @@ def test_it_stops_between_steps_and_speaks_to_its_file(tmp_path: Path, number: i
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert (out, err.splitlines()) == ("", ["pipeline: WARNING: pipeline.storage: our own"])
-    told = log_file(str(tmp_path), process.pid).read_text()
-    assert "an engine's greeting" in told
-    assert "a library's complaint" in told
+    reported = log_file(str(tmp_path), process.pid).read_text()
+    assert "an engine's greeting" in reported
+    assert "a library's complaint" in reported
 
 
 def test_where_the_user_wants_all_of_it_it_speaks_aloud(tmp_path: Path) -> None:

@@ -198,8 +198,8 @@ def test_a_damaged_part_is_removed_so_that_its_block_is_done_again(
 ) -> None:
     asked = request(tmp_path, two_blocks(), max_rejected=limit)
     hurt(tmp_path / "parts" / f"{key(1)}.parquet")
-    told = r"^part .*01\.parquet is damaged \(.*\), so it was removed, to be computed again$"
-    with pytest.raises(DamagedPart, match=told):
+    reported = r"^part .*01\.parquet is damaged \(.*\), so it was removed, to be computed again$"
+    with pytest.raises(DamagedPart, match=reported):
         finish_run(asked)
     assert os.listdir(tmp_path / "parts") == [f"{key(0)}.parquet"]
     assert not (tmp_path / "run.json").exists()
@@ -261,8 +261,8 @@ def no_face() -> Block:
 def test_an_image_without_a_label_is_left_out_of_the_submission(tmp_path: Path) -> None:
     finish_run(request(tmp_path, [no_face()]))
     assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,label"]
-    told = record(tmp_path)["submission"]
-    assert (told["rows"], told["left_out"], told["left_out_names"]) == (0, 1, ["0.png"])
+    reported = record(tmp_path)["submission"]
+    assert (reported["rows"], reported["left_out"], reported["left_out_names"]) == (0, 1, ["0.png"])
 
 
 def test_an_image_of_a_sample_without_a_label_stops_after_the_tables(tmp_path: Path) -> None:

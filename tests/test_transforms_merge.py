@@ -102,9 +102,9 @@ def expected(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
             plain = {name: face[name] for name in ("x", "y", "width", "height", "detection_score")}
             label = {"label": CLASSES[face["label_index"]], "label_index": face["label_index"]}
             odds = {f"p_{name}": face["p"][at] for at, name in enumerate(CLASSES)}
-            told = {**label, "confidence": face["confidence"], **odds}
-            told = told if face["labelled"] else dict.fromkeys(told)
-            faces.append({"image_id": row["image_id"], "face_index": number, **plain, **told})
+            reported = {**label, "confidence": face["confidence"], **odds}
+            reported = reported if face["labelled"] else dict.fromkeys(reported)
+            faces.append({"image_id": row["image_id"], "face_index": number, **plain, **reported})
     return images, faces
 
 
@@ -190,8 +190,8 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
     assert result.labels == {"angry": 1, "happy": 2}
     assert result.reasons == {"duplicate_id": 1, "too_small_to_label": 1}
     assert (result.known, result.correct) == (1, 1)
-    told = (tmp_path / "submission.csv").read_text().splitlines()
-    assert told == ["id,label", "mixed,happy", "plain,happy", "small,angry"]
+    reported = (tmp_path / "submission.csv").read_text().splitlines()
+    assert reported == ["id,label", "mixed,happy", "plain,happy", "small,angry"]
 
 
 def test_an_image_with_small_faces_alone_has_no_label_to_submit(tmp_path: Path) -> None:

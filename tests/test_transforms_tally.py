@@ -119,7 +119,7 @@ def test_a_process_tells_of_itself_now_and_then(tmp_path: Path, monkeypatch: pyt
     tally.add_block(images=4, faces=0, rejected=0, hits=0)
     assert read_heartbeats(str(tmp_path / "beats")).images == 4
     tally.add_block(images=4, faces=0, rejected=0, hits=0)
-    assert read_heartbeats(str(tmp_path / "beats")).images == 4  # told a moment ago
+    assert read_heartbeats(str(tmp_path / "beats")).images == 4  # reported a moment ago
     tally.flush()
     assert read_heartbeats(str(tmp_path / "beats")) == tally.totals()
     assert os.listdir(tmp_path / "beats") == [f"worker-{os.getpid()}.json"]

@@ -18,7 +18,7 @@ from transforms.block import PartInfo
 from transforms.formats.parts import part_info, read_part
 from transforms.formats.publish import StorageError
 from transforms.storage import stopping
-from transforms.tally import TALLY, totals_told
+from transforms.tally import TALLY, sum_of_totals
 from transforms.write_parts import WriteParts, write_block
 
 CLASSES = ("a", "b")
@@ -85,7 +85,7 @@ def test_the_last_part_of_a_bundle_brings_the_totals_of_its_worker(tmp_path: Pat
         infos.append(
             replace(infos[0], worker=json.dumps({**mine, "process": other, "images": images, "blocks": images}))
         )
-    totals = totals_told(info.worker for info in infos)
+    totals = sum_of_totals(info.worker for info in infos)
     assert (totals.images, totals.blocks) == (6 + 10 + 7, 3 + 10 + 7)  # of each process the latest
 
 

@@ -1,4 +1,4 @@
-"""Applies the trained head to each block. Loads no engine for heads of plain arrays.
+"""Applies the trained head to each block. Loads no runtime for heads of plain arrays.
 
 Not here: how features become labels (`label_faces.py`), which needs no Beam.
 """

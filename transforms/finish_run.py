@@ -36,7 +36,7 @@ from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
-from transforms.tally import TALLY, Totals, read_heartbeats, totals_told
+from transforms.tally import TALLY, Totals, read_heartbeats, sum_of_totals
 
 logger = logging.getLogger("pipeline.report")
 
@@ -51,16 +51,16 @@ class FinishRun(beam.DoFn):
     """Runs once, when every part stands; yields the counts."""
 
     def process(self, request: MergeRequest, finished: Iterable[PartInfo]) -> Iterator[dict[str, int]]:
-        told = [info.worker for info in finished]  # the parts themselves are on disk
-        yield finish_run(request, told)
+        worker_totals = [info.worker for info in finished]  # the parts themselves are on disk
+        yield finish_run(request, worker_totals)
 
 
-def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int]:
+def finish_run(request: MergeRequest, worker_totals: Iterable[str] = ()) -> dict[str, int]:
     """Merges all parts of the run and writes `run.json`; returns its counts.
 
     Args:
         request: what there is to do.
-        told: totals of the processes that wrote the parts (`Tally.told`).
+        worker_totals: totals of the processes that wrote the parts (`Tally.as_text`).
 
     Raises:
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
@@ -68,14 +68,14 @@ def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int
         AccountError: images are missing. StorageError: the output cannot be written.
     """
     if is_object(request.output):
-        return finish_in_store(request, lambda here: _finished(here, told))
-    record = _finished(request, told)
+        return finish_in_store(request, lambda here: _finished(here, worker_totals))
+    record = _finished(request, worker_totals)
     with_retries(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
     counts: dict[str, int] = record["counts"]
     return counts
 
 
-def _finished(request: MergeRequest, told: Iterable[str]) -> dict[str, Any]:
+def _finished(request: MergeRequest, worker_totals: Iterable[str]) -> dict[str, Any]:
     """Merges the parts of a local folder and writes all but `run.json`, which it returns."""
     names = with_retries(lambda: os.listdir(request.parts))
     paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
@@ -86,7 +86,7 @@ def _finished(request: MergeRequest, told: Iterable[str]) -> dict[str, Any]:
         with TALLY.clock("merge"):
             result = with_retries(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
     TALLY.flush()
-    totals = read_heartbeats(request.heartbeat) if request.heartbeat else totals_told(told)
+    totals = read_heartbeats(request.heartbeat) if request.heartbeat else sum_of_totals(worker_totals)
     record = _record(request, result, hits, marks, totals)
     if request.report is not None:
         record = _with_report(request.report, record, request.started)
@@ -105,9 +105,9 @@ def _damaged_removed(paths: Sequence[str]) -> Iterator[None]:
         others = [path for path in paths if path != error.path and _is_damaged(path)]
         for path in others:
             _remove(path)
-        told = str(error).rpartition("; remove it")[0] or str(error)
+        message = str(error).rpartition("; remove it")[0] or str(error)
         more = f", as were {len(others)} others" if others else ""
-        raise DamagedPart(f"{told}, so it was removed{more}, to be computed again", path=error.path) from error
+        raise DamagedPart(f"{message}, so it was removed{more}, to be computed again", path=error.path) from error
 
 
 def _remove(path: str) -> None:
@@ -196,14 +196,14 @@ def _with_report(
     """
     before = time.perf_counter()
     try:
-        told = with_retries(lambda: write(record))
+        report = with_retries(lambda: write(record))
     except (StorageError, Stopped):
         raise
     except Exception as error:  # noqa: BLE001 - days of work stand, and `report` makes the page later
         logger.warning("no page was written: unforeseen %s: %s", type(error).__name__, " ".join(str(error).split()))
-        told = {"files": [], "fault": f"{type(error).__name__}: {error}"}
+        report = {"files": [], "fault": f"{type(error).__name__}: {error}"}
     spent = time.perf_counter() - before
-    return {**record, "report": {**told, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
+    return {**record, "report": {**report, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
 
 
 def _record(
@@ -245,11 +245,11 @@ def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
     """Returns wall and CPU times, and two rates.
 
     `images_per_s` is that of all blocks, from the first byte read to the last part written, without the start of the
-    engine. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
+    runtime. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
     from the moment the first block had its features to the last part written; None with too few blocks to tell.
     """
     between = totals.last_block_at - totals.first_block_at
-    told = totals.blocks >= RATED_BLOCKS and between > 0
+    rated = totals.blocks >= RATED_BLOCKS and between > 0
     work = totals.last_block_at - totals.began_at - totals.runtime_s if totals.blocks else 0.0
     return {
         "total": time.time() - request.started,
@@ -260,7 +260,7 @@ def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
         "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.runtime_cpu if totals.blocks else 0.0,
         "runtime_start": totals.runtime_s,
         "images_per_s": totals.images / work if work > 0 else None,
-        "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if told else None,
+        "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if rated else None,
         "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},
         "by_stage_cpu": {stage: round(spent, 3) for stage, spent in sorted(totals.cpu.items())},
     }

@@ -58,7 +58,7 @@ def part_table(
 
 
 def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:
-    """Returns what travels on behind the part that holds `table`."""
+    """Returns what the graph passes on for the part that holds `table`."""
     ids = table["image_id"]
     return PartInfo(
         name=name,
@@ -87,7 +87,7 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
 def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> pa.Array:
     """Returns the nested column: the faces of each sorted row."""
     if len(faces) and faces.probabilities is None:
-        raise ValueError("faces have no probabilities: a part is written behind the head")
+        raise ValueError("faces have no probabilities: parts are written after the head")
     p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
     if p.shape != (len(faces), classes) or not np.isfinite(p).all():
         raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")

@@ -3,7 +3,7 @@
 Counts of results come from finished parts instead, as a retried block would count twice here.
 
 Each worker process of a local run regularly writes its totals to a small file in the output folder. Workers elsewhere
-send them to the last stage with the parts that they wrote (`told`), and count for the bar in Beam's metrics.
+send them to the last stage with the parts that they wrote (`as_text`), and count for the bar in Beam's metrics.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Totals:
     got its features and the last block its part.
 
     `_at` is in seconds since the epoch, `_cpu` in CPU-seconds of the whole process at that moment. `began` is the start
-    of reading the first block; `engine` is the time to start the device after that.
+    of reading the first block; `runtime` is the time to start the device after that.
     """
 
     images: int = 0
@@ -192,7 +192,7 @@ class Tally:
         with self._lock:
             return Totals(**asdict(self._totals))
 
-    def told(self) -> str:
+    def as_text(self) -> str:
         """Returns the totals of this process as text, with a name of the process."""
         return json.dumps({"process": _PROCESS, **asdict(self.totals())})
 
@@ -200,10 +200,10 @@ class Tally:
 _PROCESS = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"  # of this process, and of no other anywhere
 
 
-def totals_told(told: Iterable[str]) -> Totals:
-    """Returns the sum of the totals of the processes that told them, this one included; the latest of each counts."""
+def sum_of_totals(texts: Iterable[str]) -> Totals:
+    """Returns the sum of the totals of the processes that sent them, this one included; the latest of each counts."""
     latest: dict[str, Totals] = {}
-    for text in filter(None, told):
+    for text in filter(None, texts):
         fields = json.loads(text)
         process, totals = fields.pop("process"), Totals(**fields)
         if process not in latest or totals.blocks >= latest[process].blocks:

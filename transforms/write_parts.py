@@ -91,7 +91,7 @@ class WriteParts(beam.DoFn):
                 yield GlobalWindows.windowed_value(last)
             last = self._counted(info)
         if last is not None:
-            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.told()))
+            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.as_text()))
         TALLY.flush()  # the last stage, in another process, reads these files
 
     def _counted(self, info: PartInfo) -> PartInfo:

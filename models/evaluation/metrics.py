@@ -292,7 +292,7 @@ def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *
 
     `metrics` holds rows, correct, accuracy, macro_f1 and balanced_accuracy (value, and interval as low, high),
     majority_baseline and majority_class, cohen_kappa, auc_macro, log_loss, brier, expected_calibration_error,
-    area_under_risk, coverage (see `at_coverages`), by_class (support, said, precision, recall, f1, auc and
+    area_under_risk, coverage (see `at_coverages`), by_class (support, predicted, precision, recall, f1, auc and
     its interval, average_precision), confusion (lists), and bootstrap (draws, seed, interval).
 
     Args:
@@ -349,13 +349,13 @@ def _by_class(
     confusion: np.ndarray,
     roc: Sequence[Curve | None],
 ) -> dict[str, dict[str, Any]]:
-    hits, occurs, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, occurs, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     scores = f1(confusion)
     return {
         name: {
             "support": int(occurs[i]),
-            "said": int(said[i]),
-            "precision": _ratio(hits[i], said[i]),
+            "predicted": int(predicted[i]),
+            "precision": _ratio(hits[i], predicted[i]),
             "recall": _ratio(hits[i], occurs[i]),
             "f1": float(scores[i]) if occurs[i] else None,
             "auc": area(roc[i]),

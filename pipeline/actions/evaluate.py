@@ -145,8 +145,8 @@ def _evaluate(
     results, truth = labelled.results, {}
     if votes is not None:
         source, question = "--soft-labels", replace(question, possible=votes.classes)
-        results, told = labelled_by_votes(results, votes, question)
-        truth = {"truth": {"soft_labels": options.soft_labels, **told}}
+        results, details = labelled_by_votes(results, votes, question)
+        truth = {"truth": {"soft_labels": options.soft_labels, **details}}
     rows = select(results, question, excluded, source=source)
     if seen := count_trained_on(labelled.head, labelled.about["head"]["digest"], rows.digests.to_pylist()):
         rows = replace(rows, counts={**rows.counts, "trained_on": seen})
@@ -169,12 +169,12 @@ def _evaluate(
 
 
 def _question_told(question: Question, rows: Rows) -> dict[str, Any]:
-    told: dict[str, Any] = {"classes": list(rows.classes)}
+    details: dict[str, Any] = {"classes": list(rows.classes)}
     if question.rename_classes:
-        told["rename_classes"] = dict(question.rename_classes)
+        details["rename_classes"] = dict(question.rename_classes)
     if question.positive:
-        told |= {"positive": list(question.positive), "positive_labels": list(question.positive_labels)}
-    return told
+        details |= {"positive": list(question.positive), "positive_labels": list(question.positive_labels)}
+    return details
 
 
 def _limits(context: Context) -> Limits:

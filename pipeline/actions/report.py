@@ -33,13 +33,13 @@ def run(options: ReportOptions, context: Context) -> int:
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = with_retries(lambda: _report(options, folder, record, scratch)(record))
+            entry = with_retries(lambda: _report(options, folder, record, scratch)(record))
         spent = round(time.perf_counter() - started, 3)
-        _note(folder, {**record, "report": {**told, "seconds": spent}})
+        _note(folder, {**record, "report": {**entry, "seconds": spent}})
     if not context.quiet:
         print(f"written: {os.path.join(folder.path, PAGE)}")
-        if told["photos_missing"]:
-            print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
+        if entry["photos_missing"]:
+            print(f"{entry['photos_missing']:,} photos could not be read again: --images says where they lie now")
     return 0
 
 

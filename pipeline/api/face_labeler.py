@@ -238,10 +238,10 @@ def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
         strict=True,
     )  # fmt: skip
     return [
-        _labelled(Box(*box), score, first, dict(zip(classes, told, strict=True)), reject)
+        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
         if is_labelled
         else Face(Box(*box), score, None, None, None, {})
-        for box, score, first, told, reject, is_labelled in columns
+        for box, score, first, row, reject, is_labelled in columns
     ]
 
 

@@ -52,8 +52,8 @@ class Face:
     @property
     def words(self) -> str:
         """Label, confidence and place in a few words."""
-        told = "too small to label" if self.confidence is None else f"{self.label} {self.confidence:.0%}"
-        return f"{told} at ({self.box.x}, {self.box.y}), {self.box.width}×{self.box.height} px"
+        text = "too small to label" if self.confidence is None else f"{self.label} {self.confidence:.0%}"
+        return f"{text} at ({self.box.x}, {self.box.y}), {self.box.width}×{self.box.height} px"
 
 
 @dataclass(frozen=True, slots=True)

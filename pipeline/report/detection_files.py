@@ -103,7 +103,7 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
         KNOWN_FACES: _known_faces(given.compared, pointed),
         IMAGES: _images(given.compared, pointed),
     }
-    notes = told(metrics)
+    notes = notes_on(metrics)
     _publish(output, metrics, tables, pictures, detection_page(metrics, facts(metrics), notes, pictures))
     return metrics
 
@@ -269,7 +269,7 @@ def _outside(about: Mapping[str, Any]) -> str:
     return ", ".join(words) or "none is left out by a flag"
 
 
-def told(metrics: Mapping[str, Any]) -> list[str]:
+def notes_on(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for everything that was not judged."""
     account = metrics["account"]
     notes = []
@@ -308,4 +308,4 @@ def closing_words(metrics: Mapping[str, Any], output: str) -> str:
         )
     detect = metrics["cpu_ms_an_image"]["detect"]
     lines.append(f"{detect:.1f} CPU-ms an image in the detector")
-    return "\n".join([*lines, *told(metrics), f"page: {os.path.join(output, PAGE)}"])
+    return "\n".join([*lines, *notes_on(metrics), f"page: {os.path.join(output, PAGE)}"])

@@ -130,8 +130,8 @@ def labelled_by_votes(results: Results, votes: SoftLabels, question: Question) -
     if not known:
         like = f", whose ids are like {results.ids[0].as_py()}" if len(results) else ""
         raise UsageError(f"--soft-labels knows none of the images{like}")
-    told = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
-    return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), told
+    counts = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
+    return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), counts
 
 
 def _meaning(name: str, question: Question) -> object:

@@ -227,15 +227,15 @@ def _facts(given: Evaluated) -> list[tuple[str, str]]:
     ]
     if "truth" in about:
         truth = about["truth"]
-        told = f"most votes of {truth['soft_labels']}, which has those of {_images(truth['images'])}"
-        facts.append(("truth", f"{told}; in {truth['without_a_leader']:,} no single class leads"))
+        source = f"most votes of {truth['soft_labels']}, which has those of {_images(truth['images'])}"
+        facts.append(("truth", f"{source}; in {truth['without_a_leader']:,} no single class leads"))
     if about["excluded"]:
         facts.append(("without copies of", ", ".join(about["excluded"])))
     if "positive" in about["question"]:
-        told = about["question"]
-        facts.append(("question", f"{' + '.join(told['positive'])} against all other classes"))
-        facts.append(("positive labels", ", ".join(told["positive_labels"])))
-        summed = " + ".join(f"p_{name}" for name in told["positive"])
+        question = about["question"]
+        facts.append(("question", f"{' + '.join(question['positive'])} against all other classes"))
+        facts.append(("positive labels", ", ".join(question["positive_labels"])))
+        summed = " + ".join(f"p_{name}" for name in question["positive"])
         facts.append(("confidence", f"{summed}, or 1 less that, whichever is larger; not the column confidence"))
     if "rename_classes" in about["question"]:
         pairs = about["question"]["rename_classes"].items()
@@ -270,9 +270,9 @@ def _sheets(
     rows: Rows, suspects: LabelErrors, pictures: Pictures, limits: Limits
 ) -> tuple[dict[str, bytes], dict[str, list[Single]], list[str]]:
     """Returns the sheets by file name, their pictures one by one, and notes on pictures that are missing."""
-    said, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
+    predicted, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
     sure = rows.probabilities.max(axis=1)
-    wrong = np.flatnonzero(said != rows.y)
+    wrong = np.flatnonzero(predicted != rows.y)
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")][:TILES]
     hardest = np.argsort(own, kind="stable")[:TILES]
     suspected = suspects.row[:TILES]
@@ -281,8 +281,8 @@ def _sheets(
         why = fault or "The pictures are not where they were"
         return {}, {}, [f"{why}, so there are no sheets; --images says where they are."]
     chosen = {
-        "mistakes.png": [(row, said[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
-        "hardest.png": [(row, said[row], f"true label {own[row]:.4f}") for row in hardest],
+        "mistakes.png": [(row, predicted[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
+        "hardest.png": [(row, predicted[row], f"true label {own[row]:.4f}") for row in hardest],
         "label_errors.png": [
             (row, suspects.suggested[i], minus(f"margin {suspects.margin[i]:.3f}")) for i, row in enumerate(suspected)
         ],

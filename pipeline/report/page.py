@@ -132,7 +132,7 @@ def _classes(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "cells": [
-                *(f"{row['support']:,}", f"{row['said']:,}"),
+                *(f"{row['support']:,}", f"{row['predicted']:,}"),
                 *(number(row[key], 3) for key in ("precision", "recall", "f1")),
                 number(row["auc"], 3) + _ends(row["auc_interval"]),
                 number(row["average_precision"], 3),

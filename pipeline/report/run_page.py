@@ -229,9 +229,9 @@ def _galleries(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]
 
 
 def _similar(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
-    for told, faces in zip(content.similar.get("largest", ()), content.samples.similar, strict=False):
+    for group, faces in zip(content.similar.get("largest", ()), content.samples.similar, strict=False):
         if len(tiles := photos.tiles(faces)) > 1:
-            yield {**told, "tiles": tiles}
+            yield {**group, "tiles": tiles}
 
 
 def _quality(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:

@@ -127,7 +127,7 @@ def _lines(path: str) -> Iterator[bytes]:
 def _as_json(content: RunContent) -> bytes:
     """Returns the numbers of the page, and which photos and faces it shows."""
     record, samples = content.record, content.samples
-    told = {
+    report = {
         "version": VERSION,
         "run_fingerprint": record.get("run_fingerprint"),
         "counts": record["counts"],
@@ -151,7 +151,7 @@ def _as_json(content: RunContent) -> bytes:
             "photos_missing": content.pictures.missing,
         },
     }
-    return (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode()
+    return (json.dumps(report, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def _photo(photo: Photo) -> dict[str, Any]:
@@ -160,5 +160,5 @@ def _photo(photo: Photo) -> dict[str, Any]:
 
 def _faces(faces: Iterable[tuple[Photo, Face]], classes: list[str]) -> Iterator[dict[str, Any]]:
     for photo, face in faces:
-        told = asdict(face)
-        yield {"image_id": photo.image_id, "face_index": told.pop("number"), **told, "label": label_of(face, classes)}
+        entry = asdict(face)
+        yield {"image_id": photo.image_id, "face_index": entry.pop("number"), **entry, "label": label_of(face, classes)}

@@ -112,9 +112,9 @@ class OutputFolder:
     def refuse_damaged(self) -> None:
         """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
         record = self.record() or {}
-        told = (record.get("identity"), record.get("run_fingerprint"))
+        identity = (record.get("identity"), record.get("run_fingerprint"))
         damaged = {
-            self.record_file: not record or (all(told) and fingerprint_of(told[0]) != told[1]),
+            self.record_file: not record or (all(identity) and fingerprint_of(identity[0]) != identity[1]),
             self.identity_file: not self.identity(),
         }
         for path, is_damaged in damaged.items():

@@ -283,8 +283,8 @@ def make_plan(
         own: folders of results and of the cache, whose files are no input.
 
     Raises:
-        UsageError: nothing to read, ids that collide, a table whose images cannot be told, or images where results are
-            written.
+        UsageError: nothing to read, ids that collide, a table whose images cannot be identified, or images
+            where results are written.
         InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
     files = find_inputs(patterns, flag)
@@ -488,7 +488,7 @@ def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
 
 
 def _first_position(file: InputFile) -> int:
-    """Returns where a shard's positions start: behind loose files, and nowhere else when other inputs come or go.
+    """Returns where a shard's positions start: after loose files, and nowhere else when other inputs come or go.
 
     Of two images of one id the lower position wins, and parts that are kept hold the positions they were made with.
     """

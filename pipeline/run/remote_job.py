@@ -104,14 +104,14 @@ class RemoteJob:
             thread.join(WATCH_S)
 
     def _watch(self, wait: Callable[[float], bool]) -> None:
-        begun, told = time.monotonic(), False
+        begun, reported = time.monotonic(), False
         while not wait(WATCH_S):
             if any(map(lacks_this_program, self._messages())):
                 self.fault = WITHOUT_US
                 self._cancel()
                 return
-            if not told and time.monotonic() - begun > SILENCE_S:
-                told = True
+            if not reported and time.monotonic() - begun > SILENCE_S:
+                reported = True
                 if self.totals().images:
                     continue
                 logger.warning(

@@ -37,8 +37,10 @@ def read_source(path: str) -> SoftLabels:
     results = results_of(folder.path, record["head"]["classes"])
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
-    said = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
-    shares = {image: row for image, status, row in said if status != Status.DUPLICATE}  # those were not labelled
+    rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
+    shares = {
+        image: row for image, status, row in rows_with_status if status != Status.DUPLICATE
+    }  # those were not labelled
     return SoftLabels(results.classes, shares)
 
 

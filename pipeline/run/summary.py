@@ -51,8 +51,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
 
 
 def _unlabelled(faces: int, min_label_px: int) -> str:
-    told = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
-    return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
+    subject = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
+    return f"{subject} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
 
 
 def _left_out(count: int, names: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
     image = np.repeat(np.arange(len(counts)), counts)
     fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
     p = fields["p"].flatten().to_numpy().reshape(-1, len(classes))
-    told = [
+    label_columns = [
         pa.array(classes, pa.string()).take(fields["label_index"]),
         *(fields[name] for name in ("label_index", "confidence", NO_LABEL_SCORE) if name in fields),
         *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
@@ -98,6 +98,6 @@ def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
         text_column(rows, "image_id").take(pa.array(image)),
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
-        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in told),
+        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in label_columns),
     ]
     return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=NO_LABEL_SCORE in fields))

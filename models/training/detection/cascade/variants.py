@@ -101,12 +101,12 @@ def train_variants(
         if variant.same_levels is not None:
             _take_levels(folder / variant.same_levels, folder / name)
         training = shortened(variant.training, length)
-        said = {"variant": name}
+        label = {"variant": name}
         train_cascade(
             folder / name,
             alone if variant.one_set else material,
             training,
-            lambda metrics, said=said: report({**said, **metrics}),  # type: ignore[misc]
+            lambda metrics, label=label: report({**label, **metrics}),  # type: ignore[misc]
         )
 
 
