@@ -337,7 +337,7 @@ def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
     assert "1 of 9 images were rejected, more than --max-rejected 0.1" in limited.err
 
     again = bench.label(source, "out", STATED, "--overwrite").done()
-    assert again.record["cache"] == {"hits": 8, "misses": 1, "damaged": 0}
+    assert again.record["cache"] == {"cached": 8, "computed": 1, "damaged": 0}
     assert again.record["counts"]["labelled"] == 9
 
 

@@ -67,7 +67,7 @@ def test_training_again_gives_the_same_head_from_the_cache(bench: runs.Bench, tr
 def test_training_fills_a_cache_that_labelling_uses(bench: runs.Bench, trained: runs.Ended) -> None:
     cache = ("--cache", str(trained.output / "cache"))
     ended = bench.label(bench.path / "train.tar", "known", "--head", str(trained.output), *cache).done()
-    assert ended.record["cache"] == {"hits": 120, "misses": 0, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 120, "computed": 0, "damaged": 0}
 
 
 def test_images_without_classes_cannot_be_trained_on(bench: runs.Bench) -> None:
@@ -182,7 +182,7 @@ def test_labelling_again_with_dense_layers_decodes_nothing_and_loads_no_engine(
     arguments = bench.arguments(bench.path / "train.tar", "again_dense", "--head", str(dense.output), *cache)
     ended = runs.finish(runs.start(*arguments, script=script), bench.path / "again_dense").done()
     assert ended.err.splitlines()[-1] == "loaded: []"
-    assert ended.record["cache"] == {"hits": 120, "misses": 0, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 120, "computed": 0, "damaged": 0}
     cut = bench.label(
         bench.path / "train.tar", "cut_dense", "--head", str(dense.output), *cache, "read.block_images=7"
     ).done()

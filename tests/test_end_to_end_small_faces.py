@@ -98,7 +98,7 @@ def test_the_closing_words_and_the_submission_tell(every_face: runs.Ended, large
 
 
 def test_features_are_those_of_before_and_labels_another_run(bench: runs.Bench, large_faces: runs.Ended) -> None:
-    assert large_faces.record["cache"] == {"hits": 4, "misses": 0, "damaged": 0}
+    assert large_faces.record["cache"] == {"cached": 4, "computed": 0, "damaged": 0}
     refused = label(bench, "large_faces", 0)
     assert refused.status == 2
     assert "faces.min_label_px: 60 there, 0 here" in refused.line

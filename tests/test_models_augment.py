@@ -52,7 +52,7 @@ def test_a_turn_by_a_right_angle_and_no_more() -> None:
     pixels[:, 10, 16] = 1  # a point right of the middle
     made = change(RandomWarp(**{**STILL, "rotation": 90.0}, seed=1), pixels)
     rows, columns = np.divmod(made.reshape(64, -1).argmax(1), 21)
-    assert (columns >= 9).all()  # never behind the middle
+    assert (columns >= 9).all()  # never past the middle
     assert rows.min() < 7 and rows.max() > 13  # to either side
     assert np.hypot(rows - 10, columns - 10) == pytest.approx(6, abs=1.0)
 

@@ -33,7 +33,7 @@ if sys.argv[4] == "mirrored":
 assert default_runtime() == "jax"
 from test_models_runtimes_jax import features
 made = features(sys.argv[1], sys.argv[2], flip_average=sys.argv[4] == "mirrored", runtime="jax")
-assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another engine was loaded"
+assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another runtime was loaded"
 np.save(sys.argv[3], made)
 """
 

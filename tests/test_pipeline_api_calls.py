@@ -161,7 +161,7 @@ def test_a_head_is_trained_and_used(place: Path, run: api.Run, capsys: pytest.Ca
     settings = {**SETTINGS, "write.no_face_label": "sad"}
     labelled = api.label(place / "in", place / "by_mine", head=head, settings=settings, cache=run.path / "cache")
     assert set(labelled.predictions.to_table(columns=["label"])["label"].to_pylist()) <= {"happy", "sad"}
-    assert labelled.record["cache"]["misses"] == 0
+    assert labelled.record["cache"]["computed"] == 0
     assert capsys.readouterr().out == ""
 
 

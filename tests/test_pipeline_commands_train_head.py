@@ -99,7 +99,7 @@ OTHERS = ("joy", "calm", "grief", "NF")  # names that annotators gave to runs.CL
 
 
 def votes_file(folder: Path, count: int) -> Path:
-    """Writes votes that call every image by the class behind its own, NF now and then, of so many images."""
+    """Writes votes that call every image by the class after its own, NF now and then, of so many images."""
     rows = []
     for number, name in enumerate(runs.faces(count)):
         votes = [4 * (place == (number + 1) % 3) for place in range(3)]

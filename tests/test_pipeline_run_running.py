@@ -1,4 +1,4 @@
-"""Engine, bar, Ctrl-C, and errors in one line."""
+"""Runner, bar, Ctrl-C, and errors in one line."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_an_engine_that_beam_cannot_make_is_one_line(name: str, words: str) -> N
 
 
 class NoJobServer(PipelineRunner):
-    """An engine whose job server cannot be had."""
+    """A runner whose job server cannot be had."""
 
     def run_pipeline(self, pipeline: Any, options: Any) -> Any:
         raise RuntimeError("Unable to fetch remote job server jar\nat some address")
@@ -135,9 +135,9 @@ def test_an_engine_elsewhere_that_cannot_be_had_is_one_line() -> None:
     words = (
         r"NoJobServer: Beam cannot start the job there: Unable to fetch remote job server jar at some address; again"
     )
-    engine = [f"--runner={name}"]
+    runner = [f"--runner={name}"]
     with pytest.raises(StoppedError, match=words):
-        run_graph(lambda root: None, engine, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
+        run_graph(lambda root: None, runner, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
 
 
 @pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])
@@ -190,7 +190,7 @@ def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None
 
 class Count(beam.DoFn):
     def process(self, images: int) -> Iterator[int]:
-        TALLY.add_block(images=images, faces=2, rejected=1, hits=0)
+        TALLY.add_block(images=images, faces=2, rejected=1, cached=0)
         yield images
 
 
@@ -228,7 +228,7 @@ def run(stage: beam.DoFn, *, quiet: bool = True) -> Totals:
 
 
 def test_a_run_gives_its_own_totals() -> None:
-    TALLY.add_block(images=100, faces=100, rejected=0, hits=0)
+    TALLY.add_block(images=100, faces=100, rejected=0, cached=0)
     totals = run(Count())
     assert (totals.images, totals.faces, totals.rejected, totals.blocks) == (3, 2, 1, 1)
 
@@ -440,7 +440,7 @@ def test_a_job_that_fails_elsewhere_ends_in_one_line(last: str, kind: type[Pipel
 
 
 class Die(beam.DoFn):
-    """A bundle whose worker process is gone: a thread of the engine dies of that, and the run of a lost connection."""
+    """A bundle whose worker process is gone: a thread of the runner dies of that, and the run of a lost connection."""
 
     def __init__(self, thread: str, words: str) -> None:
         self._thread, self._words = thread, words
@@ -522,7 +522,7 @@ class Terminal(io.StringIO):
 
 def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    now = Totals(images=30, faces=25, rejected=2, hits=7)
+    now = Totals(images=30, faces=25, rejected=2, cached=7)
     with bar(100, done=40, totals=lambda: now, quiet=False):
         pass
     drawn = terminal.getvalue()
@@ -530,7 +530,7 @@ def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatc
     assert "70/100" in drawn
     assert "faces=25" in drawn
     assert "rejected=2" in drawn
-    assert "hits=7" in drawn
+    assert "cached=7" in drawn
 
 
 def test_the_bar_says_what_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,7 +585,7 @@ def test_the_bar_ends_when_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_totals_come_from_this_process_or_from_the_workers_files(tmp_path: Path) -> None:
     TALLY.reset()
-    TALLY.add_block(images=4, faces=0, rejected=0, hits=0)
+    TALLY.add_block(images=4, faces=0, rejected=0, cached=0)
     (tmp_path / "worker-1.json").write_text('{"images": 5}')
     assert totals_from("")().images == 4
     assert totals_from(str(tmp_path))().images == 5

@@ -89,7 +89,7 @@ def test_everything_is_merged_and_recorded(tmp_path: Path) -> None:
     assert (found["inputs"], found["settings"]) == (["in"], {"a": 1})
     assert found["labels"] == {"happy": 1, "sad": 3}
     assert found["accuracy"] == {"known": 2, "correct": 1}
-    assert found["cache"] == {"hits": 1, "misses": 3, "damaged": 0}
+    assert found["cache"] == {"cached": 1, "computed": 3, "damaged": 0}
     assert [part["path"] for part in found["parts"]] == [
         "predictions/part-00000-of-00001.parquet",
         "images/part-00000-of-00001.parquet",

@@ -167,7 +167,7 @@ def test_a_file_name_of_stray_bytes_is_stored() -> None:
 
 def test_what_travels_on_and_what_the_footer_says() -> None:
     info = part_info_of(part_table(block(), classes=CLASSES), "k.parquet", reused=True)
-    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, hits=1, reused=True)
+    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, cached=1, reused=True)
     assert part_metadata(info, block_key="k", run_fingerprint="f") == PartMetadata("k", "f", "a.jpg", "c.jpg", 3, 3, 1)
 
 
@@ -200,7 +200,7 @@ def test_a_block_without_images() -> None:
         reason=(),
     )
     table = part_table(empty, classes=CLASSES)
-    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, hits=0, reused=False)
+    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, cached=0, reused=False)
 
 
 @pytest.mark.parametrize(

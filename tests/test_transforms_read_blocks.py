@@ -196,7 +196,7 @@ def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
 
 
 def drained(block: PlannedBlock, finished: set[str], *, most: int | None = None) -> StreamMark | None:
-    """Returns what a stream tells behind its last block; None if it is left before."""
+    """Returns what a stream reports after its last block; None if it is left before."""
     blocks = stream_blocks(block, Limits(), block_images=4, block_bytes=2**20, finished=finished)
     try:
         for _ in range(99 if most is None else most):

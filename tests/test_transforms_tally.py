@@ -19,10 +19,10 @@ def test_blocks_add_up() -> None:
     tally = Tally()
     tally.note_first(images=4)
     tally.note_first(images=3)
-    tally.add_block(images=4, faces=5, rejected=1, hits=2)
-    tally.add_block(images=3, faces=0, rejected=0, hits=1)
+    tally.add_block(images=4, faces=5, rejected=1, cached=2)
+    tally.add_block(images=3, faces=0, rejected=0, cached=1)
     totals = tally.totals()
-    assert (totals.images, totals.faces, totals.rejected, totals.hits, totals.blocks) == (7, 5, 1, 3, 2)
+    assert (totals.images, totals.faces, totals.rejected, totals.cached, totals.blocks) == (7, 5, 1, 3, 2)
     assert 0 < totals.first_block_at <= totals.last_block_at
     assert totals.images_in_first_block == 4
     tally.reset()
@@ -34,7 +34,7 @@ def test_threads_lose_nothing() -> None:
 
     def work() -> None:
         for _ in range(200):
-            tally.add_block(images=1, faces=1, rejected=1, hits=1)
+            tally.add_block(images=1, faces=1, rejected=1, cached=1)
             tally.add_damaged(1)
             with tally.clock("x"):
                 pass
@@ -64,7 +64,7 @@ def test_clocks_add_up_by_stage_also_when_the_work_fails() -> None:
 def test_a_copy_of_the_totals_stays_as_it_was() -> None:
     tally = Tally()
     before = tally.totals()
-    tally.add_block(images=4, faces=5, rejected=1, hits=2)
+    tally.add_block(images=4, faces=5, rejected=1, cached=2)
     with tally.clock("read"):
         pass
     assert before == Totals()
@@ -78,12 +78,12 @@ def test_devices_are_told_once_each() -> None:
 
 
 def test_totals_of_two_processes() -> None:
-    one = Totals(images=3, faces=2, rejected=1, hits=1, blocks=1, seconds={"read": 1.0}, devices=["a"], damaged=1)
+    one = Totals(images=3, faces=2, rejected=1, cached=1, blocks=1, seconds={"read": 1.0}, devices=["a"], damaged=1)
     two = Totals(
-        images=5, faces=1, rejected=0, hits=2, blocks=2, seconds={"read": 2.0, "crop": 3.0}, devices=["a", "b"]
+        images=5, faces=1, rejected=0, cached=2, blocks=2, seconds={"read": 2.0, "crop": 3.0}, devices=["a", "b"]
     )
     for total in (one.plus(two), two.plus(one)):
-        assert (total.images, total.faces, total.rejected, total.hits, total.blocks) == (8, 3, 1, 3, 3)
+        assert (total.images, total.faces, total.rejected, total.cached, total.blocks) == (8, 3, 1, 3, 3)
         assert (total.seconds, total.devices, total.damaged) == ({"read": 3.0, "crop": 3.0}, ["a", "b"], 1)
 
 
@@ -116,9 +116,9 @@ def test_a_process_tells_of_itself_now_and_then(tmp_path: Path, monkeypatch: pyt
     tally = Tally()
     tally.flush()  # nobody listens
     tally.beat_into(str(tmp_path / "beats"))
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
     assert read_heartbeats(str(tmp_path / "beats")).images == 4
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
     assert read_heartbeats(str(tmp_path / "beats")).images == 4  # reported a moment ago
     tally.flush()
     assert read_heartbeats(str(tmp_path / "beats")) == tally.totals()
@@ -129,7 +129,7 @@ def test_a_full_disk_stops_no_counting(tmp_path: Path) -> None:
     (tmp_path / "beats").write_text("a file where the folder should be")
     tally = Tally()
     tally.beat_into(str(tmp_path / "beats"))
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
     assert tally.totals().images == 4
 
 

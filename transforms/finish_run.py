@@ -80,14 +80,14 @@ def _finished(request: MergeRequest, worker_totals: Iterable[str]) -> dict[str, 
     names = with_retries(lambda: os.listdir(request.parts))
     paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
-        hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
+        cached = sum(_info(path, request.run_fingerprint).cached for path in paths)
         marks = _marks(request)
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
             result = with_retries(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
     TALLY.flush()
     totals = read_heartbeats(request.heartbeat) if request.heartbeat else sum_of_totals(worker_totals)
-    record = _record(request, result, hits, marks, totals)
+    record = _record(request, result, cached, marks, totals)
     if request.report is not None:
         record = _with_report(request.report, record, request.started)
     return record
@@ -207,7 +207,7 @@ def _with_report(
 
 
 def _record(
-    request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark], totals: Totals
+    request: MergeRequest, result: MergeResult, cached: int, marks: Sequence[StreamMark], totals: Totals
 ) -> dict[str, Any]:
     """Returns `run.json`, without what it says of the page."""
     counts, written = result.counts, result.submission
@@ -218,7 +218,7 @@ def _record(
         "labels": result.labels,
         "reasons": result.reasons,
         "accuracy": {"known": result.known, "correct": result.correct} if result.known else None,
-        "cache": {"hits": hits, "misses": counts["images"] - hits, "damaged": totals.damaged},
+        "cache": {"cached": cached, "computed": counts["images"] - cached, "damaged": totals.damaged},
         "device": totals.devices,
         "seconds": _seconds(request, totals),
         "parts": [

@@ -66,7 +66,7 @@ def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInf
         last_id=ids[-1].as_py() if len(ids) else "",
         images=table.num_rows,
         faces=pc.sum(pc.list_value_length(table["faces"])).as_py() or 0,
-        hits=pc.sum(table["cached"]).as_py() or 0,
+        cached=pc.sum(table["cached"]).as_py() or 0,
         reused=reused,
     )
 
@@ -80,7 +80,7 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
         last_id=info.last_id,
         images=info.images,
         faces=info.faces,
-        hits=info.hits,
+        cached=info.cached,
     )
 
 

@@ -24,7 +24,7 @@ HEARTBEAT_S = 0.5  # a bar redraws about as often
 
 @dataclass
 class Totals:
-    """Work done so far: images, faces, rejected, hits; seconds of work by stage; the times at which the first block
+    """Work done so far: images, faces, rejected, cached; seconds of work by stage; the times at which the first block
     got its features and the last block its part.
 
     `_at` is in seconds since the epoch, `_cpu` in CPU-seconds of the whole process at that moment. `began` is the start
@@ -34,7 +34,7 @@ class Totals:
     images: int = 0
     faces: int = 0
     rejected: int = 0
-    hits: int = 0
+    cached: int = 0
     blocks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)  # of the calling threads, without those of a runtime
@@ -58,7 +58,7 @@ class Totals:
             images=self.images + other.images,
             faces=self.faces + other.faces,
             rejected=self.rejected + other.rejected,
-            hits=self.hits + other.hits,
+            cached=self.cached + other.cached,
             blocks=self.blocks + other.blocks,
             seconds=_added(self.seconds, other.seconds),
             cpu=_added(self.cpu, other.cpu),
@@ -142,14 +142,14 @@ class Tally:
                 t.first_block_at, t.first_block_cpu = time.time(), time.process_time()
                 t.images_in_first_block = images
 
-    def add_block(self, *, images: int, faces: int, rejected: int, hits: int) -> None:
+    def add_block(self, *, images: int, faces: int, rejected: int, cached: int) -> None:
         """Counts a finished block."""
         now, cpu = time.time(), time.process_time()
         with self._lock:
             t = self._totals
             t.last_block_at, t.last_block_cpu = now, cpu
             t.images, t.faces, t.rejected = t.images + images, t.faces + faces, t.rejected + rejected
-            t.hits, t.blocks = t.hits + hits, t.blocks + 1
+            t.cached, t.blocks = t.cached + cached, t.blocks + 1
         if self._file is not None and now - self._written_at > HEARTBEAT_S:
             self.flush()
 

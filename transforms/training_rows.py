@@ -140,7 +140,7 @@ class WriteTrainingRows(beam.DoFn):
         name = f"{block.key}.npz"
         with TALLY.clock("write"):
             with_retries(lambda: write_rows(os.path.join(self._job.parts, name), rows))
-        hits = int(block.cached.sum())
+        cached = int(block.cached.sum())
         rejected = sum(s is Status.REJECTED for s in block.status)
-        TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, hits=hits)
-        return PartInfo(name, block.ids[0], block.ids[-1], len(block), len(block.faces), hits, False)
+        TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, cached=cached)
+        return PartInfo(name, block.ids[0], block.ids[-1], len(block), len(block.faces), cached, False)

@@ -29,7 +29,7 @@ from transforms.storage.stores import upload
 from transforms.tally import TALLY
 
 METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
-COUNTED = ("images", "faces", "hits")
+COUNTED = ("images", "faces", "cached")
 PARTS_BEHIND = 8  # parts being written and synced while the device works, as blocks come in groups
 
 
@@ -103,7 +103,7 @@ class WriteParts(beam.DoFn):
         with TALLY.clock("write"):
             info = with_retries(lambda: self._write_block(block))
         rejected = sum(status is Status.REJECTED for status in block.status)
-        TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, hits=info.hits)
+        TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, cached=info.cached)
         return info
 
     def _write_block(self, block: Block) -> PartInfo:

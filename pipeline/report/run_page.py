@@ -132,8 +132,8 @@ def _cards(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     looked = counts["labelled"] + counts["no_face"]
     yield "faces", number(counts["faces"]), f"{counts['faces'] / looked:.2f} an image" if looked else ""
     cache = record.get("cache")
-    if cache and (both := cache["hits"] + cache["misses"]):
-        yield "cached", share(cache["hits"] / both), f"{number(cache['hits'])} of {number(both)} results"
+    if cache and (both := cache["cached"] + cache["computed"]):
+        yield "cached", share(cache["cached"] / both), f"{number(cache['cached'])} of {number(both)} results"
     if seconds.get("total") is not None:
         rate = seconds.get("images_per_s")
         yield "time", duration(seconds["total"]), f"{rate:,.0f} images/s without the start" if rate else ""

@@ -58,13 +58,13 @@ class RemoteJob:
         return result
 
     def totals(self) -> Totals:
-        """Returns images, faces and cache hits by the runner's own counters; the last known if it does not answer."""
+        """Returns images, faces and cached images by the runner's own counters; the last known without an answer."""
         try:
             self._result._metrics = None  # else the first answer is kept for ever
             found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
             counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
-            images, faces, hits = (counts.get(name, 0) for name in COUNTED)
-            self._seen = Totals(images=images, faces=faces, hits=hits)
+            images, faces, cached = (counts.get(name, 0) for name in COUNTED)
+            self._seen = Totals(images=images, faces=faces, cached=cached)
         except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
             logger.debug("no metrics: %s", error)
         return self._seen

@@ -1,8 +1,8 @@
 """Which Beam runner executes the graph, with which options. The only module that names one.
 
 `--runner=DirectRunner` means Beam's FnApiRunner in this process. Left to itself, Beam tries another
-engine first: it downloads a program, and falls back without a word where it cannot, so that the same
-command would be one engine online and another offline (and the other is slower here and takes three
+runner first: it downloads a program, and falls back without a word where it cannot, so that the same
+command would use one runner online and another offline (and the other is slower here and takes three
 times the memory). Every other `--runner` goes to Beam unchanged.
 """
 

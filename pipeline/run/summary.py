@@ -80,7 +80,7 @@ def _work(record: Mapping[str, Any]) -> str:
     words = [f"{seconds['total']:.1f} s"]
     if seconds.get("images_per_s"):
         words.append(f"{seconds['images_per_s']:,.0f} images/s without the start")
-    words.append(f"{_number(cache['hits'])} of {_number(cache['hits'] + cache['misses'])} results from the cache")
+    words.append(f"{_number(cache['cached'])} of {_number(cache['cached'] + cache['computed'])} results from the cache")
     if cache["damaged"]:
         words.append(f"{cache['damaged']} damaged cache files set aside and computed again")
     if resume["blocks_reused"]:

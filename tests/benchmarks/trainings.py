@@ -42,7 +42,7 @@ class Source:
 
     @property
     def flags(self) -> list[str | Path]:
-        """What every training command is told."""
+        """What every training command is reported."""
         return ["--input", self.train, "--validation", self.val, "--exclude-copies-of", self.excluded, "--quiet"]
 
 
