@@ -172,7 +172,7 @@ def damaged_archives(found: Files, place: Path) -> Iterator[Outcome]:
         wrong = [image for image in changed if after[image][0]["digest"] == before[image][0]["digest"]]
         reported = ", ".join(f"{word} {count}" for word, count in sorted(reasons.items())) or "nothing rejected"
         claim = (
-            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {reported}; labelled with other bytes, "
+            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {reported}; labelled otherwise, "
             f"which only the archive's sum could tell: {len(changed)}; other values for the same bytes: {len(wrong)}"
         )
         yield Outcome(claim, not wrong and len(changed) <= 1 and bool(reasons) and len(kept) > 0)
