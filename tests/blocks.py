@@ -81,7 +81,7 @@ def finished(chosen: Sequence[int | None], *, key: str = "k", prefix: str = "", 
             box=np.tile(np.asarray([[0, 0, 9, 9]], np.int32), (count, 1)),
             score=np.ones(count, np.float32),
             features=np.zeros((count, 3), np.float16),
-            probabilities=np.asarray([[0.25, 0.75] if chosen[row] else [0.75, 0.25] for row in faces]).reshape(-1, 2),
+            answers=np.asarray([[0.25, 0.75] if chosen[row] else [0.75, 0.25] for row in faces]).reshape(-1, 2),
         ),
         **other,
     }

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from models.backbones.backbone import BackboneError
-from models.heads.outputs import HeadError, most_likely
+from models.heads.output_spec import OutputSpec
+from models.heads.outputs import HeadError
 from models.heads.registry import check
 from models.runtimes.device import Device, get_device
 from pipeline.api.faces import Box, Face, LabelledImage
@@ -133,7 +134,7 @@ class FaceLabeler:
         with self._one_head:  # a Keras model promises nothing to threads
             block = apply_head(block, self._head)
         block = leave_small_unlabelled(block, self._job.min_label_px)
-        faces = _faces_of(block.faces, self.classes)
+        faces = _faces_of(block.faces, self._head.output)
         for row, image in enumerate(images):
             status = block.status[row]
             assert status is not None
@@ -228,15 +229,13 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
     )
 
 
-def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
+def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
-    assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
-    index = most_likely(faces.probabilities).tolist()
-    rejects: list[float | None] = [None] * len(faces) if faces.reject_score is None else faces.reject_score.tolist()
-    columns = zip(
-        faces.box.tolist(), faces.score.tolist(), index, faces.probabilities.tolist(), rejects, faces.labelled,
-        strict=True,
-    )  # fmt: skip
+    assert faces.answers is not None and faces.labelled is not None  # set by the steps before
+    said, classes = output.stored(faces.answers), output.classes
+    index, chances, scores = said["label_index"].tolist(), said["p"].tolist(), said.get("reject_score")
+    rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
+    columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
     return [
         _labelled(Box(*box), score, first, dict(zip(classes, told, strict=True)), reject)
         if is_labelled

@@ -169,8 +169,7 @@ def merge_request(ready: Ready, head: Head, *, started: float, rows_per_file: in
     return MergeRequest(
         output=ready.folder.place,
         parts=ready.job.parts,
-        classes=tuple(head.classes),
-        rejecting=bool(head.reject),
+        spec=head.output,
         exif=ready.job.exif,
         run_fingerprint=ready.job.run_fingerprint,
         rows_per_file=rows_per_file,
