@@ -18,7 +18,7 @@ ANSWERS = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])
 def test_columns_of_classes_in_their_order() -> None:
     names = ["label", "label_index", "confidence", "p_angry", "p_happy", "p_sad"]
     assert [column.name for column in PLAIN.columns] == names
-    assert [column.name for column in REJECTING.columns] == [*names[:3], "reject_score", *names[3:]]
+    assert [column.name for column in REJECTING.columns] == [*names[:3], "no_label_score", *names[3:]]
     assert all(column.doc for column in REJECTING.columns)
 
 
@@ -42,9 +42,9 @@ def test_the_most_likely_class_and_ties_by_the_alphabet() -> None:
     assert stored["p"].tolist() == ANSWERS.tolist()
 
 
-def test_the_reject_score_is_the_last_answer_and_no_class() -> None:
+def test_the_no_label_score_is_the_last_answer_and_no_class() -> None:
     stored = REJECTING.stored(np.column_stack([ANSWERS, [0.9, 1.0]]))
-    assert stored["reject_score"].tolist() == [0.9, 1.0]
+    assert stored["no_label_score"].tolist() == [0.9, 1.0]
     assert stored["label_index"].tolist() == [1, 0]
 
 
@@ -53,7 +53,7 @@ def test_no_face_gives_no_rows() -> None:
         "label_index": 0,
         "confidence": 0,
         "p": 0,
-        "reject_score": 0,
+        "no_label_score": 0,
     }
 
 

@@ -121,7 +121,7 @@ def test_a_number_has_its_field_in_parts_and_its_column_in_the_tables(tmp_path: 
     assert [face["age"] for faces in stored["faces"].to_pylist() for face in faces] == AGES
     assert stored["true_label"].to_pylist() == ["7", None, None, "7"]  # no classes by which to drop some
     rows = merged(tmp_path, ages, NumberOutput("age"))
-    plain = ["image_id", "face", "x", "y", "width", "height", "detection_score"]
+    plain = ["image_id", "face_index", "x", "y", "width", "height", "detection_score"]
     assert [list(row) for row in rows] == [[*plain, "age"]] * 4
     assert [row["age"] for row in rows] == [31.5, 4.0, None, 33.0]  # the third face is too small
 

@@ -52,14 +52,14 @@ def face(box: list[int], score: float, index: int, p: list[float]) -> dict[str, 
     return {**place, "labelled": True, "label_index": index, "confidence": p[index], "p": p}
 
 
-def test_a_reject_score_is_a_field_of_each_face() -> None:
+def test_a_no_label_score_is_a_field_of_each_face() -> None:
     faces = replace(block().faces, answers=rejected([0.25, 0.5, 1.0]))
     table = part_table(block(faces=faces), spec=REJECTING)
     assert table.schema == part_schema(part_fields(REJECTING))
-    found = {row["image_id"]: [f["reject_score"] for f in row["faces"]] for row in table.to_pylist()}
+    found = {row["image_id"]: [f["no_label_score"] for f in row["faces"]] for row in table.to_pylist()}
     assert found == {"a.jpg": [1.0], "b.jpg": [0.25, 0.5], "c.jpg": []}
     plain, scored = (made["faces"].to_pylist() for made in (part_table(block(), spec=SPEC), table))
-    assert plain == [[{k: v for k, v in face.items() if k != "reject_score"} for face in faces] for faces in scored]
+    assert plain == [[{k: v for k, v in face.items() if k != "no_label_score"} for face in faces] for faces in scored]
 
 
 def rejected(scores: list[float]) -> np.ndarray:
@@ -68,13 +68,13 @@ def rejected(scores: list[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scores", [[0.1, 0.2, 1.1], [0.1, -0.1, 0], [0.1, np.nan, 0]])
-def test_reject_scores_that_do_not_fit_are_refused(scores: Any) -> None:
+def test_no_label_scores_that_do_not_fit_are_refused(scores: Any) -> None:
     faces = replace(block().faces, answers=rejected(scores))
     with pytest.raises(ValueError, match=r"are not finite rows of 4 numbers|must be numbers from 0 to 1"):
         part_table(block(faces=faces), spec=REJECTING)
 
 
-def test_answers_without_the_reject_score_and_with_an_unwanted_one_are_refused() -> None:
+def test_answers_without_the_no_label_score_and_with_an_unwanted_one_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(3, 3\) are not finite rows of 4 numbers"):
         part_table(block(), spec=REJECTING)
     with pytest.raises(ValueError, match=r"\(3, 4\) are not finite rows of 3 numbers"):
@@ -184,7 +184,7 @@ def test_a_file_name_of_stray_bytes_is_stored() -> None:
 
 def test_what_travels_on_and_what_the_footer_says() -> None:
     info = part_info_of(part_table(block(), spec=SPEC), "k.parquet", reused=True)
-    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, hits=1, reused=True)
+    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, cached=1, reused=True)
     assert part_metadata(info, block_key="k", run_fingerprint="f") == PartMetadata("k", "f", "a.jpg", "c.jpg", 3, 3, 1)
 
 
@@ -217,7 +217,7 @@ def test_a_block_without_images() -> None:
         reason=(),
     )
     table = part_table(empty, spec=SPEC)
-    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, hits=0, reused=False)
+    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, cached=0, reused=False)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class PartInfo:
         name: file name of the part in `parts/`.
         first_id, last_id: range of its image ids.
         images, faces: numbers of rows.
-        hits: images whose results came from the cache.
+        cached: images whose results came from the cache.
         reused: True if the part existed before this run.
         worker: totals of the process that wrote it (`tally.py`), with the last part of a bundle; else "".
     """
@@ -180,6 +180,6 @@ class PartInfo:
     last_id: str
     images: int
     faces: int
-    hits: int
+    cached: int
     reused: bool
     worker: str = field(default="", compare=False)

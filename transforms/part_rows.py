@@ -57,7 +57,7 @@ def part_table(block: Block, *, spec: OutputSpec, known_labels: Collection[str] 
 
 
 def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:
-    """Returns what travels on behind the part that holds `table`."""
+    """Returns what the graph passes on for the part that holds `table`."""
     ids = table["image_id"]
     return PartInfo(
         name=name,
@@ -65,7 +65,7 @@ def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInf
         last_id=ids[-1].as_py() if len(ids) else "",
         images=table.num_rows,
         faces=pc.sum(pc.list_value_length(table["faces"])).as_py() or 0,
-        hits=pc.sum(table["cached"]).as_py() or 0,
+        cached=pc.sum(table["cached"]).as_py() or 0,
         reused=reused,
     )
 
@@ -79,7 +79,7 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
         last_id=info.last_id,
         images=info.images,
         faces=info.faces,
-        hits=info.hits,
+        cached=info.cached,
     )
 
 

@@ -128,7 +128,7 @@ class ClassOutput:
     kind: ClassVar[Kind] = "classes"
     label: ClassVar[str] = "label_index"
     confidence: ClassVar[str] = "confidence"
-    reject_score: ClassVar[str] = "reject_score"
+    no_label_score: ClassVar[str] = "no_label_score"
     none: ClassVar[np.generic] = np.int32(-1)
 
     @property
@@ -139,14 +139,14 @@ class ClassOutput:
     @property
     def fields(self) -> tuple[Field, ...]:
         """Returns index and probability of the most likely class, all probabilities, and the reject score."""
-        reject = (Field(self.reject_score),) if self.rejecting else ()
+        reject = (Field(self.no_label_score),) if self.rejecting else ()
         return (Field(self.label, "int32"), Field(self.confidence), Field("p", size=len(self.classes)), *reject)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Returns the name of the most likely class beside the fields, and a column for each probability."""
         most = "the most likely class; ties go to the first in the alphabet"
-        reject = Column(self.reject_score, "probability that the face has no label, 0 to 1", self.reject_score)
+        reject = Column(self.no_label_score, "probability that the face has no label, 0 to 1", self.no_label_score)
         return (
             Column("label", most, self.label, texts=self.classes),
             Column(self.label, "its index in the alphabetical list of classes, from 0", self.label),
@@ -168,7 +168,7 @@ class ClassOutput:
             scores = answers[:, k]
             if not ((scores >= 0) & (scores <= 1)).all():
                 raise ValueError("reject scores must be numbers from 0 to 1")
-            stored[self.reject_score] = scores
+            stored[self.no_label_score] = scores
         return stored
 
     def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:

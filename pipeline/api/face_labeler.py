@@ -233,19 +233,19 @@ def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
     assert faces.answers is not None and faces.labelled is not None  # set by the steps before
     said, classes = output.stored(faces.answers), output.classes
-    index, chances, scores = said["label_index"].tolist(), said["p"].tolist(), said.get("reject_score")
+    index, chances, scores = said["label_index"].tolist(), said["p"].tolist(), said.get("no_label_score")
     rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
     columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
     return [
-        _labelled(Box(*box), score, first, dict(zip(classes, told, strict=True)), reject)
+        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
         if is_labelled
         else Face(Box(*box), score, None, None, None, {})
-        for box, score, first, told, reject, is_labelled in columns
+        for box, score, first, row, reject, is_labelled in columns
     ]
 
 
 def _labelled(
-    box: Box, score: float, index: int, probabilities: Mapping[str, float], reject_score: float | None
+    box: Box, score: float, index: int, probabilities: Mapping[str, float], no_label_score: float | None
 ) -> Face:
     label = list(probabilities)[index]
-    return Face(box, score, label, index, probabilities[label], probabilities, reject_score)
+    return Face(box, score, label, index, probabilities[label], probabilities, no_label_score)

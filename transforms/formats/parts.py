@@ -101,7 +101,7 @@ class PartMetadata:
         run_fingerprint: fingerprint of the run's settings, "" for a file of the merge.
         first_id, last_id: range of image ids, "" when the part is empty.
         images, faces: numbers of rows.
-        hits: images whose results came from the cache.
+        cached: images whose results came from the cache.
         failed: images on which the program failed; a resumed run redoes the block.
     """
 
@@ -111,7 +111,7 @@ class PartMetadata:
     last_id: str
     images: int
     faces: int
-    hits: int
+    cached: int
     failed: int = 0  # missing in parts of earlier versions
 
 

@@ -67,7 +67,7 @@ def face_schema(spec: OutputSpec) -> pa.Schema:
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
-            *(pa.field(name, pa.int32(), nullable=False) for name in ("face", "x", "y", "width", "height")),
+            *(pa.field(name, pa.int32(), nullable=False) for name in ("face_index", "x", "y", "width", "height")),
             pa.field("detection_score", pa.float32(), nullable=False),
             *shown_fields(spec),
         ]
