@@ -182,8 +182,8 @@ def test_two_heads_side_by_side(tmp_path: Path) -> None:
     spec: OutputSpec = BesideOutput(ClassOutput(("no", "yes")), NumberOutput("age"))
     features = np.array([[0.25, 0.75, 31.5], [1, 0, 4], [0.5, 0.5, 70.25], [0, 1, 33]], np.float32)
     rows = merged(tmp_path, parts_of(tmp_path, spec, features), spec, submission=SubmissionRules(values="name"))
-    said = ["label", "label_index", "confidence", "p_no", "p_yes", "age"]
-    assert [[row[name] for name in said] for row in rows] == [
+    predicted = ["label", "label_index", "confidence", "p_no", "p_yes", "age"]
+    assert [[row[name] for name in predicted] for row in rows] == [
         ["yes", 1, 0.75, 0.25, 0.75, 31.5],
         ["no", 0, 1.0, 1.0, 0.0, 4.0],
         [None] * 6,

@@ -232,8 +232,8 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
 def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
     assert faces.answers is not None and faces.labelled is not None  # set by the steps before
-    said, classes = output.stored(faces.answers), output.classes
-    index, chances, scores = said["label_index"].tolist(), said["p"].tolist(), said.get("no_label_score")
+    predicted, classes = output.stored(faces.answers), output.classes
+    index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")
     rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
     columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
     return [

@@ -83,13 +83,13 @@ def face_rows(rows: pa.Table, spec: OutputSpec) -> pa.Table:
     starts = np.cumsum(counts) - counts
     image = np.repeat(np.arange(len(counts)), counts)
     fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
-    said = [
+    predicted = [
         pc.if_else(fields["labelled"], values, pa.scalar(None, values.type)) for values in shown_values(spec, fields)
     ]
     columns = [
         text_column(rows, "image_id").take(pa.array(image)),
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
-        *said,
+        *predicted,
     ]
     return pa.Table.from_arrays(columns, schema=face_schema(spec))
