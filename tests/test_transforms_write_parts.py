@@ -65,11 +65,11 @@ def test_a_fault_of_storage_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_stage_writes_every_block_and_counts_it(tmp_path: Path, head: str) -> None:
-    given = job(tmp_path, head=head)
+    given = job(tmp_path).writing
     blocks = [finished([1, 0], key=f"k{n}", prefix=f"{n}/") for n in range(7)]
     blocks.append(finished([None, 1], key="k7", cached=np.asarray([False, True])))
     TALLY.reset()
-    infos = through(WriteParts(given), blocks)
+    infos = through(WriteParts(given, SPEC), blocks)
     assert [info.name for info in infos] == [f"k{n}.parquet" for n in range(8)]
     assert sorted(os.listdir(given.parts)) == [info.name for info in infos]
     totals = TALLY.totals()
@@ -79,7 +79,7 @@ def test_the_stage_writes_every_block_and_counts_it(tmp_path: Path, head: str) -
 def test_the_last_part_of_a_bundle_brings_the_totals_of_its_worker(tmp_path: Path, head: str) -> None:
     TALLY.reset()
     TALLY.add_devices(["GPU:7"])
-    infos = through(WriteParts(job(tmp_path, head=head)), [finished([1, 0], key=f"k{n}") for n in range(3)])
+    infos = through(WriteParts(job(tmp_path).writing, SPEC), [finished([1, 0], key=f"k{n}") for n in range(3)])
     assert [bool(info.worker) for info in infos] == [False, False, True]
     mine = json.loads(infos[-1].worker)
     assert (mine["images"], mine["blocks"], mine["devices"]) == (6, 3, ["GPU:7"])
@@ -95,7 +95,7 @@ def test_the_stage_stops_when_asked(tmp_path: Path, head: str) -> None:
     stopping.ask_to_stop()
     try:
         with pytest.raises(stopping.Stopped):
-            through(WriteParts(job(tmp_path, head=head)), [finished([1])])
+            through(WriteParts(job(tmp_path).writing, SPEC), [finished([1])])
     finally:
         stopping.forget()
     assert os.listdir(tmp_path / "parts") == []

@@ -17,11 +17,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
 from models.heads.output_spec import OutputSpec
-from models.heads.registry import load_head
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import stored_name, write_part
-from transforms.job import Job
+from transforms.job import Writing
 from transforms.part_rows import part_info_of, part_metadata, part_table
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import with_retries
@@ -67,11 +66,10 @@ def write_block(
 class WriteParts(beam.DoFn):
     """Writes blocks in a thread, while earlier stages continue, and yields a summary of each part."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, writing: Writing, spec: OutputSpec) -> None:
+        self._writing, self._spec = writing, spec
 
     def setup(self) -> None:
-        self._spec = load_head(self._job.head).output
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
         pa.array(np.zeros(1))  # Arrow's first array imports modules; do it now, not between blocks
 
@@ -106,5 +104,5 @@ class WriteParts(beam.DoFn):
         return info
 
     def _write_block(self, block: Block) -> PartInfo:
-        job = self._job
-        return write_block(block, job.parts, self._spec, job.run_fingerprint, all_labels=job.all_labels)
+        to = self._writing
+        return write_block(block, to.parts, self._spec, to.run_fingerprint, all_labels=to.all_labels)

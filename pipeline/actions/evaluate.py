@@ -244,7 +244,7 @@ def _label(
         identity,
         output=folder.path,
         cache=options.cache or os.path.join(options.output, "cache"),
-        head=path,
+        head=(path, head),
         all_labels=True,
     )
     task = Task(

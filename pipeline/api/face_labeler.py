@@ -24,7 +24,7 @@ from models.runtimes.device import Device, get_device
 from pipeline.api.faces import Box, Face, LabelledImage
 from pipeline.api.given import SettingsLike, path_text, settings_from
 from pipeline.errors import RejectedImage, UsageError
-from pipeline.run.identity import identity_of
+from pipeline.run.identity import identity_of, min_label_px
 from pipeline.run.prepare import chosen_head, make_job
 from transforms.block import Block, Faces, Reason, Status, with_features
 from transforms.crop_faces import detect_rows, leave_threads_to_the_pool, with_rows
@@ -65,11 +65,11 @@ class FaceLabeler:
         self.settings = chosen
         self._head_path, self._head = chosen_head(chosen)
         identity = identity_of(chosen, self._head)
-        job = make_job(chosen, identity, output="", cache="", head=self._head_path)
+        job = make_job(chosen, identity, output="", cache="", head=(self._head_path, self._head))
         self._job = replace(job, features=replace(job.features, batch_size=batch_size))
         try:
             check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
-            self._detector = job.detector.load()
+            self._detector = job.detecting.detector.load()
             self._device: Device = get_device(self._job.features)
             self._head.prepare(self._device.width)
         except (BackboneError, HeadError, ValueError) as error:
@@ -89,7 +89,7 @@ class FaceLabeler:
 
     def __repr__(self) -> str:
         return (
-            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"<FaceLabeler: detector {self._job.detecting.detector.name}, network {self._job.features.backbone} on "
             f"{self._job.features.runtime}, "
             f"head {self.settings.head.path} ({', '.join(self.classes)})>"
         )
@@ -105,7 +105,7 @@ class FaceLabeler:
             RejectedImage: its content cannot be used; `reason` is what `label` would write.
             UsageError: the file cannot be read, or the array is of another kind.
         """
-        (labelled,) = self._label([_read(image, 0, self._job.limits.max_image_bytes)])
+        (labelled,) = self._label([self._read(image, 0)])
         if labelled.status is Status.REJECTED:
             assert labelled.reason is not None
             raise RejectedImage(labelled.name, labelled.reason, labelled.width, labelled.height)
@@ -124,16 +124,19 @@ class FaceLabeler:
         """
         numbered = enumerate(images)
         while some := list(islice(numbered, IMAGES_AT_ONCE)):
-            yield from self._label([_read(image, number, self._job.limits.max_image_bytes) for number, image in some])
+            yield from self._label([self._read(image, number) for number, image in some])
+
+    def _read(self, image: Image, number: int) -> _Encoded:
+        return _read(image, number, self._job.reading.limits.max_image_bytes)
 
     def _label(self, images: Sequence[_Encoded]) -> Iterator[LabelledImage]:
         block = _block_of(images)
         readable = [row for row, image in enumerate(images) if image.reason is None]
-        block = with_rows(block, [detect_rows(block, readable, self._job, self._detector)])
+        block = with_rows(block, [detect_rows(block, readable, self._job.detecting, self._detector)])
         block = with_features(block, self._features(block.fresh.crops))
         with self._one_head:  # a Keras model promises nothing to threads
             block = apply_head(block, self._head)
-        block = leave_small_unlabelled(block, self._job.min_label_px)
+        block = leave_small_unlabelled(block, min_label_px(self.settings))
         faces = _faces_of(block.faces, self._head.output)
         for row, image in enumerate(images):
             status = block.status[row]
