@@ -26,10 +26,11 @@ from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, m
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
+from pipeline.run.input_files import find_inputs
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
-from pipeline.run.plan import Layout, Plan, find_inputs, stored_layout
+from pipeline.run.plan import Layout, Plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
