@@ -91,7 +91,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             np.random.default_rng(1).integers(0, 256, (48, 64, 3)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
         )
         patch.setattr(
-            run_pictures, "read_pictures", lambda _lines, wanted, *_, **__: [(one, photo) for one in [*wanted]]
+            run_pictures, "read_what_is_left", lambda _lines, wanted, *_, **__: [(one, photo) for one in [*wanted]]
         )
         (folder / "plan").write_text("one line\n")
         records = [write_images(folder / name, images_of(shift), CLASSES) for name, shift in (("a", 0), ("b", 25))]

@@ -34,10 +34,10 @@ def noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Every photo can be read again, and is noise, which no format makes small; returns the path of a plan."""
     picture = jpeg(np.random.default_rng(1).integers(0, 256, (1200, 1600, 3)).astype(np.uint8))
 
-    def read(_lines: object, wanted: Mapping[str, str], _limits: Limits, **_: object) -> Iterator[tuple[str, bytes]]:
+    def read(_lines: object, wanted: Mapping[str, str], *_: object, **__: object) -> Iterator[tuple[str, bytes]]:
         yield from ((image_id, picture) for image_id in list(wanted))
 
-    monkeypatch.setattr(run_pictures, "read_pictures", read)
+    monkeypatch.setattr(run_pictures, "read_what_is_left", read)
     plan = tmp_path / "plan.jsonl"
     plan.write_text("one line\n")
     return str(plan)

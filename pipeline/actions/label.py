@@ -17,6 +17,7 @@ from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.near_misses import Searching
 from pipeline.report.render.chosen import Choice, choose
 from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
@@ -231,8 +232,13 @@ def _request(this: _Run, ready: Ready) -> MergeRequest:
         sample_submission=this.options.sample_submission,
         max_rejected=this.options.max_rejected,
         record=_record(this, ready.job, ready.plan, ready.progress),
-        report=RunReport(this.folder.place, this.folder.blocks_file, ready.job.limits) if write.report else None,
+        report=_report(this, ready.job) if write.report else None,
     )
+
+
+def _report(this: _Run, job: Job) -> RunReport:
+    searching = Searching(job.detector, job.channels, job.smallest_side)
+    return RunReport(this.folder.place, this.folder.blocks_file, job.limits, searching=searching)
 
 
 def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:

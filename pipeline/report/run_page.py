@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.charts import meter, stacked
-from pipeline.report.overlay import COLOURS, has_label, label_of, marks, percent, view_of
+from pipeline.report.near_misses import Candidate
+from pipeline.report.overlay import COLOURS, candidate_marks, has_label, label_of, marks, percent, view_of
 from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
@@ -39,6 +40,7 @@ class RunContent:
         record: `run.json` without what it says of this page.
         metrics: as `RunMetrics.result` gives them. `repeats`: as `Repeats.result` does.
         similar, quality: as in `report.json`.
+        near_misses: as `NearMisses.result` gives them.
         samples, pictures: what is shown of the photos.
     """
 
@@ -47,6 +49,7 @@ class RunContent:
     repeats: Mapping[str, Any]
     similar: Mapping[str, Any]
     quality: Mapping[str, Any]
+    near_misses: Mapping[str, Any]
     samples: Samples
     pictures: Pictures
 
@@ -62,7 +65,7 @@ def run_page(content: RunContent) -> bytes:
     rows, charts = _label_rows(content), label_charts(content.metrics, LABELS_SHOWN)
     shown = bool(content.pictures.photos)
     groups = [group for group in _groups(content, photos) if group["photos"]] if shown else []
-    no_face = [photos.figure(photo) for photo in content.samples.no_face] if shown else []
+    no_face = list(_no_face(content, photos)) if shown else []
     least = photos.tiles(content.samples.least_certain)
     galleries = list(_galleries(content, photos))
     similar = list(_similar(content, photos))
@@ -87,6 +90,8 @@ def run_page(content: RunContent) -> bytes:
         "similar_groups": similar,
         "behind": photos.not_shown(),
         "no_face": no_face,
+        "no_face_shown": sum(len(group["photos"]) for group in no_face),
+        "near_misses": content.near_misses,
         "repeats": content.repeats,
         "quality": list(_quality(content, photos)),
         "pictures_measured": content.quality["pictures_measured"],
@@ -215,6 +220,28 @@ def _groups(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
     }
 
 
+def _no_face(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
+    """Yields the photos without a labelled face in groups: with faces too small, almost with one, with nothing."""
+    near, found = content.near_misses, content.pictures.candidates
+    almost = ""
+    if "threshold" in near:
+        almost = (
+            f"The detector’s best boxes below its threshold of {near['threshold']:.2f}, down to {near['down_to']:.2f}, "
+            f"with their scores. Where they are faces, a lower {near['setting']} would take them."
+        )
+    groups: dict[str, list[Photo]] = {"small": [], "almost": [], "nothing": []}
+    for photo in content.samples.no_face:
+        kind = "small" if photo.face_count else "almost" if found.get(photo.row) else "nothing"
+        groups[kind].append(photo)
+    for kind, title, words in (
+        ("small", "Only faces that are too small to label", ""),
+        ("almost", "Almost a face", almost),
+        ("nothing", "Nothing like a face", ""),
+    ):
+        if groups[kind]:
+            yield {"id": kind, "title": title, "words": words, "photos": [photos.figure(p) for p in groups[kind]]}
+
+
 def _galleries(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
     for index, faces in content.samples.galleries.items():
         if tiles := photos.tiles(faces):
@@ -266,13 +293,16 @@ class _Photos:
         classes, picture = self._content.classes, self._content.pictures.photos.get(photo.row)
         name, faces = visible(photo.image_id), photo.faces[:FACES_LISTED]
         most = MOST_DRAWN if photo.row in self._most else FACES_DRAWN
+        weak = self._content.pictures.candidates.get(photo.row, ())
         drawn = marks(photo, [visible(name, 24) for name in classes], most, self._alone.get(photo.row, ()))
+        drawn += candidate_marks(photo, weak)
         return {
             "row": photo.row,
             "tiny": max(photo.width, photo.height) <= TINY,
             "name": name,
             "about": _about(photo) + (f", {len(drawn)} drawn" if len(drawn) < photo.face_count else ""),
-            "words": f"Photo {name}: {_summary(photo, classes)}",
+            "weak": _weak_words(weak),
+            "words": f"Photo {name}: {_summary(photo, classes)}{'; ' if weak else ''}{_weak_words(weak)}",
             "summary": _summary(photo, classes),
             "labels": sorted({face.label for face in photo.faces if has_label(face)}),
             "picture": picture.data if picture else None,
@@ -314,6 +344,12 @@ class _Photos:
     def not_shown(self) -> list[dict[str, Any]]:
         """Returns the photos that faces lead to and that stand nowhere else."""
         return [self.figure(photo) for row, photo in self._wanted.items() if row not in self._shown]
+
+
+def _weak_words(candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return ""
+    return f"best candidate{'s' if len(candidates) > 1 else ''} {', '.join(f'{one.score:.2f}' for one in candidates)}"
 
 
 def _about(photo: Photo) -> str:
