@@ -1,4 +1,4 @@
-"""Every page is HTML without an error: a strict parser of HTML5 reads it, and Nu, the validator of the W3C, where it is.
+"""Every page is HTML without an error: a strict HTML5 parser reads it, and so does the validator of the W3C.
 
 With `NU_JAR` naming the validator's `vnu.jar` (`npm pack vnu-jar`) and Java installed, it checks the pages, too: which
 elements may hold which, which attributes there are, and the style sheet. The parser alone knows nesting and syntax.
@@ -48,7 +48,17 @@ def test_the_validator_finds_nothing(pages: dict[str, Path]) -> None:
     if not jar or shutil.which("java") is None:
         pytest.skip("NU_JAR does not name vnu.jar, or Java is not installed")
     done = subprocess.run(
-        ["java", "-jar", jar, "--format", "gnu", "--errors-only", "--filterpattern", SVG_ALONE, *map(str, pages.values())],
+        [
+            "java",
+            "-jar",
+            jar,
+            "--format",
+            "gnu",
+            "--errors-only",
+            "--filterpattern",
+            SVG_ALONE,
+            *map(str, pages.values()),
+        ],
         capture_output=True,
         text=True,
     )

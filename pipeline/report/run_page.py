@@ -89,6 +89,7 @@ def run_page(content: RunContent) -> bytes:
         "similar": content.similar,
         "similar_groups": similar,
         "behind": photos.not_shown(),
+        "photos_shown": photos.shown(),
         "no_face": no_face,
         "no_face_shown": sum(len(group["photos"]) for group in no_face),
         "near_misses": content.near_misses,
@@ -113,7 +114,7 @@ def _sections(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("least-certain", "Least certain", "least_certain"),
         ("galleries", "Label by label", "galleries"),
         ("similar", "Near-duplicates", "similar_groups"),
-        ("no-face", "No face", "no_face"),
+        ("no-face", "No labelled face", "no_face"),
     ):
         if context[there]:
             yield id_, title
@@ -328,18 +329,22 @@ class _Photos:
 
     def _tile(self, photo: Photo, face: Face) -> dict[str, Any]:
         self._wanted.setdefault(photo.row, photo)
-        label = visible(self._content.classes[face.label], 40)
+        label = visible(label_of(face, self._content.classes), 40)
         return {
             "row": photo.row,
             "picture": self._content.pictures.faces[photo.row, face.number],
             "label": label,
-            "confidence": percent(face.confidence),
+            "confidence": percent(face.confidence) if has_label(face) else "",
             "words": f"Face {face.number} of {visible(photo.image_id, 60)}",
         }
 
     def is_shown(self, row: int | None) -> bool:
         """True if the photo has a figure, or will have one."""
         return row in self._shown or row in self._wanted
+
+    def shown(self) -> set[int]:
+        """Returns the rows of the photos that have a figure, or will have one."""
+        return self._shown | set(self._wanted)
 
     def not_shown(self) -> list[dict[str, Any]]:
         """Returns the photos that faces lead to and that stand nowhere else."""
