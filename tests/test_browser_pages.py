@@ -1,8 +1,8 @@
 """The pages in a real browser: they fit a phone, ask nobody, say nothing to the console, and can be used.
 
 Needs Playwright's Python package (`pip install playwright`) and a Chromium that is installed already, such as Debian's
-`chromium`; no browser is downloaded. With `AXE_CORE` naming axe-core's `axe.min.js` (`npm pack axe-core`), pages are
-also checked by it.
+`chromium` or Playwright's own; no browser is downloaded. With `AXE_CORE` naming axe-core's `axe.min.js` (`npm pack
+axe-core`), pages are also checked by it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    place = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if place is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as started:
+        own = started.chromium.executable_path
+        place = next(filter(None, [*map(shutil.which, BROWSERS), own if os.path.exists(own) else None]), None)
+        if place is None:
+            pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed, nor Playwright's own")
         chromium = started.chromium.launch(executable_path=place, args=["--no-sandbox"])
         yield Browser(chromium)
         chromium.close()
