@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,21 @@ import pytest
 from made_runs import MadeImage, write_images
 from pictures import jpeg
 
+from models.detectors.detections import Detections
+from models.evaluation.detection import Photo as DetectionPhoto
 from models.evaluation.metrics import evaluate
-from pipeline.report import plots, run_pictures
+from pipeline.report import detection_sheets, plots, run_pictures
+from pipeline.report.detection_files import Given, write_detection
+from pipeline.report.known_and_found import Compared
 from pipeline.report.page import PageContent, Single, Suspect, page
 from pipeline.report.run_report import RunReport
 from pipeline.report.two_runs.comparison_report import FinishedRun, write_comparison
 from pipeline.report.two_runs.pair_pictures import Source
+from pipeline.run.search_faces import CpuSeconds, Searched
 from transforms.formats.encode import as_webp
 from transforms.formats.records import Limits
 
-KINDS = ("run", "comparison", "evaluation")
+KINDS = ("run", "comparison", "evaluation", "detection")
 CLASSES = ("happy", "neutral", "sad", "a label with a name that is longer than most")
 HOSTILE = (
     "<img src=x onerror=alert(1)>.jpg",
@@ -30,7 +36,7 @@ HOSTILE = (
 
 
 def write_pages(folder: Path) -> dict[str, Path]:
-    """Writes a page of each of `KINDS`: of a run, of two runs compared, of an evaluation."""
+    """Writes a page of each of `KINDS`: of a run, of two runs compared, of an evaluation, of a detector."""
     with pytest.MonkeyPatch.context() as patch:
         photo = jpeg(
             np.random.default_rng(1).integers(0, 256, (48, 64, 3)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
@@ -44,11 +50,16 @@ def write_pages(folder: Path) -> dict[str, Path]:
         source = Source(lambda: [b"one line"], Limits())
         runs = [FinishedRun(str(folder / name), record, source) for name, record in zip("ab", records, strict=True)]
         write_comparison(str(folder / "out"), *runs, min_iou=0.5, seed=0)
+        patch.setattr(
+            detection_sheets, "read_pictures", lambda _lines, wanted, *_, **__: [(one, photo) for one in [*wanted]]
+        )
+        write_detection(str(folder / "judged"), judged_boxes())
     (folder / "evaluation.html").write_bytes(evaluation_page())
     return {
         "run": folder / "a" / "report.html",
         "comparison": folder / "out" / "comparison.html",
         "evaluation": folder / "evaluation.html",
+        "detection": folder / "judged" / "index.html",
     }
 
 
@@ -62,6 +73,31 @@ def images_of(shift: int) -> list[MadeImage]:
     names = [f"photo {at:02d}.jpg" for at in range(40 - shift // 5)] + list(HOSTILE)
     images = [MadeImage(name, faces(at), digest=f"{at + 1:016x}".ljust(64, "0")) for at, name in enumerate(names)]
     return [*images, MadeImage("broken.jpg", status="rejected", reason="truncated")]
+
+
+def judged_boxes() -> Given:
+    """Returns boxes on images with hostile names: found, missed and false ones on each."""
+    known = np.array([[40.0, 40, 60, 60], [200, 100, 80, 90], [400, 300, 30, 30]])
+    found = np.array([[42.0, 41, 60, 60], [205, 110, 80, 90], [500, 20, 50, 50]])
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    boxes = Detections(found.astype(np.int32), scores)
+    names = [*HOSTILE, *(f"photo {at}.jpg" for at in range(4))]
+    images = [Searched(name, "00", 640, 480, None, boxes) for name in names]
+    photos = [DetectionPhoto(known, None, np.zeros(3, bool), found, scores) for _ in images]
+    words = [(frozenset({"blur", "<b>occluded</b>"}),) * 3] * len(images)
+    cells = [(("<i>dark</i>",), ("light",), ("",))] * len(images)
+    compared = Compared(images, photos, words, ("skin",), cells, Counter({"truncated": 2}), 1, 1, 0, 1, 1)
+    about = {"images": ["photos"], "boxes": ["faces.csv"], "form": "csv", "detector": {"name": "<b>mine</b>"},
+             "ignore": [], "min_face_px": 0.0}  # fmt: skip
+    judged = {"recall": 0.5, "false_alarms_an_image": 0.1, "mean_overlap": 0.7}
+    closer = {
+        "by_change": [{"change": "half-lit", **judged}],
+        "by_step": [{"step": "pass 1", "boxes_an_image": 9.0, "faces_covered": 0.9, "cpu_ms_an_image": 1.0}],
+        "by_way": [{"way": "stride 4", "overlap": 0.5, **judged, "cpu_ms_an_image": 1.0}],
+        "explained": HOSTILE[0],
+    }
+    explained = as_webp(np.full((200, 900, 3), 80, np.uint8), 50)
+    return Given(compared, about, None, CpuSeconds(1, 1, 1, 8), (), Limits(), closer, explained)
 
 
 def evaluation_page() -> bytes:

@@ -160,6 +160,7 @@ def test_a_face_leads_to_its_photo_also_when_that_is_filtered_away(browser: Brow
         ("run", "figure.photo a.enlarge", "figure.photo"),
         ("comparison", "figure.photo a.enlarge", "figure.photo"),
         ("evaluation", ".singles a", ".singles li"),
+        ("detection", ".singles a", ".singles li"),
     ],
 )
 def test_a_picture_is_larger_when_it_is_chosen(
