@@ -39,8 +39,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> runs.Ended:
 
 
 def shown(ended: runs.Ended) -> dict[str, list[dict[str, object]]]:
-    told = json.loads((ended.output / "report.json").read_text())["shown"]["no_face"]
-    return {photo["image_id"]: photo["candidates"] for photo in told}
+    reported = json.loads((ended.output / "report.json").read_text())["shown"]["no_face"]
+    return {photo["image_id"]: photo["candidates"] for photo in reported}
 
 
 def test_the_best_boxes_below_the_threshold_are_shown_with_their_scores(strict: runs.Ended) -> None:
@@ -132,8 +132,8 @@ def test_a_photo_that_went_after_the_plan_costs_itself_alone(tmp_path: Path) -> 
     record = write_images(tmp_path / "run", images, ("happy", "sad"))
     plan = plan_of(tmp_path)
     (source / "3.png").unlink()
-    told = RunReport(str(tmp_path / "run"), plan, Limits())(record)
-    assert (told["photos"], told["photos_missing"]) == (7, 1)
+    reported = RunReport(str(tmp_path / "run"), plan, Limits())(record)
+    assert (reported["photos"], reported["photos_missing"]) == (7, 1)
     page = Page(tmp_path / "run" / "report.html")
     assert len(page.all("image")) == 7
     assert "1 photo chosen for this page could not be read again unchanged" in page.text and "3.png" in page.text

@@ -32,16 +32,16 @@ class Table:
         return self.title.lower().replace(" ", "-").replace(",", "")
 
 
-def closer(figures: Mapping[str, Any]) -> Iterator[Table]:
+def closer(metrics: Mapping[str, Any]) -> Iterator[Table]:
     """Yields a table for each second look that `detection.json` has."""
-    if figures["by_group"]:
-        yield _groups(figures["by_group"])
-    if figures["by_change"]:
-        yield _changes(figures["by_change"])
-    if figures["by_step"]:
-        yield _steps(figures["by_step"])
-    if figures["by_way"]:
-        yield _ways(figures["by_way"])
+    if metrics["by_group"]:
+        yield _groups(metrics["by_group"])
+    if metrics["by_change"]:
+        yield _changes(metrics["by_change"])
+    if metrics["by_step"]:
+        yield _steps(metrics["by_step"])
+    if metrics["by_way"]:
+        yield _ways(metrics["by_way"])
 
 
 def _groups(groups: list[dict[str, Any]]) -> Table:

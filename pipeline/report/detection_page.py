@@ -36,14 +36,14 @@ class DetectionContent:
     """What the page shows.
 
     Attributes:
-        figures: as in `detection.json`.
+        metrics: as in `detection.json`.
         facts: what was evaluated, in words: a name and a value each.
         notes: what a reader must know before the numbers; a sentence each.
         pictures: plots and the explained image, bytes by file name; the page shows those that are there.
         galleries: single pictures by key of `GALLERIES`.
     """
 
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     pictures: Mapping[str, bytes]
@@ -52,35 +52,35 @@ class DetectionContent:
 
 def detection_page(content: DetectionContent) -> bytes:
     """Returns the page, UTF-8."""
-    figures = content.figures
+    metrics = content.metrics
     galleries = [
         {"key": key.replace("_", "-"), "title": title, "words": words, "singles": content.galleries.get(key, ())}
         for key, (title, words) in GALLERIES.items()
     ]
     context = {
-        "faces": figures["scores"][0]["faces"],
-        "images": figures["account"]["judged"],
-        "cards": list(_cards(figures)),
+        "faces": metrics["scores"][0]["faces"],
+        "images": metrics["account"]["judged"],
+        "cards": list(_cards(metrics)),
         "facts": content.facts,
         "notes": content.notes,
-        "scores": [_scores(figures), _levels(figures)],
-        "sizes": _sizes(figures),
+        "scores": [_scores(metrics), _levels(metrics)],
+        "sizes": _sizes(metrics),
         "plots": {
             name[:-4]: {"data": content.pictures[name], "words": words}
             for name, words in PLOTS.items()
             if name in content.pictures
         },
-        "closer": list(closer(figures)),
-        "explained": figures["explained"] if EXPLAINED in content.pictures else None,
+        "closer": list(closer(metrics)),
+        "explained": metrics["explained"] if EXPLAINED in content.pictures else None,
         "explained_picture": content.pictures.get(EXPLAINED, b""),
         "galleries": galleries,
     }
     return render("detection.html.j2", style="run_report.css", **context)
 
 
-def _cards(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    half, spent = figures["scores"][0], figures["cpu_ms_an_image"]
-    mapped = next((one for one in figures["scores"] if one["mapped"]), half)
+def _cards(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    half, spent = metrics["scores"][0], metrics["cpu_ms_an_image"]
+    mapped = next((one for one in metrics["scores"] if one["mapped"]), half)
     yield "faces found", number(half["recall"], 3), "overlap above 0.5, boxes as they are"
     yield "after a box map", number(mapped["recall"], 3), "overlap above 0.5, boxes as this set draws them"
     yield "false alarms", number(half["false_alarms_an_image"], 3), "an image, overlap above 0.5"
@@ -88,8 +88,8 @@ def _cards(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "detection", f"{spent['detect']:.1f} ms", "CPU time an image"
 
 
-def _scores(figures: Mapping[str, Any]) -> Table:
-    box_map = figures["box_map"]
+def _scores(metrics: Mapping[str, Any]) -> Table:
+    box_map = metrics["box_map"]
     return Table(
         "Found and falsely found",
         ("overlap above", "found", "faces", "false alarms", "an image", "mean overlap"),
@@ -102,7 +102,7 @@ def _scores(figures: Mapping[str, Any]) -> Table:
                 number(one["false_alarms_an_image"], 3),
                 number(one["mean_overlap"], 3),
             )
-            for one in figures["scores"]
+            for one in metrics["scores"]
         ],
         "Mapped: every box moved by "
         f"{_signed(box_map['dx'])} of its width and {_signed(box_map['dy'])} of its height, its sides times "
@@ -111,7 +111,7 @@ def _scores(figures: Mapping[str, Any]) -> Table:
     )
 
 
-def _levels(figures: Mapping[str, Any]) -> Table:
+def _levels(metrics: Mapping[str, Any]) -> Table:
     return Table(
         "Faces found at so many false alarms an image",
         ("overlap above", *(f"≤ {level:g}" for level in LEVELS_SHOWN)),
@@ -120,7 +120,7 @@ def _levels(figures: Mapping[str, Any]) -> Table:
                 f"{one['overlap']}{', mapped' if one['mapped'] else ''}",
                 *(_at(at) for at in one["recall_at"] if at["allowed"] in LEVELS_SHOWN),
             )
-            for one in figures["scores"]
+            for one in metrics["scores"]
         ],
         "In brackets: the least score that gives it. A star: all boxes count there; a lower threshold of the detector "
         "itself may find more.",
@@ -136,13 +136,13 @@ def _signed(value: float) -> str:
     return minus(f"{round(value, 2) + 0.0:+.2f}")  # no minus before 0
 
 
-def _sizes(figures: Mapping[str, Any]) -> Table:
+def _sizes(metrics: Mapping[str, Any]) -> Table:
     return Table(
         "By the size of the face",
         ("longer side", "faces", "found", "share"),
         [
             (_span(one), f"{one['faces']:,}", f"{one['found']:,}", number(one["recall"], 3))
-            for one in figures["by_size"]
+            for one in metrics["by_size"]
             if one["faces"]
         ],
     )

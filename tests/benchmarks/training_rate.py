@@ -48,7 +48,7 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
     import keras
 
     from models.backbones import normalisation
-    from models.training.engine import Classification, Examples, Task
+    from models.training.trainer import Classification, Examples, Task
     from models.training.optimisers import optimiser
     from pipeline.actions.train_backbone import _network
 
