@@ -70,7 +70,10 @@ def test_the_numbers_are_beside_it(ended: runs.Ended) -> None:
         assert sum(row["confidence"]) == row["faces"]
     assert sum(reported["faces_per_image"]["images"]) == record["counts"]["labelled"] + record["counts"]["no_face"]
     assert sum(reported["face_side_px"]["faces"]) == sum(reported["detection_score"]) == record["counts"]["faces"]
-    assert (reported["repeats"]["copies"]["images"], reported["repeats"]["copies"]["groups"]) == (3, 1)  # and happy/00005.png
+    assert (reported["repeats"]["copies"]["images"], reported["repeats"]["copies"]["groups"]) == (
+        3,
+        1,
+    )  # and happy/00005.png
 
 
 def test_run_json_lists_the_page(ended: runs.Ended) -> None:

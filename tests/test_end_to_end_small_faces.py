@@ -83,7 +83,9 @@ def test_every_image_is_accounted_for(every_face: runs.Ended, large_faces: runs.
 
 def test_the_closing_words_and_the_submission_tell(every_face: runs.Ended, large_faces: runs.Ended) -> None:
     count = len(small_rows(large_faces))
-    reported = "1 face is smaller than 60 px and has" if count == 1 else f"{count} faces are smaller than 60 px and have"
+    reported = (
+        "1 face is smaller than 60 px and has" if count == 1 else f"{count} faces are smaller than 60 px and have"
+    )
     assert f"{reported} no label\n" in large_faces.out
     assert "smaller than" not in every_face.out
     labels = dict(line.split(",") for line in runs.submission(large_faces.output)[1:])

@@ -185,7 +185,18 @@ def test_csv_has_a_row_for_every_face(run: Run, tmp_path: Path) -> None:
     reported = exported(run, "csv", tmp_path)
     rows = read_csv(tmp_path / "csv")
     assert list(rows[0]) == [
-        *("image_id", "face_index", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence"),
+        *(
+            "image_id",
+            "face_index",
+            "x",
+            "y",
+            "width",
+            "height",
+            "detection_score",
+            "label",
+            "label_index",
+            "confidence",
+        ),
         *("p_happy", "p_sad", "p_unlabelled", "source", "image_width", "image_height", "true_label"),
     ]
     of_two = [row for row in rows if row["image_id"] == "two.jpg"]

@@ -166,8 +166,15 @@ def test_a_side_reduces_by_area_as_the_program_does() -> None:
 
 
 def test_sides_share_the_epochs_equally_and_the_last_one_ends() -> None:
-    assert [Recipe(epochs=8, progressive_sizes=(24, 32, 48)).side_in(epoch) for epoch in range(8)] == [24] * 2 + [32] * 3 + [48] * 3
-    assert [Recipe(epochs=88, progressive_sizes=(24, 32)).side_in(epoch) for epoch in (0, 43, 44, 87)] == [24, 24, 32, 32]
+    assert [Recipe(epochs=8, progressive_sizes=(24, 32, 48)).side_in(epoch) for epoch in range(8)] == [24] * 2 + [
+        32
+    ] * 3 + [48] * 3
+    assert [Recipe(epochs=88, progressive_sizes=(24, 32)).side_in(epoch) for epoch in (0, 43, 44, 87)] == [
+        24,
+        24,
+        32,
+        32,
+    ]
     assert all(Recipe(epochs=n, progressive_sizes=(24, 32, 40, 48)).side_in(n - 1) == 48 for n in range(1, 100))
     assert Recipe(epochs=2).side_in(1) is None
 

@@ -12,13 +12,13 @@ import pytest
 
 from models.heads.registry import load_head
 from models.training import trainer
-from models.training.trainer import Examples, one_hot
 from models.training.fit_head import Fitted
 from models.training.fit_mlp import _dense_arrays, dense_network, fit_mlp_head, recipe_of_features
 from models.training.head_data import FitError, Rows, Votes
 from models.training.imbalance import WAYS
 from models.training.losses import SoftCrossentropy
 from models.training.recipe import Recipe
+from models.training.trainer import Examples, one_hot
 from pipeline.run.fitting import save_head
 
 FINGERPRINT = "0123456789abcdef" * 4

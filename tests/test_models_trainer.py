@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from models.backbones.normalisation import FusedBatchNormalization
 from models.training.augment import augmentation
 from models.training.checkpoint import TrainingError, load_checkpoint, save_checkpoint, write_history
-from models.training.trainer import Examples, Task, epoch_order, fit, mixed, one_hot
 from models.training.optimisers import optimiser, schedule
 from models.training.recipe import Recipe
+from models.training.trainer import Examples, Task, epoch_order, fit, mixed, one_hot
 
 ROOT = Path(__file__).parents[1]
 PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 12 pixels

@@ -301,7 +301,7 @@ def test_a_binary_question(bench: runs.Bench, source: Path) -> None:
 
 
 def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, labelled: runs.Ended) -> None:
-    """A table that votes for the folder of each image gives the metrics of the folders; ties and no faces are reported."""
+    """A table that votes for the folder of each image gives the metrics of the folders; ties are reported."""
     with tarfile.open(source) as archive:
         ids = [member.name for member in archive]
     classes = ("happy", "neutral", "sad", "NF")
@@ -429,7 +429,20 @@ def test_wrong_flags_are_refused(arguments: list[str], words: str) -> None:
 
 
 def test_all_flags() -> None:
-    flags = ["--rename-classes", "a=b", "c=", "--exclude-copies-of", "x", "y", "--seed", "3", "--head", "h", "--positive", "p"]
+    flags = [
+        "--rename-classes",
+        "a=b",
+        "c=",
+        "--exclude-copies-of",
+        "x",
+        "y",
+        "--seed",
+        "3",
+        "--head",
+        "h",
+        "--positive",
+        "p",
+    ]
     parsed = parse(["evaluate", "--input", "in", "--output", "o", *flags])
     assert isinstance(parsed, Call)
     assert isinstance(parsed.options, EvaluateOptions)

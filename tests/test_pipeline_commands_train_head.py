@@ -206,11 +206,23 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
         (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
         ((*SILENCED, "nf"), "--reject nf: --soft-labels have no such class"),
         ((*SILENCED, *OTHERS[1:]), "--reject leaves fewer than two classes of --soft-labels"),
-        ((*SILENCED, "calm", "NF", "--rename-classes", "calm=sad"), "--reject calm: --rename-classes says that it is sad"),
-        (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --rename-classes NF=CLASS"),
-        (("--soft-labels", "V", "--rename-classes", "bored=sad"), "--rename-classes bored=: --soft-labels have no such"),
+        (
+            (*SILENCED, "calm", "NF", "--rename-classes", "calm=sad"),
+            "--reject calm: --rename-classes says that it is sad",
+        ),
+        (
+            ("--soft-labels", "V", "--set", "head.soft_share=0.5"),
+            "NF, calm, grief, joy; give --rename-classes NF=CLASS",
+        ),
+        (
+            ("--soft-labels", "V", "--rename-classes", "bored=sad"),
+            "--rename-classes bored=: --soft-labels have no such",
+        ),
         (("--soft-labels", "V", "--rename-classes", "joy=", "calm=", "NF="), "fewer than two classes"),
-        (("--soft-labels", "V", "--classes", "x", "--set", "head.soft_share=0.5"), "--classes x: --soft-labels have none"),
+        (
+            ("--soft-labels", "V", "--classes", "x", "--set", "head.soft_share=0.5"),
+            "--classes x: --soft-labels have none",
+        ),
         (("--soft-labels", "V", "--rename-classes", "joy"), "give OTHER=CLASS, such as happiness=happy"),
     ],
 )

@@ -149,7 +149,9 @@ def test_a_box_that_many_photos_share_is_told(tmp_path: Path) -> None:
     for batch in result_batches(str(tmp_path)):
         repeats.add(batch)
     reported = repeats.result(result_batches(str(tmp_path)))
-    assert [(box["faces"], box["box"], box["size"]) for box in reported["boxes"]] == [(30, [900, 20, 64, 80], [1600, 1200])]
+    assert [(box["faces"], box["box"], box["size"]) for box in reported["boxes"]] == [
+        (30, [900, 20, 64, 80], [1600, 1200])
+    ]
     assert reported["boxes"][0]["names"] == [columns["image_id"][row] for row in first[:5]]
     assert reported["copies"]["images"] == 0
 

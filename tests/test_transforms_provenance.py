@@ -18,7 +18,9 @@ from transforms.storage.store import FileChanged
 
 
 def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path: Path) -> None:
-    given = job(tmp_path, provenance=provenance({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}}))
+    given = job(
+        tmp_path, provenance=provenance({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}})
+    )
     refuse_another(given, {WEIGHTS: "a" * 64, DETECTOR: {"size": 3, "name": "haar", "model": "b"}, HEAD: "other"})
     assert pickle.loads(pickle.dumps(given)) == given
 
@@ -43,7 +45,9 @@ def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head:
         ApplyHead(job(tmp_path, head=str(a_head), provenance=provenance({HEAD: "before"}))).setup()
     cascade = DetectorSpec("none")
     with pytest.raises(FileChanged, match="detector none has changed"):
-        DetectFaces(job(tmp_path, detector=cascade, provenance=provenance({DETECTOR: json.dumps({"name": "none"})}))).setup()
+        DetectFaces(
+            job(tmp_path, detector=cascade, provenance=provenance({DETECTOR: json.dumps({"name": "none"})}))
+        ).setup()
 
 
 @pytest.fixture

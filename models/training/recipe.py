@@ -100,5 +100,7 @@ class Recipe:
         """
         if not self.progressive_sizes:
             return None
-        rank = math.ceil((epoch + 1) * len(self.progressive_sizes) / self.epochs)  # from 1; the last epoch has the last side
+        rank = math.ceil(
+            (epoch + 1) * len(self.progressive_sizes) / self.epochs
+        )  # from 1; the last epoch has the last side
         return self.progressive_sizes[rank - 1]

@@ -24,10 +24,10 @@ from pipeline.report.two_runs.comparison_report import (
 from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_pictures import Source
 from pipeline.run.claim import Work, asked, claim
-from pipeline.run.rename_classes import class_pairs
 from pipeline.run.finished_run import finished_run
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
+from pipeline.run.rename_classes import class_pairs
 
 MIN_IOU, SEED = 0.5, 0
 
@@ -78,7 +78,9 @@ def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     renamed = {}
     for other, name in class_pairs(given, "happiness=happy").items():
         if other not in classes:
-            raise UsageError(f"--rename-classes {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}")
+            raise UsageError(
+                f"--rename-classes {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}"
+            )
         if name is None:
             raise UsageError(f"--rename-classes {other}=: compare leaves no label out; give {other}=CLASS")
         renamed[other] = name

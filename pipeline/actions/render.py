@@ -44,7 +44,9 @@ def run(options: RenderOptions, context: Context) -> int:
     chosen = _chosen(options, folder.path, record)
     wish = _wish(options, record)
     with OutputFolder(options.output).locked():
-        written = rendered(folder.path, record, options.output, wish, chosen, images=options.images, quiet=context.quiet)
+        written = rendered(
+            folder.path, record, options.output, wish, chosen, images=options.images, quiet=context.quiet
+        )
     if not context.quiet:
         print(_closing_words(options, written, chosen))
     return 0
@@ -159,7 +161,9 @@ def _closing_words(options: RenderOptions, written: Rendered, chosen: Chosen) ->
     lines = [f"{counted(written.photos, 'photo')}{of}{''.join(f', {part}' for part in more)} in {options.output}"]
     if written.missing:
         why = f" ({written.fault})" if written.fault else ""
-        lines.append(f"{counted(written.missing, 'photo')} could not be read again{why}; --images says where they are now")
+        lines.append(
+            f"{counted(written.missing, 'photo')} could not be read again{why}; --images says where they are now"
+        )
     if chosen.without_pixels:
         lines.append(f"without a picture: {chosen.without_pixels:,} of --ids, which were rejected or repeat an id")
     if chosen.unknown:

@@ -68,7 +68,9 @@ class RunMetrics:
         if not known.any():
             return
         labelled = batch.label != NO_LABEL
-        chosen = choose_face(batch.counts, box=batch.box, confidence=batch.confidence, labelled=labelled, policy="largest")
+        chosen = choose_face(
+            batch.counts, box=batch.box, confidence=batch.confidence, labelled=labelled, policy="largest"
+        )
         given = np.full(len(true), len(self._classes))
         given[chosen >= 0] = batch.label[chosen[chosen >= 0]]
         np.add.at(self._confusion, (true[known], given[known]), 1)

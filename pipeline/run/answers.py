@@ -14,8 +14,8 @@ import numpy as np
 from models.training.groups import joined
 from models.training.head_data import Blend, Labels, Rows, Votes
 from pipeline.errors import UsageError
-from pipeline.run.rename_classes import class_pairs
 from pipeline.run.notes import note
+from pipeline.run.rename_classes import class_pairs
 from pipeline.run.soft_labels import read_source, renamed
 from transforms.formats.soft_labels import SoftLabels
 from transforms.training_rows import TrainingRows
@@ -216,7 +216,9 @@ def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | No
     known = set(found.labels[rows].tolist())
     unknown = sorted(set(names) - known)
     if learned and (copies := sorted(set(unknown) & set(found.labels.tolist()))):
-        raise UsageError(f"--classes {' '.join(copies)}: every such image stands in --validation or --exclude-copies-of too")
+        raise UsageError(
+            f"--classes {' '.join(copies)}: every such image stands in --validation or --exclude-copies-of too"
+        )
     if unknown and (learned or len(unknown) == len(set(names))):
         where = "of --input" if learned else "of --validation"
         shown = ", ".join(sorted(known)[:20])

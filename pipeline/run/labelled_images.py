@@ -105,7 +105,9 @@ def read_data(
             held_out |= digests_of(exclude_copies_of, folder, settings)
     train = read.without(held_out)
     if not train.labels:
-        raise UsageError("--input holds nothing but copies of --validation and --exclude-copies-of: nothing is left to train on")
+        raise UsageError(
+            "--input holds nothing but copies of --validation and --exclude-copies-of: nothing is left to train on"
+        )
     shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
     left_out = {
         "without labels or rejected": passed_over,

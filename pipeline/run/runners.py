@@ -224,7 +224,9 @@ def _for_workers(options: PipelineOptions, verbose: bool) -> ExtendedProvisionIn
         given["default_sdk_harness_log_level"] = "CRITICAL"
     options_proto = struct_pb2.Struct()
     options_proto.update({f"beam:option:{name}:v1": value for name, value in given.items()})
-    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=options_proto))
+    return ExtendedProvisionInfo(
+        beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=options_proto)
+    )
 
 
 def _let_workers_import() -> None:

@@ -38,7 +38,9 @@ def read_source(path: str) -> SoftLabels:
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
     rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
-    shares = {image: row for image, status, row in rows_with_status if status != Status.DUPLICATE}  # those were not labelled
+    shares = {
+        image: row for image, status, row in rows_with_status if status != Status.DUPLICATE
+    }  # those were not labelled
     return SoftLabels(results.classes, shares)
 
 

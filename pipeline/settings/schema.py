@@ -254,7 +254,9 @@ class FeaturesSettings(Section):
     def _defaults_of_the_backbone(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             own = data.get("backbone", "face_vgg") == "face_vgg"
-            fitting = {"weights": "bundled", "flip_average": True} if own else {"weights": "imagenet", "flip_average": False}
+            fitting = (
+                {"weights": "bundled", "flip_average": True} if own else {"weights": "imagenet", "flip_average": False}
+            )
             return {**fitting, **({} if own else {"flip_cut": 0.0}), **data}
         return data
 

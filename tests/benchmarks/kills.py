@@ -171,7 +171,9 @@ def full_disk(archive: Path, place: Path, settings: Settings, expected: dict[str
         measuring.label(archive, output, settings=settings)
         same = measuring.results(output) == expected
     reported = lines[0] if lines else full.err[-300:]
-    claim = f"a full disk: exit status {full.status} (`{reported}`); with room again the same command wrote the same bytes"
+    claim = (
+        f"a full disk: exit status {full.status} (`{reported}`); with room again the same command wrote the same bytes"
+    )
     return claim, full.status == 3 and len(lines) == 1 and same
 
 

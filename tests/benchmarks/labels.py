@@ -401,7 +401,15 @@ def run(options: Namespace, place: Path) -> int:
     alone = evaluated(sources[TEST], place, *excluded, settings=settings, name="alone")
     made += [agrees(found[OURS].test, whole, "test"), agrees(found[OURS].alone, alone, "without copies")]
     if OURS_FERPLUS in networks:
-        flags = ("--head", str(options.ferplus_head), "--soft-labels", str(votes), "--rename-classes", "unknown=", "NF=")
+        flags = (
+            "--head",
+            str(options.ferplus_head),
+            "--soft-labels",
+            str(votes),
+            "--rename-classes",
+            "unknown=",
+            "NF=",
+        )
         voted = evaluated(sources[TEST], place, *flags, settings=settings, name="voted")
         made.append(agrees(judged, voted, "FER+ majority, eight classes"))
     return measuring.verdict(made)

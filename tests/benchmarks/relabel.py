@@ -97,7 +97,16 @@ def main() -> int:
 
 def report(first: Labelling, again: Sequence[Labelling], names: Sequence[str]) -> int:
     """Prints the table; returns the exit status."""
-    head = ["head", "images decoded", "engine", "hits", "images/s", "first to last block", "whole run s", "CPU-s"]
+    head = [
+        "head",
+        "images decoded",
+        "runtime loaded",
+        "cached",
+        "images/s",
+        "first to last block",
+        "whole run s",
+        "CPU-s",
+    ]
     lines = [
         [
             one.head,
@@ -121,7 +130,10 @@ def report(first: Labelling, again: Sequence[Labelling], names: Sequence[str]) -
         [
             ("the first run decoded every image of different bytes", first.reported("decoded")[0] > 0.9 * len(names)),
             ("labelling again decodes no image", all(set(one.reported("decoded")) == {0} for one in again)),
-            ("labelling again loads no engine", all(engines == [] for one in again for engines in one.reported("engines"))),
+            (
+                "labelling again loads no engine",
+                all(engines == [] for one in again for engines in one.reported("engines")),
+            ),
             ("every image hit", all(run.record["cache"]["cached"] == len(names) for o in again for run in o.runs)),
             ("a run of one head always writes the same bytes", all(_equal(one.runs) for one in again)),
             ("another head writes other bytes", not _equal([one.runs[0] for one in (first, *again)])),

@@ -300,7 +300,9 @@ def _claims(before: Result, by_damage: Mapping[str, Result]) -> list[tuple[str, 
     for damage in DAMAGES[1:]:
         if damage.claimed:
             lost = drop(before, by_damage[damage.name])
-            made.append((f"{damage.reported}: {lost:.1f} points lost, at most {LARGEST_DROP:.0f}", lost <= LARGEST_DROP))
+            made.append(
+                (f"{damage.reported}: {lost:.1f} points lost, at most {LARGEST_DROP:.0f}", lost <= LARGEST_DROP)
+            )
     return made
 
 

@@ -185,7 +185,8 @@ class Reader:
     def read(self, start: int, stop: int) -> bytes:
         """Returns the bytes from `start` up to `stop`, fewer at the end."""
         pieces = [
-            with_retries(partial(self._piece, at, min(at + RANGE_BYTES, stop))) for at in range(start, stop, RANGE_BYTES)
+            with_retries(partial(self._piece, at, min(at + RANGE_BYTES, stop)))
+            for at in range(start, stop, RANGE_BYTES)
         ]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
