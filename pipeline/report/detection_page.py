@@ -91,7 +91,7 @@ def _cards(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _scores(metrics: Mapping[str, Any]) -> Table:
     box_map = metrics["box_map"]
     return Table(
-        "Found and falsely found",
+        "Faces found and false alarms",
         ("overlap above", "found", "faces", "false alarms", "an image", "mean overlap"),
         [
             (

@@ -12,7 +12,7 @@ from transforms.formats.result_batches import NO_LABEL
 VIEW = 640  # units of the longer side of every photo, whatever its pixels
 COLOURS = 8  # classes of the style sheet for boxes, in turn
 WEAK = 7  # of these: white, for what is no face
-_TEXT, _LETTER = 22, 13.0  # units: height of a line, mean width of a letter
+_TEXT, _LETTER = 22, 13.8  # units: height of a line, mean width of a letter with its outline, in a wide font
 _GAP = 3
 
 

@@ -78,6 +78,8 @@ def run_page(content: RunContent) -> bytes:
         **_account(content.record["counts"]),
         "notes": [visible(note, 400) for note in content.record.get("notes", ())],
         "label_rows": rows,
+        "unlabelled": (unlabelled := _unlabelled(content)),
+        "unlabelled_meter": meter(unlabelled / max(1, content.record["counts"]["faces"])),
         "charts": distribution_charts(content.metrics),
         "label_charts": charts,
         "labels_left": sum(row["faces"] > 0 for row in content.metrics["labels"]) - len(charts),
@@ -108,7 +110,7 @@ def run_page(content: RunContent) -> bytes:
 
 def _sections(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "outcome", "Outcome"
-    yield "sure", "How sure"
+    yield "sure", "Confidence and sizes"
     yield from ((group["id"], group["title"]) for group in context["groups"])
     for id_, title, there in (
         ("least-certain", "Least certain", "least_certain"),
@@ -120,7 +122,7 @@ def _sections(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield id_, title
     if context["metrics"]["rejected"]:
         yield "rejected", "Rejected"
-    yield "quality", "Quality"
+    yield "quality", "Picture quality"
     if context["repeats"]:
         yield "repeats", "Repeats"
     if context["known"]:
@@ -189,6 +191,10 @@ def _label_rows(content: RunContent) -> list[dict[str, Any]]:
     ]
 
 
+def _unlabelled(content: RunContent) -> int:
+    return int(content.record["counts"]["faces"]) - sum(label["faces"] for label in content.metrics["labels"])
+
+
 def _pictured(content: RunContent, faces: Sequence[tuple[Photo, Face]]) -> list[tuple[Photo, Face]]:
     return [(photo, face) for photo, face in faces if (photo.row, face.number) in content.pictures.faces]
 
@@ -216,7 +222,7 @@ def _groups(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
     yield {
         "id": "sample",
         "title": "A sample",
-        "words": "Labelled photos, drawn by the run’s fingerprint: another run of the same settings shows the same.",
+        "words": "Labelled photos, chosen at random (seed: the run’s fingerprint).",
         "photos": [photos.figure(photo) for photo in samples.sample],
     }
 
@@ -234,8 +240,9 @@ def _no_face(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
     for photo in content.samples.no_face:
         kind = "small" if photo.face_count else "almost" if found.get(photo.row) else "nothing"
         groups[kind].append(photo)
+    groups["almost"].sort(key=lambda photo: -found[photo.row][0].score)
     for kind, title, words in (
-        ("small", "Only faces that are too small to label", ""),
+        ("small", "Only faces that are too small to label", _small_words(content.record)),
         ("almost", "Almost a face", almost),
         ("nothing", "Nothing like a face", ""),
     ):
@@ -349,6 +356,12 @@ class _Photos:
     def not_shown(self) -> list[dict[str, Any]]:
         """Returns the photos that faces lead to and that stand nowhere else."""
         return [self.figure(photo) for row, photo in self._wanted.items() if row not in self._shown]
+
+
+def _small_words(record: Mapping[str, Any]) -> str:
+    least = record.get("settings", {}).get("faces", {}).get("min_label_px")
+    small = f"Their faces are smaller than faces.min_label_px, {least} pixels. " if least else ""
+    return f"{small}Dashed: boxes below the detector’s threshold."
 
 
 def _weak_words(candidates: Sequence[Candidate]) -> str:
