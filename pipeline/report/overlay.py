@@ -112,7 +112,12 @@ def has_label(face: Face) -> bool:
 
 def label_of(face: Face, classes: Sequence[str]) -> str:
     """Returns the name of a face's class, or words for a face that has none."""
-    return classes[face.label] if has_label(face) else "too small to label"
+    return name_of(face.label, classes)
+
+
+def name_of(label: int, classes: Sequence[str]) -> str:
+    """Returns the name of a class, or words for a face that has none."""
+    return classes[label] if label != NO_LABEL else "too small to label"
 
 
 def _title(face: Face, label: str) -> str:

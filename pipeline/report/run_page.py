@@ -6,13 +6,14 @@ written (`run_report.py`), and how it looks (`templates/`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.charts import meter, stacked
 from pipeline.report.near_misses import Candidate
-from pipeline.report.overlay import COLOURS, candidate_marks, has_label, label_of, marks, percent, view_of
+from pipeline.report.overlay import COLOURS, candidate_marks, has_label, label_of, marks, name_of, percent, view_of
 from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
@@ -192,7 +193,7 @@ def _label_rows(content: RunContent) -> list[dict[str, Any]]:
 
 
 def _unlabelled(content: RunContent) -> int:
-    return int(content.record["counts"]["faces"]) - sum(label["faces"] for label in content.metrics["labels"])
+    return int(content.record["counts"]["faces"] - sum(label["faces"] for label in content.metrics["labels"]))
 
 
 def _pictured(content: RunContent, faces: Sequence[tuple[Photo, Face]]) -> list[tuple[Photo, Face]]:
@@ -378,11 +379,9 @@ def _about(photo: Photo) -> str:
 def _summary(photo: Photo, classes: Sequence[str]) -> str:
     if not photo.face_count:
         return "no face"
-    counts: dict[str, int] = {}
-    for face in photo.faces:
-        name = label_of(face, classes)
-        counts[name] = counts.get(name, 0) + 1
-    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    counts = photo.label_counts or tuple(Counter(face.label for face in photo.faces).items())
+    named = [(name_of(label, classes), count) for label, count in counts]
+    listed = sorted(named, key=lambda item: (-item[1], item[0]))
     labels = ", ".join(f"{number(count)} {visible(name, 40)}" for name, count in listed[:8])
     return f"{number(photo.face_count)} {'face' if photo.face_count == 1 else 'faces'}: {labels}"
 
