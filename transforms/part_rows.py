@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.block import Block, Faces, PartInfo, Reason, Status
-from transforms.formats.exif import exif_columns
+from transforms.formats.exif_columns import exif_columns
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
 
 

@@ -10,6 +10,7 @@ from pipeline.commands import (
     evaluate_detector,
     export,
     label,
+    live,
     render,
     report,
     runtimes,
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
         label,
+        live,
         train_head,
         train_backbone,
         train_detector,

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation.near_duplicates import Sketches, candidate_pairs, centred_cosine, groups_of_pairs
-from pipeline.report.run_samples import Face, Photo, photo_of
+from pipeline.report.photo import Face, Photo
+from pipeline.report.run_samples import photo_of
 from transforms.formats.cache.contents import Contents
 from transforms.formats.records import Status
 from transforms.formats.result_batches import ResultBatch

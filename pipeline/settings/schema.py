@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
+from pipeline.settings.live import LiveSettings
 from pipeline.settings.section import Enters, Section, setting
 from pipeline.settings.training import MlpSettings, TrainSettings
 
@@ -337,6 +338,7 @@ class Settings(Section):
     features: FeaturesSettings = FeaturesSettings()
     head: HeadSettings = HeadSettings()
     write: WriteSettings = WriteSettings()
+    live: LiveSettings = LiveSettings()
     train: TrainSettings = TrainSettings()
     mlp: MlpSettings = MlpSettings()
 

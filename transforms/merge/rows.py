@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.exif_columns import EXIF_FIELDS
 from transforms.formats.parts import REJECT_SCORE, has_exif
 from transforms.merge.sorted_parts import nested, text_column
 
