@@ -86,9 +86,9 @@ def test_labels_are_those_of_label_for_the_same_frames(clip: Path, labelled: run
     out = tmp_path / "out"
     arguments = ["--runner=DirectRunner", "--input", str(tmp_path / "in"), "--output", str(out)]
     run = runs.run(*arguments, "--set", "write.report=false", *chosen, output=out).done()
-    told = [{**row, "image_id": f"clip.avi/{row['image_id'][:-4]}"} for row in runs.predictions(run.output)]
+    reported = [{**row, "image_id": f"clip.avi/{row['image_id'][:-4]}"} for row in runs.predictions(run.output)]
     rows = table(labelled.output.with_suffix("").with_suffix(".faces.parquet"))
-    assert [{name: value for name, value in row.items() if name in told[0]} for row in rows] == told
+    assert [{name: value for name, value in row.items() if name in reported[0]} for row in rows] == reported
 
 
 def test_a_folder_of_frames_gives_the_same_rows_in_a_folder_of_pictures(
@@ -282,9 +282,9 @@ def test_frames_of_several_sizes_need_a_folder(tmp_path: Path) -> None:
 
 
 def test_help_names_the_settings_that_it_reads() -> None:
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-m", "pipeline", "live", "--help"], cwd=runs.ROOT, text=True, capture_output=True, check=True
     )
     for words in ("live.smoothing=0.7", "live.budget_ms", "faces.one_shot.min_face_fraction=0.06", "--realtime"):
-        assert words in told.stdout
-    assert "features.batch_size" not in told.stdout
+        assert words in reported.stdout
+    assert "features.batch_size" not in reported.stdout

@@ -79,7 +79,7 @@ def test_in_real_time_overdue_frames_are_dropped_and_counted(work_s: float, numb
 
 
 class Paced(Made):
-    """A camera that sends the next frames when it is told to."""
+    """A camera that sends as many frames as it is allowed to."""
 
     def __init__(self) -> None:
         super().__init__(1_000)

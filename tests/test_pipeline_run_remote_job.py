@@ -165,11 +165,11 @@ def test_why_a_job_failed_is_one_line(text: str, words: str) -> None:
 
 def test_progress_comes_from_the_runners_counters() -> None:
     job = Job()
-    job.counts = {"images": 30, "faces": 40, "hits": 5}
+    job.counts = {"images": 30, "faces": 40, "cached": 5}
     seen = remote_job.RemoteJob(options_of([f"--runner={__name__}.Elsewhere"]))
     assert seen.totals().images == 0  # no job yet
     seen.begun(job)
-    assert (seen.totals().images, seen.totals().faces, seen.totals().hits) == (30, 40, 5)
+    assert (seen.totals().images, seen.totals().faces, seen.totals().cached) == (30, 40, 5)
     job.counts = {"images": 60}
     assert seen.totals().images == 60
     job.metrics = lambda: 1 / 0  # type: ignore[method-assign]

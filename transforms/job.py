@@ -31,7 +31,7 @@ class Job:
         labels: path of the table of labels; "" takes labels from class folders and tables.
         label_column: of that table; None finds it.
         exif: True to note what images say of themselves: time, camera, place.
-        made_of: names and digests of what the stages load themselves (`made_of.py`).
+        provenance: names and digests of what the stages load themselves (`provenance.py`).
     """
 
     parts: str
@@ -54,4 +54,4 @@ class Job:
     labels: str = ""
     label_column: str | None = None
     exif: bool = False
-    made_of: tuple[tuple[str, str], ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()

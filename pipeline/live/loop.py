@@ -139,14 +139,14 @@ def columns(classes: Sequence[str], *, rejecting: bool) -> list[Column]:
 
 
 def face_columns(classes: Sequence[str], *, rejecting: bool) -> list[Column]:
-    """Returns the columns of `predictions/` behind `image_id`."""
+    """Returns the columns of `predictions/` after `image_id`."""
     return [
-        *(Column(name, "int32", nullable=False) for name in ("face", "x", "y", "width", "height")),
+        *(Column(name, "int32", nullable=False) for name in ("face_index", "x", "y", "width", "height")),
         Column("detection_score", "float32", nullable=False),
         Column("label", "string"),
         Column("label_index", "int32"),
         Column("confidence", "float64"),
-        *([Column("reject_score", "float64")] if rejecting else []),
+        *([Column("no_label_score", "float64")] if rejecting else []),
         *(Column(f"p_{name}", "float64") for name in classes),
     ]
 
@@ -160,12 +160,12 @@ def rows_of(frame: Frame, followed: Sequence[FollowedFace]) -> list[Row]:
 def face_row(face: Face, number: int) -> Row:
     """Returns the values of `face_columns` for a face, the number-th of its image."""
     return {
-        "face": number,
+        "face_index": number,
         **face.box._asdict(),
         "detection_score": face.detection_score,
         "label": face.label,
         "label_index": face.label_index,
         "confidence": face.confidence,
-        "reject_score": face.reject_score,
+        "no_label_score": face.no_label_score,
         **{f"p_{name}": value for name, value in face.probabilities.items()},
     }

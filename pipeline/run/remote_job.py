@@ -58,13 +58,13 @@ class RemoteJob:
         return result
 
     def totals(self) -> Totals:
-        """Returns images, faces and cache hits by the runner's own counters; the last known if it does not answer."""
+        """Returns images, faces and cached images by the runner's own counters; the last known without an answer."""
         try:
             self._result._metrics = None  # else the first answer is kept for ever
             found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
             counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
-            images, faces, hits = (counts.get(name, 0) for name in COUNTED)
-            self._seen = Totals(images=images, faces=faces, hits=hits)
+            images, faces, cached = (counts.get(name, 0) for name in COUNTED)
+            self._seen = Totals(images=images, faces=faces, cached=cached)
         except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
             logger.debug("no metrics: %s", error)
         return self._seen
@@ -104,14 +104,14 @@ class RemoteJob:
             thread.join(WATCH_S)
 
     def _watch(self, wait: Callable[[float], bool]) -> None:
-        begun, told = time.monotonic(), False
+        begun, reported = time.monotonic(), False
         while not wait(WATCH_S):
             if any(map(lacks_this_program, self._messages())):
                 self.fault = WITHOUT_US
                 self._cancel()
                 return
-            if not told and time.monotonic() - begun > SILENCE_S:
-                told = True
+            if not reported and time.monotonic() - begun > SILENCE_S:
+                reported = True
                 if self.totals().images:
                     continue
                 logger.warning(

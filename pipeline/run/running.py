@@ -175,15 +175,15 @@ class _Deaths:
 
 @contextmanager
 def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
-    """Notes ends of worker processes, and keeps the tracebacks of the engine's own threads from the user."""
+    """Notes ends of worker processes, and keeps the tracebacks of the runner's own threads from the user."""
     deaths = _Deaths()
     before = threading.excepthook
 
-    def on_end(told: threading.ExceptHookArgs) -> None:
-        name = told.thread.name if told.thread is not None else ""
-        deaths.note(str(told.exc_value) if name == ENGINE_THREADS[0] else "")
+    def on_end(crash: threading.ExceptHookArgs) -> None:
+        name = crash.thread.name if crash.thread is not None else ""
+        deaths.note(str(crash.exc_value) if name == ENGINE_THREADS[0] else "")
         if verbose or not name.startswith(ENGINE_THREADS):
-            before(told)
+            before(crash)
 
     threading.excepthook = on_end
     try:
@@ -200,9 +200,9 @@ def _death_of_a_worker(deaths: _Deaths, folder: str, go_on: str) -> PipelineErro
     if status is None:
         return None
     words = last_words(folder)
-    said = f"; its last words: {words} (all of them in {folder})" if words else ""
+    tail = f"; its last words: {words} (all of them in {folder})" if words else ""
     cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
-    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{said}; {go_on}")
+    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{tail}; {go_on}")
 
 
 def _named(status: int) -> str:
