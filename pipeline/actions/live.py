@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
+from models.runtimes.exported import cores
 from pipeline.api.face_labeler import FaceLabeler
 from pipeline.commands.command import Context
 from pipeline.commands.live import LiveOptions
@@ -62,7 +63,7 @@ def _table(options: LiveOptions) -> str | None:
 
 
 def _run(options: LiveOptions, context: Context, source: Source, table: str | None) -> int:
-    labeler = FaceLabeler(settings=context.settings)
+    labeler = FaceLabeler(settings=context.settings, threads=cores())
     stages = Stages()
     follower = Follower(labeler, context.settings.live, stages)
     began = time.monotonic()

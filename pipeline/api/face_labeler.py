@@ -48,6 +48,7 @@ class FaceLabeler:
             YAML file.
         batch_size: faces in one call of the network. Changes speed, not results. None takes the fewest that the runtime
             takes, so that a single face does not wait for empty rows: 1 for onnx, 8 for the others.
+        threads: that search one image for faces, where the detector can use several. Changes speed, not results.
 
     Raises:
         UsageError: a setting is wrong, a file is missing, or the head does not fit the features.
@@ -64,6 +65,7 @@ class FaceLabeler:
         settings: SettingsLike = None,
         *,
         batch_size: int | None = None,
+        threads: int = 1,
     ) -> None:
         chosen = settings_from(settings, head__path=path_text(head))
         self.settings = chosen
@@ -74,7 +76,7 @@ class FaceLabeler:
         self._job = replace(job, features=replace(job.features, batch_size=batch))
         try:
             check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
-            self._detector = job.detector.load()
+            self._detector = job.detector.load(threads)
             self._device: Device = get_device(self._job.features)
             self._head.prepare(self._device.width)
         except (BackboneError, HeadError, ValueError) as error:
