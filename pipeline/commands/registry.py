@@ -10,6 +10,7 @@ from pipeline.commands import (
     evaluate_detector,
     export,
     label,
+    label_local,
     live,
     render,
     report,
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
         label,
+        label_local,
         live,
         train_head,
         train_backbone,
