@@ -13,6 +13,7 @@ from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
 from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
+from pipeline.settings.live import LiveSettings
 from pipeline.settings.section import Enters, Section, setting
 from pipeline.settings.training import MlpSettings, TrainSettings
 from pipeline.settings.values import BackboneName, Size
@@ -320,6 +321,7 @@ class Settings(Section):
     features: FeaturesSettings = FeaturesSettings()
     head: HeadSettings = HeadSettings()
     write: WriteSettings = WriteSettings()
+    live: LiveSettings = LiveSettings()
     train: TrainSettings = TrainSettings()
     mlp: MlpSettings = MlpSettings()
 
