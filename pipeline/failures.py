@@ -1,4 +1,4 @@
-"""What a command ends with where something failed that is no bug: one of our errors, in one line."""
+"""Turns a failure that is not a bug into one of our errors, which is reported in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transforms.formats.records import FormatError
 
 
 def as_ours(error: Exception) -> PipelineError | None:
-    """Returns our error in place of any other: of a format, of memory, of storage. None where it is a bug."""
+    """Returns our error for one of a format, of memory or of storage; None for a bug."""
     if isinstance(error, PipelineError):
         return error
     if isinstance(error, BackboneError):
@@ -19,5 +19,5 @@ def as_ours(error: Exception) -> PipelineError | None:
     if lack := lack_of_memory(error):
         return StoppedError(lack)
     if isinstance(error, OSError):
-        return StoppedError(f"{error}; once that is cured, the same command goes on")
+        return StoppedError(f"{error}; once that is fixed, run the same command to resume")
     return None

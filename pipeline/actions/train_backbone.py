@@ -38,7 +38,7 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 
 
 def run(options: TrainBackboneOptions, context: Context) -> int:
-    """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
+    """Trains, resuming from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones.registry import backbone
     from models.training.checkpoint import TrainingError
     from models.training.trainer import fit
@@ -63,15 +63,15 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
     if len(train) < recipe.batch_size:
         raise UsageError(
             f"{len(train)} training images are fewer than one batch of {recipe.batch_size}; "
-            "--input or --set train.batch_size decide that"
+            "give more images or a smaller train.batch_size"
         )
     if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
-        note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
+        note(f"labels not learned because {', '.join(settings.reject)} leads: {silenced:,}")
     provenance = _provenance(settings, shape, recipe, tasks, start, (train, validation))
     weights = output / WEIGHTS
     with OutputFolder(str(output)).locked():
         claim(str(output), Work(command="train-backbone", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
-        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
+        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe have no effect by default
         hold_recipe(output / RECIPE_JSON, provenance, (CHECKPOINT, HISTORY, WEIGHTS), unsaid=unsaid)
         network = _network(tasks, recipe, shape, start)
         try:
@@ -95,7 +95,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
 
 
 def recipe_of(settings: TrainSettings) -> Recipe:
-    """Returns the recipe that the settings describe."""
+    """Returns the recipe from the settings."""
     values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
     values["frozen"] = tuple(settings.frozen)
     values["progressive_sizes"] = tuple(settings.progressive_sizes)
@@ -107,7 +107,7 @@ def _start_of(settings: TrainSettings) -> Path | None:
     """Returns the file of weights to start from, if any.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: it is missing.
     """
     from models.backbones.backbone import BackboneError
     from models.backbones.registry import backbone
@@ -119,7 +119,7 @@ def _start_of(settings: TrainSettings) -> Path | None:
     except BackboneError as error:
         raise UsageError(str(error).replace("features.weights", "train.start")) from error
     if path.suffix != ".npz":
-        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz, as train-backbone writes it")
+        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz that train-backbone wrote")
     return path
 
 
@@ -147,11 +147,11 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
         try:
             kind.start_from(network, start)
         except BackboneError as error:
-            raise UsageError(f"{error}; train.widths and train.convs must be those of train.start") from error
+            raise UsageError(f"{error}; train.widths and train.convs must match train.start") from error
     names = [layer.name for layer in network.layers]
     for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
         if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
-            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; there are {', '.join(names)}")
+            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; layers: {', '.join(names)}")
     return network
 
 
@@ -173,7 +173,7 @@ def _check_tensorboard(folder: Path | None) -> None:
     from importlib.util import find_spec
 
     if folder is not None and find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or drop the flag")
 
 
 def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
@@ -183,7 +183,7 @@ def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | Non
         publish_bytes(output / "history.svg", history_plot(history))
     else:
         note("no history.svg: matplotlib is not installed; history.csv has the curves")
-    if tensorboard is not None:  # again: a finished training has no epoch left that would
+    if tensorboard is not None:  # again, since a finished training has no epoch left to do it
         write_events(history, tensorboard)
 
 
@@ -200,7 +200,7 @@ def _provenance(
     start: Path | None,
     examples: Sequence[Examples],
 ) -> dict[str, Any]:
-    """Returns all that the weights depend on; images, labels and votes by digest."""
+    """Returns everything that the weights depend on; images, labels and votes as digests."""
     provenance = {
         "recipe": asdict(recipe),
         "network": asdict(shape),
@@ -236,7 +236,7 @@ def _write_card(
     if history and provenance["recipe"]["keep"] == "best":
         row = max(
             reversed(history), key=lambda one: one["val_accuracy"]
-        )  # the last of equally good epochs, as the trainer keeps
+        )  # ties go to the last epoch, as in the trainer
     card = {
         "backbone": "face_vgg",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),

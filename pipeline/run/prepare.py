@@ -1,4 +1,4 @@
-"""From settings to what the stages need: the head, and the `Job`. Nothing is read yet."""
+"""Turns settings into what the stages need: the head and the `Job`. Reads no images yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
     """
     named = settings.head.path
     if named.startswith("bundled/") and named not in BUNDLED_HEADS and not os.path.exists(named):
-        raise UsageError(f"head.path={named} is no bundled head: there are {', '.join(BUNDLED_HEADS)}")
+        raise UsageError(f"head.path={named} is not a bundled head; known: {', '.join(BUNDLED_HEADS)}")
     path = str(BUNDLED_HEADS.get(named) or os.path.abspath(named))
     try:
         return path, load_head(path)
@@ -35,7 +35,7 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
 
 
 def local_cache(path: str) -> str:
-    """Returns the whole path of a cache's folder, local or on S3 or Google Cloud Storage.
+    """Returns the absolute path of a cache folder, local or on S3 or Google Cloud Storage.
 
     Raises:
         UsageError: it is on another kind of storage.
@@ -62,8 +62,8 @@ def make_job(
 
     Args:
         cache: root of the feature cache; "" for stages that use none.
-        layout: (images, bytes) of a block where an earlier plan fixed it.
-        all_labels: True to keep labels of the input that are no classes of the head.
+        layout: (images, bytes) of a block if an earlier plan fixed them.
+        all_labels: True to keep input labels that are not classes of the head.
     """
     features = feature_settings(settings)
     block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
@@ -101,5 +101,5 @@ def make_job(
 
 
 def _whole_path(path: str) -> str:
-    """Returns a path that means the same in every process; "" stays empty."""
+    """Returns a path that is valid in every process; "" stays empty."""
     return os.path.abspath(path) if path and is_local(path) else path
