@@ -1,4 +1,4 @@
-"""`python -m pipeline`. Nothing that a worker runs may be defined here."""
+"""`python -m pipeline`. Code that workers run must not be defined here."""
 
 import sys
 

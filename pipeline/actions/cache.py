@@ -1,6 +1,6 @@
 """`cache info|verify|prune`: shows what a feature cache holds, checks it, and removes fingerprints no longer needed.
 
-No logic of the cache: that is `transforms/formats/cache/feature_cache.py`; here it is called and put into words.
+Not here: the cache itself (`transforms/formats/cache/feature_cache.py`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.settings.training import TrainSettings
 
 
-ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, if the weights are not averaged
 
 
 def run(options: TrainBackboneOptions, context: Context) -> int:

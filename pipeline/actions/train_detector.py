@@ -41,7 +41,7 @@ MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
 FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", CURVES, MODEL, WEIGHTS, CARD)
 WORK = Work(command="train-detector", files=FILES, proof=RECIPE_JSON)
-ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, if the weights are not averaged
 
 
 def run(options: TrainDetectorOptions, context: Context) -> int:

@@ -26,7 +26,7 @@ def settings_from(given: SettingsLike, **over: object) -> Settings:
     Args:
         given: settings; a mapping, flat (`{"faces.margin": 0.1}`) or by section (`{"faces": {"margin": 0.1}}`); the
             path of a YAML file; None for the defaults.
-        over: values that count over those of `given`, by dotted name with `__` for the dot; None changes nothing.
+        over: values that override those of `given`, by dotted name with `__` for the dot; None changes nothing.
 
     Raises:
         SettingsError: a setting is unknown, wrong, or contradicts another one, or the file cannot be read.

@@ -24,7 +24,7 @@ class RenderOptions(Options):
     label: tuple[str, ...] = many("CLASS", "only photos with a face that has one of these labels")
     crops: bool = switch("also write the faces, one folder per label")
     margin: float | None = parsed(
-        margin, "F", "margin around these faces, as a share of the face's side; default: the run's"
+        margin, "F", "margin around these faces, as a share of the face's side; default: that of the run"
     )
     sheets: bool = switch("also write contact sheets")
     format: str | None = parsed(one_of(*FORMATS), "FORMAT", "jpeg (default) or png")

@@ -19,7 +19,7 @@ class TrainBackboneOptions(Options):
         required=True,
     )
     output: str = needed("DIR", "folder for weights, curves and state")
-    validation: tuple[str, ...] = many("PATTERN", "labelled images to select the best weights by")
+    validation: tuple[str, ...] = many("PATTERN", "labelled images for validation")
     exclude_copies_of: tuple[str, ...] = many("PATTERN", "training images identical to these are excluded")
     soft_labels: tuple[str, ...] = many(
         "NAME=PATH",
