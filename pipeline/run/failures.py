@@ -1,7 +1,8 @@
-"""Why a run failed: from an exception or from a worker's `failure.json`, in one line.
+"""Why a graph failed: read from an exception, handed over by worker processes as `failure.json`, put into one line.
 
 If workers are processes, Beam passes on only the text of a traceback. So each worker writes the failure itself.
-Not here: worker processes that died and could write nothing (`running.py`).
+Not here: worker processes that died and could write nothing (`running.py`), and errors outside a graph that no command
+caught (`uncaught.py`).
 """
 
 from __future__ import annotations
