@@ -151,7 +151,7 @@ def test_faults_of_others_become_errors_of_ours(place: Path, tmp_path: Path, mon
 
 def test_a_head_is_trained_and_used(place: Path, run: api.Run, capsys: pytest.CaptureFixture[str]) -> None:
     head = api.train_head(
-        place / "in", place / "mine", kind="ridge", holdout=0.5, names=["happy", "sad"],
+        place / "in", place / "mine", kind="ridge", holdout=0.5, classes=["happy", "sad"],
         settings=SETTINGS, cache=run.path / "cache",
     )  # fmt: skip
     assert head.classes == ("happy", "sad")
