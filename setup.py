@@ -56,6 +56,7 @@ setup(
         "pipeline.actions",
         "pipeline.api",
         "pipeline.commands",
+        "pipeline.live",
         "pipeline.report",
         "pipeline.report.render",
         "pipeline.report.two_runs",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.heads.output_spec import ClassOutput
 from transforms.merge.row_files import RowFiles
 from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
@@ -39,7 +40,7 @@ def write_run(
     shrink = 1600 / width
     names = [f"class {number:04d}" for number in range(classes)]
     draw = np.random.default_rng(0)
-    schema = face_schema(names[:1])
+    schema = face_schema(ClassOutput(tuple(names[:1])))
     found = {"labelled": 0, "no_face": 0, "rejected": 0}
     labels = np.zeros(classes, np.int64)
     with (
@@ -115,7 +116,7 @@ class MadeImage:
 def write_images(folder: Path, images: Sequence[MadeImage], classes: Sequence[str]) -> dict[str, Any]:
     """Writes the tables of a run of these images, sorted by id; returns what its `run.json` would say."""
     images = sorted(images, key=lambda image: image.id.encode())
-    schema = face_schema(classes)
+    schema = face_schema(ClassOutput(tuple(classes)))
     status = [image.status or ("labelled" if image.faces else "no_face") for image in images]
     columns = {
         "image_id": [image.id for image in images],

@@ -16,12 +16,13 @@ from pictures import jpeg
 
 from pipeline.report import run_pictures
 from pipeline.report.overlay import marks, percent, view_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.repeats import Repeats
 from pipeline.report.run_charts import span_names, words_of
 from pipeline.report.run_metrics import RunMetrics
 from pipeline.report.run_page import _summary
 from pipeline.report.run_report import RunReport
-from pipeline.report.run_samples import Chooser, Face, Photo
+from pipeline.report.run_samples import Chooser
 from pipeline.report.visible_names import visible
 from transforms.formats.records import Limits
 from transforms.formats.result_batches import FACE_COLUMNS, IMAGE_COLUMNS, result_batches

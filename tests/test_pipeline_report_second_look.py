@@ -11,9 +11,9 @@ import pytest
 from made_runs import MadeImage, write_images, write_run
 
 from models.evaluation.picture_quality import picture_quality
+from pipeline.report.photo import Photo
 from pipeline.report.run_quality import Sizes, picture_flags
 from pipeline.report.run_report import RunReport
-from pipeline.report.run_samples import Photo
 from pipeline.report.similar_faces import SimilarFaces
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache

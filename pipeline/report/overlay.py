@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.report.near_misses import Candidate
-from pipeline.report.run_samples import Face, Photo
-from transforms.formats.result_batches import NO_LABEL
+from pipeline.report.photo import Face, Photo
+from transforms.formats.records import NO_LABEL
 
 VIEW = 640  # units of the longer side of every photo, whatever its pixels
 COLOURS = 8  # classes of the style sheet for boxes, in turn

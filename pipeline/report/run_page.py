@@ -14,12 +14,13 @@ from typing import Any
 from pipeline.report.charts import meter, stacked
 from pipeline.report.near_misses import Candidate
 from pipeline.report.overlay import COLOURS, candidate_marks, has_label, label_of, marks, name_of, percent, view_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
 from pipeline.report.run_pictures import Pictures, faces_of
 from pipeline.report.run_quality import RULES, TITLES
-from pipeline.report.run_samples import Face, Photo, Samples
+from pipeline.report.run_samples import Samples
 from pipeline.report.templating import number, render, share
 from pipeline.report.visible_names import visible
 from pipeline.run.own_files import PAGE_MARK

@@ -15,7 +15,8 @@ from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized, reduced
 from models.evaluation.picture_quality import PictureQuality, picture_quality
 from pipeline.report.near_misses import Candidate, NearMisses
-from pipeline.report.run_samples import Face, Photo, Samples
+from pipeline.report.photo import Face, Photo
+from pipeline.report.run_samples import Samples
 from transforms.containing import GATE, contained
 from transforms.formats.decode import Decoded, decode
 from transforms.formats.encode import as_webp

@@ -15,12 +15,13 @@ from typing import Any
 
 from pipeline.report.near_misses import NearMisses, Searching
 from pipeline.report.overlay import label_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.repeats import Repeats
 from pipeline.report.run_metrics import RunMetrics
 from pipeline.report.run_page import RunContent, run_page
 from pipeline.report.run_pictures import Pictures, read_run_pictures
 from pipeline.report.run_quality import Sizes, picture_flags
-from pipeline.report.run_samples import Chooser, Face, Photo, Samples
+from pipeline.report.run_samples import Chooser, Samples
 from pipeline.report.similar_faces import Similar, SimilarFaces
 from pipeline.run.cache_of_run import cache_of_run
 from pipeline.run.own_files import NUMBERS, PAGE

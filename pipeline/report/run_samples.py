@@ -13,45 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from pipeline.report.photo import KEPT, Face, Photo
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 
 SAMPLE, NO_FACE, MOST_FACES, LEAST_CERTAIN = 18, 12, 6, 12  # pictures in each group
 GALLERY_FACES, GALLERY_MOST, GALLERY_LEAST, GALLERY_LABELS = 70, 12, 2, 35  # of all labels; of one; how many labels
-KEPT = 150  # faces kept of one photo: the page draws no more
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """A face: its number in the photo, its box (x, y, width, height in pixels of the upright image), its label."""
-
-    number: int
-    box: tuple[int, int, int, int]
-    label: int
-    confidence: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo of the run.
-
-    Attributes:
-        row: in the order of ids.
-        digest: SHA-256 of its bytes in hex, "" where there were none.
-        faces: at most `KEPT`. `face_count`: all.
-        label_counts: label and faces of it, of all faces; empty stands for those of `faces`.
-    """
-
-    row: int
-    image_id: str
-    digest: str
-    width: int
-    height: int
-    true_label: str | None
-    faces: tuple[Face, ...]
-    face_count: int
-    label_counts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation.near_duplicates import Sketches, candidate_pairs, centred_cosine, groups_of_pairs
-from pipeline.report.run_samples import Face, Photo, photo_of
+from pipeline.report.photo import Face, Photo
+from pipeline.report.run_samples import photo_of
 from pipeline.report.similar_photos import photo_pairs
 from transforms.formats.cache.contents import Contents
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 from transforms.storage.stopping import check
 
 ALIKE = 0.94  # cosine without the mean: of FER2013's test images, those above it are the same photo but for a few

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from pipeline.report.two_runs.matching import FacePairs, match_faces
 from pipeline.report.two_runs.pairing import ABSENT, PairedBatch
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 
 
 class Kind(StrEnum):
