@@ -59,7 +59,9 @@ def parse(arguments: Sequence[str]) -> Call | str:
     if unchecked and not command.beam:
         raise UsageError(f"{command.name} starts no runner, so nothing may follow --")
     common = options_from(Common, given)
-    settings = load_settings(common.config, common.set, flags=settings_of(command.options, given))
+    settings = load_settings(
+        common.config, common.set, flags=settings_of(command.options, given), defaults=command.defaults
+    )
     if common.print_config:
         return to_yaml(settings)
     options = options_from(command.options, given, needs=command.name)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from models.heads.output_spec import OutputSpec
 from transforms.block import Block, Faces, PartInfo, Reason, Status
-from transforms.formats.exif import exif_columns
+from transforms.formats.exif_columns import exif_columns
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
 from transforms.output_fields import part_fields, part_values
 

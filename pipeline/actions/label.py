@@ -17,6 +17,7 @@ from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.near_misses import Searching
 from pipeline.report.render.chosen import Choice, choose
 from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
@@ -247,7 +248,9 @@ def _request(this: _Run, ready: Ready) -> MergeRequest:
 
 
 def _report(this: _Run, ready: Ready) -> RunReport:
-    return RunReport(this.folder.place, this.folder.blocks_file, ready.job.reading.limits)
+    job = ready.job
+    searching = Searching(job.detecting.detector, job.detecting.cropping.channels, job.detecting.cropping.smallest_side)
+    return RunReport(this.folder.place, this.folder.blocks_file, job.reading.limits, searching=searching)
 
 
 def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.exif_columns import EXIF_FIELDS
 from transforms.formats.publish import Upload, publish_file, storage_error
 from transforms.formats.records import FormatError
 

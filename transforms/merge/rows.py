@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.heads.output_spec import OutputSpec
-from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.exif_columns import EXIF_FIELDS
 from transforms.formats.parts import has_exif
 from transforms.merge.sorted_parts import nested, text_column
 from transforms.output_fields import shown_fields, shown_values
