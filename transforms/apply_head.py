@@ -18,7 +18,7 @@ from transforms.provenance import HEAD, Provenance, refuse_another
 from transforms.tally import TALLY
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class ApplyHead(beam.DoFn):
     """Applies the run's head to each block."""
 
