@@ -11,9 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import runs
 from blocks import FINGERPRINT, finished
+from pictures import write_tar
 
 from models.heads.output_spec import ClassOutput, Column, Field, Kind, OutputSpec
+from models.heads.outputs import Head
+from models.heads.registry import load_head
+from pipeline.run import prepare
+from transforms import apply_head as apply_head_stage
 from transforms.block import Faces
 from transforms.finish_run import MergeRequest, finish_run
 from transforms.formats.parts import read_part
@@ -190,3 +196,33 @@ def test_two_heads_side_by_side(tmp_path: Path) -> None:
         ["yes", 1, 1.0, 0.0, 1.0, 33.0],
     ]
     assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,label", "0.png,no", "3.png,yes"]
+
+
+class NumberHead(TakesFeatures):
+    """A head of one number for the features that another head was trained for."""
+
+    classes = reject = ()
+    digest = "d" * 64
+    features: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, like: Head) -> None:
+        super().__init__(NumberOutput("age"))
+        self.feature_space = like.feature_space
+
+
+def test_a_whole_run_with_a_head_of_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = runs.Bench(tmp_path, runs.make_head(tmp_path / "head"))
+    head = NumberHead(load_head(bench.head))
+    for module in (prepare, apply_head_stage):
+        monkeypatch.setattr(module, "load_head", lambda path: head)
+    source = write_tar(tmp_path / "photos.tar", runs.faces(5))
+    ended = bench.label(source, "out", "write.report=false", "write.label_column=age", "write.no_face_label=18").done()
+    rows = runs.predictions(ended.output)
+    assert len(rows) == 5
+    assert len({row["age"] for row in rows}) > 1
+    assert runs.submission(ended.output) == ["id,age", *(f"{row['image_id']},{row['age']:g}" for row in rows)]
+    assert ended.record["counts"]["faces"] == 5
+    assert ended.record["labels"] == {}
+    assert "of classes" not in ended.out
+    refused = bench.label(source, "other", "write.no_face_label=happy")
+    assert (refused.status, refused.line) == (2, "write.no_face_label=happy is not a number")

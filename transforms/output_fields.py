@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from models.heads.output_spec import Column, Field, OutputSpec
+from models.heads.output_spec import Column, Field, OutputSpec, types_shown
 
-_TYPES = {"int32": pa.int32(), "float64": pa.float64()}
+_TYPES = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64()}
 
 
 def part_fields(spec: OutputSpec) -> tuple[pa.Field, ...]:
@@ -31,8 +31,7 @@ def part_values(spec: OutputSpec, answers: np.ndarray) -> list[pa.Array]:
 
 def shown_fields(spec: OutputSpec) -> list[pa.Field]:
     """Returns the columns of `predictions/`; all are null for a face without a label."""
-    dtypes = {field.name: _TYPES[field.dtype] for field in spec.fields}
-    return [pa.field(column.name, pa.string() if column.texts else dtypes[column.field]) for column in spec.columns]
+    return [pa.field(name, _TYPES[kind]) for name, kind in types_shown(spec).items()]
 
 
 def shown_values(spec: OutputSpec, stored: Mapping[str, pa.Array]) -> list[pa.Array]:

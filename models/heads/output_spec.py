@@ -15,6 +15,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 
 Kind = Literal["classes", "number"]
+Shown = Literal["string", "int32", "float64"]
 PROBABILITY = "p_"  # a column of `predictions/` begins with it; the name of a class follows
 
 
@@ -183,6 +184,12 @@ class ClassOutput:
         if text.isascii() and text.isdigit() and int(text) < len(self.classes):
             return int(text)
         raise ValueError(f"is not a class; choose one of {', '.join(self.classes)}")
+
+
+def types_shown(spec: OutputSpec) -> dict[str, Shown]:
+    """Returns the type of each column of `predictions/` that shows what the head says, by name, in order."""
+    dtypes: dict[str, Shown] = {field.name: field.dtype for field in spec.fields}
+    return {column.name: "string" if column.texts else dtypes[column.field] for column in spec.columns}
 
 
 def most_likely(probabilities: np.ndarray) -> np.ndarray:

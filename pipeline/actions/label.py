@@ -129,7 +129,17 @@ def _check_head(head: Head, identity: Identity, context: Context) -> None:
         raise UsageError(str(error)) from error
     label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
+        _check_number(label, head)
+
+
+def _check_number(label: str, head: Head) -> None:
+    """Raises UsageError unless a label that is not one of the classes is a number that the head may give."""
+    if head.classes:
         raise UsageError(f"write.no_face_label={label} is not one of the head's classes: {', '.join(head.classes)}")
+    try:
+        head.output.label_of(label)
+    except ValueError as error:
+        raise UsageError(f"write.no_face_label={label} {error}") from error
 
 
 def _refuse_another(this: _Run) -> dict[str, Any] | None:

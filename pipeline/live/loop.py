@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.heads.output_spec import ClassOutput, types_shown
 from pipeline.api.face_labeler import FaceLabeler
 from pipeline.api.faces import Face
 from pipeline.live.outputs import Output
@@ -143,11 +144,7 @@ def face_columns(classes: Sequence[str], *, rejecting: bool) -> list[Column]:
     return [
         *(Column(name, "int32", nullable=False) for name in ("face_index", "x", "y", "width", "height")),
         Column("detection_score", "float32", nullable=False),
-        Column("label", "string"),
-        Column("label_index", "int32"),
-        Column("confidence", "float64"),
-        *([Column("no_label_score", "float64")] if rejecting else []),
-        *(Column(f"p_{name}", "float64") for name in classes),
+        *(Column(name, kind) for name, kind in types_shown(ClassOutput(tuple(classes), rejecting)).items()),
     ]
 
 

@@ -142,7 +142,9 @@ def recorded(driven: Driven, folder: OutputFolder) -> dict[str, Any]:
         StoppedError: they did not.
     """
     if driven.record is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; run the same command to resume")
+        raise StoppedError(
+            f"the runner ended, but {folder.record_file} was not written; run the same command to resume"
+        )
     return driven.record
 
 

@@ -39,7 +39,7 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(note)
     if left_out := (record.get("submission") or {}).get("left_out"):
         lines.append(_left_out(left_out, record["submission"]["left_out_names"]))
-    if record.get("submission"):
+    if record.get("submission") and record["head"]["classes"]:
         lines.append(_classes(record["submission"], record["head"]["classes"]))
     names = [
         name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
