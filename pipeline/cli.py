@@ -21,13 +21,13 @@ from pipeline.beam_flags import refuse_unknown_flags, without_warnings
 from pipeline.commands.command import Command, Common, Context
 from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
 from pipeline.errors import Interrupted, UsageError
-from pipeline.failures import as_ours
 from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
 from pipeline.house import DISTRIBUTION, check_house
 from pipeline.packed import check_packed
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
+from pipeline.uncaught import as_ours
 
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 

@@ -20,12 +20,13 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.runtimes.device import Device, get_device, revision_of, weights_digest
+from models.runtimes.feature_settings import FeatureSettings
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
 from transforms.formats.publish import REFUSED, StorageError
-from transforms.job import Job
-from transforms.provenance import REVISION, WEIGHTS, refuse_another
+from transforms.job import CachePlace
+from transforms.provenance import REVISION, WEIGHTS, Provenance, refuse_another
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
@@ -213,15 +214,15 @@ class ExtractFeatures(beam.DoFn):
     A block leaves when its results are cached, or when the cache turns out to be read-only.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, features: FeatureSettings, cache: CachePlace, provenance: Provenance) -> None:
+        self._settings, self._place, self._provenance = features, cache, provenance
 
     def setup(self) -> None:
-        self._cache = with_retries(lambda: cache_of(self._job.cache, self._job.cache_key_json))
+        self._cache = with_retries(lambda: cache_of(self._place.root, self._place.key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None
-        self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
+        self._batches = BatchAcrossBlocks(self._extract, self._settings.batch_size)
         self._groups = Groups()
         self._behind: Ahead[list[Block], list[Block]] = single(self._keep, depth=SEGMENTS_BEHIND)
 
@@ -248,11 +249,11 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
-            runtime = self._job.features.runtime
+            runtime = self._settings.runtime
             with TALLY.runtime_start(SHOWN_AS.get(runtime, runtime)):
-                made = get_device(self._job.features)
-            digest = weights_digest(self._job.features)
-            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(runtime)})
+                made = get_device(self._settings)
+            digest = weights_digest(self._settings)
+            refuse_another(self._provenance, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):
@@ -275,7 +276,7 @@ class ExtractFeatures(beam.DoFn):
             why = os.strerror(error.errno)
             logger.warning(
                 "cache %s cannot be written (%s), so new features are not cached; to cache them, give another --cache",
-                self._job.cache,
+                self._place.root,
                 why,
             )
             return False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.heads.output_spec import OutputSpec
 from transforms.formats.submission.rules import SubmissionRules
 
 
@@ -15,7 +16,7 @@ class MergeRequest:
 
     Attributes:
         output: folder of the run. `parts`: folder of its parts.
-        classes: of the head.
+        spec: what the head says of a face.
         run_fingerprint: digest that every part must carry.
         rows_per_file: of the final Parquet files.
         submission: rules of submission.csv; None for none.
@@ -23,7 +24,7 @@ class MergeRequest:
         max_rejected: share of images from which the run stops before merging, or None.
         expected_images: as planned, without those of streamed archives.
         streams: keys of the streamed archives; their marks say how many images they hold.
-        rejecting: the head gives a reject score. `exif`: the parts have the columns of EXIF.
+        exif: the parts have the columns of EXIF.
         report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
             None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
@@ -33,7 +34,7 @@ class MergeRequest:
 
     output: str
     parts: str
-    classes: tuple[str, ...]
+    spec: OutputSpec
     run_fingerprint: str
     rows_per_file: int
     expected_images: int
@@ -44,6 +45,5 @@ class MergeRequest:
     sample_submission: str | None = None
     max_rejected: float | None = None
     streams: tuple[str, ...] = ()
-    rejecting: bool = False
     exif: bool = False
     report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None

@@ -17,14 +17,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from models.backbones.backbone import BackboneError
-from models.heads.outputs import HeadError, most_likely
+from models.heads.output_spec import OutputSpec
+from models.heads.outputs import HeadError
 from models.heads.registry import check
 from models.runtimes.device import Device, get_device
 from models.runtimes.registry import runtime
 from pipeline.api.faces import Box, Face, LabelledImage
 from pipeline.api.given import SettingsLike, path_text, settings_from
 from pipeline.errors import RejectedImage, UsageError
-from pipeline.run.identity import identity_of
+from pipeline.run.identity import identity_of, min_label_px
 from pipeline.run.prepare import chosen_head, make_job
 from transforms.block import Block, Faces, Reason, Status, with_features
 from transforms.crop_faces import detect_rows, leave_threads_to_the_pool, with_rows
@@ -71,12 +72,12 @@ class FaceLabeler:
         self.settings = chosen
         self._head_path, self._head = chosen_head(chosen)
         identity = identity_of(chosen, self._head)
-        job = make_job(chosen, identity, output="", cache="", head=self._head_path)
+        job = make_job(chosen, identity, output="", cache="", head=(self._head_path, self._head))
         batch = runtime(job.features.runtime).smallest_batch if batch_size is None else batch_size
         self._job = replace(job, features=replace(job.features, batch_size=batch))
         try:
             check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
-            self._detector = job.detector.load(threads)
+            self._detector = job.detecting.detector.load(threads)
             self._device: Device = get_device(self._job.features)
             self._head.prepare(self._device.width)
         except (BackboneError, HeadError, ValueError) as error:
@@ -101,7 +102,7 @@ class FaceLabeler:
 
     def __repr__(self) -> str:
         return (
-            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"<FaceLabeler: detector {self._job.detecting.detector.name}, network {self._job.features.backbone} on "
             f"{self._job.features.runtime}, "
             f"head {self.settings.head.path} ({', '.join(self.classes)})>"
         )
@@ -128,7 +129,7 @@ class FaceLabeler:
         Raises:
             UsageError: the file cannot be read, or the array is of another kind.
         """
-        return self._find([_read(image, 0, self._job.limits.max_image_bytes)])
+        return self._find([self._read(image, 0)])
 
     def label_found(self, found: FoundFaces) -> LabelledImage:
         """Returns the image of `find` with its faces labelled: the second half of `label`.
@@ -155,20 +156,23 @@ class FaceLabeler:
         """
         numbered = enumerate(images)
         while some := list(islice(numbered, IMAGES_AT_ONCE)):
-            read = [_read(image, number, self._job.limits.max_image_bytes) for number, image in some]
-            yield from self._label(self._find(read))
+            yield from self._label(self._find([self._read(image, number) for number, image in some]))
+
+    def _read(self, image: Image, number: int) -> _Encoded:
+        return _read(image, number, self._job.reading.limits.max_image_bytes)
 
     def _find(self, images: Sequence[_Encoded]) -> FoundFaces:
         block = _block_of(images)
         readable = [row for row, image in enumerate(images) if image.reason is None]
-        return FoundFaces(tuple(images), with_rows(block, [detect_rows(block, readable, self._job, self._detector)]))
+        rows = detect_rows(block, readable, self._job.detecting, self._detector)
+        return FoundFaces(tuple(images), with_rows(block, [rows]))
 
     def _label(self, found: FoundFaces) -> Iterator[LabelledImage]:
         block = with_features(found.block, self._features(found.block.fresh.crops))
         with self._one_head:  # a Keras model promises nothing to threads
             block = apply_head(block, self._head)
-        block = leave_small_unlabelled(block, self._job.min_label_px)
-        faces = _faces_of(block.faces, self.classes)
+        block = leave_small_unlabelled(block, min_label_px(self.settings))
+        faces = _faces_of(block.faces, self._head.output)
         for row, image in enumerate(found.images):
             status = block.status[row]
             assert status is not None
@@ -276,15 +280,13 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
     )
 
 
-def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
+def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
-    assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
-    index = most_likely(faces.probabilities).tolist()
-    rejects: list[float | None] = [None] * len(faces) if faces.no_label_score is None else faces.no_label_score.tolist()
-    columns = zip(
-        faces.box.tolist(), faces.score.tolist(), index, faces.probabilities.tolist(), rejects, faces.labelled,
-        strict=True,
-    )  # fmt: skip
+    assert faces.answers is not None and faces.labelled is not None  # set by the steps before
+    predicted, classes = output.stored(faces.answers), output.classes
+    index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")
+    rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
+    columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
     return [
         _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
         if is_labelled

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.heads.outputs import DECIMALS, most_likely
+from models.heads.output_spec import most_likely
+from models.heads.outputs import DECIMALS
 from pipeline.api.faces import Face
 
 

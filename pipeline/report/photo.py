@@ -26,6 +26,7 @@ class Photo:
         row: in the order of ids.
         digest: SHA-256 of its bytes in hex, "" where there were none.
         faces: at most `KEPT`. `face_count`: all.
+        label_counts: label and faces of it, of all faces; empty stands for those of `faces`.
     """
 
     row: int
@@ -36,3 +37,4 @@ class Photo:
     true_label: str | None
     faces: tuple[Face, ...]
     face_count: int
+    label_counts: tuple[tuple[int, int], ...] = ()

@@ -95,6 +95,8 @@ class Chooser:
     def result(self) -> Samples:
         """Returns what was chosen."""
         most = self._most.photos()
+        if most and most[0].face_count == 1:  # then all photos have as many
+            most = ()
         rows = {photo.row for photo in most}
         sample = [photo for photo in self._sample.photos() if photo.row not in rows]
         shown = np.argsort(-self._label_counts, kind="stable")[:GALLERY_LABELS]
@@ -150,6 +152,8 @@ def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
     """Returns an image of a batch with its first `most` faces."""
     count = int(batch.counts[row])
     values = batch.images.slice(row, 1).to_pylist()[0]
+    first = int(np.searchsorted(batch.image, row))
+    labels, of_each = np.unique(batch.label[first : first + count], return_counts=True)
     return Photo(
         row=batch.first + row,
         image_id=values["image_id"],
@@ -159,6 +163,7 @@ def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
         true_label=values["true_label"],
         faces=tuple(_face(batch, row, number) for number in range(min(count, most))),
         face_count=count,
+        label_counts=tuple(zip(labels.tolist(), of_each.tolist(), strict=True)),
     )
 
 
