@@ -170,9 +170,9 @@ def test_it_runs_where_there_is_no_python(executable: Path, work: Path, known: d
 
 def system_libraries(executable: Path) -> set[Path]:
     """Returns the loader, the C library's parts and zlib: all that the folder needs of a system."""
-    listed_by_ldd = subprocess.run(["ldd", executable], text=True, capture_output=True, check=True).stdout
-    listed = {Path(path) for path in re.findall(r"(/\S+\.so\S*)", reported)}
-    folder = Path(re.search(r"libc\.so\.6 => (\S+)", reported)[1]).parent
+    said_by_ldd = subprocess.run(["ldd", executable], text=True, capture_output=True, check=True).stdout
+    listed = {Path(path) for path in re.findall(r"(/\S+\.so\S*)", said_by_ldd)}
+    folder = Path(re.search(r"libc\.so\.6 => (\S+)", said_by_ldd)[1]).parent
     parts = {path for name in LIBRARIES for path in folder.glob(f"{name}.so.*")}
     return {*listed, *parts}
 
