@@ -39,7 +39,8 @@ class WithConfigs(build_py):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "pipeline" / "configs"
-            shutil.copytree(HERE / "configs", target, ignore=shutil.ignore_patterns("*.sh"), dirs_exist_ok=True)
+            ignored = shutil.ignore_patterns("*.sh", "*.spec")
+            shutil.copytree(HERE / "configs", target, ignore=ignored, dirs_exist_ok=True)
 
 
 setup(
@@ -122,6 +123,7 @@ setup(
         "pandas": ["pandas>=2.2"],  # data frames of results in a notebook
         "evaluate": ["matplotlib>=3.9"],  # draws plots and picture sheets of `evaluate`, and curves of training
         "tensorboard": ["tensorboard>=2.18"],  # event files of `train-backbone --tensorboard`, and what shows them
+        "executable": ["pyinstaller>=6.10"],  # makes the executable: python -m pipeline.executable
         "dev": [
             "build>=1.2",
             "flask>=3",  # of moto's server
@@ -136,6 +138,7 @@ setup(
             "openvino>=2025.0",  # a test holds its features against TensorFlow's
             "pandas>=2.2",
             "pillow-heif>=1.1",  # makes HEIC files for tests
+            "pyinstaller>=6.10",  # a slow test makes the executable
             "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
             "pytest-xdist>=3.6",  # two processes: half the minutes; and a crash is one test that failed, not the end

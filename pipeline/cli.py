@@ -24,6 +24,7 @@ from pipeline.errors import Interrupted, UsageError
 from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
 from pipeline.house import DISTRIBUTION, check_house
+from pipeline.packed import check_packed
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
 from pipeline.uncaught import as_ours
@@ -116,6 +117,7 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return 0
     with without_warnings():
+        check_packed(call.command.name, call.command.module)
         action = importlib.import_module(call.command.module)
         if call.command.beam:
             importlib.import_module("pipeline.run.runners").connect_storage(call.context.beam_options)

@@ -89,7 +89,7 @@ def measure(video: Path, output: Path, cores: int, settings: Sequence[str]) -> d
 
 def run(options: Namespace, place: Path) -> int:
     """Measures, prints, and returns the exit status."""
-    count, repeats = (30, 1) if options.small else (150, options.repeats)
+    count, repeats = (30, 1) if options.small else (options.frames, options.repeats)
     videos = {faces: place / f"{faces}.avi" for faces in (1, 5)}
     for faces, path in videos.items():
         measuring.start(Path(__file__), "--video", path, str(count), str(faces)).wait().done()
@@ -160,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     parser = measuring.parser(__doc__ or "")
     parser.add_argument("--repeats", type=int, default=3, help="of every case (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=150, help="of every video (default: %(default)s)")
     options = parser.parse_args(arguments)
     with measuring.workplace(options) as place:
         return run(options, place)
