@@ -15,6 +15,7 @@ from transforms.block import Block
 from transforms.job import Job
 from transforms.label_faces import apply_head, leave_small_unlabelled
 from transforms.made_of import HEAD, refuse_another
+from transforms.staged import job_here
 from transforms.tally import TALLY
 
 
@@ -27,6 +28,7 @@ class ApplyHead(beam.DoFn):
 
     def setup(self) -> None:
         runtime(self._job.features.runtime).claim()  # before a Keras head brings Keras
+        self._job = job_here(self._job)
         self._head = load_head(self._job.head)
         refuse_another(self._job, {HEAD: self._head.digest})
 

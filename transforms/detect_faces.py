@@ -18,6 +18,7 @@ from transforms.containing import FaultsInARow
 from transforms.crop_faces import CroppedRows, detect_rows, leave_threads_to_the_pool, rows_to_detect, with_rows
 from transforms.job import Job
 from transforms.made_of import DETECTOR, refuse_another
+from transforms.staged import job_here
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
@@ -35,6 +36,7 @@ class DetectFaces(beam.DoFn):
 
     def setup(self) -> None:
         leave_threads_to_the_pool()
+        self._job = job_here(self._job)
         refuse_another(self._job, {DETECTOR: self._job.detector.describe()})
         self._detector = self._job.detector.load()
         self._in_a_row = FaultsInARow()

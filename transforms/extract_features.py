@@ -26,6 +26,7 @@ from transforms.formats.cache.contents import Contents
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
 from transforms.made_of import REVISION, WEIGHTS, refuse_another
+from transforms.staged import job_here
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
@@ -217,6 +218,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
+        self._job = job_here(self._job)
         self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True

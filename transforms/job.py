@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from models.detectors.registry import DetectorSpec
 from models.runtimes.feature_settings import FeatureSettings
 from transforms.formats.records import Limits
+from transforms.storage.staged_files import StagedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Job:
         label_column: of that table; None finds it.
         exif: True to note what images say of themselves: time, camera, place.
         made_of: names and digests of what the stages load themselves (`made_of.py`).
+        staged: files of the driver's machine by the role they play here (`staged.py`); empty for a local run.
     """
 
     parts: str
@@ -55,3 +57,4 @@ class Job:
     label_column: str | None = None
     exif: bool = False
     made_of: tuple[tuple[str, str], ...] = ()
+    staged: tuple[tuple[str, StagedFiles], ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transforms.formats.submission.rules import SubmissionRules
+from transforms.storage.staged_files import StagedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class MergeRequest:
             None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
         heartbeat: folder of worker processes' totals, "" when they share this process.
-        record: what of `run.json` is known beforehand.
+        record: what of `run.json` is known beforehand; {} if it is staged.
+        staged: files of the driver's machine by the role they play here (`staged.py`); empty for a local run.
     """
 
     output: str
@@ -47,3 +49,4 @@ class MergeRequest:
     rejecting: bool = False
     exif: bool = False
     report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    staged: tuple[tuple[str, StagedFiles], ...] = ()

@@ -29,6 +29,7 @@ from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
 from transforms.job import Job
 from transforms.known_labels import labels_of, relabelled
+from transforms.staged import job_here
 from transforms.standing_parts import finished_blocks_of
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
@@ -259,7 +260,7 @@ class ReadBlocks(beam.DoFn):
 
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
-        self._table = labels_of(self._job)
+        self._table = labels_of(job_here(self._job))
         if self._job.heartbeat:
             TALLY.beat_into(self._job.heartbeat)
 

@@ -22,6 +22,7 @@ from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import stored_name, write_part
 from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
+from transforms.staged import job_here
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
@@ -71,7 +72,7 @@ class WriteParts(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        head = load_head(self._job.head)
+        head = load_head(job_here(self._job).head)
         self._classes, self._rejecting = head.classes, bool(head.reject)
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
         pa.array(np.zeros(1))  # Arrow's first array imports modules; do it now, not between blocks

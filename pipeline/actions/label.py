@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import BUNDLED_HEADS, check
+from models.heads.registry import check
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
@@ -43,7 +43,6 @@ from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
-NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
     *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
     *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
@@ -74,7 +73,7 @@ def run(options: LabelOptions, context: Context) -> int:
     started = time.time()
     if options.render and not is_local(options.output):
         raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
-    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options, context))
+    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
@@ -94,17 +93,12 @@ def run(options: LabelOptions, context: Context) -> int:
         return _label(this)
 
 
-def _paths_of_workers(options: LabelOptions, context: Context) -> dict[str, str | None]:
-    """Returns the paths that workers open, by the flag or setting that gave each; None is no path."""
-    settings = context.settings
+def _paths_of_workers(options: LabelOptions) -> dict[str, str | None]:
+    """Returns the paths that workers open, by the flag that gave each; None is no path."""
     return {
         "--output": options.output,
         "--cache": options.cache,
         "--input": next((path for path in options.input if is_local(path)), None),
-        "--sample-submission": options.sample_submission,
-        "head.path": None if settings.head.path in BUNDLED_HEADS else settings.head.path,
-        "features.weights": None if settings.features.weights in NO_PATH else settings.features.weights,
-        "read.labels": settings.read.labels,
     }
 
 

@@ -7,6 +7,7 @@ Not here: inputs that lie in an output folder (`own_files.py`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -32,6 +33,7 @@ from pipeline.run.own_files import (
 from transforms.formats.encode import MARK_WITHIN, is_marked
 from transforms.formats.picture_index import PICTURE_INDEX, is_picture_index
 from transforms.formats.publish import is_temporary
+from transforms.storage.staged_files import FOLDER
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
 FOOTER_BYTES = 64 * 2**20  # at most looked at: of a file of ours with columns for a thousand classes a thousandth
@@ -156,6 +158,8 @@ def _whose(path: str, folder: str, name: str) -> bool | None:
         if name.endswith((".json", "plan.tmp")):
             return _whose_json(path, "stream.json" if name.endswith(".stream.json") else name)
         with open(path, "rb") as file:
+            if folder == FOLDER:  # named by its content
+                return True if hashlib.file_digest(file, "sha256").hexdigest() == name else None
             return _whose_content(file, folder, name)
     except FileNotFoundError:  # moved meanwhile
         return None
