@@ -17,6 +17,7 @@ import pytest
 
 import pipeline
 from pipeline import beam_flags
+from pipeline.beam_flags import with_auto_workers
 from pipeline.cli import Call, main, parse
 from pipeline.commands.cache import CacheOptions
 from pipeline.commands.command import Command, Context
@@ -140,6 +141,17 @@ def test_beams_flags_pass_through_as_typed() -> None:
     typed = ["--runner=DirectRunner", "--direct_num_workers", "2", "--direct_running_mode=multi_processing"]
     assert call(*LABEL, *typed).context.beam_options == tuple(typed)
     assert call(*typed, *LABEL).context.beam_options == tuple(typed)
+
+
+@pytest.mark.parametrize("typed", [["--direct_num_workers=auto"], ["--direct_num_workers", "auto"]])
+def test_auto_workers_are_one_a_gpu(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    call(*LABEL, *typed)  # is no mistyped flag
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert with_auto_workers(["--x", *typed]) == [
+        *("--x", "--direct_num_workers=3", "--direct_running_mode=multi_processing")
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert with_auto_workers([*typed, "--x"]) == ["--direct_num_workers=1", "--x"]
 
 
 def test_what_follows_bare_dashes_is_not_looked_at() -> None:

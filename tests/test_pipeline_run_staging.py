@@ -43,7 +43,7 @@ def file(path: Path, data: bytes = b"data") -> str:
 
 def test_what_is_bundled_stays_a_name(tmp_path: Path, disk: Path) -> None:
     job = a_job()
-    assert Staging(str(tmp_path / "out")).job(job) == job
+    assert Staging(str(tmp_path / "out")).job(job) == replace(job, tell=str(tmp_path / "out" / "staged"))
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,7 @@ from transforms.label_faces import apply_head, leave_small_unlabelled
 from transforms.made_of import HEAD, refuse_another
 from transforms.staged import job_here
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 
 @beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
@@ -26,6 +27,7 @@ class ApplyHead(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         runtime(self._job.features.runtime).claim()  # before a Keras head brings Keras
         self._job = job_here(self._job)

@@ -21,6 +21,7 @@ from transforms.made_of import DETECTOR, refuse_another
 from transforms.staged import job_here
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 IMAGES_A_TASK = 32  # what one thread of the pool takes at a time: small enough to share a block of slow photos
 BYTES_A_TASK = 256 * 2**10  # encoded; of small images it takes as many as make so much
@@ -34,6 +35,7 @@ class DetectFaces(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         leave_threads_to_the_pool()
         self._job = job_here(self._job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.runtimes.device import Device, get_device, revision_of, weights_digest
+from models.runtimes.device import AcceleratorMissing, Device, get_device, revision_of, weights_digest
+from models.runtimes.gpus import visible_gpus
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
@@ -31,6 +33,7 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 logger = logging.getLogger("pipeline.cache")
 
@@ -207,6 +210,14 @@ def copy_to_same(block: Block) -> Block:
     )
 
 
+def _missing(job: Job) -> AcceleratorMissing:
+    where = SHOWN_AS.get(job.features.runtime, job.features.runtime)
+    return AcceleratorMissing(
+        f"worker {socket.gethostname()} was promised an accelerator (features.accelerator={job.accelerator}), and "
+        f"{where} sees none: check the driver and the GPU libraries there, or drop features.accelerator"
+    )
+
+
 @beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
 class ExtractFeatures(beam.DoFn):
     """Feeds the process's device; writes cache segments while the device works.
@@ -217,8 +228,11 @@ class ExtractFeatures(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         self._job = job_here(self._job)
+        if self._job.accelerator and "nvidia" in self._job.accelerator and not visible_gpus():
+            raise _missing(self._job)  # at once, without loading a runtime
         self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
@@ -254,6 +268,8 @@ class ExtractFeatures(beam.DoFn):
             with TALLY.engine_start(SHOWN_AS.get(runtime, runtime)):
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
+            if self._job.accelerator and not made.has_accelerator():
+                raise _missing(self._job)
             refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())

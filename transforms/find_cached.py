@@ -16,6 +16,7 @@ from transforms.job import Job
 from transforms.storage.retrying import patiently
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 _STATUS = {status.value: status for status in Status}  # Status(text) takes ten times as long
 
@@ -72,6 +73,7 @@ class FindCached(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         self._damaged = 0

@@ -33,6 +33,9 @@ class Job:
         label_column: of that table; None finds it.
         exif: True to note what images say of themselves: time, camera, place.
         made_of: names and digests of what the stages load themselves (`made_of.py`).
+        accelerator: what each worker of the device was promised, as Beam names it; "" for nothing.
+        hints: Beam's resource hints for the stage of the device, by name; empty for a local run.
+        tell: where workers elsewhere say why they cannot start (`telling.py`); "" for a local run.
         staged: files of the driver's machine by the role they play here (`staged.py`); empty for a local run.
     """
 
@@ -57,4 +60,7 @@ class Job:
     label_column: str | None = None
     exif: bool = False
     made_of: tuple[tuple[str, str], ...] = ()
+    accelerator: str = ""
+    hints: tuple[tuple[str, str], ...] = ()
+    tell: str = ""
     staged: tuple[tuple[str, StagedFiles], ...] = ()

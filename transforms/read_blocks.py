@@ -37,6 +37,7 @@ from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 LOOSE = "loose"
 OBJECTS_AT_ONCE = 16  # requests for the loose images of a block, where they are objects
@@ -258,6 +259,7 @@ class ReadBlocks(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
         self._table = labels_of(job_here(self._job))

@@ -28,6 +28,7 @@ from transforms.storage.retrying import patiently
 from transforms.storage.stopping import check
 from transforms.storage.stores import upload
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
 COUNTED = ("images", "faces", "hits")
@@ -71,6 +72,7 @@ class WriteParts(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    @telling
     def setup(self) -> None:
         head = load_head(job_here(self._job).head)
         self._classes, self._rejecting = head.classes, bool(head.reject)

@@ -131,8 +131,9 @@ def drive(
     folder.prepare(task.identity)  # from here on the folder is this run's; a refusal above claims nothing
     job = replace(job, heartbeat=heartbeat_folder(execution.beam_options, folder.path))
     staging = None if is_direct(options_of(execution.beam_options)) else Staging(folder.place)
+    job = replace(job, hints=()) if staging is None else staging.job(job)  # one machine gives no stage another worker
     if staging is not None:
-        job = staging.job(job)
+        staging.forget()
     ready = Ready(folder, job, plan, folder.progress(plan), staging)
     run_graph(
         lambda root: stages(root, ready),
@@ -143,6 +144,7 @@ def drive(
         quiet=execution.quiet,
         verbose=execution.verbose,
         go_on=task.go_on,
+        told=(lambda: "") if staging is None else staging.told,
     )
     with suppress(OSError):  # results are complete, and the next run removes them too
         remove_own(folder.path, ("heartbeats",), ())

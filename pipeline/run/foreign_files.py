@@ -33,7 +33,7 @@ from pipeline.run.own_files import (
 from transforms.formats.encode import MARK_WITHIN, is_marked
 from transforms.formats.picture_index import PICTURE_INDEX, is_picture_index
 from transforms.formats.publish import is_temporary
-from transforms.storage.staged_files import FOLDER
+from transforms.storage.staged_files import FAILURE, FOLDER
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
 FOOTER_BYTES = 64 * 2**20  # at most looked at: of a file of ours with columns for a thousand classes a thousandth
@@ -153,7 +153,7 @@ def _whose(path: str, folder: str, name: str) -> bool | None:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return False
-        if is_temporary(name) or folder == "heartbeats":
+        if is_temporary(name) or folder == "heartbeats" or name == FAILURE:
             return True
         if name.endswith((".json", "plan.tmp")):
             return _whose_json(path, "stream.json" if name.endswith(".stream.json") else name)

@@ -25,7 +25,7 @@ def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.
         | "ReadBlocks" >> beam.ParDo(ReadBlocks(job))
         | "FindCached" >> beam.ParDo(FindCached(job))
         | "DetectFaces" >> beam.ParDo(DetectFaces(job))
-        | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job))
+        | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job)).with_resource_hints(**dict(job.hints))
     )
 
 

@@ -86,6 +86,8 @@ def make_job(
         all_labels=all_labels,
         min_label_px=min_label_px(settings),
         exif=settings.read.exif,
+        accelerator=settings.features.accelerator or "",
+        hints=_hints(settings),
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
         made_of=made_of(
@@ -98,6 +100,11 @@ def make_job(
             }
         ),
     )
+
+
+def _hints(settings: Settings) -> tuple[tuple[str, str], ...]:
+    wanted = {"accelerator": settings.features.accelerator, "min_ram": settings.features.min_ram}
+    return tuple((name, value) for name, value in wanted.items() if value)
 
 
 def _whole_path(path: str) -> str:

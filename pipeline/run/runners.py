@@ -22,6 +22,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
+from pipeline.beam_flags import with_auto_workers
 from pipeline.errors import StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
 from pipeline.run.failures import write_failure
@@ -50,7 +51,7 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     told = io.StringIO()
     try:
         with redirect_stderr(told):  # Beam leaves through its parser, with all of its flags as usage
-            options = PipelineOptions(list(beam_options))
+            options = PipelineOptions(with_auto_workers(beam_options))
             options.get_all_options()
     except SystemExit as error:
         last = told.getvalue().strip().rpartition("error: ")[2]

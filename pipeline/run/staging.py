@@ -20,7 +20,7 @@ from transforms.job import Job
 from transforms.merge_request import MergeRequest
 from transforms.staged import DETECTOR, HEAD, LABELS, RECORD, SAMPLE, WEIGHTS, with_path
 from transforms.storage.paths import is_local
-from transforms.storage.staged_files import FOLDER, StagedFiles
+from transforms.storage.staged_files import FAILURE, FOLDER, StagedFiles
 from transforms.storage.stores import Store, store_of
 
 SHIPPED = ("bundled", "random")  # weights that every worker has
@@ -44,7 +44,19 @@ class Staging:
         for role, folder, names, main in _own_files(job):
             staged.append((role, self._sent(folder, names, main)))
             job = with_path(job, role, f"{FOLDER}:{role}")
-        return replace(job, staged=tuple(staged))
+        return replace(job, staged=tuple(staged), tell=self._place)
+
+    def forget(self) -> None:
+        """Removes what workers of an earlier job said."""
+        self._store.delete([FAILURE])
+
+    def told(self) -> str:
+        """Returns why a worker could not start, in the words of a traceback; "" if none said so."""
+        try:
+            found = self._store.get(FAILURE)
+        except OSError:  # asked again soon
+            return ""
+        return "" if found is None else found[0].decode(errors="replace")
 
     def request(self, request: MergeRequest) -> MergeRequest:
         """Returns the request with its sample submission and its record staged: both state paths of this machine."""

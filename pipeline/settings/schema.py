@@ -227,6 +227,21 @@ class FeaturesSettings(Section):
         None, "what executes the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
         enters=Enters.CACHE_KEY, allowed="tensorflow, jax, onnx, openvino or null",
     )  # fmt: skip
+    accelerator: str | None = setting(
+        None,
+        "accelerator that the runner gives the workers of the network, in a stage of their own; a worker without one "
+        "ends the run",
+        enters=Enters.NOTHING,
+        allowed="null or type:NAME;count:NUMBER, as Beam's resource hint accelerator",
+        pattern=r"^type:[^;\s]+(;[^;\s]+)*$",
+    )
+    min_ram: str | None = setting(
+        None,
+        "memory of those workers",
+        enters=Enters.NOTHING,
+        allowed="null or a size such as 16GB",
+        pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$",
+    )
     seed: int = setting(
         0,
         "seed of random weights, and of the images that train-head holds out",

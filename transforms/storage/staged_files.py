@@ -17,6 +17,7 @@ from transforms.formats.publish import publish_bytes, storage_error
 from transforms.storage.faults import FileChanged, InputFault
 
 FOLDER = "staged"  # below the output
+FAILURE = "failure.txt"  # there: why a worker cannot start, as a traceback ends (`transforms/telling.py`)
 _lock = threading.Lock()
 
 
