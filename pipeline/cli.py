@@ -60,10 +60,12 @@ def parse(arguments: Sequence[str]) -> Call | str:
         raise UsageError(f"{command.name} starts no runner, so nothing may follow --")
     common = options_from(Common, given)
     settings = load_settings(common.config, common.set, flags=settings_of(command.options, given))
+    of_files = settings.beam.flags if command.beam else []
+    refuse_unknown_flags(command, of_files)
     if common.print_config:
         return to_yaml(settings)
     options = options_from(command.options, given, needs=command.name)
-    context = Context(settings, (*beam_options, *unchecked), quiet=common.quiet, verbose=common.verbose)
+    context = Context(settings, (*of_files, *beam_options, *unchecked), quiet=common.quiet, verbose=common.verbose)
     return Call(command, options, context)
 
 

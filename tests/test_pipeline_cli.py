@@ -470,3 +470,19 @@ def test_a_package_of_the_user_in_the_current_folder_is_one_line_with_the_cure(t
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert f"{theirs} in {tmp_path / theirs}" in ended.stderr
     assert "from another folder or by its command, facelabel" in ended.stderr
+
+
+def test_beams_flags_may_come_from_a_file_and_typed_ones_follow(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("beam: {flags: [--runner=FlinkRunner, --parallelism=4]}\n")
+    parsed = call(*LABEL, "--config", str(tmp_path / "a.yaml"), "--runner=DirectRunner")
+    assert parsed.context.beam_options == ("--runner=FlinkRunner", "--parallelism=4", "--runner=DirectRunner")
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [("[--runer=X]", "unknown flag --runer; nearest is --runner"), ("[runner]", "beam.flags is .*runner")],
+)
+def test_beams_flags_of_a_file_are_checked_too(flags: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"beam: {{flags: {flags}}}\n")
+    with pytest.raises(UsageError, match=words):
+        call(*LABEL, "--config", str(tmp_path / "a.yaml"))

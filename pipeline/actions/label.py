@@ -22,6 +22,7 @@ from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run
 from pipeline.run.claim import LABEL, refuse_other_command
+from pipeline.run.dataflow import template_of, with_what_follows
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
@@ -74,6 +75,7 @@ def run(options: LabelOptions, context: Context) -> int:
     if options.render and not is_local(options.output):
         raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
+    context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
@@ -166,6 +168,9 @@ def _label(this: _Run) -> int:
     )
     stages = label_stages(partial(_request, this))
     driven = drive(task, stages, execution_of(this.context), check=partial(_check_ids, this))
+    if driven.record is None and (template := template_of(this.context.beam_options)):
+        this.say(f"template: {template}; the job that it starts writes {folder.place}")
+        return 0
     record = recorded(driven, folder)
     return _finished(this, record, "finished before, and nothing has changed since\n" if driven.before else "")
 
@@ -279,7 +284,7 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "inputs": list(this.options.input),
         "inputs_digest": plan.inputs_digest,
         "layout": asdict(plan.layout),
-        "settings": this.context.settings.model_dump(mode="json"),
+        "settings": this.context.settings.model_dump(mode="json", exclude={"beam"}),  # flags may hold keys
         "identity": this.identity.run,
         "feature_space": fingerprint_of(this.identity.feature_space),
         "cache_key": fingerprint_of(this.identity.cache_key),

@@ -93,6 +93,11 @@ def _refuse_download(options: PipelineOptions) -> None:
         raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
 
 
+def far_away(options: PipelineOptions) -> bool:
+    """True if the runner's workers can never see this machine's disk."""
+    return str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower() in FAR_AWAY
+
+
 def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None]) -> None:
     """Raises UsageError if the runner's workers can never see this machine's disk, and a path lies there.
 
@@ -100,9 +105,9 @@ def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None
         options: Beam's.
         paths: by the flag or setting that gave each; None and names such as `bundled` are no paths.
     """
-    runner = str(options.view_as(StandardOptions).runner)
-    if runner.rpartition(".")[2].lower() not in FAR_AWAY:
+    if not far_away(options):
         return
+    runner = str(options.view_as(StandardOptions).runner)
     for flag, path in paths.items():
         if path is not None and is_local(path):
             raise UsageError(

@@ -344,6 +344,17 @@ class WriteSettings(Section):
     keep_parts: bool = setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 
+class BeamSettings(Section):
+    """Running the graph elsewhere."""
+
+    flags: list[Annotated[str, Field(pattern=r"^--[a-z]")]] = setting(
+        [],
+        "flags for Beam; those of the command line come after them, so they win",
+        enters=Enters.NOTHING,
+        allowed="a list of flags such as [--runner=FlinkRunner]",
+    )
+
+
 class Settings(Section):
     """All settings, a section a stage. Made by `load_settings`; constructing it directly checks the same."""
 
@@ -354,6 +365,7 @@ class Settings(Section):
     write: WriteSettings = WriteSettings()
     train: TrainSettings = TrainSettings()
     mlp: MlpSettings = MlpSettings()
+    beam: BeamSettings = BeamSettings()
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Settings:
