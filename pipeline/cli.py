@@ -98,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_left()
     except Exception as error:
-        told = as_ours(error)
-        if told is None:
+        known = as_ours(error)
+        if known is None:
             raise
-        return _report(str(told), told.exit_status, verbose)
+        return _report(str(known), known.exit_status, verbose)
 
 
 def _run(arguments: list[str]) -> int:

@@ -17,12 +17,12 @@ def lack_of_memory(error: BaseException) -> str | None:
     limit = _limit_bytes()
     texts = [f"{type(cause).__name__}: {cause}" for cause in _chain(error)]
     if any(_NO_ROOM.search(text) for text in texts):
-        told = next(text for text in texts if _NO_ROOM.search(text))
+        message = next(text for text in texts if _NO_ROOM.search(text))
     elif limit is not None and isinstance(error, _FOLLOWS):
-        told = texts[0]
+        message = texts[0]
     else:
         return None
-    first = (told.splitlines() or [""])[0]
+    first = (message.splitlines() or [""])[0]
     if limit is None:
         return f"too little memory to load what is needed ({first}); give this process more"
     return (

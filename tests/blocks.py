@@ -70,7 +70,7 @@ def raw(contents: Sequence[bytes | None], *, key: str = "k", prefix: str = "", *
 
 
 def finished(chosen: Sequence[int | None], *, key: str = "k", prefix: str = "", **other: Any) -> Block:
-    """Returns a block behind the head, of two classes: an image a class, `None` for one that was rejected."""
+    """Returns a block after the head, of two classes: an image a class, `None` for one that was rejected."""
     faces = [row for row, label in enumerate(chosen) if label is not None]
     count = len(faces)
     given: dict[str, Any] = {

@@ -260,7 +260,7 @@ class Report:
 
 
 def supervised(what: str, numbers: range, report: Path, *more: str, perturb: int) -> Report:
-    """Judges a range in a process; where a file ends it, another one goes on behind that file."""
+    """Judges a range in a process; where a file ends it, another one goes on after that file."""
     first = numbers.start
     while first < numbers.stop:
         left = range(first, numbers.stop)

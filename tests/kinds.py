@@ -252,7 +252,7 @@ def _apng() -> Kinds:
         frames = [_images()[name].rotate(angle) for angle in (0, 90, 180)]
         for default in (False, True):
             settings = {"save_all": True, "append_images": frames[1:], "default_image": default}
-            yield f"png/animated {name}{' behind an image' if default else ''}", saved(frames[0], "PNG", **settings)
+            yield f"png/animated {name}{' after an image' if default else ''}", saved(frames[0], "PNG", **settings)
 
 
 # --- GIF, WebP, HEIF --------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def write_run(
             labels += np.bincount(label, minlength=classes)
             values = {
                 "image_id": [ids[one] for one in row],
-                "face": np.arange(len(row)) - (np.cumsum(faces_of) - faces_of)[row],
+                "face_index": np.arange(len(row)) - (np.cumsum(faces_of) - faces_of)[row],
                 "x": draw.integers(0, 1300, len(row)),
                 "y": draw.integers(0, 900, len(row)),
                 "width": draw.integers(10, 300, len(row)),
@@ -117,7 +117,7 @@ def write_images(folder: Path, images: Sequence[MadeImage], classes: Sequence[st
     faces = [(image.id, number, *face) for image in images for number, face in enumerate(image.faces)]
     values = {
         "image_id": [face[0] for face in faces],
-        "face": [face[1] for face in faces],
+        "face_index": [face[1] for face in faces],
         **{name: [face[2][at] for face in faces] for at, name in enumerate(("x", "y", "width", "height"))},
         "detection_score": [face[5] for face in faces],
         "label": [face[3] for face in faces],

@@ -106,7 +106,7 @@ def _faces(image: MadeUp, classes: Sequence[str]) -> list[dict[str, Any]]:
     for number, (x, y, width, height, index) in enumerate(image.faces):
         chances = np.full(len(classes), 0.1 / max(1, len(classes) - 1))
         chances[index] = 0.9
-        row = {"image_id": image.image_id, "face": number, "x": x, "y": y, "width": width, "height": height}
+        row = {"image_id": image.image_id, "face_index": number, "x": x, "y": y, "width": width, "height": height}
         row |= {"detection_score": 1 - number / 100}
         if index >= 0:
             row |= {"label": classes[index], "label_index": index, "confidence": 0.9}

@@ -126,7 +126,7 @@ def archives() -> dict[str, tuple[dict[str, bytes], bytes]]:
 
 
 class _OneWay(io.BytesIO):
-    """A file that cannot be sought: zipfile then writes sizes behind the members."""
+    """A file that cannot be sought: zipfile then writes sizes after the members."""
 
     def seekable(self) -> bool:
         return False

@@ -44,7 +44,7 @@ def head_flipped(data: bytes, draw: Draw) -> bytes:
 
 
 def body_flipped(data: bytes, draw: Draw) -> bytes:
-    """A bit or some behind the headers, where the pixels are."""
+    """A bit or some after the headers, where the pixels are."""
     start = len(data) // 3
     return data[:start] + bits_flipped(data[start:], draw)
 

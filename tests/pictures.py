@@ -73,7 +73,7 @@ def jpeg(image: np.ndarray, *, orientation: int | None = None, quality: int = 95
 
 
 def with_segment(data: bytes, content: bytes, mark: int = 0xE1) -> bytes:
-    """Returns a JPEG with one more segment right behind its start."""
+    """Returns a JPEG with one more segment right after its start."""
     return data[:2] + bytes([0xFF, mark]) + struct.pack(">H", len(content) + 2) + content + data[2:]
 
 

@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 CLASSES = ("happy", "neutral", "sad")
 SMALL = ("faces.detector=none", "features.weights=random", "features.pooling=avg", "features.input_size=16")
 SLOWER = ("faces.detector=none", "features.weights=random", "features.pooling=avg", "features.input_size=48")
-PATIENCE_S = 180.0  # for a process of its own on a busy machine, most of it for importing the engine
+PATIENCE_S = 180.0  # for a process of its own on a busy machine, most of it for importing TensorFlow
 RESULTS = ("predictions", "images", "submission.csv")  # what must not depend on how a run went
 
 

@@ -127,7 +127,7 @@ def evaluation_page() -> bytes:
     singles = [Single(picture, "sad → happy", f"{at} % sure", HOSTILE[at % 4]) for at in range(9)]
     return page(
         PageContent(
-            facts=[("images", "x" * 300)], notes=["3 images left out."], figures=found.figures, accuracy_of_all=0.5,
+            facts=[("images", "x" * 300)], notes=["3 images left out."], metrics=found.metrics, accuracy_of_all=0.5,
             pictures=plots.all_plots(found), suspects=[Suspect(name, "sad", "happy", -0.5) for name in HOSTILE],
             suspected=4, galleries={"mistakes": singles},
         )

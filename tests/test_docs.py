@@ -68,7 +68,7 @@ def test_links_between_pages_lead_somewhere():
 
 
 def places(page: Path) -> set[str]:
-    """Returns what a link may name behind `#`: a page's headings in lower case, blanks as hyphens, no punctuation."""
+    """Returns what a link may name after `#`: a page's headings in lower case, blanks as hyphens, no punctuation."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -52,20 +52,20 @@ def test_the_blocks_run_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -
         last = block.splitlines()[-1]
         if last.isidentifier():
             shown.append(repr(names[last]))
-    told = capsys.readouterr().out.splitlines()
+    reported = capsys.readouterr().out.splitlines()
     assert f"`{shown[0]}`" in PAGE
-    assert told[0].startswith("happy 0.97 Box(x=180, y=64, width=92, height=115) ")
-    assert told[1] == "True"
-    assert told[2:5] == [
+    assert reported[0].startswith("happy 0.97 Box(x=180, y=64, width=92, height=115) ")
+    assert reported[1] == "True"
+    assert reported[2:5] == [
         "photos/astronaut.png labelled None",
         "photos/broken.jpg rejected truncated",
         "photos/rocket.jpg no_face None",
     ]
-    assert "bundled/ferplus" in told[5]
-    assert told[6].split()[0] == "9"  # images: the sample and the broken one
+    assert "bundled/ferplus" in reported[5]
+    assert reported[6].split()[0] == "9"  # images: the sample and the broken one
     assert shown[1] == repr(names["run"])
-    assert [line.split()[0] for line in told[7:9]] == ["image_id", "together.webp"]
-    assert told[-1] == "('day', 'night') ['accuracy', 'accuracy_of_all']"
+    assert [line.split()[0] for line in reported[7:9]] == ["image_id", "together.webp"]
+    assert reported[-1] == "('day', 'night') ['accuracy', 'accuracy_of_all']"
 
 
 @pytest.mark.parametrize(("kind", "of"), [(LabelledImage, "an image"), (Face, "a face")])

@@ -234,9 +234,9 @@ def test_what_is_passed_over_by_name_is_told(name: str, bench: runs.Bench) -> No
     source = CONTAINERS[name](bench.path / name, {**runs.faces(2), **others})
     ended = bench.label(source).done()
     prefix = "" if name == "photos" else name + "/"
-    told = [prefix + other for other in others]
-    assert f"passed over 2 files that are no images: {', '.join(told)}" in ended.out
-    assert ended.record["skipped_files"] == {"count": 2, "names": told}
+    reported = [prefix + other for other in others]
+    assert f"passed over 2 files that are no images: {', '.join(reported)}" in ended.out
+    assert ended.record["skipped_files"] == {"count": 2, "names": reported}
     check_account(ended, 2)
 
 
@@ -337,7 +337,7 @@ def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
     assert "1 of 9 images were rejected, more than --max-rejected 0.1" in limited.err
 
     again = bench.label(source, "out", STATED, "--overwrite").done()
-    assert again.record["cache"] == {"hits": 8, "misses": 1, "damaged": 0}
+    assert again.record["cache"] == {"cached": 8, "computed": 1, "damaged": 0}
     assert again.record["counts"]["labelled"] == 9
 
 

@@ -38,6 +38,6 @@ def test_memory_does_not_grow_with_the_collection(tmp_path: Path) -> None:
         )
         process = runs.start(*bench.arguments(source, str(count), *cache), script=TELLING_ITS_PEAK)
         ended = runs.finish(process, tmp_path / str(count)).done()
-        assert ended.record["cache"] == {"hits": count, "misses": 0, "damaged": 0}
+        assert ended.record["cache"] == {"cached": count, "computed": 0, "damaged": 0}
         peaks[count] = int(ended.err.splitlines()[-1]) * 1024
     assert peaks[MANY] - peaks[FEW] <= BYTES_AN_IMAGE * (MANY - FEW)

@@ -363,10 +363,10 @@ def test_two_runs_share_a_cache_in_a_bucket(bench: runs.Bench, bucket: Bucket, c
     cache = ("--cache", ROOT + "/cache")
     one = bench.label(collection / "a.tar", "one", *SETTINGS, *cache).done()
     two = bench.label(collection, "two", *SETTINGS, *cache).done()
-    assert one.record["cache"] == {"hits": 0, "misses": 24, "damaged": 0}
-    assert two.record["cache"] == {"hits": 24, "misses": 72, "damaged": 0}
+    assert one.record["cache"] == {"cached": 0, "computed": 24, "damaged": 0}
+    assert two.record["cache"] == {"cached": 24, "computed": 72, "damaged": 0}
     victim = next(name for name in bucket.names("cache/") if name.endswith(".h5"))
     bucket.put(victim, bucket.get(victim)[:-9])
     again = bench.label(collection, "again", *SETTINGS, *cache).done()
-    assert again.record["cache"]["damaged"] == 1 and again.record["cache"]["misses"] > 0
+    assert again.record["cache"]["damaged"] == 1 and again.record["cache"]["computed"] > 0
     assert runs.results(again.output) == runs.results(two.output)

@@ -41,7 +41,7 @@ def cached(bench: runs.Bench) -> runs.Ended:
     files = {**runs.faces(COUNT), "page.png": b"<html>", "cut.png": next(iter(runs.faces(1).values()))[:-20]}
     source = pictures.write_folder(bench.path / "in", files)
     ended = bench.label(source, "first", STATED, "read.block_images=16").done()
-    assert ended.record["cache"] == {"hits": 0, "misses": COUNT + 2, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 0, "computed": COUNT + 2, "damaged": 0}
     return ended
 
 
@@ -89,7 +89,7 @@ def test_moved_renamed_and_archived_again_images_are_known(
 ) -> None:
     files = {str(p.relative_to(bench.path / "in")): p.read_bytes() for p in (bench.path / "in").rglob("*.png")}
     ended = again(bench, move(bench.path, files), "moved_out").done()
-    assert ended.record["cache"] == {"hits": COUNT + 2, "misses": 0, "damaged": 0}
+    assert ended.record["cache"] == {"cached": COUNT + 2, "computed": 0, "damaged": 0}
     assert f"{COUNT + 2} of {COUNT + 2} results from the cache" in ended.out
     assert by_content(ended.output) == by_content(cached.output)
     assert ended.record["reasons"] == cached.record["reasons"] == {"not_an_image": 1, "truncated": 1}
@@ -98,7 +98,7 @@ def test_moved_renamed_and_archived_again_images_are_known(
 def test_only_what_is_new_is_computed(bench: runs.Bench, cached: runs.Ended) -> None:
     pictures.write_folder(bench.path / "in", runs.faces(5, first=COUNT))
     ended = again(bench, bench.path / "in", "more").done()
-    assert ended.record["cache"] == {"hits": COUNT + 2, "misses": 5, "damaged": 0}
+    assert ended.record["cache"] == {"cached": COUNT + 2, "computed": 5, "damaged": 0}
 
 
 def test_names_sizes_and_times_prove_nothing(bench: runs.Bench, cached: runs.Ended) -> None:
@@ -113,7 +113,7 @@ def test_names_sizes_and_times_prove_nothing(bench: runs.Bench, cached: runs.End
 
     ended = again(bench, bench.path / "in", "changed").done()
 
-    assert ended.record["cache"]["misses"] == 1
+    assert ended.record["cache"]["computed"] == 1
     old, new = (
         next(row for row in runs.predictions(output) if row["image_id"] == "happy/00000.png")
         for output in (cached.output, ended.output)
@@ -131,7 +131,7 @@ def test_other_features_are_another_folder(setting: str, bench: runs.Bench, cach
         head = runs.make_head(bench.path / "head24", settings=[*bench.settings, setting])
         more += ["--head", str(head)]
     ended = again(bench, bench.path / "in", "other", *more).done()
-    assert ended.record["cache"]["hits"] == 0
+    assert ended.record["cache"]["cached"] == 0
     assert ended.record["cache_key"] != cached.record["cache_key"]
     folders = {path.name for path in (cached.output / "cache").iterdir()}
     assert folders == {r.record["cache_key"][:16] for r in (cached, ended)}
@@ -147,7 +147,7 @@ def test_the_margin_of_faces_changes_the_folder(bench: runs.Bench, cached: runs.
 
 def test_batch_and_block_sizes_do_not_change_the_folder(bench: runs.Bench, cached: runs.Ended) -> None:
     ended = again(bench, bench.path / "in", "out", "features.batch_size=8", "read.block_images=3", "read.threads=1")
-    assert ended.done().record["cache"]["misses"] == 0
+    assert ended.done().record["cache"]["computed"] == 0
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -190,12 +190,12 @@ def test_damaged_segments_are_set_aside_reported_and_computed_again(
 
     assert ended.record["cache"]["damaged"] == 2
     assert "2 damaged cache files set aside and computed again" in ended.out
-    assert 0 < ended.record["cache"]["misses"] < COUNT
+    assert 0 < ended.record["cache"]["computed"] < COUNT
     assert {path.name for path in folder.glob("*.damaged")} == {path.name + ".damaged" for path in segments[:2]}
     assert runs.results(ended.output) == runs.results(cached.output)
 
     healed = again(bench, bench.path / "in", "healed_again").done()
-    assert healed.record["cache"] == {"hits": COUNT + 2, "misses": 0, "damaged": 0}
+    assert healed.record["cache"] == {"cached": COUNT + 2, "computed": 0, "damaged": 0}
     verified = runs.run("cache", "verify", str(cached.output / "cache"), output=bench.path)
     assert verified.status == 0, verified.err
 
@@ -203,7 +203,7 @@ def test_damaged_segments_are_set_aside_reported_and_computed_again(
 def test_a_lost_cache_is_filled_again(bench: runs.Bench, cached: runs.Ended) -> None:
     shutil.rmtree(cached.output / "cache")
     ended = again(bench, bench.path / "in", "refilled").done()
-    assert ended.record["cache"] == {"hits": 0, "misses": COUNT + 2, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 0, "computed": COUNT + 2, "damaged": 0}
     assert runs.results(ended.output) == runs.results(cached.output)
 
 
@@ -219,15 +219,15 @@ def test_a_cache_that_may_only_be_read_serves_a_run_with_new_images(
     with monkeypatch.context() as patch:
         patch.setattr(feature_cache, "publish", forbidden)
         ended = again(bench, bench.path / "in", "reading").done()
-    assert ended.record["cache"] == {"hits": COUNT + 2, "misses": 5, "damaged": 0}
+    assert ended.record["cache"] == {"cached": COUNT + 2, "computed": 5, "damaged": 0}
     assert runs.tree(cached.output / "cache") == before
-    told = [record.getMessage() for record in caplog.records if "are not cached" in record.getMessage()]
-    assert len(told) == 1
-    assert str(cached.output / "cache") in told[0]
+    reported = [record.getMessage() for record in caplog.records if "are not cached" in record.getMessage()]
+    assert len(reported) == 1
+    assert str(cached.output / "cache") in reported[0]
     assert runs.results(ended.output) == runs.results(again(bench, bench.path / "in", "writing").done().output)
 
 
-# --- for people, and without the engine -------------------------------------------------------------------------------
+# --- for people, and without TensorFlow -------------------------------------------------------------------------------
 
 
 def test_a_notebook_reads_ids_labels_and_features_of_a_run(cached: runs.Ended) -> None:
@@ -251,7 +251,7 @@ def test_a_fully_cached_run_with_a_linear_head_loads_no_engine(bench: runs.Bench
     )
     ended = runs.finish(runs.start(*arguments, script=script), bench.path / "no_engine").done()
     assert ended.err.splitlines()[-1] == "loaded: []"
-    assert ended.record["cache"]["misses"] == 0
+    assert ended.record["cache"]["computed"] == 0
     assert runs.results(ended.output) == runs.results(cached.output)
 
 
@@ -266,7 +266,7 @@ def test_two_runs_at_once_share_a_cache(bench: runs.Bench) -> None:
     verified = runs.run("cache", "verify", str(bench.path / "shared"), output=bench.path)
     assert verified.status == 0, verified.err
     third = bench.label(source, "three", *more).done()
-    assert third.record["cache"] == {"hits": 300, "misses": 0, "damaged": 0}
+    assert third.record["cache"] == {"cached": 300, "computed": 0, "damaged": 0}
     assert runs.results(third.output) == runs.results(one.output)
 
 

@@ -83,7 +83,7 @@ def test_another_head_by_its_own_names_and_by_those_of_a(
     by_name = {(row["label_a"], row["label_b"]) for row in rows_of(ended)}
     assert by_name <= {("happy", "joy"), ("neutral", "sad"), ("sad", "zero")} and len(by_name) > 1
     assert numbers_of(ended)["faces"]["same_label"] == 0
-    names = ("--classes-map", "joy=happy", "sad=neutral", "zero=sad")
+    names = ("--rename-classes", "joy=happy", "sad=neutral", "zero=sad")
     renamed = compare(bench, a, other_head, "renamed", *names).done()
     assert rows_of(renamed) == []
     assert "same contents" in numbers_of(renamed)["drift"]["features"]["why_not"]
@@ -115,8 +115,8 @@ def test_every_link_leads_somewhere_and_no_id_is_there_twice(
         (["{a}", "{a}/images", "--output", "x"], "compare {a}/images holds no run.json"),
         (["{a}", "{a}/nowhere", "--output", "x"], "compare {a}/nowhere: there is no such folder"),
         (["{a}", "{a}", "--output", "x", "--images", "{a}/nowhere"], "--images {a}/nowhere: nothing is there"),
-        (["{a}", "{a}", "--output", "x", "--classes-map", "joy=sad"], "B has no label joy; it has happy, neutral, sad"),
-        (["{a}", "{a}", "--output", "x", "--classes-map", "sad="], "compare leaves no label out; give sad=CLASS"),
+        (["{a}", "{a}", "--output", "x", "--rename-classes", "joy=sad"], "B has no label joy; it has happy, neutral, sad"),
+        (["{a}", "{a}", "--output", "x", "--rename-classes", "sad="], "compare leaves no label out; give sad=CLASS"),
         (["{a}", "--output", "x"], "compare needs B"),
     ],
 )  # fmt: skip

@@ -112,10 +112,10 @@ def test_the_job_is_what_the_config_says(template: Any) -> None:
     for stage in ("ReadBlocks", "FindCached", "DetectFaces", "ApplyHead", "WriteParts", "FinishRun"):
         assert job.hints(stage) == {}
 
-    told = b"\n".join(remote_runner.texts(job.graph))
-    assert b"gs://faces/out/parts" in told
-    assert b"driver_disk" not in told
-    assert str(runs.ROOT).encode() not in told
+    reported = b"\n".join(remote_runner.texts(job.graph))
+    assert b"gs://faces/out/parts" in reported
+    assert b"driver_disk" not in reported
+    assert str(runs.ROOT).encode() not in reported
     assert not [name for name in job.staged if name.endswith((".npz", ".whl", ".tar.gz"))]  # the image has it all
 
 

@@ -67,7 +67,7 @@ def test_training_again_gives_the_same_head_from_the_cache(bench: runs.Bench, tr
 def test_training_fills_a_cache_that_labelling_uses(bench: runs.Bench, trained: runs.Ended) -> None:
     cache = ("--cache", str(trained.output / "cache"))
     ended = bench.label(bench.path / "train.tar", "known", "--head", str(trained.output), *cache).done()
-    assert ended.record["cache"] == {"hits": 120, "misses": 0, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 120, "computed": 0, "damaged": 0}
 
 
 def test_images_without_classes_cannot_be_trained_on(bench: runs.Bench) -> None:
@@ -182,7 +182,7 @@ def test_labelling_again_with_dense_layers_decodes_nothing_and_loads_no_engine(
     arguments = bench.arguments(bench.path / "train.tar", "again_dense", "--head", str(dense.output), *cache)
     ended = runs.finish(runs.start(*arguments, script=script), bench.path / "again_dense").done()
     assert ended.err.splitlines()[-1] == "loaded: []"
-    assert ended.record["cache"] == {"hits": 120, "misses": 0, "damaged": 0}
+    assert ended.record["cache"] == {"cached": 120, "computed": 0, "damaged": 0}
     cut = bench.label(
         bench.path / "train.tar", "cut_dense", "--head", str(dense.output), *cache, "read.block_images=7"
     ).done()
@@ -216,7 +216,7 @@ def votes_file(folder: Path, files: dict[str, bytes]) -> Path:
     return folder / "votes.csv"
 
 
-def test_a_head_by_votes_gives_a_reject_score_that_labelling_writes(bench: runs.Bench) -> None:
+def test_a_head_by_votes_gives_a_no_label_score_that_labelling_writes(bench: runs.Bench) -> None:
     files = easy_faces(240)
     unlabelled = {f"{name.replace('/', '_')}": data for name, data in files.items()}  # no class folders
     source = pictures.write_tar(bench.path / "voted.tar", unlabelled)
@@ -235,13 +235,13 @@ def test_a_head_by_votes_gives_a_reject_score_that_labelling_writes(bench: runs.
     ended = bench.label(source, "with_score", "--head", str(trained.output)).done()
     assert ended.record["head"]["reject"] == ["NF", "unknown"]
     rows = runs.predictions(ended.output)
-    assert list(rows[0])[9:11] == ["confidence", "reject_score"]
+    assert list(rows[0])[9:11] == ["confidence", "no_label_score"]
     assert sorted(name for name in rows[0] if name.startswith("p_")) == ["p_happy", "p_neutral", "p_sad"]
-    assert all(0 <= row["reject_score"] <= 1 for row in rows)
+    assert all(0 <= row["no_label_score"] <= 1 for row in rows)
     cut = bench.label(source, "with_score_cut", "--head", str(trained.output), "read.block_images=9").done()
     assert runs.results(cut.output) == runs.results(ended.output)
     plain = bench.label(source, "without_score").done()
-    assert "reject_score" not in runs.predictions(plain.output)[0]
+    assert "no_label_score" not in runs.predictions(plain.output)[0]
     assert "reject" not in plain.record["head"]
 
 

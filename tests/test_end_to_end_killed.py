@@ -38,7 +38,7 @@ from pipeline.cli import main
 sys.exit(main(sys.argv[5:]))
 """
 
-# Starts the command line and presses Ctrl-C twice while the engine is being loaded, with its own words silenced.
+# Starts the command line and presses Ctrl-C twice while TensorFlow is being loaded, with its own words silenced.
 INTERRUPTED_WHILE_LOADING = """
 import os, signal, sys, time
 from models.runtimes import tensorflow

@@ -67,38 +67,38 @@ def test_a_dry_run_tells_and_writes_nothing(bench: runs.Bench) -> None:
     ]
     before = runs.tree(bench.path)
 
-    told = bench.label(inputs, "out", "read.block_images=16", "--dry-run").done()
+    reported = bench.label(inputs, "out", "read.block_images=16", "--dry-run").done()
 
     assert runs.tree(bench.path) == before
-    assert "would read 101 images" in told.out
-    assert "1 loose" in told.out
-    assert "1 zip" in told.out
-    assert "would pass over 1 files that are no images: notes.txt" in told.out
-    assert "0% are in the cache already" in told.out
-    assert "nothing was written" in told.out
+    assert "would read 101 images" in reported.out
+    assert "1 loose" in reported.out
+    assert "1 zip" in reported.out
+    assert "would pass over 1 files that are no images: notes.txt" in reported.out
+    assert "0% are in the cache already" in reported.out
+    assert "nothing was written" in reported.out
 
 
 def test_a_dry_run_over_a_finished_run_knows_its_cache_and_touches_nothing(bench: runs.Bench) -> None:
     source = pictures.write_tar(bench.path / "many.tar", runs.faces(50))
     bench.label(source).done()
     before = runs.tree(bench.path)
-    told = bench.label(source, "out", "--dry-run").done()
+    reported = bench.label(source, "out", "--dry-run").done()
     assert runs.tree(bench.path) == before
-    assert "100% are in the cache already" in told.out
+    assert "100% are in the cache already" in reported.out
 
     segment = runs.segments(bench.path / "out" / "cache")[0]
     segment.write_bytes(segment.read_bytes()[:-9])
     before = runs.tree(bench.path)
-    told = bench.label(source, "out", "--dry-run").done()
+    reported = bench.label(source, "out", "--dry-run").done()
     assert runs.tree(bench.path) == before  # a run moves it aside, a look does not
-    assert "0% are in the cache already" in told.out
+    assert "0% are in the cache already" in reported.out
 
 
 def test_a_dry_run_of_a_stream_says_at_least(bench: runs.Bench) -> None:
     source = pictures.write_tar(bench.path / "many.tar.gz", runs.faces(50))
-    told = bench.label(source, "out", "--dry-run").done()
-    assert "at least" in told.out
-    assert "can only be streamed" in told.out
+    reported = bench.label(source, "out", "--dry-run").done()
+    assert "at least" in reported.out
+    assert "can only be streamed" in reported.out
     assert not (bench.path / "out").exists()
 
 

@@ -22,7 +22,7 @@ def bench(tmp_path: Path, head: Path) -> runs.Bench:
 
 
 @pytest.mark.parametrize(
-    "more, told",
+    "more, reported",
     [
         (["--batch_sise", "3"], ["--batch_sise", "features.batch_size"]),
         (["--max-rejcted", "0.1"], ["--max-rejcted", "--max-rejected"]),
@@ -47,10 +47,10 @@ def bench(tmp_path: Path, head: Path) -> runs.Bench:
     ],
     ids=lambda value: " ".join(value),
 )
-def test_a_wrong_setting_or_flag_is_one_line(more: list[str], told: list[str], bench: runs.Bench) -> None:
+def test_a_wrong_setting_or_flag_is_one_line(more: list[str], reported: list[str], bench: runs.Bench) -> None:
     refused = bench.label(bench.path / "in", "out", *more)
     assert refused.status == 2, refused.err
-    for word in told:
+    for word in reported:
         assert word in refused.line
     assert not wrote_results(bench.path / "out")
 
@@ -61,7 +61,7 @@ def wrote_results(output: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "source, told",
+    "source, reported",
     [
         ("missing", "missing"),
         ("missing/*.png", "missing/*.png"),
@@ -69,12 +69,12 @@ def wrote_results(output: Path) -> bool:
         ("texts", "no image"),
     ],
 )
-def test_an_input_that_holds_nothing_is_one_line(source: str, told: str, bench: runs.Bench) -> None:
+def test_an_input_that_holds_nothing_is_one_line(source: str, reported: str, bench: runs.Bench) -> None:
     (bench.path / "empty").mkdir()
     pictures.write_folder(bench.path / "texts", {"a.txt": b"", "b.md": b""})
     refused = bench.label(bench.path / source)
     assert refused.status == 2, refused.err
-    assert told in refused.line
+    assert reported in refused.line
     assert "--input" in refused.line
     assert not wrote_results(bench.path / "out")
 

@@ -59,7 +59,7 @@ def test_what_is_ones_own_travels(bench: runs.Bench, photos: Path, driver: Path)
 
 def test_the_graph_has_no_path_of_the_drivers_disk(bench: runs.Bench, photos: Path, driver: Path) -> None:
     bench.label(photos, "there_again", *given(driver)).done()
-    told = b"\n".join(remote_runner.texts(remote_runner.Elsewhere.proto))
-    assert b"there_again/parts" in told  # what is pickled was looked into
-    assert b"driver_disk" not in told
-    assert str(runs.ROOT).encode() not in told
+    reported = b"\n".join(remote_runner.texts(remote_runner.Elsewhere.proto))
+    assert b"there_again/parts" in reported  # what is pickled was looked into
+    assert b"driver_disk" not in reported
+    assert str(runs.ROOT).encode() not in reported

@@ -61,25 +61,28 @@ def test_the_page_says_what_came_out(page: Page, ended: runs.Ended) -> None:
 
 
 def test_the_numbers_are_beside_it(ended: runs.Ended) -> None:
-    told = json.loads((ended.output / "report.json").read_text())
+    reported = json.loads((ended.output / "report.json").read_text())
     record = ended.record
-    assert told["counts"] == record["counts"]
-    assert {row["label"]: row["faces"] for row in told["labels"]} == record["labels"]
-    assert {reason: entry["images"] for reason, entry in told["rejected"].items()} == record["reasons"]
-    for row in told["labels"]:
+    assert reported["counts"] == record["counts"]
+    assert {row["label"]: row["faces"] for row in reported["labels"]} == record["labels"]
+    assert {reason: entry["images"] for reason, entry in reported["rejected"].items()} == record["reasons"]
+    for row in reported["labels"]:
         assert sum(row["confidence"]) == row["faces"]
-    assert sum(told["faces_per_image"]["images"]) == record["counts"]["labelled"] + record["counts"]["no_face"]
-    assert sum(told["face_side_px"]["faces"]) == sum(told["detection_score"]) == record["counts"]["faces"]
-    assert (told["repeats"]["copies"]["images"], told["repeats"]["copies"]["groups"]) == (3, 1)  # and happy/00005.png
+    assert sum(reported["faces_per_image"]["images"]) == record["counts"]["labelled"] + record["counts"]["no_face"]
+    assert sum(reported["face_side_px"]["faces"]) == sum(reported["detection_score"]) == record["counts"]["faces"]
+    assert (reported["repeats"]["copies"]["images"], reported["repeats"]["copies"]["groups"]) == (
+        3,
+        1,
+    )  # and happy/00005.png
 
 
 def test_run_json_lists_the_page(ended: runs.Ended) -> None:
-    told = ended.record["report"]
-    assert [file["path"] for file in told["files"]] == ["report.html", "report.json"]
-    for file in told["files"]:
+    reported = ended.record["report"]
+    assert [file["path"] for file in reported["files"]] == ["report.html", "report.json"]
+    for file in reported["files"]:
         data = (ended.output / file["path"]).read_bytes()
         assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-    assert told["photos_missing"] == 0
+    assert reported["photos_missing"] == 0
     assert str(ended.output / "report.html") in ended.out
 
 

@@ -140,7 +140,7 @@ def test_a_file_more_costs_one_block(bench: runs.Bench) -> None:
     assert second.record["counts"]["images"] == 121
     assert second.record["resume"]["blocks_redone"] == 1
     assert second.record["resume"]["blocks_reused"] == blocks - 1
-    assert second.record["cache"]["hits"] < 8  # the other images of that block; nothing else was looked at
+    assert second.record["cache"]["cached"] < 8  # the other images of that block; nothing else was looked at
     again = bench.label(place, "again", *SETTINGS).done()
     assert runs.results(second.output) == runs.results(again.output)
 
@@ -194,7 +194,7 @@ def test_a_finished_folder_that_lost_a_file_is_made_whole(lost: str, bench: runs
     before = runs.results(first.output)
     (first.output / lost).unlink()
     second = bench.label(inputs, "out", *SETTINGS).done()
-    assert second.record["cache"]["misses"] <= 1  # what cannot be decoded is known too, unless reading refused it
+    assert second.record["cache"]["computed"] <= 1  # what cannot be decoded is known too, unless reading refused it
     assert runs.results(second.output) == before
 
 
@@ -210,7 +210,7 @@ def test_a_finished_folder_with_other_inputs_is_brought_up_to_date(bench: runs.B
 
 
 @pytest.mark.parametrize(
-    "finished, setting, told",
+    "finished, setting, reported",
     [
         (True, "write.label_values=name", "label_values"),
         (True, "write.no_face_label=happy", "no_face_label"),
@@ -221,7 +221,7 @@ def test_a_finished_folder_with_other_inputs_is_brought_up_to_date(bench: runs.B
     ],
 )
 def test_a_folder_of_other_settings_is_refused_with_the_difference(
-    finished: bool, setting: str, told: str, bench: runs.Bench
+    finished: bool, setting: str, reported: str, bench: runs.Bench
 ) -> None:
     inputs = three_inputs(bench.path)
     if finished:
@@ -233,7 +233,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(
     refused = bench.label(inputs, "out", *SETTINGS, setting)
 
     assert refused.status == 2
-    assert told in refused.line
+    assert reported in refused.line
     assert "--overwrite" in refused.line
     after = runs.tree(bench.path / "out")
     assert {**before, ".lock": None} == {**after, ".lock": None}
@@ -254,7 +254,7 @@ def test_overwrite_starts_anew_and_keeps_the_cache(bench: runs.Bench) -> None:
     (bench.path / "out" / "notes.txt").write_text("the user's own")
     ended = bench.label(inputs, "out", *SETTINGS, "write.label_values=name", "--overwrite").done()
     assert ended.record["resume"] == {"blocks_reused": 0, "blocks_redone": 0}
-    assert ended.record["cache"]["misses"] == 0
+    assert ended.record["cache"]["computed"] == 0
     assert {line.split(",")[1] for line in runs.submission(ended.output)[1:]} <= set(runs.CLASSES)
     assert (ended.output / "notes.txt").read_text() == "the user's own"
 

@@ -83,8 +83,10 @@ def test_every_image_is_accounted_for(every_face: runs.Ended, large_faces: runs.
 
 def test_the_closing_words_and_the_submission_tell(every_face: runs.Ended, large_faces: runs.Ended) -> None:
     count = len(small_rows(large_faces))
-    told = "1 face is smaller than 60 px and has" if count == 1 else f"{count} faces are smaller than 60 px and have"
-    assert f"{told} no label\n" in large_faces.out
+    reported = (
+        "1 face is smaller than 60 px and has" if count == 1 else f"{count} faces are smaller than 60 px and have"
+    )
+    assert f"{reported} no label\n" in large_faces.out
     assert "smaller than" not in every_face.out
     labels = dict(line.split(",") for line in runs.submission(large_faces.output)[1:])
     assert labels["small.png"] == labels["none.png"] == "neutral"
@@ -96,7 +98,7 @@ def test_the_closing_words_and_the_submission_tell(every_face: runs.Ended, large
 
 
 def test_features_are_those_of_before_and_labels_another_run(bench: runs.Bench, large_faces: runs.Ended) -> None:
-    assert large_faces.record["cache"] == {"hits": 4, "misses": 0, "damaged": 0}
+    assert large_faces.record["cache"] == {"cached": 4, "computed": 0, "damaged": 0}
     refused = label(bench, "large_faces", 0)
     assert refused.status == 2
     assert "faces.min_label_px: 60 there, 0 here" in refused.line

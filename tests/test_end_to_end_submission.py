@@ -24,7 +24,7 @@ def bench(tmp_path: Path, head: Path) -> runs.Bench:
 
 def labels(output: Path) -> dict[str, str]:
     """Returns the label of each image's first face by image id."""
-    return {row["image_id"]: row["label"] for row in runs.predictions(output) if row["face"] == 0}
+    return {row["image_id"]: row["label"] for row in runs.predictions(output) if row["face_index"] == 0}
 
 
 def test_without_more_it_has_a_line_an_image_and_the_alphabetical_index(bench: runs.Bench) -> None:
@@ -104,7 +104,7 @@ def test_another_sample_is_another_run(bench: runs.Bench) -> None:
 
     ended = bench.label(source, "out", "--sample-submission", str(sample), "--overwrite").done()
     assert [line.split(",")[0] for line in runs.submission(ended.output)] == ["id", "00002", "00001"]
-    assert ended.record["cache"]["misses"] == 0
+    assert ended.record["cache"]["computed"] == 0
     assert "nothing has changed since" in bench.label(source, "out", "--sample-submission", str(sample)).done().out
 
 

@@ -114,7 +114,7 @@ def test_an_image_is_known_by_the_end_of_its_id(text: str, image_id: str, name: 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("", "is not a table of faces"),
         ("2002/07/19/big/img_130\n2002/07/19/big/img_131\n", "FDDB-fold-01-ellipseList"),  # the list of names beside it
@@ -131,10 +131,10 @@ def test_an_image_is_known_by_the_end_of_its_id(text: str, image_id: str, name: 
         ("img_1\n1\n3 0 1 5 5 1\n", "line 3: an ellipse needs two radii"),
     ],
 )
-def test_a_fault_names_the_file_and_the_line(text: str, told: str) -> None:
+def test_a_fault_names_the_file_and_the_line(text: str, reported: str) -> None:
     with pytest.raises(FormatError, match=r"table\.txt") as caught:
         read(text)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 def test_folds_become_one_table() -> None:

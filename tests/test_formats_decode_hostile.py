@@ -306,7 +306,7 @@ def test_texts_and_profiles_are_not_unpacked() -> None:
 
 
 def test_nothing_behind_the_end_of_a_png_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenCV looks for the data behind IEND, and allocates what a length there claims."""
+    """OpenCV looks for the data after IEND, and allocates what a length there claims."""
     given: list[bytes] = []
 
     def decoded(data: bytes, flags: int) -> np.ndarray | None:

@@ -43,7 +43,7 @@ def _near(image: np.ndarray, other: np.ndarray, most: float) -> bool:
 
 
 def _bmp(rows: bytes, bits: int, *, width: int = 2, packing: int = 0, header: int = 40, tail: bytes = b"") -> bytes:
-    """Returns a BMP of one row; `tail` lies behind the first forty bytes of the header."""
+    """Returns a BMP of one row; `tail` lies after the first forty bytes of the header."""
     info = struct.pack("<I2i2H6I", header, width, 1, 1, bits, packing, len(rows), 0, 0, 0, 0) + tail
     return b"BM" + struct.pack("<3I", 0, 0, 14 + len(info)) + info + rows
 

@@ -73,7 +73,7 @@ def check_coco(coco: dict[str, Any]) -> None:
 
 
 def test_coco_is_what_its_readers_expect(run: Run, tmp_path: Path) -> None:
-    told = exported(run, "coco", tmp_path)
+    reported = exported(run, "coco", tmp_path)
     coco = read_json(tmp_path / "coco")
     check_coco(coco)
     by_id = {image["id"]: image for image in coco["images"]}
@@ -83,7 +83,7 @@ def test_coco_is_what_its_readers_expect(run: Run, tmp_path: Path) -> None:
     of_two = [one for one in coco["annotations"] if by_id[one["image_id"]]["file_name"] == "two.jpg"]
     assert [(one["bbox"], one["category_id"]) for one in of_two] == [([10, 20, 100, 120], 2), ([300, 40, 8, 9], 4)]
     assert [one["confidence"] for one in of_two] == [0.9, None] and of_two[1]["score"] == 0.99
-    assert (told.images, told.faces, told.left_out, told.unlabelled) == (23, 23, 2, 1)
+    assert (reported.images, reported.faces, reported.left_out, reported.unlabelled) == (23, 23, 2, 1)
 
 
 # --- MegaDetector -----------------------------------------------------------------------------------------------------
@@ -109,11 +109,11 @@ def check_megadetector(results: dict[str, Any]) -> None:
 
 
 def test_megadetector_accounts_for_every_image(run: Run, tmp_path: Path) -> None:
-    told = exported(run, "megadetector", tmp_path)
+    reported = exported(run, "megadetector", tmp_path)
     results = read_json(tmp_path / "megadetector")
     check_megadetector(results)
     found = {image["file"]: image for image in results["images"]}
-    assert len(found) == len(results["images"]) == 24 == told.images
+    assert len(found) == len(results["images"]) == 24 == reported.images
     assert found["bad.jpg"] == {"file": "bad.jpg", "failure": "truncated", "detections": None}
     assert found["none.jpg"]["detections"] == []
     first, second = found["two.jpg"]["detections"]
@@ -125,9 +125,9 @@ def test_megadetector_accounts_for_every_image(run: Run, tmp_path: Path) -> None
 
 
 def test_labelme_has_a_file_for_each_photo(run: Run, tmp_path: Path) -> None:
-    told = exported(run, "labelme", tmp_path)
+    reported = exported(run, "labelme", tmp_path)
     files = sorted(tmp_path.iterdir())
-    assert len(files) == 23 == told.images
+    assert len(files) == 23 == reported.images
     found = {}
     for path in files:
         one = read_json(path)
@@ -182,10 +182,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_csv_has_a_row_for_every_face(run: Run, tmp_path: Path) -> None:
-    told = exported(run, "csv", tmp_path)
+    reported = exported(run, "csv", tmp_path)
     rows = read_csv(tmp_path / "csv")
     assert list(rows[0]) == [
-        *("image_id", "face", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence"),
+        *(
+            "image_id",
+            "face_index",
+            "x",
+            "y",
+            "width",
+            "height",
+            "detection_score",
+            "label",
+            "label_index",
+            "confidence",
+        ),
         *("p_happy", "p_sad", "p_unlabelled", "source", "image_width", "image_height", "true_label"),
     ]
     of_two = [row for row in rows if row["image_id"] == "two.jpg"]
@@ -193,7 +204,7 @@ def test_csv_has_a_row_for_every_face(run: Run, tmp_path: Path) -> None:
         ("10", "sad", "0.9", "640"),
         ("300", "", "", "640"),
     ]
-    assert (told.images, told.faces, told.left_out, told.unlabelled) == (22, 23, 3, 1)
+    assert (reported.images, reported.faces, reported.left_out, reported.unlabelled) == (22, 23, 3, 1)
     assert {row["image_id"].removeprefix("'") for row in rows} == {"two.jpg", "z/again.jpg", *HOSTILE}
 
 
@@ -220,10 +231,10 @@ def test_csv_brings_the_columns_of_exif_where_the_run_has_them(tmp_path: Path) -
 @pytest.mark.parametrize("form", EXPORTS)
 def test_a_run_without_a_face_is_exported(form: str, tmp_path: Path) -> None:
     write_made_up(tmp_path / "run", [MadeUp("none.jpg")])
-    told = EXPORTS[form].write(
+    reported = EXPORTS[form].write(
         Run(str(tmp_path / "run"), CLASSES), str(tmp_path if EXPORTS[form].names else tmp_path / form)
     )
-    assert (told.faces, told.images + told.left_out) == (0, 1)
+    assert (reported.faces, reported.images + reported.left_out) == (0, 1)
     for path in tmp_path.glob("*.json"):
         read_json(path)
 
@@ -279,8 +290,8 @@ from transforms.formats.exports.exported import Run
 from transforms.formats.exports.registry import EXPORTS
 folder, form, out = sys.argv[1:]
 before = peak()
-told = EXPORTS[form].write(Run(folder, ("class 0000",)), out)
-print(form, told, round(time.process_time()), "s CPU,", peak() // 1024, "MB in all,", end=" ")
+reported = EXPORTS[form].write(Run(folder, ("class 0000",)), out)
+print(form, reported, round(time.process_time()), "s CPU,", peak() // 1024, "MB in all,", end=" ")
 print((peak() - before) // 1024, "MB more")
 """
 

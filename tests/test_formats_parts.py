@@ -69,7 +69,7 @@ TABLE = pa.Table.from_pylist(
     ],
     schema=part_schema(2),
 )
-METADATA = PartMetadata("f00d", "beef", first_id="a/1.jpg", last_id="ä.png", images=3, faces=2, hits=1)
+METADATA = PartMetadata("f00d", "beef", first_id="a/1.jpg", last_id="ä.png", images=3, faces=2, cached=1)
 
 
 def test_rows_and_footer_come_back(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_rows_and_footer_come_back(tmp_path: Path) -> None:
 
 def test_part_without_rows(tmp_path: Path) -> None:
     path = str(tmp_path / "p.parquet")
-    empty = PartMetadata("f00d", "beef", first_id="", last_id="", images=0, faces=0, hits=0)
+    empty = PartMetadata("f00d", "beef", first_id="", last_id="", images=0, faces=0, cached=0)
     write_part(path, part_schema(2).empty_table(), empty)
     assert read_part(path).equals(part_schema(2).empty_table())
     assert part_info(path) == empty

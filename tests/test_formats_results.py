@@ -44,7 +44,7 @@ def write(folder: Path, *, files: int = 1, faces: list | None = None, unlabelled
     ]  # fmt: skip
     seen = [
         {
-            "image_id": name, "face": 0, "x": i, "y": 0, "width": width, "height": height, "detection_score": 1.0,
+            "image_id": name, "face_index": 0, "x": i, "y": 0, "width": width, "height": height, "detection_score": 1.0,
             "label": "happy", "label_index": 0, "confidence": p, "p_happy": p, "p_sad": 1 - p,
         }
         for i, (name, width, height, p) in enumerate(FACES if faces is None else faces)

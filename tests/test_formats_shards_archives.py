@@ -328,13 +328,13 @@ def test_a_comment_may_hold_the_mark_of_the_end(comment: bytes) -> None:
 
 
 @pytest.mark.parametrize("behind", [bytes(70_000), bytes(65_560), b"xxPK\5\6yy" + bytes(30), b"PK\5\6" + bytes(18)])
-def test_what_stands_behind_a_zip_file_costs_a_row_and_no_member(behind: bytes) -> None:
+def test_what_stands_after_a_zip_file_costs_a_row_and_no_member(behind: bytes) -> None:
     found = _zip(_zip_bytes(FILES) + behind)
     assert found in (MEMBERS, [*MEMBERS, DAMAGED])
 
 
 def test_a_damaged_zip_directory_in_another_order_loses_no_member() -> None:
-    """Of a directory that begins with the last member and is cut behind it, the others are found by their headers."""
+    """Of a directory that begins with the last member and is cut after it, the others are found by their headers."""
     data = bytearray(_zip_bytes({"a.jpg": b"one", "b.jpg": b"two", "c.jpg": b"three"}))
     first = data.find(b"PK\1\2")
     last, end = data.rfind(b"PK\1\2"), data.rfind(b"PK\5\6")

@@ -52,7 +52,7 @@ def test_a_turn_by_a_right_angle_and_no_more() -> None:
     pixels[:, 10, 16] = 1  # a point right of the middle
     made = change(RandomWarp(**{**STILL, "rotation": 90.0}, seed=1), pixels)
     rows, columns = np.divmod(made.reshape(64, -1).argmax(1), 21)
-    assert (columns >= 9).all()  # never behind the middle
+    assert (columns >= 9).all()  # never past the middle
     assert rows.min() < 7 and rows.max() > 13  # to either side
     assert np.hypot(rows - 10, columns - 10) == pytest.approx(6, abs=1.0)
 
@@ -166,14 +166,21 @@ def test_a_side_reduces_by_area_as_the_program_does() -> None:
 
 
 def test_sides_share_the_epochs_equally_and_the_last_one_ends() -> None:
-    assert [Recipe(epochs=8, sides=(24, 32, 48)).side_in(epoch) for epoch in range(8)] == [24] * 2 + [32] * 3 + [48] * 3
-    assert [Recipe(epochs=88, sides=(24, 32)).side_in(epoch) for epoch in (0, 43, 44, 87)] == [24, 24, 32, 32]
-    assert all(Recipe(epochs=n, sides=(24, 32, 40, 48)).side_in(n - 1) == 48 for n in range(1, 100))
+    assert [Recipe(epochs=8, progressive_sizes=(24, 32, 48)).side_in(epoch) for epoch in range(8)] == [24] * 2 + [
+        32
+    ] * 3 + [48] * 3
+    assert [Recipe(epochs=88, progressive_sizes=(24, 32)).side_in(epoch) for epoch in (0, 43, 44, 87)] == [
+        24,
+        24,
+        32,
+        32,
+    ]
+    assert all(Recipe(epochs=n, progressive_sizes=(24, 32, 40, 48)).side_in(n - 1) == 48 for n in range(1, 100))
     assert Recipe(epochs=2).side_in(1) is None
 
 
 def test_without_training_nothing_changes() -> None:
-    for layer in augmentation(Recipe(crop=8, reduce=1.0, compress=1.0, sides=(6, 8))):
+    for layer in augmentation(Recipe(crop=8, zoom_out=1.0, compress=1.0, progressive_sizes=(6, 8))):
         assert np.array_equal(np.asarray(layer(images(), training=False)), images())
 
 
@@ -185,7 +192,7 @@ def test_the_same_seed_draws_the_same_and_another_call_something_else() -> None:
 
 def test_a_recipe_has_the_layers_that_it_names() -> None:
     assert [layer.name for layer in augmentation(Recipe())] == ["warp", "blur", "tone", "erase", "crop"]
-    every = augmentation(Recipe(reduce=0.1, compress=0.1))
+    every = augmentation(Recipe(zoom_out=0.1, compress=0.1))
     assert [layer.name for layer in every] == ["warp", "blur", "reduce", "tone", "compress", "erase", "crop"]
     none = replace(
         Recipe(),

@@ -82,7 +82,7 @@ def test_pooled_features_are_means_and_their_parts_agree(tmp_path: Path) -> None
 def test_mirrored_features_are_the_mean_of_both_sides(name: str, pooling: str, size: tuple[int, int]) -> None:
     images = crops(3, *size, BACKBONES[name].channels)
     plain, both = (
-        build_features(name, "random", pooling=pooling, size=size, seed=4, mirrored=mirrored)
+        build_features(name, "random", pooling=pooling, size=size, seed=4, flip_average=mirrored)
         for mirrored in (False, True)
     )
     assert both.output_shape == plain.output_shape
@@ -100,12 +100,12 @@ def test_a_mirror_image_may_be_a_narrower_frame(size: tuple[int, int], cut: floa
     images = crops(3, *size, BACKBONES["face_vgg"].channels)
     how: Any = {"pooling": "multi", "size": size, "seed": 4}
     plain = build_features("face_vgg", "random", **how)
-    both = build_features("face_vgg", "random", mirrored=True, mirror_cut=cut, **how)
+    both = build_features("face_vgg", "random", flip_average=True, flip_cut=cut, **how)
     inner = images[:, down : height - down, across : width - across, :][:, :, ::-1]
     narrower = np.stack([resized(np.ascontiguousarray(one), size).reshape(*size, 1) for one in inner])
     expected = (of(plain, images) + of(plain, narrower)) / 2
     near = np.abs(of(both, images) - expected).max()
-    whole = build_features("face_vgg", "random", mirrored=True, **how)
+    whole = build_features("face_vgg", "random", flip_average=True, **how)
     assert near < 0.1 * np.abs(of(whole, images) - expected).max()
 
 
@@ -277,7 +277,7 @@ def test_keras_may_be_set_to_channels_first() -> None:
     import keras
 
     images = crops(2, 16, 16, 1)
-    how = {"pooling": "multi", "size": (16, 16), "mirrored": True}
+    how = {"pooling": "multi", "size": (16, 16), "flip_average": True}
     before = of(build_features("face_vgg", "random", **how), images)
     keras.config.set_image_data_format("channels_first")
     try:

@@ -1,4 +1,4 @@
-"""Files of weights are told from their names and shapes: who fits, who is refused, and that Keras agrees."""
+"""Files of weights are recognised by their names and shapes: who fits, who is refused, and that Keras agrees."""
 
 from __future__ import annotations
 

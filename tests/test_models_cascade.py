@@ -37,7 +37,7 @@ def photos(seed: int = 0) -> list[np.ndarray]:
     return found
 
 
-def told(detections) -> list[tuple[list, list]]:
+def reported(detections) -> list[tuple[list, list]]:
     return [(one.boxes.tolist(), one.scores.tolist()) for one in detections]
 
 
@@ -60,24 +60,24 @@ def test_boxes_lie_inside_their_image_best_first(cascade):
 
 def test_boxes_do_not_depend_on_the_company(cascade):
     images = photos()
-    alone = told(cascade.detect_batch([image])[0] for image in images)
-    assert told(cascade.detect_batch(images)) == alone
-    assert told(cascade.detect_batch(images[::-1])) == alone[::-1]
-    assert told(cascade.detect_batch([*photos(1), *images, *photos(2)]))[len(SIZES) : 2 * len(SIZES)] == alone
+    alone = reported(cascade.detect_batch([image])[0] for image in images)
+    assert reported(cascade.detect_batch(images)) == alone
+    assert reported(cascade.detect_batch(images[::-1])) == alone[::-1]
+    assert reported(cascade.detect_batch([*photos(1), *images, *photos(2)]))[len(SIZES) : 2 * len(SIZES)] == alone
     assert cascade.detect_batch([]) == []
 
 
 def test_boxes_do_not_depend_on_regrouping(cascade):
     images = photos()
     apart = Cascade(replace(OPEN, regroup=False), weights=small_cascade())
-    assert told(apart.detect_batch(images)) == told(cascade.detect_batch(images))
+    assert reported(apart.detect_batch(images)) == reported(cascade.detect_batch(images))
 
 
 def test_boxes_do_not_depend_on_the_thread(cascade):
     images = photos() * 3
-    alone = told(cascade.detect_batch(images))
+    alone = reported(cascade.detect_batch(images))
     with ThreadPoolExecutor(4) as pool:
-        assert told(pool.map(lambda image: cascade.detect_batch([image])[0], images)) == alone
+        assert reported(pool.map(lambda image: cascade.detect_batch([image])[0], images)) == alone
 
 
 def test_no_more_windows_leave_a_level_than_the_bound():
@@ -157,16 +157,16 @@ def test_it_is_described_without_being_loaded(tmp_path):
 
 
 def test_the_description_tells_what_changes_boxes_and_nothing_else(tmp_path):
-    told = describe(stored(tmp_path))
-    assert describe(stored(tmp_path, regroup=False)) == told
-    assert describe(stored(tmp_path, stride=8)) != told
-    assert describe(stored(tmp_path, seed=1)) != told
-    assert str(tmp_path) not in str(told)
+    reported = describe(stored(tmp_path))
+    assert describe(stored(tmp_path, regroup=False)) == reported
+    assert describe(stored(tmp_path, stride=8)) != reported
+    assert describe(stored(tmp_path, seed=1)) != reported
+    assert str(tmp_path) not in str(reported)
 
 
 def test_it_is_loaded_from_its_file(tmp_path, cascade):
     images = photos()
-    assert told(load(stored(tmp_path), 0).detect_batch(images)) == told(cascade.detect_batch(images))
+    assert reported(load(stored(tmp_path), 0).detect_batch(images)) == reported(cascade.detect_batch(images))
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip file", b"PK\x03\x04 and then nothing"])

@@ -254,7 +254,7 @@ def trained(folder: Path, material: Material, **other: Any) -> tuple[Any, list[d
     from models.training.recipe import Recipe
 
     recipe = Recipe(
-        epochs=3, batch_size=8, optimiser="adam", learning_rate=1e-2, weight_decay=0.01, averaged=0.9,
+        epochs=3, batch_size=8, optimiser="adam", learning_rate=1e-2, weight_decay=0.01, ema_decay=0.9,
         warmup_epochs=0.0, precision="float32",
     )  # fmt: skip
     keras.utils.set_random_seed(1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from models.evaluation import metrics
-from models.training.head_figures import expected_calibration_error, metrics_of
+from models.training.head_metrics import expected_calibration_error, metrics_of
 
 CLASSES = ("happy", "neutral", "sad")
 TWO_OF_THREE = np.asarray([[2, 0, 1], [0, 3, 0], [1, 1, 2]])  # 7 of 10 right
@@ -229,7 +229,7 @@ def test_reliability_by_hand() -> None:
 
 @pytest.mark.parametrize(("p", "y"), CASES)
 def test_the_calibration_error_is_the_one_that_training_reports(p: np.ndarray, y: np.ndarray) -> None:
-    found = metrics.evaluate(p, y, [f"c{i}" for i in range(p.shape[1])]).figures
+    found = metrics.evaluate(p, y, [f"c{i}" for i in range(p.shape[1])]).metrics
     trained = metrics_of(p, y, [f"c{i}" for i in range(p.shape[1])])
     assert found["expected_calibration_error"] == pytest.approx(expected_calibration_error(p, y))
     assert found["accuracy"]["value"] == pytest.approx(trained["accuracy"])
@@ -280,8 +280,8 @@ def test_confidence_that_tells_nothing_buys_nothing() -> None:
 def test_all_figures_can_be_stored_as_json() -> None:
     p, y = made(0)
     found = metrics.evaluate(p, y, CLASSES, seed=3)
-    again = json.loads(json.dumps(found.figures, allow_nan=False))
-    assert again == json.loads(json.dumps(metrics.evaluate(p, y, CLASSES, seed=3).figures))
+    again = json.loads(json.dumps(found.metrics, allow_nan=False))
+    assert again == json.loads(json.dumps(metrics.evaluate(p, y, CLASSES, seed=3).metrics))
     assert again["bootstrap"] == {"draws": 1000, "seed": 3, "interval": 0.95}
     assert again["rows"] == 60
     assert sum(map(sum, again["confusion"])) == sum(row["support"] for row in again["by_class"].values()) == 60
@@ -291,17 +291,17 @@ def test_all_figures_can_be_stored_as_json() -> None:
 
 def test_a_class_that_does_not_occur_has_no_figures_and_spoils_none() -> None:
     p, y = made(0)
-    found = metrics.evaluate(np.insert(p, 1, 0.0, axis=1), y + (y > 0), ("a", "b", "c", "d")).figures
+    found = metrics.evaluate(np.insert(p, 1, 0.0, axis=1), y + (y > 0), ("a", "b", "c", "d")).metrics
     assert found["by_class"]["b"] == {
-        "support": 0, "said": 0, "precision": None, "recall": None, "f1": None, "auc": None, "auc_interval": None,
+        "support": 0, "predicted": 0, "precision": None, "recall": None, "f1": None, "auc": None, "auc_interval": None,
         "average_precision": None,
     }  # fmt: skip
-    assert found["macro_f1"] == metrics.evaluate(p, y, CLASSES).figures["macro_f1"]
-    assert found["auc_macro"] == pytest.approx(metrics.evaluate(p, y, CLASSES).figures["auc_macro"])
+    assert found["macro_f1"] == metrics.evaluate(p, y, CLASSES).metrics["macro_f1"]
+    assert found["auc_macro"] == pytest.approx(metrics.evaluate(p, y, CLASSES).metrics["auc_macro"])
 
 
 def test_the_majority_is_named() -> None:
-    found = metrics.evaluate(np.full((4, 3), 1 / 3), np.asarray([2, 2, 0, 2]), CLASSES).figures
+    found = metrics.evaluate(np.full((4, 3), 1 / 3), np.asarray([2, 2, 0, 2]), CLASSES).metrics
     assert (found["majority_class"], found["majority_baseline"]) == ("sad", 0.75)
 
 

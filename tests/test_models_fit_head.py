@@ -1,4 +1,4 @@
-"""Fitting a linear head: the split, the choice, the temperature, the figures, and the folder that comes out."""
+"""Fitting a linear head: the split, the choice, the temperature, the metrics, and the folder that comes out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.heads.registry import load_head
 from models.training import fit_head as fitting
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
 from models.training.head_data import FitError, Rows, Votes
-from models.training.head_figures import expected_calibration_error, fit_temperature, metrics_of
+from models.training.head_metrics import expected_calibration_error, fit_temperature, metrics_of
 from pipeline.run.fitting import save_head
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -475,11 +475,11 @@ def test_a_reject_class_is_a_class_among_the_frequencies(fit, way):
     found = fit(features, votes, imbalance=way, validation=(features, votes))
     natural = fit(features, votes, validation=(features, votes))
     assert (found.head.classes, found.head.reject) == (("often", "rare"), ("seldom",))
-    mean = {head: head.scores(features).reject_score.mean() for head in (found.head, natural.head)}
+    mean = {head: head.scores(features).no_label_score.mean() for head in (found.head, natural.head)}
     assert mean[found.head] > mean[natural.head]
 
 
-# calibration and figures
+# calibration and metrics
 
 
 def test_the_temperature_undoes_overconfidence():

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from models.heads.registry import load_head
-from models.training import engine
-from models.training.engine import Examples, one_hot
+from models.training import trainer
 from models.training.fit_head import Fitted
 from models.training.fit_mlp import _dense_arrays, dense_network, fit_mlp_head, recipe_of_features
 from models.training.head_data import FitError, Rows, Votes
 from models.training.imbalance import WAYS
 from models.training.losses import SoftCrossentropy
 from models.training.recipe import Recipe
+from models.training.trainer import Examples, one_hot
 from pipeline.run.fitting import save_head
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -26,7 +26,7 @@ NAMES = ("happy", "angry", "sad")
 QUICK = recipe_of_features(
     Recipe(
         epochs=6, batch_size=20, optimiser="adam", learning_rate=1e-2, schedule="constant", warmup_epochs=0,
-        weight_decay=0, averaged=0, label_smoothing=0, dropout=0.2, keep="best",
+        weight_decay=0, ema_decay=0, label_smoothing=0, dropout=0.2, keep="best",
     )
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_what_keras_computed_is_what_numpy_computes() -> None:
     kernels, biases = _dense_arrays(network)
     assert [kernel.shape for kernel in kernels] == [(6, 8), (8, 5), (5, 3)]
     head = MlpHead(("a", "b", "c"), kernels, biases, mean, scale)
-    expected = engine.predict_logits(network, features.astype(np.float32))["labels"]
+    expected = trainer.predict_logits(network, features.astype(np.float32))["labels"]
     assert np.abs(head.logits(features) - expected).max() < 1e-4
 
 
@@ -134,7 +134,7 @@ def test_votes_are_learned_as_shares_and_reject_classes_get_a_score(tmp_path: Pa
     loaded = load_head(tmp_path / "head")
     about = json.loads((tmp_path / "head" / "head.json").read_text())
     assert (about["kind"], about["reject"], about["classes"]) == ("mlp", ["NF"], ["angry", "happy", "sad"])
-    score = loaded.scores(features).reject_score
+    score = loaded.scores(features).no_label_score
     assert score[::10].min() > score[1:10].max()
 
 

@@ -43,7 +43,7 @@ def write_linear(folder, head, **about):
     out = io.BytesIO()
     np.savez(out, coef=head.coef, intercept=head.intercept, mean=head.mean, scale=head.scale)
     (folder / "head.npz").write_bytes(out.getvalue())
-    told = {
+    reported = {
         "format_version": 2,
         "kind": "linear",
         "classes": list(head.classes),
@@ -54,7 +54,7 @@ def write_linear(folder, head, **about):
         "metrics": {"accuracy": 0.6},
         "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
     }
-    (folder / "head.json").write_text(json.dumps({k: v for k, v in (told | about).items() if v is not None}))
+    (folder / "head.json").write_text(json.dumps({k: v for k, v in (reported | about).items() if v is not None}))
     return folder
 
 
@@ -272,7 +272,7 @@ def write_mlp(folder, head, *, arrays=None, **about):
         stored |= {f"kernel{i}": kernel, f"bias{i}": bias}
     np.savez(out, **{name: value for name, value in (stored | (arrays or {})).items() if value is not None})
     (folder / "head.npz").write_bytes(out.getvalue())
-    told = {
+    reported = {
         "format_version": 2,
         "kind": "mlp",
         "classes": list(head.classes),
@@ -281,7 +281,7 @@ def write_mlp(folder, head, *, arrays=None, **about):
         "temperature": head.temperature,
         "sha256": hashlib.sha256(out.getvalue()).hexdigest(),
     }
-    (folder / "head.json").write_text(json.dumps(told | about))
+    (folder / "head.json").write_text(json.dumps(reported | about))
     return folder
 
 
@@ -396,13 +396,13 @@ def rejecting_head(**more):
     )  # fmt: skip
 
 
-def test_the_reject_score_and_what_is_left_worked_out_by_hand():
+def test_the_no_label_score_and_what_is_left_worked_out_by_hand():
     features = np.log(np.array([[1, 2, 3, 4], [5, 3, 1, 1]], np.float64)).astype(np.float16)
     found = rejecting_head().scores(features)
     assert found.probabilities == pytest.approx(np.array([[1 / 3, 2 / 3], [5 / 8, 3 / 8]]), abs=1e-3)
-    assert found.reject_score == pytest.approx(np.array([0.7, 0.2]), abs=1e-3)
-    assert found.reject_score.dtype == np.float64
-    assert np.array_equal(found.reject_score, np.round(found.reject_score, 6))
+    assert found.no_label_score == pytest.approx(np.array([0.7, 0.2]), abs=1e-3)
+    assert found.no_label_score.dtype == np.float64
+    assert np.array_equal(found.no_label_score, np.round(found.no_label_score, 6))
     assert found.probabilities.tobytes() == rejecting_head().probabilities(features).tobytes()
 
 
@@ -411,11 +411,11 @@ def test_the_reject_score_and_what_is_left_worked_out_by_hand():
 def test_probabilities_sum_to_one_whatever_is_rejected(rows, temperature):
     found = rejecting_head(temperature=temperature).scores(np.asarray(rows, np.float16))
     assert np.abs(found.probabilities.sum(axis=1) - 1).max() < 2e-6
-    assert ((found.reject_score >= 0) & (found.reject_score <= 1)).all()
+    assert ((found.no_label_score >= 0) & (found.no_label_score <= 1)).all()
 
 
 def test_heads_without_reject_classes_have_no_score(tmp_path):
-    assert linear_head().scores(rows_of(2)).reject_score is None
+    assert linear_head().scores(rows_of(2)).no_label_score is None
     assert linear_head().reject == ()
 
 
@@ -492,8 +492,8 @@ def keras():
 def keras_folder(folder, model, classes, **about):
     folder.mkdir(exist_ok=True)
     model.save(folder / "model.keras")
-    told = {"classes": list(classes), "feature_space": FINGERPRINT, **about}
-    (folder / "head.json").write_text(json.dumps(told))
+    reported = {"classes": list(classes), "feature_space": FINGERPRINT, **about}
+    (folder / "head.json").write_text(json.dumps(reported))
     return folder
 
 

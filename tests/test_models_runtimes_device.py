@@ -25,8 +25,8 @@ from models.runtimes.feature_settings import FeatureSettings
 
 SMALL = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8)
 VGG16 = FeatureSettings("vgg16", "random", "multi", 32, 32, batch_size=8)
-MIRRORED = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, mirrored=True)
-NARROWER = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, mirrored=True, mirror_cut=0.0625)
+MIRRORED = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, flip_average=True)
+NARROWER = FeatureSettings("face_vgg", "random", "multi", 48, 48, batch_size=8, flip_average=True, flip_cut=0.0625)
 
 
 @functools.cache

@@ -50,15 +50,15 @@ def settings(weights: dict[str, str], name: str, kind: str = "face_vgg", **other
     return FeatureSettings(kind.removesuffix(".keras"), weights[kind], runtime=name, **given)
 
 
-MIRRORED = {"mirrored": True, "mirror_cut": 0.0625}
+MIRRORED = {"flip_average": True, "flip_cut": 0.0625}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "as shipped": ("face_vgg", MIRRORED),
     "odd sides": ("face_vgg", {"height": 37, "width": 51}),
     "flattened": ("face_vgg", {"pooling": "flatten", "height": 40, "width": 48}),
-    "mirrored, nothing cut": ("face_vgg", {"mirrored": True, "pooling": "avg"}),
-    "mirrored, odd sides, much cut": ("face_vgg", {"mirrored": True, "mirror_cut": 0.2, "height": 37, "width": 51}),
+    "mirrored, nothing cut": ("face_vgg", {"flip_average": True, "pooling": "avg"}),
+    "mirrored, odd sides, much cut": ("face_vgg", {"flip_average": True, "flip_cut": 0.2, "height": 37, "width": 51}),
     "vgg16, odd sides": ("vgg16", {"height": 37, "width": 51}),
-    "vgg16.keras, flattened, mirrored": ("vgg16.keras", {"pooling": "flatten", "mirrored": True, "mirror_cut": 0.1}),
+    "vgg16.keras, flattened, mirrored": ("vgg16.keras", {"pooling": "flatten", "flip_average": True, "flip_cut": 0.1}),
 }
 
 
@@ -102,7 +102,7 @@ def test_features_are_the_same_bits_for_any_batch_neighbours_and_threads(
 def test_a_crop_and_its_mirror_image_have_the_same_mirrored_bits(weights: dict[str, str], name: str) -> None:
     images = crops(8, 48, 48, 1)
     turned = np.ascontiguousarray(images[:, :, ::-1])
-    device = Device(settings(weights, name, mirrored=True))
+    device = Device(settings(weights, name, flip_average=True))
     assert np.array_equal(device.features(images), device.features(turned))
 
 

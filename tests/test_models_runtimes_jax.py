@@ -32,8 +32,8 @@ if sys.argv[4] == "mirrored":
     runtime("jax").claim()  # the tests' modules import Keras
 assert default_runtime() == "jax"
 from test_models_runtimes_jax import features
-made = features(sys.argv[1], sys.argv[2], mirrored=sys.argv[4] == "mirrored", runtime="jax")
-assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another engine was loaded"
+made = features(sys.argv[1], sys.argv[2], flip_average=sys.argv[4] == "mirrored", runtime="jax")
+assert "jax" in sys.modules and "tensorflow" not in sys.modules, "another runtime was loaded"
 np.save(sys.argv[3], made)
 """
 
@@ -45,7 +45,7 @@ def pictures() -> np.ndarray:
     return (coarse + draw.integers(0, 56, coarse.shape)).astype(np.uint8)
 
 
-def features(weights: str, precision: str, *, mirrored: bool = False, runtime: str = "tensorflow") -> np.ndarray:
+def features(weights: str, precision: str, *, flip_average: bool = False, runtime: str = "tensorflow") -> np.ndarray:
     """Returns what a runtime makes of the pictures, the last batch not full."""
     chosen = FeatureSettings(
         "face_vgg",
@@ -55,8 +55,8 @@ def features(weights: str, precision: str, *, mirrored: bool = False, runtime: s
         48,
         batch_size=64,
         precision=precision,
-        mirrored=mirrored,
-        mirror_cut=0.0625,
+        flip_average=flip_average,
+        flip_cut=0.0625,
         runtime=runtime,
     )
     device = Device(chosen)
@@ -76,9 +76,9 @@ def test_features_and_labels_agree_with_tensorflow(tmp_path: Path, kind: str) ->
     }
     command = [sys.executable, "-c", SCRIPT, weights, "float32", str(tmp_path / "jax.npy"), kind]
     other = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    ours = features(weights, "float32", mirrored=kind == "mirrored").astype(np.float64)
-    _, told = other.communicate(timeout=300)
-    assert other.returncode == 0, told[-2000:]
+    ours = features(weights, "float32", flip_average=kind == "mirrored").astype(np.float64)
+    _, reported = other.communicate(timeout=300)
+    assert other.returncode == 0, reported[-2000:]
     theirs = np.load(tmp_path / "jax.npy").astype(np.float64)
     assert theirs.shape == ours.shape == (COUNT, sum(FaceVggShape().widths))
     assert np.allclose(theirs, ours, rtol=1e-3, atol=1e-3)  # the last bit of float16 is a thousandth

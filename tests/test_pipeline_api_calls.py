@@ -60,8 +60,8 @@ def test_a_run_tells_what_came_of_it(place: Path, run: api.Run, capsys: pytest.C
     assert run.reasons == {"not_an_image": 1}
     assert run.classes == runs.CLASSES
     assert sum(run.labels.values()) == run.counts["faces"] == run.predictions.count_rows() == 40
-    told = run.images.to_table(filter=pc.field("status") == "rejected", columns=["image_id", "reason"]).to_pylist()
-    assert told == [{"image_id": "happy/broken.png", "reason": "not_an_image"}]
+    reported = run.images.to_table(filter=pc.field("status") == "rejected", columns=["image_id", "reason"]).to_pylist()
+    assert reported == [{"image_id": "happy/broken.png", "reason": "not_an_image"}]
     assert (run.page, run.submission) == (None, run.path / "submission.csv")
     assert capsys.readouterr() == ("", "")
 
@@ -161,7 +161,7 @@ def test_a_head_is_trained_and_used(place: Path, run: api.Run, capsys: pytest.Ca
     settings = {**SETTINGS, "write.no_face_label": "sad"}
     labelled = api.label(place / "in", place / "by_mine", head=head, settings=settings, cache=run.path / "cache")
     assert set(labelled.predictions.to_table(columns=["label"])["label"].to_pylist()) <= {"happy", "sad"}
-    assert labelled.record["cache"]["misses"] == 0
+    assert labelled.record["cache"]["computed"] == 0
     assert capsys.readouterr().out == ""
 
 

@@ -75,13 +75,13 @@ def as_rows(labelled: LabelledImage) -> Iterator[dict[str, Any]]:
         chances = face.probabilities or dict.fromkeys(labelled.classes)
         yield {
             "image_id": Path(labelled.name).name,
-            "face": number,
+            "face_index": number,
             **face.box._asdict(),
             "detection_score": face.detection_score,
             "label": face.label,
             "label_index": face.label_index,
             "confidence": face.confidence,
-            "reject_score": face.reject_score,
+            "no_label_score": face.no_label_score,
             **{f"p_{name}": value for name, value in chances.items()},
         }
 
@@ -94,12 +94,12 @@ def test_the_numbers_are_those_of_label(folder: Path, tmp_path: Path, chosen: di
     settings = [f"{name}={value}" for name, value in chosen.items()] + ["write.no_face_label=neutral"]
     arguments = ["--runner=DirectRunner", "--input", str(folder), "--output", str(tmp_path / "out")]
     run = runs.run(*arguments, "--set", "write.report=false", *settings, output=tmp_path / "out").done()
-    told = list(FaceLabeler(settings=chosen).label_many(sorted(folder.iterdir())))
+    reported = list(FaceLabeler(settings=chosen).label_many(sorted(folder.iterdir())))
 
-    found = [row for image in told for row in as_rows(image)]
-    assert [{"reject_score": None, **row} for row in runs.predictions(run.output)] == found
+    found = [row for image in reported for row in as_rows(image)]
+    assert [{"no_label_score": None, **row} for row in runs.predictions(run.output)] == found
     assert found
-    for row, image in zip(runs.images(run.output).values(), told, strict=True):
+    for row, image in zip(runs.images(run.output).values(), reported, strict=True):
         assert (row["width"], row["height"], row["status"], row["reason"], row["faces"]) == (
             image.width, image.height, image.status, image.reason, len(image),
         ), image  # fmt: skip
@@ -111,7 +111,7 @@ def test_some_faces_are_large_enough_for_a_label_and_some_are_not(folder: Path) 
     assert {face.label is None for face in faces} == {True, False}
     for face in faces:
         assert (face.label is None) == (max(face.box[2:]) < 60)
-        assert (face.label is None) == (face.probabilities == {}) == (face.reject_score is None)
+        assert (face.label is None) == (face.probabilities == {}) == (face.no_label_score is None)
         if face.label is not None:
             assert face.confidence == face.probabilities[face.label] == max(face.probabilities.values())
             assert list(face.probabilities)[face.label_index or 0] == face.label

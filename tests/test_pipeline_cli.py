@@ -160,10 +160,10 @@ def test_what_follows_bare_dashes_is_not_looked_at() -> None:
 
 
 def test_train_head() -> None:
-    more = ("--validation", "v1", "v2", "--names", "sad", "happy", "--cache", "c")
+    more = ("--validation", "v1", "v2", "--classes", "sad", "happy", "--cache", "c")
     parsed = options(TrainHeadOptions, "train-head", *LABEL, *more)
     assert parsed.validation == ("v1", "v2")
-    assert parsed.names == ("sad", "happy")
+    assert parsed.classes == ("sad", "happy")
     assert parsed.holdout is None
     assert options(TrainHeadOptions, "train-head", *LABEL, "--holdout", "0.2").holdout == 0.2
     assert (parsed.compare, parsed.soft_labels, parsed.reject) == (None, None, ())
@@ -189,7 +189,7 @@ def test_the_recipes_of_heads_say_what_their_sources_say(
     mlp = found.mlp
     assert found.head.kind == "mlp"
     assert (mlp.optimiser, mlp.learning_rate, mlp.epochs, mlp.batch_size) == (optimiser, rate, epochs, batch)
-    assert (mlp.layers[0], mlp.dropout, mlp.schedule, mlp.weight_decay, mlp.averaged) == (256, 0.5, "constant", 0, 0)
+    assert (mlp.layers[0], mlp.dropout, mlp.schedule, mlp.weight_decay, mlp.ema_decay) == (256, 0.5, "constant", 0, 0)
 
 
 def test_comparing_takes_files_or_none() -> None:
@@ -202,7 +202,7 @@ def test_comparing_takes_files_or_none() -> None:
     "more, said",
     [
         (("--reject", "NF"), "--reject names classes of --soft-labels"),
-        (("--classes-map", "joy=happy"), "--classes-map names classes of --soft-labels"),
+        (("--rename-classes", "joy=happy"), "--rename-classes names classes of --soft-labels"),
         (("--compare", "--kind", "mlp"), "--compare fits every kind and keeps none; drop --kind"),
         (("--compare", "--tensorboard"), "drop --tensorboard"),
         (("--kind", "forest"), "allowed is one of logistic, ridge, mlp"),
@@ -215,9 +215,9 @@ def test_what_a_head_cannot_be_trained_by(more: tuple[str, ...], said: str) -> N
 
 
 def test_train_backbone() -> None:
-    typed = ("train-backbone", *LABEL, "--exclude", "test.tar", "--epochs", "3", "--seed", "0")
+    typed = ("train-backbone", *LABEL, "--exclude-copies-of", "test.tar", "--epochs", "3", "--seed", "0")
     parsed = options(TrainBackboneOptions, *typed)
-    assert (parsed.exclude, parsed.validation) == (("test.tar",), ())
+    assert (parsed.exclude_copies_of, parsed.validation) == (("test.tar",), ())
     assert (settings(*typed).train.epochs, settings(*typed).train.seed) == (3, 0)
 
 

@@ -158,7 +158,7 @@ def test_images_that_the_head_was_trained_on_are_counted_and_warned_of(bench: ru
     assert warning in ended.out
     assert warning in (ended.output / "evaluation.html").read_text()
     assert metrics_of(ended)["evaluated"]["counts"]["trained_on"] == 21
-    fair = evaluate(bench, "fair", *given, "--exclude", str(learned)).done()
+    fair = evaluate(bench, "fair", *given, "--exclude-copies-of", str(learned)).done()
     assert "WARNING" not in fair.out
     assert metrics_of(fair)["evaluated"]["counts"]["evaluated"] == 40
 
@@ -217,12 +217,12 @@ def test_excluded_images_do_not_count_whatever_their_name(
         ("ex_input", ("--input", str(source), "--head", str(bench.head), "--cache", str(bench.path / "cache"))),
         ("ex_run", ("--predictions", str(labelled.output))),
     ):
-        ended = evaluate(bench, output, *given, "--exclude", str(other)).done()
+        ended = evaluate(bench, output, *given, "--exclude-copies-of", str(other)).done()
         assert "excluded: 10 images, 10 of different bytes" in ended.err
         about = metrics_of(ended)["evaluated"]
         assert (about["counts"]["excluded"], about["counts"]["evaluated"]) == (11, 50)  # with the copy
         assert about["excluded"] == [str(other)]
-        assert "11 images left out, as their bytes stand in --exclude." in ended.out
+        assert "11 images left out, as their bytes stand in --exclude-copies-of." in ended.out
 
 
 def test_labels_of_other_names(bench: runs.Bench, source: Path, judged: runs.Ended) -> None:
@@ -232,9 +232,9 @@ def test_labels_of_other_names(bench: runs.Bench, source: Path, judged: runs.End
     refused = of_input(bench, other, "names")
     assert refused.status == 2
     assert "odd, smile are no classes of the head, which knows happy, neutral, sad" in refused.line
-    ended = of_input(bench, other, "names", "--classes-map", "smile=happy", "odd=").done()
+    ended = of_input(bench, other, "names", "--rename-classes", "smile=happy", "odd=").done()
     about = metrics_of(ended)["evaluated"]
-    assert about["question"]["classes_map"] == {"smile": "happy", "odd": None}
+    assert about["question"]["rename_classes"] == {"smile": "happy", "odd": None}
     assert (about["counts"]["left_out"], about["counts"]["evaluated"]) == (5, 30)
     with open(ended.output / "label_errors.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -301,7 +301,7 @@ def test_a_binary_question(bench: runs.Bench, source: Path) -> None:
 
 
 def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, labelled: runs.Ended) -> None:
-    """A table that votes for the folder of each image gives the figures of the folders; ties and no faces are told."""
+    """A table that votes for the folder of each image gives the metrics of the folders; ties and no faces are reported."""
     with tarfile.open(source) as archive:
         ids = [member.name for member in archive]
     classes = ("happy", "neutral", "sad", "NF")
@@ -309,7 +309,7 @@ def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, lab
     lines += [",".join((name, *(str(6 * name.startswith(f"{known}/") + 2) for known in classes))) for name in ids]
     table = bench.path / "votes.csv"
     table.write_text("\n".join(lines), encoding="utf-8")
-    flags = ("--soft-labels", str(table), "--classes-map", "NF=")
+    flags = ("--soft-labels", str(table), "--rename-classes", "NF=")
     found = metrics_of(of_input(bench, source, "voted", *flags).done())
     assert found["metrics"] == metrics_of(judged)["metrics"]
     assert found["evaluated"]["truth"] == {"soft_labels": str(table), "images": 63, "without_a_leader": 0}
@@ -341,7 +341,7 @@ def test_votes_that_cannot_be_meant_are_refused_before_any_image_is_read(bench: 
     (bench.path / "v.csv").write_text("id,happy,sad,NF\nx.png,1,0,0\n", encoding="utf-8")
     votes = ("--soft-labels", str(bench.path / "v.csv"))
     for flags, said in (
-        (("--classes-map", "nf="), "nf is no class of --soft-labels; they know NF, happy, sad"),
+        (("--rename-classes", "nf="), "nf is no class of --soft-labels; they know NF, happy, sad"),
         ((), "--soft-labels knows none of the images, whose ids are like"),
     ):
         ended = of_input(bench, source, "unmeant", *votes, *flags)
@@ -429,12 +429,25 @@ def test_wrong_flags_are_refused(arguments: list[str], words: str) -> None:
 
 
 def test_all_flags() -> None:
-    flags = ["--classes-map", "a=b", "c=", "--exclude", "x", "y", "--seed", "3", "--head", "h", "--positive", "p"]
+    flags = [
+        "--rename-classes",
+        "a=b",
+        "c=",
+        "--exclude-copies-of",
+        "x",
+        "y",
+        "--seed",
+        "3",
+        "--head",
+        "h",
+        "--positive",
+        "p",
+    ]
     parsed = parse(["evaluate", "--input", "in", "--output", "o", *flags])
     assert isinstance(parsed, Call)
     assert isinstance(parsed.options, EvaluateOptions)
-    assert parsed.options.classes_map == ("a=b", "c=")
-    assert parsed.options.exclude == ("x", "y")
+    assert parsed.options.rename_classes == ("a=b", "c=")
+    assert parsed.options.exclude_copies_of == ("x", "y")
     assert (parsed.options.seed, parsed.context.settings.head.path) == (3, "h")
 
 
@@ -495,9 +508,9 @@ def test_a_head_for_other_features_is_refused_before_any_work(bench: runs.Bench,
 
 
 def test_nothing_at_exclude_is_named(bench: runs.Bench, source: Path) -> None:
-    refused = of_input(bench, source, "no_exclude", "--exclude", str(bench.path / "nowhere"))
+    refused = of_input(bench, source, "no_exclude", "--exclude-copies-of", str(bench.path / "nowhere"))
     assert refused.status == 2
-    assert refused.line.startswith("--exclude ")
+    assert refused.line.startswith("--exclude-copies-of ")
 
 
 def test_a_working_folder_of_another_head_is_no_obstacle(bench: runs.Bench, source: Path, tmp_path: Path) -> None:

@@ -48,14 +48,14 @@ def evaluate(place: Path, *more: str, output: str = "out", boxes: str = "boxes.c
     )  # fmt: skip
 
 
-def figures_in(folder: Path) -> dict[str, Any]:
+def metrics_in(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "detection.json").read_text())
 
 
 def test_every_image_is_accounted_for_and_every_face_judged(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, "--ignore", "mask") == 0
-    figures = figures_in(place / "out")
-    assert figures["account"] == {
+    metrics = metrics_in(place / "out")
+    assert metrics["account"] == {
         "judged": 4,
         "rejected": {"truncated": 1},
         "faces_on_rejected": 1,
@@ -65,7 +65,7 @@ def test_every_image_is_accounted_for_and_every_face_judged(place: Path, capsys:
         "faces_only_in_table": 1,
         "ignored_faces": 1,
     }
-    for score in figures["scores"]:
+    for score in metrics["scores"]:
         if not score["mapped"]:
             assert (score["hits"], score["faces"], score["false_alarms"], score["ignored_boxes"]) == (1, 2, 2, 1)
             assert score["recall"] == 0.5
@@ -104,18 +104,18 @@ def test_the_tables_say_what_became_of_boxes_and_faces(place: Path) -> None:
 
 def test_masked_faces_count_unless_they_are_ignored(place: Path) -> None:
     evaluate(place)
-    assert figures_in(place / "out")["scores"][0]["hits"] == 2
+    assert metrics_in(place / "out")["scores"][0]["hits"] == 2
 
 
 def test_small_faces_may_be_left_out(place: Path) -> None:
     evaluate(place, "--min-face", "13")
-    figures = figures_in(place / "out")
-    assert (figures["scores"][0]["faces"], figures["account"]["ignored_faces"]) == (2, 1)
+    metrics = metrics_in(place / "out")
+    assert (metrics["scores"][0]["faces"], metrics["account"]["ignored_faces"]) == (2, 1)
 
 
 def test_a_threshold_leaves_boxes_to_the_curves(place: Path) -> None:
     evaluate(place, "--threshold", "1.5")
-    score = figures_in(place / "out")["scores"][0]
+    score = metrics_in(place / "out")["scores"][0]
     assert (score["hits"], score["false_alarms"]) == (0, 0)
     assert score["curve"]["false_alarms"] == [2]
 
@@ -137,13 +137,13 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
         evaluate(place, "--ignore", "mask", output=output)
     for name in set(ALWAYS) - {"index.html", "detection.json"}:
         assert (place / "one" / name).read_bytes() == (place / "two" / name).read_bytes(), name
-    one, two = (figures_in(place / output) for output in ("one", "two"))
+    one, two = (metrics_in(place / output) for output in ("one", "two"))
     assert one.pop("cpu_ms_an_image").keys() == two.pop("cpu_ms_an_image").keys() == {"read", "decode", "detect"}
     assert one == two
 
 
 @pytest.mark.parametrize(
-    ("boxes", "more", "told"),
+    ("boxes", "more", "reported"),
     [
         (BOXES, ("--ignore", "masks"), "--ignore masks: --boxes says that of no face; it says mask"),
         ("image,x,y,w,h\nother.png,1,1,2,2\n", (), "none of 6 images is named by --boxes, which names other.png"),
@@ -157,12 +157,12 @@ def test_the_same_input_gives_the_same_bytes_but_for_times(place: Path) -> None:
     ],
 )
 def test_faults_are_one_line(
-    place: Path, boxes: str, more: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    place: Path, boxes: str, more: tuple[str, ...], reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "boxes.csv").write_text(boxes)
     assert evaluate(place, *more) in (2, 3)
     said = capsys.readouterr().err
-    assert told in said
+    assert reported in said
     assert said.count("\n") == 1
     assert not (place / "out" / "index.html").exists()
 
@@ -191,11 +191,11 @@ def test_real_photos_with_their_own_lists(tmp_path: Path) -> None:
         output = tmp_path / f"out_{photos.name}"
         arguments = ["--images", str(photos), "--boxes", *tables, "--output", str(output)]
         assert main(["evaluate-detector", *arguments, "--set", "faces.detector=haar", "--quiet"]) == 0
-        figures = figures_in(output)
-        assert figures["evaluated"]["form"] == ("fddb" if photos.name == "fddb" else "wider")
-        half, third = figures["scores"][:2]
+        metrics = metrics_in(output)
+        assert metrics["evaluated"]["form"] == ("fddb" if photos.name == "fddb" else "wider")
+        half, third = metrics["scores"][:2]
         assert half["faces"] == faces
-        assert figures["account"]["only_in_table"] == 0
+        assert metrics["account"]["only_in_table"] == 0
         assert 0 < half["recall"] <= third["recall"] < 1
         assert half["curve"]["continuous"][-1] < third["curve"]["discrete"][-1]
 
@@ -205,15 +205,15 @@ def test_real_photos_with_their_own_lists(tmp_path: Path) -> None:
 
 def test_without_being_asked_nothing_is_looked_at_again(place: Path) -> None:
     evaluate(place)
-    figures = figures_in(place / "out")
-    assert (figures["by_group"], figures["by_change"], figures["by_step"], figures["by_way"]) == ([], [], [], [])
-    assert figures["explained"] is None
+    metrics = metrics_in(place / "out")
+    assert (metrics["by_group"], metrics["by_change"], metrics["by_step"], metrics["by_way"]) == ([], [], [], [])
+    assert metrics["explained"] is None
 
 
 def test_recall_is_shown_by_the_values_of_a_column(place: Path) -> None:
     (place / "skin.csv").write_text("image,x,y,w,h,skin\nwhole.png,0,0,40,40,dark\npart.png,0,0,10,12,light\n")
     assert evaluate(place, "--by", "skin", boxes="skin.csv") == 0
-    groups = figures_in(place / "out")["by_group"]
+    groups = metrics_in(place / "out")["by_group"]
     assert [(one["column"], one["value"], one["faces"], one["found"]) for one in groups] == [
         ("skin", "dark", 1, 1),
         ("skin", "light", 1, 0),
@@ -224,7 +224,7 @@ def test_recall_is_shown_by_the_values_of_a_column(place: Path) -> None:
 def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> None:
     (place / "one.csv").write_text("image,x,y,w,h\nwhole.png,0,0,40,40\n")
     assert evaluate(place, "--changes", boxes="one.csv") == 0
-    changes = {one["change"]: one for one in figures_in(place / "out")["by_change"]}
+    changes = {one["change"]: one for one in metrics_in(place / "out")["by_change"]}
     assert list(changes) == ["as they are", "turned by +20°", "turned by −20°", "half-lit", "24 px", "grey"]
     assert changes["24 px"]["mean_overlap"] == changes["grey"]["mean_overlap"] == 1
     # the photo grows by a quarter of 40 pixels on each side before it is turned: 40² of 60²
@@ -232,7 +232,7 @@ def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         (("--by", "age"), "boxes.csv has no column age; it has image, x, y, w, h, occlusion"),
         (("--steps",), "--steps: detector none does not show its steps; use bundled or cascade"),
@@ -240,10 +240,10 @@ def test_harder_photos_are_judged_with_the_faces_moved_along(place: Path) -> Non
     ],
 )
 def test_a_second_look_that_cannot_be_had_is_one_line(
-    place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
+    place: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], reported: str
 ) -> None:
     assert evaluate(place, *more) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_column_with_a_value_for_every_face_is_no_group(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,10 +258,10 @@ def test_the_steps_of_the_bundled_detector_are_shown_and_explained(
 ) -> None:
     more = ("--set", "faces.detector=bundled", "--steps", "--explain", "whole.png")
     assert evaluate(place, *more) == 0
-    figures = figures_in(place / "out")
-    assert [one["step"] for one in figures["by_step"]] == ["pass 1", "without overlaps", "in company"]
-    assert figures["by_way"] == []
-    assert figures["explained"] == "photos.tar/whole.png"
+    metrics = metrics_in(place / "out")
+    assert [one["step"] for one in metrics["by_step"]] == ["pass 1", "without overlaps", "in company"]
+    assert metrics["by_way"] == []
+    assert metrics["explained"] == "photos.tar/whole.png"
     assert (place / "out" / "explained.webp").read_bytes()[8:12] == b"WEBP"
     assert "data:image/webp;base64," in (place / "out" / "index.html").read_text()
     assert evaluate(place, "--set", "faces.detector=bundled", "--explain", "nowhere.png", "--overwrite") == 2
@@ -271,7 +271,7 @@ def test_the_steps_of_the_bundled_detector_are_shown_and_explained(
 def test_the_cascade_is_also_judged_without_calibration_and_at_twice_the_stride(place: Path) -> None:
     (place / "one.csv").write_text("image,x,y,w,h\nwhole.png,0,0,40,40\n")
     assert evaluate(place, "--set", "faces.detector=cascade", "--steps", boxes="one.csv") == 0
-    figures = figures_in(place / "out")
-    assert [one["step"] for one in figures["by_step"]][0::9] == ["classify 1", "global filter"]
-    ways = [one["way"] for one in figures["by_way"] if one["overlap"] == 0.5]
+    metrics = metrics_in(place / "out")
+    assert [one["step"] for one in metrics["by_step"]][0::9] == ["classify 1", "global filter"]
+    ways = [one["way"] for one in metrics["by_way"] if one["overlap"] == 0.5]
     assert ways == [f"{how}, stride {stride}" for stride in (4, 8) for how in ("calibrated", "not calibrated")]

@@ -80,7 +80,7 @@ def test_copies_of_validation_and_excluded_images_are_not_trained_on(tmp_path: P
     folder_of(tmp_path / "validation", 6)
     write_folder(tmp_path / "test", {f"{n}.png": crop(n) for n in range(10, 14)})  # no label is needed there
     train, validation, classes = data(
-        tmp_path, validation=[str(tmp_path / "validation")], exclude=[str(tmp_path / "test")]
+        tmp_path, validation=[str(tmp_path / "validation")], exclude_copies_of=[str(tmp_path / "test")]
     )
     assert (len(train.ids), len(validation.ids), classes) == (10, 6, ["happy", "sad"])
     seen = {image.tobytes() for image in train.images}
@@ -226,7 +226,7 @@ def test_settings_make_the_recipe() -> None:
     settings = load_settings((), ("train.rates=[block1=0, block2=0.5]", "train.frozen=[block1]", "train.epochs=3"))
     recipe = train_backbone.recipe_of(settings.train)
     assert (recipe.rates, recipe.frozen, recipe.epochs) == ({"block1": 0.0, "block2": 0.5}, ("block1",), 3)
-    assert train_backbone.recipe_of(load_settings((), ("train.sides=[24, 40]",)).train).sides == (24, 40)
+    assert train_backbone.recipe_of(load_settings((), ("train.progressive_sizes=[24, 40]",)).train).sides == (24, 40)
     assert train_backbone.recipe_of(load_settings((), ()).train) == Recipe()
 
 
@@ -238,19 +238,19 @@ def test_the_bundled_recipe_ends_on_what_the_network_is_applied_to() -> None:
 @pytest.mark.parametrize("sides", ["[12]", "[49]", "24", "[24.5]"])
 def test_a_side_that_collapses_or_enlarges_is_refused(sides: str) -> None:
     with pytest.raises(UsageError, match=r"train\.sides"):
-        load_settings((), (f"train.sides={sides}",))
+        load_settings((), (f"train.progressive_sizes={sides}",))
 
 
 def test_sides_larger_than_the_crop_are_a_contradiction() -> None:
     with pytest.raises(UsageError, match=r"train\.sides has 48, but train\.crop leaves 40 pixels: set train\.crop=0"):
-        load_settings((), ("train.sides=[24, 48]",))
+        load_settings((), ("train.progressive_sizes=[24, 48]",))
 
 
 @pytest.mark.parametrize("other", ["train.stop_patience=5", "train.schedule=plateau"])
 def test_what_goes_by_validation_contradicts_sides(other: str) -> None:
     load_settings((), (other,))
     with pytest.raises(UsageError, match=r"train\.sides makes early epochs look bad[^\n]*$"):
-        load_settings((), ("train.sides=[24, 40]", other))
+        load_settings((), ("train.progressive_sizes=[24, 40]", other))
 
 
 def train(tmp_path: Path, *settings: str, **other: Any) -> int:
@@ -271,7 +271,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
         row = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.625}
         return [{"epoch": 1.0, **row}]
 
-    monkeypatch.setattr("models.training.engine.fit", fit)
+    monkeypatch.setattr("models.training.trainer.fit", fit)
     small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]", "train.batch_size=8")
     assert train(tmp_path, *small) == 0
     weights = tmp_path / "out" / "face_vgg.npz"
@@ -308,7 +308,7 @@ def untrained(*given: Any, **_: Any) -> list[Any]:
 
 def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "in", 30)
-    monkeypatch.setattr("models.training.engine.fit", untrained)
+    monkeypatch.setattr("models.training.trainer.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
     assert train(tmp_path, *small) == 0
     assert train(tmp_path, *small) == 0
@@ -327,22 +327,22 @@ def test_a_training_begun_before_a_setting_existed_goes_on_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder_of(tmp_path / "in", 30)
-    monkeypatch.setattr("models.training.engine.fit", untrained)
+    monkeypatch.setattr("models.training.trainer.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
     assert train(tmp_path, *small) == 0
     path = tmp_path / "out" / "recipe.json"
-    made_of = json.loads(path.read_text())
-    del made_of["recipe"]["reduce"]
-    path.write_text(json.dumps(made_of))
+    provenance = json.loads(path.read_text())
+    del provenance["recipe"]["zoom_out"]
+    path.write_text(json.dumps(provenance))
     assert train(tmp_path, *small) == 0
-    with pytest.raises(UsageError, match=r"recipe.reduce: 0.0 there, 0.5 here"):
-        train(tmp_path, *small, "train.reduce=0.5")
+    with pytest.raises(UsageError, match=r"recipe.zoom_out: 0.0 there, 0.5 here"):
+        train(tmp_path, *small, "train.zoom_out=0.5")
 
 
 @pytest.mark.parametrize("text", ["", '{"recipe": ', "[]", "{}"])
 def test_a_damaged_recipe_of_a_training_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     folder_of(tmp_path / "in", 30)
-    monkeypatch.setattr("models.training.engine.fit", untrained)
+    monkeypatch.setattr("models.training.trainer.fit", untrained)
     small = ("train.widths=[4]", "train.batch_size=8")
     assert train(tmp_path, *small) == 0
     (tmp_path / "out" / "recipe.json").write_text(text)
@@ -371,7 +371,7 @@ def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
     folder_of(tmp_path / "in", 30)
     votes = [f"happy/{n:03d}.png,{n % 3},1,0" for n in range(0, 30, 2)]
     (tmp_path / "votes.csv").write_text("\n".join(["image,yes,no,nothing", *votes]))
-    monkeypatch.setattr("models.training.engine.fit", untrained)
+    monkeypatch.setattr("models.training.trainer.fit", untrained)
     small = ["train.widths=[4]", "train.batch_size=8"]
     soft = {"soft_labels": [f"votes={tmp_path / 'votes.csv'}"]}
     assert train(tmp_path, *small, **soft) == 0
@@ -388,7 +388,7 @@ def test_other_images_or_labels_do_not_go_on_from_a_checkpoint(
 def test_training_starts_from_weights_of_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "in", 30)
     networks: list[Any] = []
-    monkeypatch.setattr("models.training.engine.fit", lambda network, *_, **__: networks.append(network) or [])
+    monkeypatch.setattr("models.training.trainer.fit", lambda network, *_, **__: networks.append(network) or [])
     small = ("train.widths=[4, 8]", "train.batch_size=8")
     assert train(tmp_path, *small, "train.seed=5") == 0
     start = f"train.start={tmp_path / 'out' / 'face_vgg.npz'}"

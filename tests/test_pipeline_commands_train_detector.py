@@ -66,7 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 RECIPE: dict[str, Any] = {
     "network": {"stem": [0, 4], "widths": [4, 4, 8], "depths": [0, 0, 0], "join": 4},
     "training": {
-        "epochs": 2, "scenes_an_epoch": 8, "batch_size": 4, "precision": "float32", "averaged": 0.5, "mine_every": 1,
+        "epochs": 2, "scenes_an_epoch": 8, "batch_size": 4, "precision": "float32", "ema_decay": 0.5, "mine_every": 1,
     },
     "scenes": {"side": 64, "smallest": 8.0, "largest": 30.0},
     "sets": {

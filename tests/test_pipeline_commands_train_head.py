@@ -36,7 +36,7 @@ def test_excluded_images_are_known_by_their_bytes_and_cost_no_features(tmp_path:
     strange = {f"strange_{i}.png": data for i, data in enumerate(runs.faces(5, first=900).values())}
     held_out = pictures.write_tar(tmp_path / "held_out.tar.gz", {**unlabelled, **strange, "text.png": b"no image"})
     output = tmp_path / "head"
-    given = ["--input", str(train), "--exclude", str(held_out), "--output", str(output), "--set", *runs.SMALL]
+    given = ["--input", str(train), "--exclude-copies-of", str(held_out), "--output", str(output), "--set", *runs.SMALL]
     ended = runs.run("train-head", "--runner=DirectRunner", *given, output=output).done()
     assert "excluded: 26 images, 26 of different bytes" in ended.err
     assert "20 copies of validation or excluded images left out" in ended.err
@@ -61,7 +61,7 @@ VOTES = "id,happy,neutral,sad,NF\n" + "".join(f"{name},3,2,1,0\n" for name in ru
     "text, more, status, said",
     [
         (VOTES, ("--reject", "unknown"), 2, "--reject unknown: --soft-labels have no such class; known: happy"),
-        (VOTES, ("--names", "bored"), 2, "--names bored: --soft-labels have no such class"),
+        (VOTES, ("--classes", "bored"), 2, "--classes bored: --soft-labels have no such class"),
         ("id,a,b\nelsewhere.png,1,0\n", (), 2, "--soft-labels knows none of the images, whose ids are like"),
         ("id,a,b\nx.png,1\n", (), 3, "votes.csv, line 2: expected 2 numbers of 0 or more"),
         (VOTES, (), 3, "no training row has a vote for NF"),
@@ -87,7 +87,7 @@ def test_a_path_that_is_no_source_of_votes_is_refused_before_any_work(source: Pa
 def test_names_of_votes_leave_the_others_out(source: Path, tmp_path: Path) -> None:
     lines = [f"{name},{number % 3},{(number + 1) % 3},5" for number, name in enumerate(runs.faces(60))]
     (tmp_path / "votes.csv").write_text("\n".join(["id,happy,sad,neutral", *lines]))
-    votes = ("--soft-labels", str(tmp_path / "votes.csv"), "--names", "happy", "sad")
+    votes = ("--soft-labels", str(tmp_path / "votes.csv"), "--classes", "happy", "sad")
     ended = head(source, tmp_path / "head", *votes, "--kind", "ridge", "--set", "head.imbalance=inverse_sqrt").done()
     about = json.loads((ended.output / "head.json").read_text())
     assert (about["classes"], about["fitted_by"], about["recipe"]) == (
@@ -99,7 +99,7 @@ OTHERS = ("joy", "calm", "grief", "NF")  # names that annotators gave to runs.CL
 
 
 def votes_file(folder: Path, count: int) -> Path:
-    """Writes votes that call every image by the class behind its own, NF now and then, of so many images."""
+    """Writes votes that call every image by the class after its own, NF now and then, of so many images."""
     rows = []
     for number, name in enumerate(runs.faces(count)):
         votes = [4 * (place == (number + 1) % 3) for place in range(3)]
@@ -108,7 +108,7 @@ def votes_file(folder: Path, count: int) -> Path:
     return folder / "votes.csv"
 
 
-MAPPED = ("--classes-map", "joy=happy", "calm=neutral", "grief=sad", "NF=")
+MAPPED = ("--rename-classes", "joy=happy", "calm=neutral", "grief=sad", "NF=")
 
 
 SILENCED = ("--soft-labels", "V", "--set", "head.soft_share=0.5", "--reject")
@@ -171,7 +171,7 @@ def test_soft_labels_by_other_names_are_added_left_out_and_scaled() -> None:
 
 
 def test_names_cut_votes_and_labels_alike_and_dense_layers_learn_blends(source: Path, tmp_path: Path) -> None:
-    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED, "--names", "happy", "sad", "--kind", "mlp")
+    votes = ("--soft-labels", str(votes_file(tmp_path, 60)), *MAPPED, "--classes", "happy", "sad", "--kind", "mlp")
     small = ("mlp.layers=[4]", "mlp.epochs=2", "mlp.batch_size=8", "head.soft_share=0.3")
     ended = head(source, tmp_path / "head", *votes, "--set", *small).done()
     about = json.loads((ended.output / "head.json").read_text())
@@ -206,12 +206,24 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
         (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
         ((*SILENCED, "nf"), "--reject nf: --soft-labels have no such class"),
         ((*SILENCED, *OTHERS[1:]), "--reject leaves fewer than two classes of --soft-labels"),
-        ((*SILENCED, "calm", "NF", "--classes-map", "calm=sad"), "--reject calm: --classes-map says that it is sad"),
-        (("--soft-labels", "V", "--set", "head.soft_share=0.5"), "NF, calm, grief, joy; give --classes-map NF=CLASS"),
-        (("--soft-labels", "V", "--classes-map", "bored=sad"), "--classes-map bored=: --soft-labels have no such"),
-        (("--soft-labels", "V", "--classes-map", "joy=", "calm=", "NF="), "fewer than two classes"),
-        (("--soft-labels", "V", "--names", "x", "--set", "head.soft_share=0.5"), "--names x: --soft-labels have none"),
-        (("--soft-labels", "V", "--classes-map", "joy"), "give OTHER=CLASS, such as happiness=happy"),
+        (
+            (*SILENCED, "calm", "NF", "--rename-classes", "calm=sad"),
+            "--reject calm: --rename-classes says that it is sad",
+        ),
+        (
+            ("--soft-labels", "V", "--set", "head.soft_share=0.5"),
+            "NF, calm, grief, joy; give --rename-classes NF=CLASS",
+        ),
+        (
+            ("--soft-labels", "V", "--rename-classes", "bored=sad"),
+            "--rename-classes bored=: --soft-labels have no such",
+        ),
+        (("--soft-labels", "V", "--rename-classes", "joy=", "calm=", "NF="), "fewer than two classes"),
+        (
+            ("--soft-labels", "V", "--classes", "x", "--set", "head.soft_share=0.5"),
+            "--classes x: --soft-labels have none",
+        ),
+        (("--soft-labels", "V", "--rename-classes", "joy"), "give OTHER=CLASS, such as happiness=happy"),
     ],
 )
 def test_shares_beside_labels_that_cannot_be(source: Path, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
@@ -287,7 +299,7 @@ def test_class_names_are_one_name_however_they_are_composed(tmp_path: Path) -> N
     files = {name.replace("happy", decomposed): data for name, data in runs.faces(30).items()}
     files |= {name.replace("happy", composed): data for name, data in runs.faces(30, first=30).items()}
     inputs = pictures.write_folder(tmp_path / "in", files)
-    ended = head(inputs, tmp_path / "head", "--kind", "ridge", "--names", decomposed, "sad").done()
+    ended = head(inputs, tmp_path / "head", "--kind", "ridge", "--classes", decomposed, "sad").done()
     assert json.loads((ended.output / "head.json").read_text())["classes"] == [composed, "sad"]
     settings = ("--set", *runs.SMALL, f"write.no_face_label={decomposed}")
     flags = ("--input", str(inputs), "--output", str(tmp_path / "out"), "--head", str(ended.output))
@@ -384,16 +396,16 @@ def test_one_training_an_output_folder(source: Path, tmp_path: Path) -> None:
 def test_validation_may_lack_a_class_that_is_named(source: Path, tmp_path: Path) -> None:
     judging = {name: data for name, data in runs.faces(20, first=60).items() if not name.startswith("sad/")}
     given = ("--validation", str(pictures.write_tar(tmp_path / "judging.tar", judging)))
-    ended = head(source, tmp_path / "head", *given, "--names", "happy", "sad").done()
+    ended = head(source, tmp_path / "head", *given, "--classes", "happy", "sad").done()
     about = json.loads((ended.output / "head.json").read_text())
     assert about["classes"] == ["happy", "sad"]
     assert about["split"]["held_out"] == sum(name.startswith("happy/") for name in judging)
 
-    refused = head(source, tmp_path / "other", *given, "--names", "sad", "bored")
-    assert "--names bored: no image of --input has that label; known: happy, neutral, sad" in refused.err
+    refused = head(source, tmp_path / "other", *given, "--classes", "sad", "bored")
+    assert "--classes bored: no image of --input has that label; known: happy, neutral, sad" in refused.err
     only = {name: data for name, data in judging.items() if name.startswith("neutral/")}
     given = ("--validation", str(pictures.write_tar(tmp_path / "only.tar", only)))
-    refused = head(source, tmp_path / "other", *given, "--names", "happy", "sad")
+    refused = head(source, tmp_path / "other", *given, "--classes", "happy", "sad")
     assert (refused.status, "no image of --validation has that label; known: neutral" in refused.err) == (2, True)
 
 

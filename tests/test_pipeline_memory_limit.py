@@ -1,4 +1,4 @@
-"""Want of memory where libraries say something else: told as what it is, in one line, and not blamed on Beam."""
+"""Want of memory where libraries say something else: reported as what it is, in one line, and not blamed on Beam."""
 
 from __future__ import annotations
 

@@ -68,9 +68,9 @@ def votes(classes: tuple[str, ...], **rows: tuple[float, ...]) -> SoftLabels:
 def test_the_class_of_most_votes_is_the_truth_whatever_the_label() -> None:
     rows = results(*[("labelled", "happy")] * 4, ("no_face", None))
     shares = votes(("sad", "NF", "happy"), a0=(0.6, 0.4, 0), a1=(0.5, 0, 0.5), a2=(0.2, 0.5, 0.3), a4=(0, 0, 1))
-    found, told = labelled_by_votes(rows, shares, PLAIN)
+    found, reported = labelled_by_votes(rows, shares, PLAIN)
     assert found.labels.to_pylist() == ["sad", None, "NF", None, "happy"]  # a tie has none, nor what nobody voted on
-    assert told == {"images": 4, "without_a_leader": 1}
+    assert reported == {"images": 4, "without_a_leader": 1}
     assert rows.labels.to_pylist()[0] == "happy"  # what was handed in stays
 
 
@@ -91,25 +91,25 @@ def test_votes_for_classes_that_mean_the_same_are_added_before_one_leads() -> No
     shares = votes(
         ("sad", "grin", "smile", "odd"), a0=(0.4, 0.3, 0.3, 0), a1=(0.3, 0.1, 0.2, 0.4), a2=(0.5, 0.1, 0.4, 0)
     )
-    happy = question_of(classes_map=("grin=happy", "smile=happy", "odd="))
-    found, told = labelled_by_votes(rows, shares, happy)
+    happy = question_of(rename_classes=("grin=happy", "smile=happy", "odd="))
+    found, reported = labelled_by_votes(rows, shares, happy)
     assert found.labels.to_pylist() == ["grin", "odd", None]  # 0.6 of 1; what is left out may lead; a tie of sums
-    assert told["without_a_leader"] == 1
+    assert reported["without_a_leader"] == 1
 
     smiles = question_of(positive=("happy",), positive_labels=("grin", "smile"))
     found, _ = labelled_by_votes(rows, shares, smiles)
     assert found.labels.to_pylist() == ["grin", "odd", None]  # odd and sad, 0.7, are both negative
-    mapped = question_of(positive=("happy",), classes_map=("grin=happy", "smile=happy", "odd="))
+    mapped = question_of(positive=("happy",), rename_classes=("grin=happy", "smile=happy", "odd="))
     found, _ = labelled_by_votes(rows, shares, mapped)
     assert found.labels.to_pylist() == ["grin", "odd", None]
 
 
 def test_votes_that_do_not_know_what_is_asked_are_refused_at_once() -> None:
     classes = ("happy", "sad", "NF")
-    check_votes(question_of(classes_map=("NF=",), positive=("happy",)), classes)
+    check_votes(question_of(rename_classes=("NF=",), positive=("happy",)), classes)
     check_votes(question_of(positive=("happy",)), classes)
     for question, said in (
-        ({"classes_map": ("nf=",)}, "--classes-map: nf is no class of --soft-labels; they know NF, happy, sad"),
+        ({"rename_classes": ("nf=",)}, "--rename-classes: nf is no class of --soft-labels; they know NF, happy, sad"),
         ({"positive": ("happy",), "positive_labels": ("hapy",)}, "--positive-labels: hapy is no class of"),
         ({"positive": ("glad",)}, "--positive-labels: glad is no class of"),
     ):
@@ -145,7 +145,7 @@ def test_counts_always_add_up(rows: list[tuple[str, str | None]], excluded: set[
 
 
 def test_other_names_stand_for_classes_and_some_are_left_out() -> None:
-    question = question_of(classes_map=("smile=happy", "grin=happy", "contempt="))
+    question = question_of(rename_classes=("smile=happy", "grin=happy", "contempt="))
     rows = [("labelled", label) for label in ("smile", "sad", "contempt", "happy", "grin")]
     found = select(results(*rows), question, set(), source="--input")
     assert found.y.tolist() == [0, 2, 0, 0]
@@ -166,7 +166,7 @@ def test_a_binary_question_in_the_words_of_the_head() -> None:
     rows = [("labelled", label) for label in ("happy", "sad", "neutral", "smile")]
     found = select(results(*rows), question_of(positive=("happy",)), set(), source="--input")
     assert found.y.tolist() == [1, 0, 0, 0]
-    mapped = question_of(positive=("happy",), classes_map=("smile=happy", "neutral="))
+    mapped = question_of(positive=("happy",), rename_classes=("smile=happy", "neutral="))
     assert select(results(*rows), mapped, set(), source="--input").y.tolist() == [1, 0, 1]
 
 
@@ -174,11 +174,11 @@ def test_a_binary_question_in_the_words_of_the_head() -> None:
     ("given_options", "words"),
     [
         ({"positive_labels": ("a",)}, "--positive-labels needs --positive"),
-        ({"positive": ("happy",), "positive_labels": ("a",), "classes_map": ("a=happy",)}, "exclude each other"),
-        ({"classes_map": ("smile",)}, "--classes-map smile: give OTHER=CLASS"),
-        ({"classes_map": ("=happy",)}, "give OTHER=CLASS"),
-        ({"classes_map": ("a=happy", "a=sad")}, "gives a twice"),
-        ({"classes_map": ("a=joy",)}, "--classes-map: joy is no class of the head; it knows happy, neutral, sad"),
+        ({"positive": ("happy",), "positive_labels": ("a",), "rename_classes": ("a=happy",)}, "exclude each other"),
+        ({"rename_classes": ("smile",)}, "--rename-classes smile: give OTHER=CLASS"),
+        ({"rename_classes": ("=happy",)}, "give OTHER=CLASS"),
+        ({"rename_classes": ("a=happy", "a=sad")}, "gives a twice"),
+        ({"rename_classes": ("a=joy",)}, "--rename-classes: joy is no class of the head; it knows happy, neutral, sad"),
         ({"positive": ("joy",)}, "--positive: joy is no class"),
         ({"positive": CLASSES}, "every class of the head"),
     ],
@@ -191,11 +191,11 @@ def test_questions_that_make_no_sense_are_refused_before_any_image(given_options
 @pytest.mark.parametrize(
     ("rows", "given_options", "words"),
     [
-        (["joy", "happy"], {}, r"joy is no class of the head, which knows happy, neutral, sad; give --classes-map joy"),
+        (["joy", "happy"], {}, r"joy is no class of the head, which knows happy, neutral, sad; give --rename-classes joy"),
         (["joy", "glee"], {}, r"glee, joy are no classes of the head"),
         ([None, None], {}, "no image has a label; labels come from class folders"),
         (["happy", "happy"], {}, r"all 2 labelled faces are of the class 'happy'; at least two"),
-        (["happy", "sad"], {"classes_map": ("smile=happy",)}, r"--classes-map smile=: no image has that label"),
+        (["happy", "sad"], {"rename_classes": ("smile=happy",)}, r"--rename-classes smile=: no image has that label"),
         (["happy", "sad"], {"positive": ("happy",), "positive_labels": ("yes",)}, "no image has the label yes; there"),
         (["yes", "yes"], {"positive": ("happy",), "positive_labels": ("yes",)}, "of the class 'happy'"),
     ],
@@ -209,7 +209,7 @@ def test_labels_that_cannot_be_judged_are_refused(rows, given_options, words: st
 
 def test_nothing_left_to_judge_is_said() -> None:
     two = results(("labelled", "happy"), ("labelled", "sad"))
-    with pytest.raises(UsageError, match="stands in --exclude too"):
+    with pytest.raises(UsageError, match="stands in --exclude-copies-of too"):
         select(two, PLAIN, {digest(0), digest(1)}, source="--input")
     with pytest.raises(UsageError, match="none of the 2 images with a label shows a face"):
         select(results(("no_face", "happy"), ("rejected", "sad")), PLAIN, set(), source="--input")

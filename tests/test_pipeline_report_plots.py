@@ -155,7 +155,7 @@ def content(**other) -> PageContent:
     given = {
         "facts": [("images", "a<b>.tar")],
         "notes": ["3 images left out."],
-        "figures": found.figures,
+        "metrics": found.metrics,
         "accuracy_of_all": 0.5,
         "pictures": {**plots.all_plots(found), "mistakes.png": b"a sheet", "metrics.json": b"{}"},
         "galleries": {"mistakes": [Single(b"webp", "fear → <b>", "98.1 % sure", f"{i}.png") for i in range(3)]},

@@ -320,8 +320,8 @@ def five() -> list[MadeUp]:
 @pytest.mark.parametrize("packed", [False, True])
 def test_photos_sheets_and_crops_are_written(packed: bool, tmp_path: Path) -> None:
     made = Made(tmp_path, five(), packed=packed)
-    told = made.render(tmp_path / "out", Wish(crops=True, sheets=True))
-    assert told == Rendered(photos=5, crops=10, sheets=1)
+    reported = made.render(tmp_path / "out", Wish(crops=True, sheets=True))
+    assert reported == Rendered(photos=5, crops=10, sheets=1)
     files = files_of(tmp_path / "out")
     assert files.keys() == {
         "index.csv", "sheet-0001.jpg",
@@ -341,7 +341,7 @@ def test_photos_sheets_and_crops_are_written(packed: bool, tmp_path: Path) -> No
     assert files_of(tmp_path / "again") == files  # the same run, the same pictures
 
 
-def test_a_crop_is_the_square_that_the_label_was_made_of(tmp_path: Path) -> None:
+def test_a_crop_is_the_square_that_the_label_was_provenance(tmp_path: Path) -> None:
     image = coloured(100, 120)
     face = Face(0, (30, 20, 20, 40), 0, 0.9, 0.9)
     assert (cropped(image, face, 0.0) == image[20:60, 20:60]).all()
@@ -381,8 +381,8 @@ def test_hostile_names_never_leave_the_folder(tmp_path: Path) -> None:
     made.lines = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.report.render.rendering.read_what_is_left", read)
-        told = made.render(tmp_path / "out", Wish(crops=True, sheets=True))
-    assert (told.photos, told.crops, told.missing) == (len(HOSTILE), len(HOSTILE), 0)
+        reported = made.render(tmp_path / "out", Wish(crops=True, sheets=True))
+    assert (reported.photos, reported.crops, reported.missing) == (len(HOSTILE), len(HOSTILE), 0)
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
     rows = index_of(tmp_path / "out")
     photos = [row for row in rows if row["kind"] == "photo"]
@@ -397,8 +397,8 @@ def test_photos_that_are_gone_or_changed_are_counted(tmp_path: Path) -> None:
     made = Made(tmp_path, five())
     (made.inputs / "0" / "photo.png").unlink()
     (made.inputs / "1" / "photo.png").write_bytes(png(gradient(20, 20)))
-    told = made.render(tmp_path / "out")
-    assert (told.photos, told.missing) == (3, 2) and "0/photo.png" in told.fault
+    reported = made.render(tmp_path / "out")
+    assert (reported.photos, reported.missing) == (3, 2) and "0/photo.png" in reported.fault
     shutil.rmtree(made.inputs)
     before = files_of(tmp_path / "out")
     with pytest.raises(NothingRead):

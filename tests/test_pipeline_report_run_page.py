@@ -46,18 +46,18 @@ def noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def test_the_page_is_small_in_the_worst_case(tmp_path: Path, noise: str) -> None:
     name = "&<" * 1990 + "{}.jpg"  # 4,000 letters that grow when they are escaped
     record = write_run(tmp_path, 4_000, classes=300, faces=40, name=name)
-    told = RunReport(str(tmp_path), noise, Limits())(record)
-    assert told["photos"] > 90 and told["photos_missing"] == 0
-    assert told["files"][0]["bytes"] < MOST_BYTES
+    reported = RunReport(str(tmp_path), noise, Limits())(record)
+    assert reported["photos"] > 90 and reported["photos_missing"] == 0
+    assert reported["files"][0]["bytes"] < MOST_BYTES
 
 
 @pytest.mark.slow  # `-m slow` runs it: a million rows take a minute to make up
 def test_the_page_of_a_million_images_is_small_and_soon_there(tmp_path: Path, noise: str) -> None:
     record = write_run(tmp_path, 1_000_000)
     before, start = time.process_time(), time.perf_counter()
-    told = RunReport(str(tmp_path), noise, Limits())(record)
-    print(told, f"{time.perf_counter() - start:.1f} s, {time.process_time() - before:.1f} s CPU")
-    assert told["files"][0]["bytes"] < MOST_BYTES
+    reported = RunReport(str(tmp_path), noise, Limits())(record)
+    print(reported, f"{time.perf_counter() - start:.1f} s, {time.process_time() - before:.1f} s CPU")
+    assert reported["files"][0]["bytes"] < MOST_BYTES
     assert time.process_time() - before < 120
 
 
@@ -140,7 +140,7 @@ def test_a_box_that_many_photos_share_is_told(tmp_path: Path) -> None:
     path = next((tmp_path / "predictions").glob("*.parquet"))
     table = pq.read_table(path)
     columns = {name: table[name].to_pylist() for name in table.schema.names}
-    first = [row for row in range(table.num_rows) if columns["face"][row] == 0][:30]
+    first = [row for row in range(table.num_rows) if columns["face_index"][row] == 0][:30]
     for row in first:
         for name, value in (("x", 900), ("y", 20), ("width", 64), ("height", 80)):
             columns[name][row] = value
@@ -148,10 +148,12 @@ def test_a_box_that_many_photos_share_is_told(tmp_path: Path) -> None:
     repeats = Repeats()
     for batch in result_batches(str(tmp_path)):
         repeats.add(batch)
-    told = repeats.result(result_batches(str(tmp_path)))
-    assert [(box["faces"], box["box"], box["size"]) for box in told["boxes"]] == [(30, [900, 20, 64, 80], [1600, 1200])]
-    assert told["boxes"][0]["names"] == [columns["image_id"][row] for row in first[:5]]
-    assert told["copies"]["images"] == 0
+    reported = repeats.result(result_batches(str(tmp_path)))
+    assert [(box["faces"], box["box"], box["size"]) for box in reported["boxes"]] == [
+        (30, [900, 20, 64, 80], [1600, 1200])
+    ]
+    assert reported["boxes"][0]["names"] == [columns["image_id"][row] for row in first[:5]]
+    assert reported["copies"]["images"] == 0
 
 
 # --- what is drawn ----------------------------------------------------------------------------------------------------

@@ -142,8 +142,10 @@ def test_images_that_are_not_cached_or_have_other_faces_there_are_passed_over(tm
 def test_the_page_says_why_it_did_not_look(tmp_path: Path) -> None:
     record, _ = cached_run(tmp_path, COUNTS)
     RunReport(str(tmp_path), "", Limits(), similar_up_to=100)(record)
-    told = json.loads((tmp_path / "report.json").read_text())["similar_faces"]
-    assert told["why_not"] == "the run has more than 100 faces; “python -m pipeline report RUN --similar” looks at all"
+    reported = json.loads((tmp_path / "report.json").read_text())["similar_faces"]
+    assert (
+        reported["why_not"] == "the run has more than 100 faces; “python -m pipeline report RUN --similar” looks at all"
+    )
     page = (tmp_path / "report.html").read_text()
     assert "more than 100 faces" in page
     assert "odd size" in page and "blurry" not in page  # no picture could be read, so none is called sharp

@@ -45,7 +45,7 @@ CHANGED = {
     "faces.yunet.nms_threshold": "0.5",
     "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
-    "features.runtime": "jax", "features.mirrored": "false", "features.mirror_cut": "0",
+    "features.runtime": "jax", "features.flip_average": "false", "features.flip_cut": "0",
     "head.path": "bundled/ferplus", "head.kind": "ridge",
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
@@ -54,21 +54,21 @@ CHANGED = {
     "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
     "train.optimiser": "adam",
     "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
-    "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.averaged": "0",
+    "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.ema_decay": "0",
     "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
     "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
-    "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.sides": "[24, 40]",
+    "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.progressive_sizes": "[24, 40]",
     "train.flip": "false", "train.shift": "0", "train.rotation": "0", "train.scale": "0", "train.shrink": "0",
     "train.contrast": "0",
-    "train.brightness": "0", "train.blur": "0", "train.reduce": "1", "train.compress": "1", "train.erase": "0",
+    "train.brightness": "0", "train.blur": "0", "train.zoom_out": "1", "train.compress": "1", "train.erase": "0",
     "train.frozen": "[block1]", "train.rates": "[block1=0.1]", "train.seed": "1", "train.precision": "float32",
     "mlp.layers": "[8]", "mlp.dropout": "0", "mlp.epochs": "1", "mlp.batch_size": "4", "mlp.optimiser": "sgd",
     "mlp.learning_rate": "1", "mlp.schedule": "plateau", "mlp.warmup_epochs": "1", "mlp.plateau_factor": "0.1",
-    "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.averaged": "0.5",
+    "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.ema_decay": "0.5",
     "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
     "mlp.mixup": "0.2", "mlp.seed": "1",
 }  # fmt: skip
-BASE = ("features.weights=random", "features.mirrored=true")
+BASE = ("features.weights=random", "features.flip_average=true")
 TABLE = f"read.labels={Path(__file__).with_name('labels.csv')}"
 ON = {  # settings that count only beside another: a detector's where it is chosen, a column where there is a table
     "cascade": ("faces.detector=cascade",),
@@ -118,8 +118,8 @@ def test_every_setting_enters_the_fingerprints_that_it_says_it_enters() -> None:
 
 @pytest.mark.parametrize("lost", ["read.max_pixels", "faces.margin", "features.pooling", "write.rows_per_file"])
 def test_a_setting_that_does_not_reach_its_fingerprint_is_found(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    told = tuple(info for info in known_settings() if info.name != lost)
-    monkeypatch.setattr(module, "known_settings", lambda: told)
+    reported = tuple(info for info in known_settings() if info.name != lost)
+    monkeypatch.setattr(module, "known_settings", lambda: reported)
     assert strays() == [lost]
 
 
@@ -130,8 +130,8 @@ def test_a_detectors_setting_enters_even_if_the_detector_forgets_it(monkeypatch:
 
 def test_a_setting_that_is_marked_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"features.pooling": Enters.NOTHING, "write.rows_per_file": Enters.CACHE_KEY, "read.threads": Enters.RUN}
-    told = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
-    monkeypatch.setattr(f"{__name__}.known_settings", lambda: told)
+    reported = tuple(replace(info, enters=wrong.get(info.name, info.enters)) for info in known_settings())
+    monkeypatch.setattr(f"{__name__}.known_settings", lambda: reported)
     assert set(strays()) == set(wrong)
 
 
@@ -163,7 +163,7 @@ def test_fingerprints_of_the_defaults_are_golden() -> None:
     settings = load_settings((), ("faces.detector=none",))
     made = identity_of(settings, None)
     assert fingerprint_of(made.feature_space) == load_head(chosen_head(settings)[0]).feature_space
-    assert fingerprint_of(made.feature_space) == "f86c26dfa2164e054455e083efbb6653e7612f4852ea94f36cc5bb341f4bafd8"
+    assert fingerprint_of(made.feature_space) == "192c712d6a5988f0af02fab6c1a740dbed8e6d290114d9a3bcdf22d9c5ebe882"
     assert fingerprint_of(made.cache_key) == "9a57297c899780b7f2d6456020ac4869ef2cdf6d1da3c66cc148d1305b7fe3f2"
     assert fingerprint_of(made.run) == "3165059dc1c814b9f51c5b6ff95e32b3162c85a66de2e5d278b14640e9dd4f14"
 

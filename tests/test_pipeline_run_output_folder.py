@@ -120,8 +120,8 @@ def test_what_says_whose_run_it_is_is_refused_where_it_is_damaged(folder: Output
     folder.refuse_damaged()
     path = Path(getattr(folder, name))
     path.write_text(text)
-    told = rf"--output .*: {path.relative_to(folder.path)} is damaged, .*; --overwrite starts anew .*another folder"
-    with pytest.raises(UsageError, match=told):
+    reported = rf"--output .*: {path.relative_to(folder.path)} is damaged, .*; --overwrite starts anew .*another folder"
+    with pytest.raises(UsageError, match=reported):
         folder.refuse_damaged()
 
 

@@ -250,13 +250,13 @@ def test_an_archive_that_is_a_link_to_nowhere_stops_planning(tmp_path: Path, nam
         plan_of(tmp_path, tmp_path / "in")
 
 
-@pytest.mark.parametrize("given, told", [("in", True), ("in/**", True), ("in/**.png", True), ("in/*.png", False)])
-def test_a_linked_folder_is_passed_over_and_told(tmp_path: Path, given: str, told: bool) -> None:
+@pytest.mark.parametrize("given, reported", [("in", True), ("in/**", True), ("in/**.png", True), ("in/*.png", False)])
+def test_a_linked_folder_is_passed_over_and_reported(tmp_path: Path, given: str, reported: bool) -> None:
     write_folder(tmp_path, {"in/a.png": IMAGE, "elsewhere/b.png": IMAGE})
     (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
     plan = plan_of(tmp_path, tmp_path / given)
     assert plan.images == 1
-    assert (plan.skipped, plan.skipped_names) == ((1, ["more/ (a linked folder)"]) if told else (0, []))
+    assert (plan.skipped, plan.skipped_names) == ((1, ["more/ (a linked folder)"]) if reported else (0, []))
     for nothing in ("in/*/nothing.png", "in/m*/b.png"):
         with pytest.raises(UsageError, match="nothing is there"):
             plan_of(tmp_path, tmp_path / nothing)
@@ -573,7 +573,7 @@ def test_a_table_that_does_not_fit_is_named(tmp_path: Path) -> None:
         plan_of(tmp_path, tmp_path / "odd.parquet")
 
 
-def test_a_table_without_images_beside_images_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_a_table_without_images_beside_images_is_passed_over_and_reported(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -75,17 +75,17 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
-    plain, both = identity("features.mirrored=false"), identity("features.mirrored=true")
-    assert not plain.feature_space["mirrored"] and "mirror_cut" not in plain.feature_space
-    assert both.feature_space == {**plain.feature_space, "mirrored": True, "mirror_cut": 0.0625}
-    assert identity("features.mirrored=false", "features.mirror_cut=0.1") == plain  # nothing there to cut
-    assert identity("features.mirror_cut=0").feature_space == {**plain.feature_space, "mirrored": True}
-    assert identity("features.mirror_cut=0.1").feature_space == {**both.feature_space, "mirror_cut": 0.1}
+    plain, both = identity("features.flip_average=false"), identity("features.flip_average=true")
+    assert not plain.feature_space["flip_average"] and "flip_cut" not in plain.feature_space
+    assert both.feature_space == {**plain.feature_space, "flip_average": True, "flip_cut": 0.0625}
+    assert identity("features.flip_average=false", "features.flip_cut=0.1") == plain  # nothing there to cut
+    assert identity("features.flip_cut=0").feature_space == {**plain.feature_space, "flip_average": True}
+    assert identity("features.flip_cut=0.1").feature_space == {**both.feature_space, "flip_cut": 0.1}
     assert both.cache_key["space"] == both.feature_space
     assert identity() == both
     assert feature_settings(settings_of()).mirrored
-    others = feature_settings(settings_of("features.backbone=vgg19", "features.mirrored=true"))
-    assert (others.mirrored, others.mirror_cut) == (True, 0)
+    others = feature_settings(settings_of("features.backbone=vgg19", "features.flip_average=true"))
+    assert (others.mirrored, others.flip_cut) == (True, 0)
     assert not feature_settings(settings_of("features.backbone=vgg19")).mirrored
 
 

@@ -152,7 +152,7 @@ def test_a_worker_that_cannot_start_ends_the_job_in_its_words() -> None:
     job = Job()
     said = "models.heads.outputs.HeadError: no head: x does not exist"
     with pytest.raises(UsageError, match=r"^no head: x does not exist$"):
-        run(job, told=lambda: said)
+        run(job, reported=lambda: said)
     assert job.state == "CANCELLED"
 
 
@@ -175,11 +175,11 @@ def test_why_a_job_failed_is_one_line(text: str, words: str) -> None:
 
 def test_progress_comes_from_the_runners_counters() -> None:
     job = Job()
-    job.counts = {"images": 30, "faces": 40, "hits": 5}
+    job.counts = {"images": 30, "faces": 40, "cached": 5}
     seen = remote_job.RemoteJob(options_of([f"--runner={__name__}.Elsewhere"]))
     assert seen.totals().images == 0  # no job yet
     seen.begun(job)
-    assert (seen.totals().images, seen.totals().faces, seen.totals().hits) == (30, 40, 5)
+    assert (seen.totals().images, seen.totals().faces, seen.totals().cached) == (30, 40, 5)
     job.counts = {"images": 60}
     assert seen.totals().images == 60
     job.metrics = lambda: 1 / 0  # type: ignore[method-assign]

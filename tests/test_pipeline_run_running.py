@@ -1,4 +1,4 @@
-"""Engine, bar, Ctrl-C, and errors in one line."""
+"""Runner, bar, Ctrl-C, and errors in one line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
 from transforms.formats.submission.write import UnlabelledImages
 from transforms.storage import stopping
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped
 from transforms.storage.store import InputFault
 from transforms.tally import TALLY, Totals
@@ -124,7 +124,7 @@ def test_an_engine_that_beam_cannot_make_is_one_line(name: str, words: str) -> N
 
 
 class NoJobServer(PipelineRunner):
-    """An engine whose job server cannot be had."""
+    """A runner whose job server cannot be had."""
 
     def run_pipeline(self, pipeline: Any, options: Any) -> Any:
         raise RuntimeError("Unable to fetch remote job server jar\nat some address")
@@ -135,9 +135,9 @@ def test_an_engine_elsewhere_that_cannot_be_had_is_one_line() -> None:
     words = (
         r"NoJobServer: Beam cannot start the job there: Unable to fetch remote job server jar at some address; again"
     )
-    engine = [f"--runner={name}"]
+    runner = [f"--runner={name}"]
     with pytest.raises(StoppedError, match=words):
-        run_graph(lambda root: None, engine, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
+        run_graph(lambda root: None, runner, heartbeat="", total=0, done=0, quiet=True, verbose=False, go_on="again")
 
 
 @pytest.mark.parametrize("name", ["DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner"])
@@ -179,10 +179,10 @@ def test_worker_processes_run_our_own_command(tmp_path: Path, verbose: bool, man
 @pytest.mark.parametrize("verbose", [False, True])
 def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None:
     options = options_of([*PROCESSES, "--s3_endpoint_url=http://here:1", "--s3_secret_access_key=y"])
-    told = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
-    assert told.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
-    assert told.pop("beam:option:s3_secret_access_key:v1") == "y"
-    assert told == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
+    reported = dict(runners._for_workers(options, verbose).provision_info.pipeline_options)
+    assert reported.pop("beam:option:s3_endpoint_url:v1") == "http://here:1"
+    assert reported.pop("beam:option:s3_secret_access_key:v1") == "y"
+    assert reported == ({} if verbose else {"beam:option:default_sdk_harness_log_level:v1": "CRITICAL"})
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_worker_processes_are_told_how_to_reach_the_store(verbose: bool) -> None
 
 class Count(beam.DoFn):
     def process(self, images: int) -> Iterator[int]:
-        TALLY.add_block(images=images, faces=2, rejected=1, hits=0)
+        TALLY.add_block(images=images, faces=2, rejected=1, cached=0)
         yield images
 
 
@@ -228,7 +228,7 @@ def run(stage: beam.DoFn, *, quiet: bool = True) -> Totals:
 
 
 def test_a_run_gives_its_own_totals() -> None:
-    TALLY.add_block(images=100, faces=100, rejected=0, hits=0)
+    TALLY.add_block(images=100, faces=100, rejected=0, cached=0)
     totals = run(Count())
     assert (totals.images, totals.faces, totals.rejected, totals.blocks) == (3, 2, 1, 1)
 
@@ -280,7 +280,7 @@ class Refused(beam.DoFn):
         self._given = given
 
     def process(self, _: int) -> Iterator[int]:
-        yield patiently(self._fail)
+        yield with_retries(self._fail)
 
     def _fail(self) -> int:
         raise OSError(*self._given)
@@ -440,7 +440,7 @@ def test_a_job_that_fails_elsewhere_ends_in_one_line(last: str, kind: type[Pipel
 
 
 class Die(beam.DoFn):
-    """A bundle whose worker process is gone: a thread of the engine dies of that, and the run of a lost connection."""
+    """A bundle whose worker process is gone: a thread of the runner dies of that, and the run of a lost connection."""
 
     def __init__(self, thread: str, words: str) -> None:
         self._thread, self._words = thread, words
@@ -495,11 +495,11 @@ def test_the_end_of_a_worker_process_is_told_in_one_line(
 
 def test_another_thread_that_dies_is_told_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.run.running.DEATH_S", 0.01)
-    told: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda given: told.append(str(given.exc_value)))
+    reported: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda given: reported.append(str(given.exc_value)))
     with pytest.raises(RuntimeError, match="Channel closed"):
         run_with_workers(Die("mine", "a bug"), tmp_path)
-    assert told == ["a bug"]
+    assert reported == ["a bug"]
 
 
 def test_a_worker_that_ended_because_of_a_stop_is_an_interruption(tmp_path: Path) -> None:
@@ -522,7 +522,7 @@ class Terminal(io.StringIO):
 
 def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    now = Totals(images=30, faces=25, rejected=2, hits=7)
+    now = Totals(images=30, faces=25, rejected=2, cached=7)
     with bar(100, done=40, totals=lambda: now, quiet=False):
         pass
     drawn = terminal.getvalue()
@@ -530,7 +530,7 @@ def test_the_bar_counts_from_what_was_done_before(monkeypatch: pytest.MonkeyPatc
     assert "70/100" in drawn
     assert "faces=25" in drawn
     assert "rejected=2" in drawn
-    assert "hits=7" in drawn
+    assert "cached=7" in drawn
 
 
 def test_the_bar_says_what_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,7 +585,7 @@ def test_the_bar_ends_when_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_totals_come_from_this_process_or_from_the_workers_files(tmp_path: Path) -> None:
     TALLY.reset()
-    TALLY.add_block(images=4, faces=0, rejected=0, hits=0)
+    TALLY.add_block(images=4, faces=0, rejected=0, cached=0)
     (tmp_path / "worker-1.json").write_text('{"images": 5}')
     assert totals_from("")().images == 4
     assert totals_from(str(tmp_path))().images == 5
@@ -638,17 +638,17 @@ def test_nohup_is_heeded(exits: list[int]) -> None:
 
 
 def test_a_signal_is_told_to_the_other_processes_of_the_run(exits: list[int]) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     def tell() -> None:
-        told.append(1)
+        reported.append(1)
         raise OSError("the folder is gone")
 
     with interrupt.interruptible(lambda: "last words", tell):
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
             stopping.check()
-    assert told == [1]
+    assert reported == [1]
 
 
 def test_the_second_signal_leaves_at_once_with_last_words(exits: list[int], capfd: Any) -> None:

@@ -14,7 +14,7 @@ PLAIN: dict[str, Any] = {
     "labels": {"angry": 100, "happy": 1200, "sad": 200, "fear": 0},
     "reasons": {},
     "accuracy": None,
-    "cache": {"hits": 1000, "misses": 234, "damaged": 0},
+    "cache": {"cached": 1000, "computed": 234, "damaged": 0},
     "resume": {"blocks_reused": 0, "blocks_redone": 0},
     "seconds": {"total": 61.25, "images_per_s": 98.7},
 }
@@ -78,7 +78,7 @@ def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other
 @pytest.mark.parametrize(
     "other, clause",
     [
-        ({"cache": {"hits": 0, "misses": 3, "damaged": 2}}, "2 damaged cache files set aside and computed again"),
+        ({"cache": {"cached": 0, "computed": 3, "damaged": 2}}, "2 damaged cache files set aside and computed again"),
         ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks of an earlier run kept"),
         (
             {"resume": {"blocks_reused": 0, "blocks_redone": 3}},

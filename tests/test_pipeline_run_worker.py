@@ -23,7 +23,7 @@ import logging, os, sys, time, types
 from pipeline.run import worker
 from transforms.storage import stopping
 def work(folder):
-    os.write(1, b"an engine's greeting\\n")
+    os.write(1, b"a library's greeting\\n")
     os.write(2, b"a library's complaint\\n")
     logging.getLogger("pipeline.storage").warning("our own")
     logging.getLogger("pipeline.storage").info("not asked for")
@@ -80,16 +80,16 @@ def test_it_stops_between_steps_and_speaks_to_its_file(tmp_path: Path, number: i
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert (out, err.splitlines()) == ("", ["pipeline: WARNING: pipeline.storage: our own"])
-    told = log_file(str(tmp_path), process.pid).read_text()
-    assert "an engine's greeting" in told
-    assert "a library's complaint" in told
+    reported = log_file(str(tmp_path), process.pid).read_text()
+    assert "a library's greeting" in reported
+    assert "a library's complaint" in reported
 
 
 def test_where_the_user_wants_all_of_it_it_speaks_aloud(tmp_path: Path) -> None:
     process = start(tmp_path, "loud")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
-    assert out == "an engine's greeting\n"
+    assert out == "a library's greeting\n"
     assert "a library's complaint\n" in err
     assert not log_file(str(tmp_path), process.pid).exists()
 

@@ -249,7 +249,7 @@ def test_defaults_are_what_the_bundled_head_was_made_for() -> None:
     wanted = json.loads((BUNDLED_HEAD / "head.json").read_text())["features"]
     features = Settings().features
     assert {
-        name: getattr(features, name) for name in ("backbone", "pooling", "mirrored", "mirror_cut")
+        name: getattr(features, name) for name in ("backbone", "pooling", "flip_average", "flip_cut")
     }.items() <= wanted.items()
 
 

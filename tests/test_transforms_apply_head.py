@@ -75,7 +75,7 @@ def test_any_block_is_accounted_for(sides: list[list[tuple[int, int]] | None], p
     labelled = leave_small_unlabelled(apply_head(block(*sides), HEAD), px)
     rows = part_table(labelled, classes=CLASSES).to_pylist()  # refuses outcomes that contradict the faces
     for row, faces in zip(rows, sides, strict=True):
-        told = [max(face) >= px for face in faces or ()]
-        assert [face["labelled"] for face in row["faces"]] == told
-        assert (row["status"] == "labelled") == any(told)
-        assert (row["reason"] == "too_small_to_label") == (bool(told) and not any(told))
+        reported = [max(face) >= px for face in faces or ()]
+        assert [face["labelled"] for face in row["faces"]] == reported
+        assert (row["status"] == "labelled") == any(reported)
+        assert (row["reason"] == "too_small_to_label") == (bool(reported) and not any(reported))

@@ -1,4 +1,4 @@
-"""The size that Beam is told of a block, and that every stage between reading and writing uses it."""
+"""The size that Beam is reported of a block, and that every stage between reading and writing uses it."""
 
 from __future__ import annotations
 

@@ -346,10 +346,10 @@ def test_what_nobody_foresaw_costs_one_image_its_row(
     assert block.status == (Status.LABELLED, Status.REJECTED, Status.LABELLED, Status.REJECTED)
     assert block.reason == (None, Reason.INTERNAL_ERROR, None, Reason.NOT_AN_IMAGE)
     assert block.fresh.image.tolist() == [0, 2]
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 1
-    assert "'1.png'" in told[0]
-    assert f"{type(error()).__name__}: " in told[0]
+    reported = [record.getMessage() for record in caplog.records]
+    assert len(reported) == 1
+    assert "'1.png'" in reported[0]
+    assert f"{type(error()).__name__}: " in reported[0]
 
 
 def test_so_it_is_where_the_whole_image_is_the_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

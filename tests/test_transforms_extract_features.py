@@ -291,7 +291,7 @@ def test_a_cache_that_may_only_be_read_is_told_of_once_and_stops_nothing(tmp_pat
     left = through(ExtractFeatures(given), [block_of([1, 2], key=f"b{n}", first_value=n) for n in range(3)])
     assert keys(left) == ["b0", "b1", "b2"]
     assert [block.faces.features[:, 0].tolist() for block in left] == [[n, n + 1, n + 2] for n in range(3)]
-    assert len({id(contents) for contents in attempts}) == 1  # tried patiently, then no more
+    assert len({id(contents) for contents in attempts}) == 1  # tried with_retries, then no more
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line == (
         f"cache {given.cache} cannot be written ({os.strerror(number)}), "

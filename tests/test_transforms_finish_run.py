@@ -89,7 +89,7 @@ def test_everything_is_merged_and_recorded(tmp_path: Path) -> None:
     assert (found["inputs"], found["settings"]) == (["in"], {"a": 1})
     assert found["labels"] == {"happy": 1, "sad": 3}
     assert found["accuracy"] == {"known": 2, "correct": 1}
-    assert found["cache"] == {"hits": 1, "misses": 3, "damaged": 0}
+    assert found["cache"] == {"cached": 1, "computed": 3, "damaged": 0}
     assert [part["path"] for part in found["parts"]] == [
         "predictions/part-00000-of-00001.parquet",
         "images/part-00000-of-00001.parquet",
@@ -198,8 +198,8 @@ def test_a_damaged_part_is_removed_so_that_its_block_is_done_again(
 ) -> None:
     asked = request(tmp_path, two_blocks(), max_rejected=limit)
     hurt(tmp_path / "parts" / f"{key(1)}.parquet")
-    told = r"^part .*01\.parquet is damaged \(.*\), so it was removed, to be computed again$"
-    with pytest.raises(DamagedPart, match=told):
+    reported = r"^part .*01\.parquet is damaged \(.*\), so it was removed, to be computed again$"
+    with pytest.raises(DamagedPart, match=reported):
         finish_run(asked)
     assert os.listdir(tmp_path / "parts") == [f"{key(0)}.parquet"]
     assert not (tmp_path / "run.json").exists()
@@ -261,8 +261,8 @@ def no_face() -> Block:
 def test_an_image_without_a_label_is_left_out_of_the_submission(tmp_path: Path) -> None:
     finish_run(request(tmp_path, [no_face()]))
     assert (tmp_path / "submission.csv").read_text().splitlines() == ["id,label"]
-    told = record(tmp_path)["submission"]
-    assert (told["rows"], told["left_out"], told["left_out_names"]) == (0, 1, ["0.png"])
+    reported = record(tmp_path)["submission"]
+    assert (reported["rows"], reported["left_out"], reported["left_out_names"]) == (0, 1, ["0.png"])
 
 
 def test_an_image_of_a_sample_without_a_label_stops_after_the_tables(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def timed(**other: Any) -> Totals:
         (timed(), 5.0),
         (timed(blocks=3), None),
         (timed(last_block_at=100.0), None),
-        (timed(began_at=90.0, engine_s=8.0), 5.0),  # nothing is taken off
+        (timed(began_at=90.0, runtime_s=8.0), 5.0),  # nothing is taken off
         (Totals(), None),
     ],
 )

@@ -102,9 +102,9 @@ def expected(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
             plain = {name: face[name] for name in ("x", "y", "width", "height", "detection_score")}
             label = {"label": CLASSES[face["label_index"]], "label_index": face["label_index"]}
             odds = {f"p_{name}": face["p"][at] for at, name in enumerate(CLASSES)}
-            told = {**label, "confidence": face["confidence"], **odds}
-            told = told if face["labelled"] else dict.fromkeys(told)
-            faces.append({"image_id": row["image_id"], "face": number, **plain, **told})
+            reported = {**label, "confidence": face["confidence"], **odds}
+            reported = reported if face["labelled"] else dict.fromkeys(reported)
+            faces.append({"image_id": row["image_id"], "face_index": number, **plain, **reported})
     return images, faces
 
 
@@ -173,7 +173,7 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
     rows = [mixed, small, plain, too_small("plain", 4, faces=4)]
     if rejecting:
         for row in rows:
-            row["faces"] = [{**face, "reject_score": 0.5} for face in row["faces"]]
+            row["faces"] = [{**face, "no_label_score": 0.5} for face in row["faces"]]
     paths = write_parts(tmp_path / "parts", [rows], rejecting=rejecting)
     rules = SubmissionRules(no_face_label="angry", values="name")
     result = merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=rejecting, submission=rules)
@@ -181,7 +181,7 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
     assert written(tmp_path, "images") == images
     found = written(tmp_path, "predictions")
     if rejecting:
-        assert [row.pop("reject_score") for row in found] == [None, 0.5, 0.5, 0.5, None, None]
+        assert [row.pop("no_label_score") for row in found] == [None, 0.5, 0.5, 0.5, None, None]
     assert found == faces
     assert [(row["label"], row["p_happy"]) for row in found][:2] == [(None, None), ("happy", 0.9)]
     assert [row["unlabelled_faces"] for row in images] == [1, 0, 0, 2]
@@ -190,8 +190,8 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
     assert result.labels == {"angry": 1, "happy": 2}
     assert result.reasons == {"duplicate_id": 1, "too_small_to_label": 1}
     assert (result.known, result.correct) == (1, 1)
-    told = (tmp_path / "submission.csv").read_text().splitlines()
-    assert told == ["id,label", "mixed,happy", "plain,happy", "small,angry"]
+    reported = (tmp_path / "submission.csv").read_text().splitlines()
+    assert reported == ["id,label", "mixed,happy", "plain,happy", "small,angry"]
 
 
 def test_an_image_with_small_faces_alone_has_no_label_to_submit(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_columns_and_settings_of_the_files(tmp_path: Path) -> None:
     merge(tmp_path, [[image("a", 0, faces=1)]])
     faces = pq.ParquetFile(tmp_path / "predictions/part-00000-of-00001.parquet")
     assert faces.schema_arrow.names == [
-        *("image_id", "face", "x", "y", "width", "height", "detection_score"),
+        *("image_id", "face_index", "x", "y", "width", "height", "detection_score"),
         *("label", "label_index", "confidence", "p_angry", "p_happy"),
     ]
     images = pq.ParquetFile(tmp_path / "images/part-00000-of-00001.parquet")
@@ -541,23 +541,23 @@ def test_parts_of_a_head_with_other_classes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("max_open", [4, 32])
-def test_the_reject_score_goes_through_every_round(tmp_path: Path, max_open: int) -> None:
+def test_the_no_label_score_goes_through_every_round(tmp_path: Path, max_open: int) -> None:
     rows = [image(f"{number % 7}", number, faces=2) for number in range(30)]  # twins among them
     for row in rows:
         for number, face in enumerate(row["faces"]):
-            face["reject_score"] = (row["position"] * 2 + number) / 100
+            face["no_label_score"] = (row["position"] * 2 + number) / 100
     paths = write_parts(tmp_path / "parts", cut(rows, 1), rejecting=True)
     merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=True, max_open=max_open)
-    found = {(row["image_id"], row["face"]): row["reject_score"] for row in written(tmp_path, "predictions")}
+    found = {(row["image_id"], row["face_index"]): row["no_label_score"] for row in written(tmp_path, "predictions")}
     assert found == {(f"{n}", face): (n * 2 + face) / 100 for n in range(7) for face in (0, 1)}
     schema = pq.read_schema(next((tmp_path / "predictions").iterdir()))
-    assert schema.names.index("reject_score") == schema.names.index("confidence") + 1
-    assert schema.field("reject_score").type == pa.float64()
+    assert schema.names.index("no_label_score") == schema.names.index("confidence") + 1
+    assert schema.field("no_label_score").type == pa.float64()
 
 
 def test_without_such_a_head_there_is_no_such_column(tmp_path: Path) -> None:
     merge(tmp_path, [[image("a", 0, faces=1)]])
-    assert "reject_score" not in pq.read_schema(next((tmp_path / "predictions").iterdir())).names
+    assert "no_label_score" not in pq.read_schema(next((tmp_path / "predictions").iterdir())).names
 
 
 @pytest.mark.parametrize("of_parts", [False, True])

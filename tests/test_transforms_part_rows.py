@@ -48,18 +48,18 @@ def face(box: list[int], score: float, index: int, p: list[float]) -> dict[str, 
     return {**place, "labelled": True, "label_index": index, "confidence": p[index], "p": p}
 
 
-def test_a_reject_score_is_a_field_of_each_face() -> None:
-    faces = replace(block().faces, reject_score=np.asarray([0.25, 0.5, 1.0]))
+def test_a_no_label_score_is_a_field_of_each_face() -> None:
+    faces = replace(block().faces, no_label_score=np.asarray([0.25, 0.5, 1.0]))
     table = part_table(block(faces=faces), classes=CLASSES, rejecting=True)
     assert table.schema == part_schema(3, rejecting=True)
-    found = {row["image_id"]: [f["reject_score"] for f in row["faces"]] for row in table.to_pylist()}
+    found = {row["image_id"]: [f["no_label_score"] for f in row["faces"]] for row in table.to_pylist()}
     assert found == {"a.jpg": [1.0], "b.jpg": [0.25, 0.5], "c.jpg": []}
     assert part_table(block(faces=faces), classes=CLASSES).equals(part_table(block(), classes=CLASSES))
 
 
 @pytest.mark.parametrize("scores", [None, [0.1], [0.1, 0.2, 1.1], [0.1, -0.1, 0], [0.1, np.nan, 0]])
-def test_reject_scores_that_do_not_fit_are_refused(scores: Any) -> None:
-    faces = replace(block().faces, reject_score=None if scores is None else np.asarray(scores))
+def test_no_label_scores_that_do_not_fit_are_refused(scores: Any) -> None:
+    faces = replace(block().faces, no_label_score=None if scores is None else np.asarray(scores))
     with pytest.raises(ValueError, match="are not 3 numbers from 0 to 1"):
         part_table(block(faces=faces), classes=CLASSES, rejecting=True)
 
@@ -167,7 +167,7 @@ def test_a_file_name_of_stray_bytes_is_stored() -> None:
 
 def test_what_travels_on_and_what_the_footer_says() -> None:
     info = part_info_of(part_table(block(), classes=CLASSES), "k.parquet", reused=True)
-    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, hits=1, reused=True)
+    assert info == PartInfo("k.parquet", "a.jpg", "c.jpg", images=3, faces=3, cached=1, reused=True)
     assert part_metadata(info, block_key="k", run_fingerprint="f") == PartMetadata("k", "f", "a.jpg", "c.jpg", 3, 3, 1)
 
 
@@ -200,7 +200,7 @@ def test_a_block_without_images() -> None:
         reason=(),
     )
     table = part_table(empty, classes=CLASSES)
-    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, hits=0, reused=False)
+    assert part_info_of(table, "x") == PartInfo("x", "", "", images=0, faces=0, cached=0, reused=False)
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
 
 
 def drained(block: PlannedBlock, finished: set[str], *, most: int | None = None) -> StreamMark | None:
-    """Returns what a stream tells behind its last block; None if it is left before."""
+    """Returns what a stream reports after its last block; None if it is left before."""
     blocks = stream_blocks(block, Limits(), block_images=4, block_bytes=2**20, finished=finished)
     try:
         for _ in range(99 if most is None else most):
@@ -218,8 +218,8 @@ def test_a_stream_tells_what_it_passed_over(tmp_path: Path, turn: int) -> None:
     others = dict.fromkeys([f"x/{n}.txt" for n in range(7)], b"no image")
     (block,) = planned(tmp_path, write_tar(tmp_path / "a.tar.gz", {"a.png": A, **others, "b.png": B}))
     for _ in range(turn):  # a second stream starts from nothing
-        told = drained(block, set())
-    assert told == StreamMark(2, 1, 7, tuple(f"a.tar.gz/x/{n}.txt" for n in range(5)))
+        reported = drained(block, set())
+    assert reported == StreamMark(2, 1, 7, tuple(f"a.tar.gz/x/{n}.txt" for n in range(5)))
 
 
 def test_a_stream_without_images_stops_and_names_the_file(tmp_path: Path) -> None:
@@ -234,9 +234,9 @@ def test_a_damaged_stream_counts_the_row_of_its_damage(tmp_path: Path) -> None:
     block = stream(tmp_path, 6)
     packed = Path(block.path).read_bytes()
     Path(block.path).write_bytes(packed[: len(packed) - 40])
-    told = drained(block, set())
-    assert told is not None
-    assert told.images == sum(map(len, streamed(block)))
+    reported = drained(block, set())
+    assert reported is not None
+    assert reported.images == sum(map(len, streamed(block)))
 
 
 def test_storage_that_fails_in_the_midst_of_a_stream_is_waited_for(

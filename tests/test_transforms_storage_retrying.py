@@ -17,7 +17,7 @@ import pytest
 from transforms.formats.publish import storage_error
 from transforms.formats.records import FormatError
 from transforms.storage import retrying, stopping
-from transforms.storage.retrying import may_heal, patiently
+from transforms.storage.retrying import may_heal, with_retries
 from transforms.storage.stopping import Stopped
 from transforms.storage.store import FileChanged, InputFault
 
@@ -46,7 +46,7 @@ def failing(times: int, error: Callable[[], BaseException]) -> tuple[Callable[[]
 def test_what_heals_in_time_is_no_fault(times: int, caplog: pytest.LogCaptureFixture) -> None:
     attempt, calls = failing(times, lambda: fault(errno.EIO))
     with caplog.at_level(logging.INFO, "pipeline.storage"):
-        assert patiently(attempt) == "done"
+        assert with_retries(attempt) == "done"
     assert len(calls) == times + 1
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert [level for level, _ in lines] == ["INFO"] * times + ["WARNING"] * (times > 0)
@@ -63,7 +63,7 @@ def test_what_heals_in_time_is_no_fault(times: int, caplog: pytest.LogCaptureFix
 def test_what_stays_is_raised_and_tells_how_often_it_was_tried(number: int | None) -> None:
     attempt, calls = failing(100, lambda: fault(number))
     with pytest.raises(OSError, match=r".") as met:
-        patiently(attempt)
+        with_retries(attempt)
     assert (met.value.errno, vars(met.value)["tried"]) == (number, ATTEMPTS)
     assert traceback.format_exception_only(met.value) == [f"{type(met.value).__name__}: {met.value}\n"]
     assert len(calls) == ATTEMPTS
@@ -73,7 +73,7 @@ def test_what_stays_is_raised_and_tells_how_often_it_was_tried(number: int | Non
 def test_what_never_heals_passes_through_at_once(number: int) -> None:
     attempt, calls = failing(100, lambda: fault(number))
     with pytest.raises(OSError, match=re.escape(os.strerror(number))):
-        patiently(attempt)
+        with_retries(attempt)
     assert len(calls) == 1
 
 
@@ -81,7 +81,7 @@ def test_what_never_heals_passes_through_at_once(number: int) -> None:
 def test_faults_of_content_are_not_waited_for(kind: type[BaseException]) -> None:
     attempt, calls = failing(100, kind)
     with pytest.raises(kind):
-        patiently(attempt)
+        with_retries(attempt)
     assert len(calls) == 1
 
 
@@ -96,7 +96,7 @@ def test_our_own_kinds_are_told_by_their_numbers() -> None:
 def test_an_attempt_within_an_attempt_has_had_its_time() -> None:
     attempt, calls = failing(100, lambda: fault(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left"):
-        patiently(lambda: patiently(attempt))
+        with_retries(lambda: with_retries(attempt))
     assert len(calls) == ATTEMPTS
 
 
@@ -105,11 +105,11 @@ def test_behind_a_fault_that_stayed_nothing_is_waited_for_a_while(monkeypatch: p
     for expected in (ATTEMPTS, 1, 1):
         attempt, calls = failing(100, lambda: fault(errno.ENOSPC))
         with pytest.raises(OSError, match="No space left"):
-            patiently(attempt)
+            with_retries(attempt)
         assert len(calls) == expected
     monkeypatch.setattr(retrying, "AFTERWARDS_S", 0.0)
     attempt, calls = failing(1, lambda: fault(errno.ENOSPC))
-    assert patiently(attempt) == "done"
+    assert with_retries(attempt) == "done"
 
 
 @pytest.mark.parametrize("takes_s, tries", [(2.9, ATTEMPTS), (3.1, 1), (9.0, 1), (600.0, 1)])
@@ -125,7 +125,7 @@ def test_what_takes_long_to_fail_is_not_begun_again(
 
     attempt, calls = failing(100, slow)
     with pytest.raises(OSError, match="No space left"):
-        patiently(attempt)
+        with_retries(attempt)
     assert len(calls) == tries
     assert now[0] - 1000.0 == pytest.approx(takes_s * tries)
 
@@ -143,7 +143,7 @@ def test_a_stop_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     try:
         with pytest.raises(Stopped):
-            patiently(attempt)
+            with_retries(attempt)
     finally:
         stopping.forget()
     assert time.monotonic() - began < 30

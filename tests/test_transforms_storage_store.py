@@ -262,7 +262,7 @@ class Failing(io.BytesIO):
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
-    """Makes every path a file of 200,000 bytes that fails as its class is told."""
+    """Makes every path a file of 200,000 bytes that fails as its class is reported."""
 
     def opened(_: str, **__: object) -> Failing:
         Failing.opened += 1

@@ -19,10 +19,10 @@ def test_blocks_add_up() -> None:
     tally = Tally()
     tally.note_first(images=4)
     tally.note_first(images=3)
-    tally.add_block(images=4, faces=5, rejected=1, hits=2)
-    tally.add_block(images=3, faces=0, rejected=0, hits=1)
+    tally.add_block(images=4, faces=5, rejected=1, cached=2)
+    tally.add_block(images=3, faces=0, rejected=0, cached=1)
     totals = tally.totals()
-    assert (totals.images, totals.faces, totals.rejected, totals.hits, totals.blocks) == (7, 5, 1, 3, 2)
+    assert (totals.images, totals.faces, totals.rejected, totals.cached, totals.blocks) == (7, 5, 1, 3, 2)
     assert 0 < totals.first_block_at <= totals.last_block_at
     assert totals.images_in_first_block == 4
     tally.reset()
@@ -34,7 +34,7 @@ def test_threads_lose_nothing() -> None:
 
     def work() -> None:
         for _ in range(200):
-            tally.add_block(images=1, faces=1, rejected=1, hits=1)
+            tally.add_block(images=1, faces=1, rejected=1, cached=1)
             tally.add_damaged(1)
             with tally.clock("x"):
                 pass
@@ -64,7 +64,7 @@ def test_clocks_add_up_by_stage_also_when_the_work_fails() -> None:
 def test_a_copy_of_the_totals_stays_as_it_was() -> None:
     tally = Tally()
     before = tally.totals()
-    tally.add_block(images=4, faces=5, rejected=1, hits=2)
+    tally.add_block(images=4, faces=5, rejected=1, cached=2)
     with tally.clock("read"):
         pass
     assert before == Totals()
@@ -78,12 +78,12 @@ def test_devices_are_told_once_each() -> None:
 
 
 def test_totals_of_two_processes() -> None:
-    one = Totals(images=3, faces=2, rejected=1, hits=1, blocks=1, seconds={"read": 1.0}, devices=["a"], damaged=1)
+    one = Totals(images=3, faces=2, rejected=1, cached=1, blocks=1, seconds={"read": 1.0}, devices=["a"], damaged=1)
     two = Totals(
-        images=5, faces=1, rejected=0, hits=2, blocks=2, seconds={"read": 2.0, "crop": 3.0}, devices=["a", "b"]
+        images=5, faces=1, rejected=0, cached=2, blocks=2, seconds={"read": 2.0, "crop": 3.0}, devices=["a", "b"]
     )
     for total in (one.plus(two), two.plus(one)):
-        assert (total.images, total.faces, total.rejected, total.hits, total.blocks) == (8, 3, 1, 3, 3)
+        assert (total.images, total.faces, total.rejected, total.cached, total.blocks) == (8, 3, 1, 3, 3)
         assert (total.seconds, total.devices, total.damaged) == ({"read": 3.0, "crop": 3.0}, ["a", "b"], 1)
 
 
@@ -116,10 +116,10 @@ def test_a_process_tells_of_itself_now_and_then(tmp_path: Path, monkeypatch: pyt
     tally = Tally()
     tally.flush()  # nobody listens
     tally.beat_into(str(tmp_path / "beats"))
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
     assert read_heartbeats(str(tmp_path / "beats")).images == 4
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
-    assert read_heartbeats(str(tmp_path / "beats")).images == 4  # told a moment ago
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
+    assert read_heartbeats(str(tmp_path / "beats")).images == 4  # reported a moment ago
     tally.flush()
     assert read_heartbeats(str(tmp_path / "beats")) == tally.totals()
     assert os.listdir(tmp_path / "beats") == [f"worker-{os.getpid()}.json"]
@@ -129,7 +129,7 @@ def test_a_full_disk_stops_no_counting(tmp_path: Path) -> None:
     (tmp_path / "beats").write_text("a file where the folder should be")
     tally = Tally()
     tally.beat_into(str(tmp_path / "beats"))
-    tally.add_block(images=4, faces=0, rejected=0, hits=0)
+    tally.add_block(images=4, faces=0, rejected=0, cached=0)
     assert tally.totals().images == 4
 
 
@@ -144,7 +144,7 @@ def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhil
         with tally.clock("crop"):
             burn(0.05)
 
-    with tally.engine_start("TensorFlow"):
+    with tally.runtime_start("TensorFlow"):
         assert tally.totals().loading == "TensorFlow"
         thread = threading.Thread(target=ahead)
         thread.start()
@@ -152,8 +152,8 @@ def test_rates_begin_once_and_leave_out_the_engine_but_not_what_is_done_meanwhil
         thread.join()
     totals = tally.totals()
     assert totals.cpu["crop"] == pytest.approx(0.05, abs=0.01)
-    assert totals.engine_cpu == pytest.approx(0.1, abs=0.03)
-    assert totals.engine_s >= 0.1
+    assert totals.runtime_cpu == pytest.approx(0.1, abs=0.03)
+    assert totals.runtime_s >= 0.1
 
 
 def burn(seconds: float) -> None:
@@ -164,10 +164,10 @@ def burn(seconds: float) -> None:
 
 
 def test_times_of_processes_add_up_but_their_engines_start_side_by_side() -> None:
-    one = Totals(blocks=1, began_at=5.0, began_cpu=1.0, last_block_cpu=4.0, engine_s=3.0, engine_cpu=2.0)
-    other = Totals(blocks=1, began_at=4.0, began_cpu=2.0, last_block_cpu=7.0, engine_s=2.0, engine_cpu=1.0)
+    one = Totals(blocks=1, began_at=5.0, began_cpu=1.0, last_block_cpu=4.0, runtime_s=3.0, runtime_cpu=2.0)
+    other = Totals(blocks=1, began_at=4.0, began_cpu=2.0, last_block_cpu=7.0, runtime_s=2.0, runtime_cpu=1.0)
     one.cpu, other.cpu = {"read": 1.0}, {"read": 2.0}
     idle = Totals(began_at=4.5, began_cpu=9.0)
     for total in (one.plus(other).plus(idle), idle.plus(other).plus(one)):
         assert (total.began_at, total.began_cpu, total.last_block_cpu) == (4.0, 3.0, 11.0)
-        assert (total.engine_s, total.engine_cpu, total.cpu) == (3.0, 3.0, {"read": 3})
+        assert (total.runtime_s, total.runtime_cpu, total.cpu) == (3.0, 3.0, {"read": 3})

@@ -18,7 +18,7 @@ from transforms.block import PartInfo
 from transforms.formats.parts import part_info, read_part
 from transforms.formats.publish import StorageError
 from transforms.storage import stopping
-from transforms.tally import TALLY, totals_told
+from transforms.tally import TALLY, sum_of_totals
 from transforms.write_parts import WriteParts, write_block
 
 CLASSES = ("a", "b")
@@ -34,7 +34,7 @@ def head(tmp_path: Path) -> str:
 def test_a_part_holds_its_block_and_says_so(tmp_path: Path) -> None:
     block = finished([1, None, 0], key="abc", prefix="x/")
     info = write_block(block, str(tmp_path), CLASSES, FINGERPRINT)
-    assert info == PartInfo("abc.parquet", "x/0.png", "x/2.png", images=3, faces=2, hits=0, reused=False)
+    assert info == PartInfo("abc.parquet", "x/0.png", "x/2.png", images=3, faces=2, cached=0, reused=False)
     stored = part_info(str(tmp_path / "abc.parquet"))
     assert (stored.block_key, stored.run_fingerprint, stored.images) == ("abc", FINGERPRINT, 3)
     rows = read_part(str(tmp_path / "abc.parquet")).to_pylist()
@@ -71,7 +71,7 @@ def test_the_stage_writes_every_block_and_counts_it(tmp_path: Path, head: str) -
     assert [info.name for info in infos] == [f"k{n}.parquet" for n in range(8)]
     assert sorted(os.listdir(given.parts)) == [info.name for info in infos]
     totals = TALLY.totals()
-    assert (totals.images, totals.faces, totals.rejected, totals.hits, totals.blocks) == (16, 15, 1, 1, 8)
+    assert (totals.images, totals.faces, totals.rejected, totals.cached, totals.blocks) == (16, 15, 1, 1, 8)
 
 
 def test_the_last_part_of_a_bundle_brings_the_totals_of_its_worker(tmp_path: Path, head: str) -> None:
@@ -85,7 +85,7 @@ def test_the_last_part_of_a_bundle_brings_the_totals_of_its_worker(tmp_path: Pat
         infos.append(
             replace(infos[0], worker=json.dumps({**mine, "process": other, "images": images, "blocks": images}))
         )
-    totals = totals_told(info.worker for info in infos)
+    totals = sum_of_totals(info.worker for info in infos)
     assert (totals.images, totals.blocks) == (6 + 10 + 7, 3 + 10 + 7)  # of each process the latest
 
 

@@ -1,4 +1,4 @@
-"""Applies the trained head to each block. Loads no engine for heads of plain arrays.
+"""Applies the trained head to each block. Loads no runtime for heads of plain arrays.
 
 Not here: how features become labels (`label_faces.py`), which needs no Beam.
 """
@@ -14,7 +14,7 @@ from models.runtimes.registry import runtime
 from transforms.block import Block
 from transforms.job import Job
 from transforms.label_faces import apply_head, leave_small_unlabelled
-from transforms.made_of import HEAD, refuse_another
+from transforms.provenance import HEAD, refuse_another
 from transforms.staged import job_here
 from transforms.tally import TALLY
 from transforms.telling import telling

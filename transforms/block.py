@@ -43,7 +43,7 @@ class Faces:
         crops: (m, h, w, c) uint8 RGB or grey, the input of the backbone; None once features are known.
         features: (m, d) float16, None before extraction.
         probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
-        reject_score: (m,) float64 rounded to 1e-6, where the head gives one.
+        no_label_score: (m,) float64 rounded to 1e-6, where the head gives one.
         labelled: (m,) bool, False for a face too small to be labelled; None where every face is.
     """
 
@@ -53,7 +53,7 @@ class Faces:
     crops: np.ndarray | None = None
     features: np.ndarray | None = None
     probabilities: np.ndarray | None = None
-    reject_score: np.ndarray | None = None
+    no_label_score: np.ndarray | None = None
     labelled: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class PartInfo:
         name: file name of the part in `parts/`.
         first_id, last_id: range of its image ids.
         images, faces: numbers of rows.
-        hits: images whose results came from the cache.
+        cached: images whose results came from the cache.
         reused: True if the part existed before this run.
         worker: totals of the process that wrote it (`tally.py`), with the last part of a bundle; else "".
     """
@@ -182,6 +182,6 @@ class PartInfo:
     last_id: str
     images: int
     faces: int
-    hits: int
+    cached: int
     reused: bool
     worker: str = field(default="", compare=False)

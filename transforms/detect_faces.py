@@ -17,7 +17,7 @@ from transforms.block import Block
 from transforms.containing import FaultsInARow
 from transforms.crop_faces import CroppedRows, detect_rows, leave_threads_to_the_pool, rows_to_detect, with_rows
 from transforms.job import Job
-from transforms.made_of import DETECTOR, refuse_another
+from transforms.provenance import DETECTOR, refuse_another
 from transforms.staged import job_here
 from transforms.storage.stopping import check
 from transforms.tally import TALLY

@@ -27,9 +27,9 @@ from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
 from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import Job
-from transforms.made_of import REVISION, WEIGHTS, refuse_another
+from transforms.provenance import REVISION, WEIGHTS, refuse_another
 from transforms.staged import job_here
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
@@ -233,7 +233,7 @@ class ExtractFeatures(beam.DoFn):
         self._job = job_here(self._job)
         if self._job.accelerator and "nvidia" in self._job.accelerator and not visible_gpus():
             raise _missing(self._job)  # at once, without loading a runtime
-        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
+        self._cache = with_retries(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None
@@ -265,7 +265,7 @@ class ExtractFeatures(beam.DoFn):
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
             runtime = self._job.features.runtime
-            with TALLY.engine_start(SHOWN_AS.get(runtime, runtime)):
+            with TALLY.runtime_start(SHOWN_AS.get(runtime, runtime)):
                 made = get_device(self._job.features)
             digest = weights_digest(self._job.features)
             if self._job.accelerator and not made.has_accelerator():
@@ -286,7 +286,7 @@ class ExtractFeatures(beam.DoFn):
     def _added(self, contents: Contents) -> bool:
         """Adds to the cache; False, with a warning, if its folder is read-only, as the run can do without."""
         try:
-            patiently(lambda: self._cache.add(contents))
+            with_retries(lambda: self._cache.add(contents))
         except StorageError as error:
             if error.errno not in REFUSED:
                 raise

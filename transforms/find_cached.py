@@ -13,7 +13,7 @@ from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import Reason, Status
 from transforms.job import Job
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
 from transforms.telling import telling
@@ -75,12 +75,12 @@ class FindCached(beam.DoFn):
 
     @telling
     def setup(self) -> None:
-        self._cache = patiently(lambda: cache_of(self._job.cache, self._job.cache_key_json))
+        self._cache = with_retries(lambda: cache_of(self._job.cache, self._job.cache_key_json))
         self._damaged = 0
 
     def process(self, block: Block) -> Iterator[Block]:
         with TALLY.clock("cache"):
-            found = patiently(lambda: find_cached(block, self._cache))
+            found = with_retries(lambda: find_cached(block, self._cache))
         self._tell_damage()
         yield found
 

@@ -33,11 +33,11 @@ from transforms.merge.merge_parts import merge_parts
 from transforms.merge_request import MergeRequest as MergeRequest
 from transforms.staged import request_here
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped, check
 from transforms.storage.store import open_file
 from transforms.stream_marks import StreamMark, read_mark
-from transforms.tally import TALLY, Totals, read_heartbeats, totals_told
+from transforms.tally import TALLY, Totals, read_heartbeats, sum_of_totals
 
 logger = logging.getLogger("pipeline.report")
 
@@ -52,16 +52,16 @@ class FinishRun(beam.DoFn):
     """Runs once, when every part stands; yields the counts."""
 
     def process(self, request: MergeRequest, finished: Iterable[PartInfo]) -> Iterator[dict[str, int]]:
-        told = [info.worker for info in finished]  # the parts themselves are on disk
-        yield finish_run(request, told)
+        worker_totals = [info.worker for info in finished]  # the parts themselves are on disk
+        yield finish_run(request, worker_totals)
 
 
-def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int]:
+def finish_run(request: MergeRequest, worker_totals: Iterable[str] = ()) -> dict[str, int]:
     """Merges all parts of the run and writes `run.json`; returns its counts.
 
     Args:
         request: what there is to do.
-        told: totals of the processes that wrote the parts (`Tally.told`).
+        worker_totals: totals of the processes that wrote the parts (`Tally.as_text`).
 
     Raises:
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
@@ -71,26 +71,26 @@ def finish_run(request: MergeRequest, told: Iterable[str] = ()) -> dict[str, int
     """
     request = request_here(request)
     if is_object(request.output):
-        return finish_in_store(request, lambda here: _finished(here, told))
-    record = _finished(request, told)
-    patiently(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
+        return finish_in_store(request, lambda here: _finished(here, worker_totals))
+    record = _finished(request, worker_totals)
+    with_retries(lambda: publish(os.path.join(request.output, RECORD), lambda file: file.write(as_json(record))))
     counts: dict[str, int] = record["counts"]
     return counts
 
 
-def _finished(request: MergeRequest, told: Iterable[str]) -> dict[str, Any]:
+def _finished(request: MergeRequest, worker_totals: Iterable[str]) -> dict[str, Any]:
     """Merges the parts of a local folder and writes all but `run.json`, which it returns."""
-    names = patiently(lambda: os.listdir(request.parts))
+    names = with_retries(lambda: os.listdir(request.parts))
     paths = [os.path.join(request.parts, name) for name in sorted(names) if is_part_name(name)]
     with _damaged_removed(paths):
-        hits = sum(_info(path, request.run_fingerprint).hits for path in paths)
+        cached = sum(_info(path, request.run_fingerprint).cached for path in paths)
         marks = _marks(request)
         _refuse_rejected(request.max_rejected, paths)
         with TALLY.clock("merge"):
-            result = patiently(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
+            result = with_retries(lambda: _merge(request, paths, sum(mark.images for mark in marks)))
     TALLY.flush()
-    totals = read_heartbeats(request.heartbeat) if request.heartbeat else totals_told(told)
-    record = _record(request, result, hits, marks, totals)
+    totals = read_heartbeats(request.heartbeat) if request.heartbeat else sum_of_totals(worker_totals)
+    record = _record(request, result, cached, marks, totals)
     if request.report is not None:
         record = _with_report(request.report, record, request.started)
     return record
@@ -108,13 +108,13 @@ def _damaged_removed(paths: Sequence[str]) -> Iterator[None]:
         others = [path for path in paths if path != error.path and _is_damaged(path)]
         for path in others:
             _remove(path)
-        told = str(error).rpartition("; remove it")[0] or str(error)
+        message = str(error).rpartition("; remove it")[0] or str(error)
         more = f", as were {len(others)} others" if others else ""
-        raise DamagedPart(f"{told}, so it was removed{more}, to be computed again", path=error.path) from error
+        raise DamagedPart(f"{message}, so it was removed{more}, to be computed again", path=error.path) from error
 
 
 def _remove(path: str) -> None:
-    patiently(lambda: Path(path).unlink(missing_ok=True))
+    with_retries(lambda: Path(path).unlink(missing_ok=True))
 
 
 def _is_damaged(path: str) -> bool:
@@ -128,7 +128,7 @@ def _is_damaged(path: str) -> bool:
 
 
 def _info(path: str, run_fingerprint: str) -> PartMetadata:
-    info = patiently(lambda: part_info(path))
+    info = with_retries(lambda: part_info(path))
     if info.run_fingerprint != run_fingerprint:
         raise DamagedPart(f"{path} belongs to another run; remove it, and the same command does its block again")
     return info
@@ -155,7 +155,7 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
         return
     images = rejected = 0
     for path in paths:
-        status = patiently(partial(read_part, path))["status"]
+        status = with_retries(partial(read_part, path))["status"]
         images += len(status)
         rejected += pc.sum(pc.equal(status, Status.REJECTED.value)).as_py() or 0
     if images and rejected / images > limit:
@@ -199,18 +199,18 @@ def _with_report(
     """
     before = time.perf_counter()
     try:
-        told = patiently(lambda: write(record))
+        report = with_retries(lambda: write(record))
     except (StorageError, Stopped):
         raise
     except Exception as error:  # noqa: BLE001 - days of work stand, and `report` makes the page later
         logger.warning("no page was written: unforeseen %s: %s", type(error).__name__, " ".join(str(error).split()))
-        told = {"files": [], "fault": f"{type(error).__name__}: {error}"}
+        report = {"files": [], "fault": f"{type(error).__name__}: {error}"}
     spent = time.perf_counter() - before
-    return {**record, "report": {**told, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
+    return {**record, "report": {**report, "seconds": round(spent, 3), "seconds_with_page": time.time() - started}}
 
 
 def _record(
-    request: MergeRequest, result: MergeResult, hits: int, marks: Sequence[StreamMark], totals: Totals
+    request: MergeRequest, result: MergeResult, cached: int, marks: Sequence[StreamMark], totals: Totals
 ) -> dict[str, Any]:
     """Returns `run.json`, without what it says of the page."""
     counts, written = result.counts, result.submission
@@ -221,7 +221,7 @@ def _record(
         "labels": result.labels,
         "reasons": result.reasons,
         "accuracy": {"known": result.known, "correct": result.correct} if result.known else None,
-        "cache": {"hits": hits, "misses": counts["images"] - hits, "damaged": totals.damaged},
+        "cache": {"cached": cached, "computed": counts["images"] - cached, "damaged": totals.damaged},
         "device": totals.devices,
         "seconds": _seconds(request, totals),
         "parts": [
@@ -248,22 +248,22 @@ def _seconds(request: MergeRequest, totals: Totals) -> dict[str, Any]:
     """Returns wall and CPU times, and two rates.
 
     `images_per_s` is that of all blocks, from the first byte read to the last part written, without the start of the
-    engine. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
+    runtime. `images_per_s_first_to_last_block` takes nothing off: the images of all blocks but the first, by the time
     from the moment the first block had its features to the last part written; None with too few blocks to tell.
     """
     between = totals.last_block_at - totals.first_block_at
-    told = totals.blocks >= RATED_BLOCKS and between > 0
-    work = totals.last_block_at - totals.began_at - totals.engine_s if totals.blocks else 0.0
+    rated = totals.blocks >= RATED_BLOCKS and between > 0
+    work = totals.last_block_at - totals.began_at - totals.runtime_s if totals.blocks else 0.0
     return {
         "total": time.time() - request.started,
         "to_first_block": max(0.0, totals.first_block_at - request.started) if totals.first_block_at else None,
         "first_to_last_block": between,
         "first_to_last_block_cpu": totals.last_block_cpu - totals.first_block_cpu,
         "work": work,
-        "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.engine_cpu if totals.blocks else 0.0,
-        "engine_start": totals.engine_s,
+        "work_cpu": totals.last_block_cpu - totals.began_cpu - totals.runtime_cpu if totals.blocks else 0.0,
+        "runtime_start": totals.runtime_s,
         "images_per_s": totals.images / work if work > 0 else None,
-        "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if told else None,
+        "images_per_s_first_to_last_block": (totals.images - totals.images_in_first_block) / between if rated else None,
         "by_stage": {stage: round(spent, 3) for stage, spent in sorted(totals.seconds.items())},
         "by_stage_cpu": {stage: round(spent, 3) for stage, spent in sorted(totals.cpu.items())},
     }

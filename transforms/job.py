@@ -32,7 +32,7 @@ class Job:
         labels: path of the table of labels; "" takes labels from class folders and tables.
         label_column: of that table; None finds it.
         exif: True to note what images say of themselves: time, camera, place.
-        made_of: names and digests of what the stages load themselves (`made_of.py`).
+        provenance: names and digests of what the stages load themselves (`provenance.py`).
         accelerator: what each worker of the device was promised, as Beam names it; "" for nothing.
         hints: Beam's resource hints for the stage of the device, by name; empty for a local run.
         tell: where workers elsewhere say why they cannot start (`telling.py`); "" for a local run.
@@ -59,7 +59,7 @@ class Job:
     labels: str = ""
     label_column: str | None = None
     exif: bool = False
-    made_of: tuple[tuple[str, str], ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()
     accelerator: str = ""
     hints: tuple[tuple[str, str], ...] = ()
     tell: str = ""

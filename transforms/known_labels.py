@@ -10,7 +10,7 @@ from functools import lru_cache
 from transforms.block import Block
 from transforms.formats.label_table import LabelTable, read_label_table
 from transforms.job import Job
-from transforms.made_of import LABELS, refuse_another
+from transforms.provenance import LABELS, refuse_another
 
 
 @lru_cache(maxsize=1)  # the workers of a process share the table, which may have a million rows

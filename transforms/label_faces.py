@@ -21,7 +21,7 @@ def apply_head(block: Block, head: Head) -> Block:
     else:
         assert faces.features is not None  # ExtractFeatures makes them
         scores = head.scores(faces.features)
-    labelled = replace(faces, features=None, probabilities=scores.probabilities, reject_score=scores.reject_score)
+    labelled = replace(faces, features=None, probabilities=scores.probabilities, no_label_score=scores.no_label_score)
     return replace(block, faces=labelled)
 
 
@@ -34,8 +34,8 @@ def leave_small_unlabelled(block: Block, min_label_px: int) -> Block:
         min_label_px: least longer side of a face's box, in pixels of the upright image; 0 labels all.
     """
     labelled = block.faces.box[:, 2:].max(axis=1, initial=0) >= min_label_px
-    found, told = (np.bincount(block.faces.image[rows], minlength=len(block)) for rows in (slice(None), labelled))
+    found, with_label = (np.bincount(block.faces.image[rows], minlength=len(block)) for rows in (slice(None), labelled))
     status, reason = list(block.status), list(block.reason)
-    for row in np.flatnonzero((found > 0) & (told == 0)).tolist():
+    for row in np.flatnonzero((found > 0) & (with_label == 0)).tolist():
         status[row], reason[row] = Status.NO_FACE, Reason.TOO_SMALL_TO_LABEL
     return replace(block, status=tuple(status), reason=tuple(reason), faces=replace(block.faces, labelled=labelled))

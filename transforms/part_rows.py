@@ -58,7 +58,7 @@ def part_table(
 
 
 def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInfo:
-    """Returns what travels on behind the part that holds `table`."""
+    """Returns what the graph passes on for the part that holds `table`."""
     ids = table["image_id"]
     return PartInfo(
         name=name,
@@ -66,7 +66,7 @@ def part_info_of(table: pa.Table, name: str, *, reused: bool = False) -> PartInf
         last_id=ids[-1].as_py() if len(ids) else "",
         images=table.num_rows,
         faces=pc.sum(pc.list_value_length(table["faces"])).as_py() or 0,
-        hits=pc.sum(table["cached"]).as_py() or 0,
+        cached=pc.sum(table["cached"]).as_py() or 0,
         reused=reused,
     )
 
@@ -80,18 +80,18 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
         last_id=info.last_id,
         images=info.images,
         faces=info.faces,
-        hits=info.hits,
+        cached=info.cached,
     )
 
 
 def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> pa.Array:
     """Returns the nested column: the faces of each sorted row."""
     if len(faces) and faces.probabilities is None:
-        raise ValueError("faces have no probabilities: a part is written behind the head")
+        raise ValueError("faces have no probabilities: parts are written after the head")
     p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
     if p.shape != (len(faces), classes) or not np.isfinite(p).all():
         raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")
-    reject_score = _reject_scores(faces) if rejecting else None
+    no_label_score = _no_label_scores(faces) if rejecting else None
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
     row = place[faces.image]
@@ -108,16 +108,16 @@ def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: b
         pa.array(p[np.arange(len(p)), index]),
         pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
     ]
-    if reject_score is not None:
-        values.append(pa.array(reject_score[chosen]))
+    if no_label_score is not None:
+        values.append(pa.array(no_label_score[chosen]))
     structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
 
 
-def _reject_scores(faces: Faces) -> np.ndarray:
+def _no_label_scores(faces: Faces) -> np.ndarray:
     """Returns (m,) float64."""
-    scores = np.zeros(0) if faces.reject_score is None else np.asarray(faces.reject_score, np.float64)
+    scores = np.zeros(0) if faces.no_label_score is None else np.asarray(faces.no_label_score, np.float64)
     if scores.shape != (len(faces),) or not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"reject scores of shape {scores.shape} are not {len(faces)} numbers from 0 to 1")
     return scores

@@ -32,7 +32,7 @@ from transforms.known_labels import labels_of, relabelled
 from transforms.staged import job_here
 from transforms.standing_parts import finished_blocks_of
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
 from transforms.stream_marks import StreamMark, write_mark
@@ -293,7 +293,7 @@ class ReadBlocks(beam.DoFn):
             return with_exif(block) if self._job.exif else block
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
-        finished = patiently(lambda: finished_blocks_of(self._job.parts, planned.key))
+        finished = with_retries(lambda: finished_blocks_of(self._job.parts, planned.key))
         blocks = stream_blocks(
             planned,
             self._job.limits,

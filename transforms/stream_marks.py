@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stores import store_of
 
 MARK_SUFFIX = ".stream.json"
@@ -44,7 +44,7 @@ def write_mark(parts: str, key: str, mark: StreamMark) -> None:
         StorageError: the disk is full, or permission is missing.
     """
     text = json.dumps(asdict(mark), sort_keys=True).encode()
-    patiently(lambda: store_of(parts).put_bytes(key + MARK_SUFFIX, text))
+    with_retries(lambda: store_of(parts).put_bytes(key + MARK_SUFFIX, text))
 
 
 def read_mark(parts: str, key: str) -> StreamMark | None:

@@ -3,7 +3,7 @@
 Counts of results come from finished parts instead, as a retried block would count twice here.
 
 Each worker process of a local run regularly writes its totals to a small file in the output folder. Workers elsewhere
-send them to the last stage with the parts that they wrote (`told`), and count for the bar in Beam's metrics.
+send them to the last stage with the parts that they wrote (`as_text`), and count for the bar in Beam's metrics.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ HEARTBEAT_S = 0.5  # a bar redraws about as often
 
 @dataclass
 class Totals:
-    """Work done so far: images, faces, rejected, hits; seconds of work by stage; the times at which the first block
+    """Work done so far: images, faces, rejected, cached; seconds of work by stage; the times at which the first block
     got its features and the last block its part.
 
     `_at` is in seconds since the epoch, `_cpu` in CPU-seconds of the whole process at that moment. `began` is the start
-    of reading the first block; `engine` is the time to start the device after that.
+    of reading the first block; `runtime` is the time to start the device after that.
     """
 
     images: int = 0
     faces: int = 0
     rejected: int = 0
-    hits: int = 0
+    cached: int = 0
     blocks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)  # of the calling threads, without those of a runtime
@@ -44,8 +44,8 @@ class Totals:
     first_block_cpu: float = 0.0
     last_block_at: float = 0.0
     last_block_cpu: float = 0.0
-    engine_s: float = 0.0
-    engine_cpu: float = 0.0
+    runtime_s: float = 0.0
+    runtime_cpu: float = 0.0
     images_in_first_block: int = 0
     devices: list[str] = field(default_factory=list)
     damaged: int = 0  # cache segments moved aside
@@ -58,7 +58,7 @@ class Totals:
             images=self.images + other.images,
             faces=self.faces + other.faces,
             rejected=self.rejected + other.rejected,
-            hits=self.hits + other.hits,
+            cached=self.cached + other.cached,
             blocks=self.blocks + other.blocks,
             seconds=_added(self.seconds, other.seconds),
             cpu=_added(self.cpu, other.cpu),
@@ -68,8 +68,8 @@ class Totals:
             first_block_cpu=self.first_block_cpu + other.first_block_cpu,
             last_block_at=max(self.last_block_at, other.last_block_at),
             last_block_cpu=self.last_block_cpu + other.last_block_cpu,
-            engine_s=max(self.engine_s, other.engine_s),  # processes start theirs in parallel
-            engine_cpu=self.engine_cpu + other.engine_cpu,
+            runtime_s=max(self.runtime_s, other.runtime_s),  # processes start theirs in parallel
+            runtime_cpu=self.runtime_cpu + other.runtime_cpu,
             images_in_first_block=early.images_in_first_block or late.images_in_first_block,
             devices=sorted({*self.devices, *other.devices}),
             damaged=self.damaged + other.damaged,
@@ -106,7 +106,7 @@ class Tally:
                 self._totals.began_at, self._totals.began_cpu = time.time(), time.process_time()
 
     @contextmanager
-    def engine_start(self, runtime: str) -> Iterator[None]:
+    def runtime_start(self, runtime: str) -> Iterator[None]:
         """Counts the time inside as the start of the device, which rates exclude; `runtime` is shown meanwhile.
 
         Stages that meanwhile work ahead in their own threads keep their CPU time.
@@ -119,8 +119,8 @@ class Tally:
             self._load("")
             spent, worked = time.perf_counter() - start, time.process_time() - self._clocked() - cpu
             with self._lock:
-                self._totals.engine_s += spent
-                self._totals.engine_cpu += worked
+                self._totals.runtime_s += spent
+                self._totals.runtime_cpu += worked
 
     def _load(self, runtime: str) -> None:
         with self._lock:
@@ -142,14 +142,14 @@ class Tally:
                 t.first_block_at, t.first_block_cpu = time.time(), time.process_time()
                 t.images_in_first_block = images
 
-    def add_block(self, *, images: int, faces: int, rejected: int, hits: int) -> None:
+    def add_block(self, *, images: int, faces: int, rejected: int, cached: int) -> None:
         """Counts a finished block."""
         now, cpu = time.time(), time.process_time()
         with self._lock:
             t = self._totals
             t.last_block_at, t.last_block_cpu = now, cpu
             t.images, t.faces, t.rejected = t.images + images, t.faces + faces, t.rejected + rejected
-            t.hits, t.blocks = t.hits + hits, t.blocks + 1
+            t.cached, t.blocks = t.cached + cached, t.blocks + 1
         if self._file is not None and now - self._written_at > HEARTBEAT_S:
             self.flush()
 
@@ -192,7 +192,7 @@ class Tally:
         with self._lock:
             return Totals(**asdict(self._totals))
 
-    def told(self) -> str:
+    def as_text(self) -> str:
         """Returns the totals of this process as text, with a name of the process."""
         return json.dumps({"process": _PROCESS, **asdict(self.totals())})
 
@@ -200,10 +200,10 @@ class Tally:
 _PROCESS = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"  # of this process, and of no other anywhere
 
 
-def totals_told(told: Iterable[str]) -> Totals:
-    """Returns the sum of the totals of the processes that told them, this one included; the latest of each counts."""
+def sum_of_totals(texts: Iterable[str]) -> Totals:
+    """Returns the sum of the totals of the processes that sent them, this one included; the latest of each counts."""
     latest: dict[str, Totals] = {}
-    for text in filter(None, told):
+    for text in filter(None, texts):
         fields = json.loads(text)
         process, totals = fields.pop("process"), Totals(**fields)
         if process not in latest or totals.blocks >= latest[process].blocks:

@@ -20,7 +20,7 @@ from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Status
 from transforms.formats.publish import publish
 from transforms.job import Job
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 
@@ -139,8 +139,8 @@ class WriteTrainingRows(beam.DoFn):
         rows = training_rows(block, unlabelled=self._unlabelled)
         name = f"{block.key}.npz"
         with TALLY.clock("write"):
-            patiently(lambda: write_rows(os.path.join(self._job.parts, name), rows))
-        hits = int(block.cached.sum())
+            with_retries(lambda: write_rows(os.path.join(self._job.parts, name), rows))
+        cached = int(block.cached.sum())
         rejected = sum(s is Status.REJECTED for s in block.status)
-        TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, hits=hits)
-        return PartInfo(name, block.ids[0], block.ids[-1], len(block), len(block.faces), hits, False)
+        TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, cached=cached)
+        return PartInfo(name, block.ids[0], block.ids[-1], len(block), len(block.faces), cached, False)

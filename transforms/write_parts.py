@@ -24,14 +24,14 @@ from transforms.job import Job
 from transforms.part_rows import part_info_of, part_metadata, part_table
 from transforms.staged import job_here
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.storage.stores import upload
 from transforms.tally import TALLY
 from transforms.telling import telling
 
 METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
-COUNTED = ("images", "faces", "hits")
+COUNTED = ("images", "faces", "cached")
 PARTS_BEHIND = 8  # parts being written and synced while the device works, as blocks come in groups
 
 
@@ -94,7 +94,7 @@ class WriteParts(beam.DoFn):
                 yield GlobalWindows.windowed_value(last)
             last = self._counted(info)
         if last is not None:
-            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.told()))
+            yield GlobalWindows.windowed_value(replace(last, worker=TALLY.as_text()))
         TALLY.flush()  # the last stage, in another process, reads these files
 
     def _counted(self, info: PartInfo) -> PartInfo:
@@ -104,9 +104,9 @@ class WriteParts(beam.DoFn):
 
     def _write(self, block: Block) -> PartInfo:
         with TALLY.clock("write"):
-            info = patiently(lambda: self._write_block(block))
+            info = with_retries(lambda: self._write_block(block))
         rejected = sum(status is Status.REJECTED for status in block.status)
-        TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, hits=info.hits)
+        TALLY.add_block(images=info.images, faces=info.faces, rejected=rejected, cached=info.cached)
         return info
 
     def _write_block(self, block: Block) -> PartInfo:

@@ -15,7 +15,7 @@ python=${PYTHON:-python}
 
 train() {
     "$python" -m pipeline "$@" \
-        --input "$data/train.tar.gz" --validation "$data/val.tar.gz" --exclude "$data/test.tar"
+        --input "$data/train.tar.gz" --validation "$data/val.tar.gz" --exclude-copies-of "$data/test.tar"
 }
 
 train train-backbone --config "$recipes/face_vgg.yaml" --soft-labels "ferplus=$data/ferplus.csv" \
@@ -28,7 +28,7 @@ train train-backbone --config "$recipes/face_vgg_restart.yaml" --soft-labels "fe
 network="features.weights=$out/face_vgg/face_vgg.npz"
 train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detector=none "$network" \
     head.imbalance=inverse_sqrt head.strength=1e-4 head.soft_share=0.15 --soft-labels "$data/ferplus.csv" \
-    --classes-map anger=angry happiness=happy sadness=sad contempt= unknown= NF=
+    --rename-classes anger=angry happiness=happy sadness=sad contempt= unknown= NF=
 train train-head --cache "$out/cache" --output "$out/ferplus" --set faces.detector=none "$network" \
     head.strength=1e-3 \
     --soft-labels "$data/ferplus.csv" --reject unknown NF

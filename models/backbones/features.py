@@ -25,8 +25,8 @@ def build_features(
     size: tuple[int, int],
     precision: str = "float32",
     seed: int = 0,
-    mirrored: bool = False,
-    mirror_cut: float = 0.0,
+    flip_average: bool = False,
+    flip_cut: float = 0.0,
 ) -> keras.Model:
     """Returns the feature extractor with preprocessing inside: (n, h, w, c) uint8 -> (n, d) float32.
 
@@ -35,8 +35,8 @@ def build_features(
             `flatten` (the last block's map, unchanged).
         size: (height, width) of the crops.
         precision: `bfloat16` computes convolutions in that type; weights stay in float32.
-        mirrored: True for the mean of the features of the crop and of its mirror image, at twice the work.
-        mirror_cut: fraction of the side cut off each edge of the mirror image, which is then enlarged to `size`. This
+        flip_average: True for the mean of the features of the crop and of its mirror image, at twice the work.
+        flip_cut: fraction of the side cut off each edge of the mirror image, which is then enlarged to `size`. This
             averages two frames, because some detectors draw wider boxes than others.
 
     Raises:
@@ -64,10 +64,10 @@ def build_features(
             kind.load(base, path)
     image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
     x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
-    if not mirrored:
+    if not flip_average:
         return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
-    # two calls of one shape, not one of twice the batch, so that kernels, and thus bits, do not depend on `mirrored`
-    mirror = _Mirror(height, width, mirror_cut, dtype="float32", name="mirror")(x)
+    # two calls of one shape, not one of twice the batch, so that kernels, and thus bits, do not depend on `flip_average`
+    mirror = _Mirror(height, width, flip_cut, dtype="float32", name="mirror")(x)
     both = [_pool(base(x), pooling), _pool(base(mirror), pooling, "mirrored_")]
     mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)
     return keras.Model(image, mean, name=f"{name}_mirrored_features")

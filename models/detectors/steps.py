@@ -14,7 +14,7 @@ class Step:
     """What a step left.
 
     Attributes:
-        name: the same in every image, so that figures of images can be added up.
+        name: the same in every image, so that metrics of images can be added up.
         boxes: (m, 4) float x, y, width, height in pixels of the image that was given.
         scores: (m,) from 0 to 1.
         cpu_s: CPU seconds that the step took.

@@ -67,7 +67,7 @@ def cohen_kappa(confusion: np.ndarray) -> float | None:
 
 
 def bootstrap(
-    confusion: np.ndarray, figures: Mapping[str, Figure], *, seed: int, draws: int = DRAWS
+    confusion: np.ndarray, metrics: Mapping[str, Figure], *, seed: int, draws: int = DRAWS
 ) -> dict[str, tuple[float, float]]:
     """Returns the percentile interval of each metric over resampled rows.
 
@@ -75,14 +75,14 @@ def bootstrap(
     exact, and a thousand draws of ten million rows take as long as those of ten rows.
 
     Args:
-        figures: functions from (draws, k, k) counts to (draws,) values.
+        metrics: functions from (draws, k, k) counts to (draws,) values.
         seed: the same seed and counts give the same interval.
     """
     rows = int(confusion.sum())
     drawn = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=draws)
     drawn = drawn.reshape(draws, *confusion.shape)
     tails = [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]
-    return {name: tuple(np.quantile(figure(drawn), tails).tolist()) for name, figure in figures.items()}
+    return {name: tuple(np.quantile(figure(drawn), tails).tolist()) for name, figure in metrics.items()}
 
 
 def _hits(confusion: np.ndarray) -> np.ndarray:
@@ -274,14 +274,14 @@ class Evaluation:
     Attributes:
         classes: names of the columns.
         confusion: (k, k) counts, true by predicted.
-        figures: metrics, fit for JSON; see `evaluate`.
+        metrics: metrics, fit for JSON; see `evaluate`.
         roc: of each class against the rest, None if undefined.
         reliability, selective: of the most probable class.
     """
 
     classes: tuple[str, ...]
     confusion: np.ndarray
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     roc: tuple[Curve | None, ...]
     reliability: Reliability
     selective: Selective
@@ -290,9 +290,9 @@ class Evaluation:
 def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *, seed: int = 0) -> Evaluation:
     """Returns all metrics of (n, k) probabilities against (n,) true classes.
 
-    `figures` holds rows, correct, accuracy, macro_f1 and balanced_accuracy (value, and interval as low, high),
+    `metrics` holds rows, correct, accuracy, macro_f1 and balanced_accuracy (value, and interval as low, high),
     majority_baseline and majority_class, cohen_kappa, auc_macro, log_loss, brier, expected_calibration_error,
-    area_under_risk, coverage (see `at_coverages`), by_class (support, said, precision, recall, f1, auc and
+    area_under_risk, coverage (see `at_coverages`), by_class (support, predicted, precision, recall, f1, auc and
     its interval, average_precision), confusion (lists), and bootstrap (draws, seed, interval).
 
     Args:
@@ -308,7 +308,7 @@ def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *
     roc = tuple(roc_curve(probabilities[:, i], y == i) for i in range(len(classes)))
     bins, curve = reliability(confidence, right), selective(confidence, right)
     by_class = _by_class(probabilities, y, classes, confusion, roc)
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "rows": len(y),
         "correct": int(right.sum()),
         **_with_intervals(confusion, seed),
@@ -326,19 +326,19 @@ def evaluate(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str], *
         "confusion": confusion.tolist(),
         "bootstrap": {"draws": DRAWS, "seed": seed, "interval": INTERVAL},
     }
-    return Evaluation(tuple(classes), confusion, figures, roc, bins, curve)
+    return Evaluation(tuple(classes), confusion, metrics, roc, bins, curve)
 
 
 def _with_intervals(confusion: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
-    figures: dict[str, Figure] = {
+    metrics: dict[str, Figure] = {
         "accuracy": accuracy,
         "macro_f1": macro_f1,
         "balanced_accuracy": balanced_accuracy,
     }
-    intervals = bootstrap(confusion, figures, seed=seed)
+    intervals = bootstrap(confusion, metrics, seed=seed)
     return {
         name: {"value": float(figure(confusion)), "low": intervals[name][0], "high": intervals[name][1]}
-        for name, figure in figures.items()
+        for name, figure in metrics.items()
     }
 
 
@@ -349,13 +349,13 @@ def _by_class(
     confusion: np.ndarray,
     roc: Sequence[Curve | None],
 ) -> dict[str, dict[str, Any]]:
-    hits, occurs, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, occurs, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     scores = f1(confusion)
     return {
         name: {
             "support": int(occurs[i]),
-            "said": int(said[i]),
-            "precision": _ratio(hits[i], said[i]),
+            "predicted": int(predicted[i]),
+            "precision": _ratio(hits[i], predicted[i]),
             "recall": _ratio(hits[i], occurs[i]),
             "f1": float(scores[i]) if occurs[i] else None,
             "auc": area(roc[i]),

@@ -36,12 +36,12 @@ class Scores:
 
     Attributes:
         probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 up to rounding.
-        reject_score: (m,) float64 in [0, 1], rounded to 1e-6: the total probability of the reject classes; None if
+        no_label_score: (m,) float64 in [0, 1], rounded to 1e-6: the total probability of the reject classes; None if
             the head has none.
     """
 
     probabilities: np.ndarray
-    reject_score: np.ndarray | None = None
+    no_label_score: np.ndarray | None = None
 
 
 class Head(Protocol):

@@ -38,11 +38,11 @@ def feature_graph(settings: FeatureSettings, shape: tuple[int, ...]) -> bytes:
         blocks = kind.convolutions(path)
     graph = _FeatureGraph(shape)
     x = graph.preprocessed(kind.preprocess)
-    if settings.mirrored:
-        x = graph.node("Concat", [x, graph.mirrored(x, settings.mirror_cut)], "both", axis=0)
+    if settings.flip_average:
+        x = graph.node("Concat", [x, graph.mirrored(x, settings.flip_cut)], "both", axis=0)
     maps = graph.maps(x, blocks)
     features = graph.pooled(maps, settings.pooling)
-    if settings.mirrored:
+    if settings.flip_average:
         features = graph.mean_of_halves(features)
     graph.node("Identity", [features], OUTPUT)
     return graph.serialized({INPUT: shape}, {OUTPUT: (shape[0], "width")}, pixels=True)

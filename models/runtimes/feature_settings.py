@@ -19,8 +19,8 @@ class FeatureSettings:
         batch_size: crops per call, at least 8; does not change features.
         precision: `float32` or `bfloat16`.
         seed: of random weights.
-        mirrored: True for the mean of the features of the crop and of its mirror image.
-        mirror_cut: fraction of the side cut off each edge of that mirror image.
+        flip_average: True for the mean of the features of the crop and of its mirror image.
+        flip_cut: fraction of the side cut off each edge of that mirror image.
         runtime: a key of `RUNTIMES`.
     """
 
@@ -32,6 +32,6 @@ class FeatureSettings:
     batch_size: int = 64
     precision: str = "float32"
     seed: int = 0
-    mirrored: bool = False
-    mirror_cut: float = 0.0
+    flip_average: bool = False
+    flip_cut: float = 0.0
     runtime: str = field(default_factory=default_runtime)

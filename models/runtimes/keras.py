@@ -46,6 +46,6 @@ def network_of(settings: FeatureSettings) -> Any:
         size=(settings.height, settings.width),
         precision=settings.precision,
         seed=settings.seed,
-        mirrored=settings.mirrored,
-        mirror_cut=settings.mirror_cut,
+        flip_average=settings.flip_average,
+        flip_cut=settings.flip_cut,
     )

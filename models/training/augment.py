@@ -304,8 +304,8 @@ def augmentation(recipe: Recipe) -> list[Any]:
         )
     if recipe.blur:
         layers.append(RandomBlur(share=recipe.blur, seed=recipe.seed + 102, name="blur"))
-    if recipe.reduce:
-        layers.append(RandomReduction(share=recipe.reduce, seed=recipe.seed + 105, name="reduce"))
+    if recipe.zoom_out:
+        layers.append(RandomReduction(share=recipe.zoom_out, seed=recipe.seed + 105, name="reduce"))
     if recipe.contrast or recipe.brightness:
         layers.append(
             RandomTone(contrast=recipe.contrast, brightness=recipe.brightness, seed=recipe.seed + 103, name="tone")
@@ -316,6 +316,6 @@ def augmentation(recipe: Recipe) -> list[Any]:
         layers.append(RandomErasing(share=recipe.erase, seed=recipe.seed + 104, name="erase"))
     if recipe.crop:
         layers.append(MiddleCrop(recipe.crop, name="crop"))
-    if recipe.sides:
+    if recipe.progressive_sizes:
         layers.append(TrainingSide(recipe.side_in(0), name="side"))
     return layers

@@ -23,7 +23,7 @@ from models.heads.folder import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ
 from models.heads.linear import LinearHead
 from models.heads.registry import StoredHead
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation, standardised
-from models.training.head_figures import accuracy_of, balanced_accuracy_of, calibrated, temperature_of
+from models.training.head_metrics import accuracy_of, balanced_accuracy_of, calibrated, temperature_of
 from models.training.imbalance import WAYS, balanced_weights, frequencies
 
 CS = (

@@ -5,7 +5,7 @@ are in memory, as float32. Standardisation is the network's first layer, in trai
 
 Two classes are two outputs: softmax cross-entropy of their difference is the binary cross-entropy of one sigmoid.
 
-Not here: the loop itself (`engine.py`), and applying the result (`models/heads/registry.py`, without Keras).
+Not here: the loop itself (`trainer.py`), and applying the result (`models/heads/registry.py`, without Keras).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 
 from models.heads.mlp import MlpHead
 from models.training.checkpoint import BEST, CHECKPOINT, HISTORY
-from models.training.engine import Examples, Task, fit, one_hot
 from models.training.fit_head import Fitted
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation
-from models.training.head_figures import calibrated
+from models.training.head_metrics import calibrated
 from models.training.recipe import Recipe
+from models.training.trainer import Examples, Task, fit, one_hot
 
 if TYPE_CHECKING:
     import keras
@@ -159,8 +159,8 @@ def _digest(part: Part) -> str:
 def recipe_of_features(recipe: Recipe) -> Recipe:
     """Returns the recipe without its settings of pixels and convolutions, which rows of features do not have."""
     still: dict[str, Any] = {
-        "top_dropout": 0.0, "crop": 0, "sides": (), "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0,
-        "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "reduce": 0.0, "compress": 0.0, "erase": 0.0,
+        "top_dropout": 0.0, "crop": 0, "progressive_sizes": (), "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0,
+        "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "zoom_out": 0.0, "compress": 0.0, "erase": 0.0,
         "frozen": (), "rates": {}, "precision": "float32",
     }  # fmt: skip
     return replace(recipe, **still)

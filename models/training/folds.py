@@ -50,7 +50,7 @@ class Folds:
             "folds": each,
             "accuracy_mean": float(accuracies.mean()),
             "accuracy_sd": float(accuracies.std(ddof=1)),
-            "all_rows": evaluate(self.probabilities, self.y, self.classes, seed=seed).figures,
+            "all_rows": evaluate(self.probabilities, self.y, self.classes, seed=seed).metrics,
         }
 
 

@@ -1,7 +1,7 @@
 """The data for fitting a head: rows of features, their labels, and the split into training and held-out part.
 
 Features may be a memory map: `Rows` fetches only requested rows, so data larger than memory can be streamed.
-Not here: fitting (`fit_head.py`, `fit_mlp.py`), and metrics (`head_figures.py`).
+Not here: fitting (`fit_head.py`, `fit_mlp.py`), and metrics (`head_metrics.py`).
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class _Trainer:
 
     def averaged(self) -> _Averaged:
         """Returns a context in which the model has its averaged weights, if the recipe averages."""
-        return _Averaged(self.model, bool(self.recipe.averaged))
+        return _Averaged(self.model, bool(self.recipe.ema_decay))
 
 
 class _Averaged:
@@ -195,7 +195,7 @@ def _keep(model: keras.Model, folder: Path, recipe: Recipe) -> None:
     if recipe.keep == "best" and (folder / BEST).exists():
         with stored_arrays(folder / BEST) as stored:
             model.set_weights([stored[name] for name in sorted(stored.files)])
-    elif recipe.averaged:
+    elif recipe.ema_decay:
         _take_averages(model)
 
 

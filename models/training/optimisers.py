@@ -33,8 +33,8 @@ def optimiser(recipe: Recipe, rate: Any, variables: Sequence[Any]) -> keras.opti
     common: dict[str, Any] = {"learning_rate": rate, "weight_decay": recipe.weight_decay or None}
     if recipe.clip_norm:
         common["global_clipnorm"] = recipe.clip_norm
-    if recipe.averaged:
-        common |= {"use_ema": True, "ema_momentum": recipe.averaged}
+    if recipe.ema_decay:
+        common |= {"use_ema": True, "ema_momentum": recipe.ema_decay}
     own: dict[str, dict[str, Any]] = {
         "sgd": {"momentum": recipe.momentum, "nesterov": recipe.momentum > 0},
         "adam": {},

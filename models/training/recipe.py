@@ -1,7 +1,7 @@
 """A recipe: all settings of a training in one value that can be stored and compared.
 
 Plain data, so that settings and `--help` need neither Keras nor numpy. The settings are applied in `augment.py`,
-`losses.py`, `optimisers.py` and `engine.py`.
+`losses.py`, `optimisers.py` and `trainer.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Recipe:
             better validation) or `constant`.
         warmup_epochs: epochs over which the rate rises from zero; may be a fraction.
         weight_decay: decoupled: each step multiplies kernels, but not biases or normalisation, by 1 - rate x decay.
-        averaged: momentum per step of the running mean of the weights, which is validated and kept; 0: no mean.
+        ema_decay: momentum per step of the running mean of the weights, which is validated and kept; 0: no mean.
         clip_norm: largest norm of a gradient; 0 does not clip.
         stop_patience: epochs without a better validation after which training ends; 0 never ends early.
         keep: the epoch whose weights are kept, `last` or `best` (on validation).
@@ -65,7 +65,7 @@ class Recipe:
     plateau_patience: int = 5
     momentum: float = 0.9
     weight_decay: float = 2e-3
-    averaged: float = 0.998
+    ema_decay: float = 0.998
     clip_norm: float = 0.0
     stop_patience: int = 0
     keep: str = "last"
@@ -75,7 +75,7 @@ class Recipe:
     dropout: float = 0.0
     top_dropout: float = 0.3
     crop: int = 40
-    sides: tuple[int, ...] = ()
+    progressive_sizes: tuple[int, ...] = ()
     flip: bool = True
     shift: float = 0.08
     rotation: float = 15.0
@@ -84,7 +84,7 @@ class Recipe:
     contrast: float = 0.3
     brightness: float = 0.5
     blur: float = 0.8
-    reduce: float = 0.0
+    zoom_out: float = 0.0
     compress: float = 0.0
     erase: float = 0.25
     frozen: tuple[str, ...] = ()
@@ -95,10 +95,12 @@ class Recipe:
     def side_in(self, epoch: int) -> int | None:
         """Returns the side in pixels to which images are reduced in an epoch, counted from 0; None if they are not.
 
-        >>> [Recipe(epochs=4, sides=(24, 48)).side_in(epoch) for epoch in range(4)]
+        >>> [Recipe(epochs=4, progressive_sizes=(24, 48)).side_in(epoch) for epoch in range(4)]
         [24, 24, 48, 48]
         """
-        if not self.sides:
+        if not self.progressive_sizes:
             return None
-        rank = math.ceil((epoch + 1) * len(self.sides) / self.epochs)  # from 1; the last epoch has the last side
-        return self.sides[rank - 1]
+        rank = math.ceil(
+            (epoch + 1) * len(self.progressive_sizes) / self.epochs
+        )  # from 1; the last epoch has the last side
+        return self.progressive_sizes[rank - 1]

@@ -24,10 +24,10 @@ from pipeline.report.two_runs.comparison_report import (
 from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_pictures import Source
 from pipeline.run.claim import Work, asked, claim
-from pipeline.run.classes_map import class_pairs
 from pipeline.run.finished_run import finished_run
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
+from pipeline.run.rename_classes import class_pairs
 
 MIN_IOU, SEED = 0.5, 0
 
@@ -37,10 +37,10 @@ def run(options: CompareOptions, context: Context) -> int:
 
     Raises:
         UsageError: a run is not finished, its files are not those it wrote, the output is one of the runs, --images
-            finds nothing, --classes-map names no label of B, or the output folder holds other results.
+            finds nothing, --rename-classes names no label of B, or the output folder holds other results.
     """
     runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
-    renamed = _renamed(options.classes_map, runs[1][1]["head"]["classes"])
+    renamed = _renamed(options.rename_classes, runs[1][1]["head"]["classes"])
     output = OutputFolder(options.output)
     if any(os.path.realpath(output.path) == os.path.realpath(folder.path) for folder, _ in runs):
         raise UsageError(f"--output {options.output} is one of the runs; give another folder")
@@ -78,9 +78,11 @@ def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     renamed = {}
     for other, name in class_pairs(given, "happiness=happy").items():
         if other not in classes:
-            raise UsageError(f"--classes-map {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}")
+            raise UsageError(
+                f"--rename-classes {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}"
+            )
         if name is None:
-            raise UsageError(f"--classes-map {other}=: compare leaves no label out; give {other}=CLASS")
+            raise UsageError(f"--rename-classes {other}=: compare leaves no label out; give {other}=CLASS")
         renamed[other] = name
     return renamed
 

@@ -33,9 +33,9 @@ from pipeline.settings.schema import FeaturesSettings, HeadSettings, Settings
 from pipeline.settings.training import MlpSettings
 
 FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in the table
-    "last block": {"pooling": "avg", "mirrored": False},
-    "all blocks": {"pooling": "multi", "mirrored": False},
-    "all blocks, mirrored": {"pooling": "multi", "mirrored": True},
+    "last block": {"pooling": "avg", "flip_average": False},
+    "all blocks": {"pooling": "multi", "flip_average": False},
+    "all blocks, mirrored": {"pooling": "multi", "flip_average": True},
 }
 
 
@@ -126,7 +126,7 @@ def rows_of(data: Gathered, features: str, candidates: Sequence[Candidate], how:
 
 
 def row_of(data: Gathered, features: str, candidate: Candidate, how: Fitting) -> dict[str, Any]:
-    """Returns the line of one head on one kind of features; its figures are of the rows held out."""
+    """Returns the line of one head on one kind of features; its metrics are of the rows held out."""
     imbalance = candidate.head.imbalance
     note(f"{features}: {candidate.name}, {imbalance}")
     began = time.process_time()  # of all threads: what it costs, on a busy machine too

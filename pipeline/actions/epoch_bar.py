@@ -13,7 +13,7 @@ class EpochBar:
     Args:
         steps: of an epoch.
         epochs: of the whole training.
-        describe: returns an epoch's figures in words, from its row of the history.
+        describe: returns an epoch's metrics in words, from its row of the history.
         quiet: nothing is shown.
     """
 

@@ -1,4 +1,4 @@
-"""`evaluate`: how good labels are, on labelled images or on the output of a finished run; figures, plots and a page.
+"""`evaluate`: how good labels are, on labelled images or on the output of a finished run; metrics, plots and a page.
 
 Labelled images go through the graph of `label` into a working folder, and what stands there is read as the output
 of any other run is. Not here: which rows count (`evaluated_rows.py`), and what is written (`evaluation_files.py`).
@@ -72,7 +72,7 @@ def run(options: EvaluateOptions, context: Context) -> int:
     """Writes metrics, plots, picture sheets and a page into the output folder."""
     _require_matplotlib()
     question = question_of(
-        positive=options.positive, positive_labels=options.positive_labels, classes_map=options.classes_map
+        positive=options.positive, positive_labels=options.positive_labels, rename_classes=options.rename_classes
     )
     votes = read_source(options.soft_labels) if options.soft_labels else None
     if votes is not None:
@@ -139,21 +139,21 @@ def _evaluate(
     output = os.path.abspath(options.output)
     work = os.path.join(output, "work")
     excluded: set[bytes] = set()
-    if options.exclude:
-        excluded = digests_of(options.exclude, os.path.join(work, "excluded"), context.settings)
+    if options.exclude_copies_of:
+        excluded = digests_of(options.exclude_copies_of, os.path.join(work, "excluded"), context.settings)
     source = "--predictions" if options.predictions else "--input"
     results, truth = labelled.results, {}
     if votes is not None:
         source, question = "--soft-labels", replace(question, possible=votes.classes)
-        results, told = labelled_by_votes(results, votes, question)
-        truth = {"truth": {"soft_labels": options.soft_labels, **told}}
+        results, details = labelled_by_votes(results, votes, question)
+        truth = {"truth": {"soft_labels": options.soft_labels, **details}}
     rows = select(results, question, excluded, source=source)
     if seen := count_trained_on(labelled.head, labelled.about["head"]["digest"], rows.digests.to_pylist()):
         rows = replace(rows, counts={**rows.counts, "trained_on": seen})
     about = {
         **labelled.about,
         **truth,
-        "excluded": list(options.exclude),
+        "excluded": list(options.exclude_copies_of),
         "question": _question_told(question, rows),
         "face": "the largest labelled face of an image; the first of equally large ones",
         "counts": rows.counts,
@@ -169,12 +169,12 @@ def _evaluate(
 
 
 def _question_told(question: Question, rows: Rows) -> dict[str, Any]:
-    told: dict[str, Any] = {"classes": list(rows.classes)}
-    if question.classes_map:
-        told["classes_map"] = dict(question.classes_map)
+    details: dict[str, Any] = {"classes": list(rows.classes)}
+    if question.rename_classes:
+        details["rename_classes"] = dict(question.rename_classes)
     if question.positive:
-        told |= {"positive": list(question.positive), "positive_labels": list(question.positive_labels)}
-    return told
+        details |= {"positive": list(question.positive), "positive_labels": list(question.positive_labels)}
+    return details
 
 
 def _limits(context: Context) -> Limits:

@@ -1,4 +1,4 @@
-"""`evaluate-detector`: how well the detector of the settings finds known faces; tables, figures, plots and a page.
+"""`evaluate-detector`: how well the detector of the settings finds known faces; tables, metrics, plots and a page.
 
 Images are read and decoded as in a run, but outside the graph: no features, no head, no cache. Not here: what is judged
 (`known_and_found.py`), and what is written (`detection_files.py`).
@@ -50,7 +50,7 @@ CLOSER: dict[str, Any] = {"by_change": [], "by_step": [], "by_way": [], "explain
 
 
 def run(options: EvaluateDetectorOptions, context: Context) -> int:
-    """Writes tables, figures, plots, picture sheets and a page into the output folder."""
+    """Writes tables, metrics, plots, picture sheets and a page into the output folder."""
     _require_matplotlib()
     settings = context.settings
     table = _known(options.boxes, options.by)
@@ -75,12 +75,12 @@ def run(options: EvaluateDetectorOptions, context: Context) -> int:
         looks = _looks(options, detector_spec(settings), looking.detector, compared)
         look_again(compared, list(looks.values()), (line for _, line in plan.lines()), looking.limits)
         lines = (line for _, line in plan.lines())
-        closer = CLOSER | {name: look.figures() for name, look in looks.items()}
+        closer = CLOSER | {name: look.metrics() for name, look in looks.items()}
         explained = next((look.picture for look in looks.values() if isinstance(look, Explained)), b"")
         given = Given(compared, about, options.threshold, spent, lines, looking.limits, closer, explained)
-        figures = write_detection(output, given)
+        metrics = write_detection(output, given)
     if not context.quiet:
-        print(closing_words(figures, options.output))
+        print(closing_words(metrics, options.output))
     return 0
 
 
@@ -113,7 +113,7 @@ def _known(paths: tuple[str, ...], columns: tuple[str, ...]) -> Annotations:
 def _looks(
     options: EvaluateDetectorOptions, spec: DetectorSpec, detector: Detector, compared: Compared
 ) -> dict[str, Look]:
-    """Returns what the second look is for, by the name of its figures."""
+    """Returns what the second look is for, by the name of its metrics."""
     least = -np.inf if options.threshold is None else options.threshold
     looks: dict[str, Look] = {}
     if options.changes:

@@ -41,9 +41,9 @@ def run(options: ExportOptions, context: Context) -> int:
             exact=options.exact_csv,
             done=done,
         )
-        told = _into_folder(form, exported, options) if form.names is not None else _to_file(form, exported, options)
+        summary = _into_folder(form, exported, options) if form.names is not None else _to_file(form, exported, options)
     if not context.quiet:
-        print(_closing_words(form, told, options.output))
+        print(_closing_words(form, summary, options.output))
     return 0
 
 
@@ -94,10 +94,10 @@ def _is_ours(folder: str, name: str) -> bool:
         return MADE_BY.encode() in file.read(_START)
 
 
-def _closing_words(form: ExportFormat, told: Exported, output: str) -> str:
-    lines = [f"{told.faces:,} faces of {told.images:,} images in {output}"]
-    if told.unlabelled:
-        lines.append(f"{told.unlabelled:,} of the faces have no label")
-    if told.left_out:
-        lines.append(f"{told.left_out:,} images are left out: {form.left_out}")
+def _closing_words(form: ExportFormat, summary: Exported, output: str) -> str:
+    lines = [f"{summary.faces:,} faces of {summary.images:,} images in {output}"]
+    if summary.unlabelled:
+        lines.append(f"{summary.unlabelled:,} of the faces have no label")
+    if summary.left_out:
+        lines.append(f"{summary.left_out:,} images are left out: {form.left_out}")
     return "\n".join(lines)

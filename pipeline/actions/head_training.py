@@ -38,7 +38,7 @@ def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
         Sources(
             inputs=options.input,
             validation=options.validation,
-            exclude=options.exclude,
+            exclude_copies_of=options.exclude_copies_of,
             work=work,
             cache=options.cache or os.path.join(output, "cache"),
             settings=settings,
@@ -46,8 +46,8 @@ def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
         ),
         Wanted(
             soft_labels=options.soft_labels,
-            names=options.names,
-            classes_map=options.classes_map,
+            classes=options.classes,
+            rename_classes=options.rename_classes,
             reject=options.reject,
             soft_share=share,
             group_by=options.group_by,

@@ -251,10 +251,10 @@ def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
         return "no photo could be decoded, so none was rendered"
     os.makedirs(output, exist_ok=True)
     try:
-        told = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+        written = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
     except StoppedError as error:
         return f"no pictures were rendered: {error}"
-    return f"rendered: {counted(told.photos, 'photo')} and {counted(told.sheets, 'contact sheet')} in {output}"
+    return f"rendered: {counted(written.photos, 'photo')} and {counted(written.sheets, 'contact sheet')} in {output}"
 
 
 def _refuse_foreign(folder: OutputFolder) -> None:

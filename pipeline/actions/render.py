@@ -44,9 +44,11 @@ def run(options: RenderOptions, context: Context) -> int:
     chosen = _chosen(options, folder.path, record)
     wish = _wish(options, record)
     with OutputFolder(options.output).locked():
-        told = rendered(folder.path, record, options.output, wish, chosen, images=options.images, quiet=context.quiet)
+        written = rendered(
+            folder.path, record, options.output, wish, chosen, images=options.images, quiet=context.quiet
+        )
     if not context.quiet:
-        print(_closing_words(options, told, chosen))
+        print(_closing_words(options, written, chosen))
     return 0
 
 
@@ -72,7 +74,7 @@ def rendered(
         source = Source(folder, record["head"]["classes"], plan.lines, plan.limits)
         try:
             with counting_bar(len(chosen.rows), "photos", quiet=quiet) as done:
-                told = render(source, output, wish, chosen, done=done, earlier=earlier)
+                written = render(source, output, wish, chosen, done=done, earlier=earlier)
         except NothingRead as error:
             why = plan.fault or str(error) or GONE
             raise StoppedError(
@@ -80,7 +82,7 @@ def rendered(
                 "--images says where they are now"
             ) from error
     clear(earlier, output)
-    return told
+    return written
 
 
 def _wish(options: RenderOptions, record: dict[str, Any]) -> Wish:
@@ -152,14 +154,16 @@ def _column(text: str, path: str) -> frozenset[str]:
         raise UsageError(f"--ids {path}, line {rows.line_num} is no CSV: {error}; give an id a line instead") from error
 
 
-def _closing_words(options: RenderOptions, told: Rendered, chosen: Chosen) -> str:
-    more = [counted(told.crops, "face")] if options.crops else []
-    more += [counted(told.sheets, "contact sheet")] if options.sheets else []
+def _closing_words(options: RenderOptions, written: Rendered, chosen: Chosen) -> str:
+    more = [counted(written.crops, "face")] if options.crops else []
+    more += [counted(written.sheets, "contact sheet")] if options.sheets else []
     of = f" of {chosen.of:,} that fit" if chosen.of > len(chosen.rows) else ""
-    lines = [f"{counted(told.photos, 'photo')}{of}{''.join(f', {part}' for part in more)} in {options.output}"]
-    if told.missing:
-        why = f" ({told.fault})" if told.fault else ""
-        lines.append(f"{counted(told.missing, 'photo')} could not be read again{why}; --images says where they are now")
+    lines = [f"{counted(written.photos, 'photo')}{of}{''.join(f', {part}' for part in more)} in {options.output}"]
+    if written.missing:
+        why = f" ({written.fault})" if written.fault else ""
+        lines.append(
+            f"{counted(written.missing, 'photo')} could not be read again{why}; --images says where they are now"
+        )
     if chosen.without_pixels:
         lines.append(f"without a picture: {chosen.without_pixels:,} of --ids, which were rejected or repeat an id")
     if chosen.unknown:

@@ -19,7 +19,7 @@ from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
 from transforms.formats.publish import publish
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 
 
 def run(options: ReportOptions, context: Context) -> int:
@@ -33,13 +33,13 @@ def run(options: ReportOptions, context: Context) -> int:
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            told = patiently(lambda: _report(options, folder, record, scratch)(record))
+            entry = with_retries(lambda: _report(options, folder, record, scratch)(record))
         spent = round(time.perf_counter() - started, 3)
-        _note(folder, {**record, "report": {**told, "seconds": spent}})
+        _note(folder, {**record, "report": {**entry, "seconds": spent}})
     if not context.quiet:
         print(f"written: {os.path.join(folder.path, PAGE)}")
-        if told["photos_missing"]:
-            print(f"{told['photos_missing']:,} photos could not be read again: --images says where they lie now")
+        if entry["photos_missing"]:
+            print(f"{entry['photos_missing']:,} photos could not be read again: --images says where they lie now")
     return 0
 
 
@@ -56,4 +56,4 @@ def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any]
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:
     text = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
-    patiently(lambda: publish(folder.record_file, lambda file: file.write(text)))
+    with_retries(lambda: publish(folder.record_file, lambda file: file.write(text)))

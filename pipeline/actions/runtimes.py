@@ -21,7 +21,7 @@ from pipeline.run.identity import feature_settings
 
 SECONDS = 4  # for each, unless the user says otherwise
 LIMIT_S = 100.0  # for all together, with the default seconds
-REFERENCE = ("tensorflow", "float32")  # what the bundled heads' figures were measured with
+REFERENCE = ("tensorflow", "float32")  # what the bundled heads' metrics were measured with
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """`train-backbone`: trains face_vgg on face crops with labels, soft labels or both; exports what the pipeline loads.
 
-Training itself is `models/training/engine.py`; the images are read by `run/labelled_images.py`.
+Training itself is `models/training/trainer.py`; the images are read by `run/labelled_images.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.run.recipe_file import hold_recipe, write_json
 from transforms.formats.publish import publish_bytes
 
 if TYPE_CHECKING:
-    from models.training.engine import Examples, Task
+    from models.training.trainer import Examples, Task
     from pipeline.settings.training import TrainSettings
 
 
@@ -41,7 +41,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
     """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
     from models.backbones.registry import backbone
     from models.training.checkpoint import TrainingError
-    from models.training.engine import fit
+    from models.training.trainer import fit
 
     settings = context.settings.train
     output = Path(options.output)
@@ -53,7 +53,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
         options.input,
         context.settings,
         validation=options.validation,
-        exclude=options.exclude,
+        exclude_copies_of=options.exclude_copies_of,
         soft_labels=options.soft_labels,
     )
     tasks = tasks_of(data, settings)
@@ -67,16 +67,16 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
         )
     if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
         note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
-    made_of = _made_of(settings, shape, recipe, tasks, start, (train, validation))
+    provenance = _provenance(settings, shape, recipe, tasks, start, (train, validation))
     weights = output / WEIGHTS
     with OutputFolder(str(output)).locked():
         claim(str(output), Work(command="train-backbone", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
         unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
-        hold_recipe(output / RECIPE_JSON, made_of, (CHECKPOINT, HISTORY, WEIGHTS), unsaid=unsaid)
+        hold_recipe(output / RECIPE_JSON, provenance, (CHECKPOINT, HISTORY, WEIGHTS), unsaid=unsaid)
         network = _network(tasks, recipe, shape, start)
         try:
             steps = len(train) // recipe.batch_size
-            with EpochBar(steps, recipe.epochs, _figures, quiet=context.quiet) as bar:
+            with EpochBar(steps, recipe.epochs, _metrics, quiet=context.quiet) as bar:
 
                 def report(row: dict[str, float]) -> None:
                     if tensorboard is not None:
@@ -88,7 +88,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
             raise UsageError(str(error)) from error
         publish_bytes(weights, backbone("face_vgg").save(network))
         _draw(history, output, tensorboard)
-        _write_card(output, weights, data, made_of, history, labels_not_learned=silenced)
+        _write_card(output, weights, data, provenance, history, labels_not_learned=silenced)
     if not context.quiet:
         print(f"weights: {weights} (use them with --set features.weights={weights})")
     return 0
@@ -98,7 +98,7 @@ def recipe_of(settings: TrainSettings) -> Recipe:
     """Returns the recipe that the settings describe."""
     values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
     values["frozen"] = tuple(settings.frozen)
-    values["sides"] = tuple(settings.sides)
+    values["progressive_sizes"] = tuple(settings.progressive_sizes)
     values["rates"] = {name: float(factor) for name, _, factor in (text.partition("=") for text in settings.rates)}
     return Recipe(**values)
 
@@ -137,7 +137,7 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
         size=SIDE,
         dropout=recipe.dropout,
         top_dropout=recipe.top_dropout,
-        statistics_momentum=max(ENOUGH_MOMENTUM, recipe.averaged),
+        statistics_momentum=max(ENOUGH_MOMENTUM, recipe.ema_decay),
         augment=augmentation(recipe),
         seed=recipe.seed,
         dtype=recipe.precision,
@@ -155,7 +155,7 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
     return network
 
 
-def _figures(row: dict[str, float]) -> str:
+def _metrics(row: dict[str, float]) -> str:
     return (
         f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
         f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}"
@@ -192,7 +192,7 @@ WEIGHTS = "face_vgg.npz"
 FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", "history.svg", WEIGHTS, "face_vgg.json")
 
 
-def _made_of(
+def _provenance(
     settings: TrainSettings,
     shape: FaceVggShape,
     recipe: Recipe,
@@ -201,7 +201,7 @@ def _made_of(
     examples: Sequence[Examples],
 ) -> dict[str, Any]:
     """Returns all that the weights depend on; images, labels and votes by digest."""
-    made_of = {
+    provenance = {
         "recipe": asdict(recipe),
         "network": asdict(shape),
         "tasks": {task.name: list(task.classes) for task in tasks},
@@ -210,7 +210,7 @@ def _made_of(
         "start": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
         "images_and_labels": [_digest(some) for some in examples],
     }
-    return dict(json.loads(json.dumps(made_of)))
+    return dict(json.loads(json.dumps(provenance)))
 
 
 def _digest(examples: Examples) -> str:
@@ -225,7 +225,7 @@ def _write_card(
     output: Path,
     weights: Path,
     data: Data,
-    made_of: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     history: list[dict[str, float]],
     *,
     labels_not_learned: int,
@@ -233,10 +233,10 @@ def _write_card(
     from models.runtimes.default import default_runtime
 
     row: Mapping[str, float] = history[-1] if history else {}
-    if history and made_of["recipe"]["keep"] == "best":
+    if history and provenance["recipe"]["keep"] == "best":
         row = max(
             reversed(history), key=lambda one: one["val_accuracy"]
-        )  # the last of equally good epochs, as the engine keeps
+        )  # the last of equally good epochs, as the trainer keeps
     card = {
         "backbone": "face_vgg",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -249,7 +249,7 @@ def _write_card(
         },
         "left_out": dict(data.left_out),
         "labels_not_learned": labels_not_learned,
-        **{name: value for name, value in made_of.items() if name != "tasks"},
+        **{name: value for name, value in provenance.items() if name != "tasks"},
         "epoch": row.get("epoch"),
         "validation_accuracy": row.get("val_accuracy"),
         "versions": {"keras": version("keras"), "backend": default_runtime(), "numpy": np.__version__},

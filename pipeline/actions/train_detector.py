@@ -68,12 +68,12 @@ def run(options: TrainDetectorOptions, context: Context) -> int:
 
 def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, sets: DetectionData, *, quiet: bool) -> None:
     note(", ".join(counted(sets)))
-    made_of = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
-    hold_recipe(folder / RECIPE_JSON, made_of, (CHECKPOINT, MODEL))
+    provenance = {**json.loads(recipe.model_dump_json()), "start": start.digest if start else None}
+    hold_recipe(folder / RECIPE_JSON, provenance, (CHECKPOINT, MODEL))
     trained = _trained(recipe, sets, folder, start, quiet=quiet)
     _export(trained, recipe, folder)
     _draw(trained.history, folder)
-    _write_card(folder, made_of, trained)
+    _write_card(folder, provenance, trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: S
         shape_of(recipe),
         precision=numbers.precision,
         seed=numbers.seed,
-        statistics_momentum=max(ENOUGH_MOMENTUM, numbers.averaged),
+        statistics_momentum=max(ENOUGH_MOMENTUM, numbers.ema_decay),
     )
     try:
         if start is not None:
@@ -139,7 +139,7 @@ def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: S
     except ValueError as error:
         raise UsageError(f"--start: {error}") from error
     try:
-        with EpochBar(lesson.steps, numbers.epochs, _figures, quiet=quiet) as bar:
+        with EpochBar(lesson.steps, numbers.epochs, _metrics, quiet=quiet) as bar:
             history = train(network, lesson, training, output, report=bar.epoch, step_done=bar.step)
     except TrainingError as error:
         raise UsageError(str(error)) from error
@@ -147,7 +147,7 @@ def _trained(recipe: DetectorRecipe, data: DetectionData, output: Path, start: S
     return Trained(network, history, at)
 
 
-def _figures(row: dict[str, float]) -> str:
+def _metrics(row: dict[str, float]) -> str:
     return f"loss {row['loss']:.4f}, recall {row['val_recall']:.4f} at the threshold {row['val_threshold']:.2f}"
 
 
@@ -187,14 +187,14 @@ def _draw(history: History, output: Path) -> None:
         publish_bytes(output / CURVES, history_plot(history, ("loss", "recall")))
 
 
-def _write_card(output: Path, made_of: Mapping[str, Any], trained: Trained) -> None:
+def _write_card(output: Path, provenance: Mapping[str, Any], trained: Trained) -> None:
     from models.runtimes.default import default_runtime
 
     last: Mapping[str, float] = trained.history[-1] if trained.history else {}
     card = {
         "detector": "one_shot",
         "sha256": hashlib.sha256((output / MODEL).read_bytes()).hexdigest(),
-        "recipe": dict(made_of),
+        "recipe": dict(provenance),
         "epoch": last.get("epoch"),
         "validation_recall": last.get("val_recall"),
         "validation_threshold": last.get("val_threshold"),

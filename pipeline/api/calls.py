@@ -84,10 +84,10 @@ def train_head(
     holdout: float | None = None,
     folds: int | None = None,
     group_by: str | None = None,
-    exclude: Paths = (),
-    names: Iterable[str] = (),
+    exclude_copies_of: Paths = (),
+    classes: Iterable[str] = (),
     soft_labels: PathLike | None = None,
-    classes_map: Mapping[str, str] | None = None,
+    rename_classes: Mapping[str, str] | None = None,
     reject: Iterable[str] = (),
     settings: SettingsLike = None,
     cache: PathLike | None = None,
@@ -104,9 +104,9 @@ def train_head(
         validation, holdout: labelled images to choose by, or the fraction of the input to choose by.
         folds: also cross-validate, with so many heads.
         group_by: pattern; images whose ids give the same match stay together in every split.
-        exclude: images that must not be trained on.
-        names: classes that count; () for all.
-        soft_labels, classes_map, reject: as `--soft-labels`, `--classes-map` and `--reject`.
+        exclude_copies_of: images that must not be trained on.
+        classes: classes that count; () for all.
+        soft_labels, rename_classes, reject: as `--soft-labels`, `--rename-classes` and `--reject`.
         settings, cache, beam_options, quiet: as for `label`.
         overwrite: start anew in the folder of another training.
 
@@ -125,10 +125,10 @@ def train_head(
         holdout=holdout,
         folds=folds,
         group_by=group_by,
-        exclude=path_texts(exclude),
-        names=tuple(names),
+        exclude_copies_of=path_texts(exclude_copies_of),
+        classes=tuple(classes),
         soft_labels=path_text(soft_labels),
-        classes_map=pairs(classes_map or {}),
+        rename_classes=pairs(rename_classes or {}),
         reject=tuple(reject),
     )
     _act("train-head", options, Context(settings_from(settings, head__kind=kind), tuple(beam_options), quiet))
@@ -140,10 +140,10 @@ def evaluate(
     output: PathLike,
     *,
     head: PathLike | None = None,
-    exclude: Paths = (),
+    exclude_copies_of: Paths = (),
     images: Paths = (),
     soft_labels: PathLike | None = None,
-    classes_map: Mapping[str, str] | None = None,
+    rename_classes: Mapping[str, str] | None = None,
     positive: Iterable[str] = (),
     positive_labels: Iterable[str] = (),
     seed: int | None = None,
@@ -159,9 +159,9 @@ def evaluate(
         inputs: labelled images, or a finished run of `label` on labelled images.
         output: folder of metrics, plots and the page.
         head, settings, cache, beam_options, quiet: as for `label`; a finished run takes neither head nor cache.
-        exclude: images that must not count.
+        exclude_copies_of: images that must not count.
         images: of a finished run: where its pictures are now.
-        soft_labels, classes_map, positive, positive_labels, seed: as the flags of those names.
+        soft_labels, rename_classes, positive, positive_labels, seed: as the flags of those names.
         overwrite: start anew in the folder of another evaluation.
 
     Raises:
@@ -177,10 +177,10 @@ def evaluate(
         cache=path_text(cache),
         overwrite=overwrite,
         head=path_text(head),
-        exclude=path_texts(exclude),
+        exclude_copies_of=path_texts(exclude_copies_of),
         images=path_texts(images),
         soft_labels=path_text(soft_labels),
-        classes_map=pairs(classes_map or {}),
+        rename_classes=pairs(rename_classes or {}),
         positive=tuple(positive),
         positive_labels=tuple(positive_labels),
         seed=seed,

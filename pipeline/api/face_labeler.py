@@ -232,21 +232,21 @@ def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
     assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
     index = most_likely(faces.probabilities).tolist()
-    rejects: list[float | None] = [None] * len(faces) if faces.reject_score is None else faces.reject_score.tolist()
+    rejects: list[float | None] = [None] * len(faces) if faces.no_label_score is None else faces.no_label_score.tolist()
     columns = zip(
         faces.box.tolist(), faces.score.tolist(), index, faces.probabilities.tolist(), rejects, faces.labelled,
         strict=True,
     )  # fmt: skip
     return [
-        _labelled(Box(*box), score, first, dict(zip(classes, told, strict=True)), reject)
+        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
         if is_labelled
         else Face(Box(*box), score, None, None, None, {})
-        for box, score, first, told, reject, is_labelled in columns
+        for box, score, first, row, reject, is_labelled in columns
     ]
 
 
 def _labelled(
-    box: Box, score: float, index: int, probabilities: Mapping[str, float], reject_score: float | None
+    box: Box, score: float, index: int, probabilities: Mapping[str, float], no_label_score: float | None
 ) -> Face:
     label = list(probabilities)[index]
-    return Face(box, score, label, index, probabilities[label], probabilities, reject_score)
+    return Face(box, score, label, index, probabilities[label], probabilities, no_label_score)

@@ -35,7 +35,7 @@ class Face:
         label_index: place of the label among the classes; None without a label.
         confidence: probability of the label, 0 to 1; None without a label.
         probabilities: by class, in alphabetical order; {} without a label.
-        reject_score: probability of the head's reject classes, such as "no face"; None where the head has none.
+        no_label_score: probability of the head's reject classes, such as "no face"; None where the head has none.
     """
 
     box: Box
@@ -44,7 +44,7 @@ class Face:
     label_index: int | None
     confidence: float | None
     probabilities: Mapping[str, float]
-    reject_score: float | None = None
+    no_label_score: float | None = None
 
     def __repr__(self) -> str:
         return f"<Face {self.words}, detection score {self.detection_score:.2f}>"
@@ -52,8 +52,8 @@ class Face:
     @property
     def words(self) -> str:
         """Label, confidence and place in a few words."""
-        told = "too small to label" if self.confidence is None else f"{self.label} {self.confidence:.0%}"
-        return f"{told} at ({self.box.x}, {self.box.y}), {self.box.width}×{self.box.height} px"
+        text = "too small to label" if self.confidence is None else f"{self.label} {self.confidence:.0%}"
+        return f"{text} at ({self.box.x}, {self.box.y}), {self.box.width}×{self.box.height} px"
 
 
 @dataclass(frozen=True, slots=True)

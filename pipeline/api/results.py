@@ -90,11 +90,11 @@ class Run:
 
     def __repr__(self) -> str:
         counts = self.counts
-        told = ", ".join(f"{name} {count:,}" for name, count in _most_first(self.labels) if count)
+        text = ", ".join(f"{name} {count:,}" for name, count in _most_first(self.labels) if count)
         return (
             f"<Run {str(self.path)!r}: {counts['images']:,} images, {counts['labelled']:,} labelled, "
             f"{counts['no_face']:,} without a face, {counts['rejected']:,} rejected; "
-            f"{counts['faces']:,} faces{': ' if told else ''}{told}>"
+            f"{counts['faces']:,} faces{': ' if text else ''}{text}>"
         )
 
     def _repr_html_(self) -> str:
@@ -140,8 +140,8 @@ class TrainedHead:
 
     def __repr__(self) -> str:
         accuracy = self.metrics.get("accuracy")
-        told = "" if accuracy is None else f", held-out accuracy {accuracy:.4f}"
-        return f"<TrainedHead {str(self.path)!r}: {', '.join(self.classes)}{told}>"
+        text = "" if accuracy is None else f", held-out accuracy {accuracy:.4f}"
+        return f"<TrainedHead {str(self.path)!r}: {', '.join(self.classes)}{text}>"
 
 
 @dataclass(frozen=True, slots=True)

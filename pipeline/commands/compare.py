@@ -18,7 +18,7 @@ class CompareOptions(Options):
     output: str = needed("DIR", "folder of the page and the differences")
     overwrite: bool = switch("start anew in the folder of another comparison")
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
-    classes_map: tuple[str, ...] = many(
+    rename_classes: tuple[str, ...] = many(
         "OTHER=CLASS", "labels of B by the names that A gives them", parse=flag_values.class_text
     )
     min_iou: float | None = parsed(

@@ -22,14 +22,14 @@ class EvaluateOptions(Options):
     head: str | None = one(
         "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
     )
-    exclude: tuple[str, ...] = many("PATTERN", "images that must not count: identical files are left out")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not count: identical files are left out")
     images: tuple[str, ...] = many(
         "PATTERN", "with --predictions: where the pictures are now, if not where the run read them"
     )
     soft_labels: str | None = one(
         "PATH", "truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says"
     )
-    classes_map: tuple[str, ...] = many(
+    rename_classes: tuple[str, ...] = many(
         "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out", parse=class_text
     )
     positive: tuple[str, ...] = many(

@@ -20,7 +20,7 @@ class TrainBackboneOptions(Options):
     )
     output: str = needed("DIR", "folder of weights, curves and state")
     validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
-    exclude: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
     soft_labels: tuple[str, ...] = many(
         "NAME=PATH",
         "shares of classes learned beside the labels: a CSV of votes by image, or a finished run as teacher",

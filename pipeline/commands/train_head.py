@@ -21,7 +21,7 @@ class TrainHeadOptions(Options):
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     overwrite: bool = switch("start anew in the folder of another training")
     validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
-    exclude: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
     holdout: float | None = parsed(proper_fraction, "F", "fraction of the input to choose by instead")
     folds: int | None = parsed(
         fold_count, "K", "also cross-validate: K heads, each judged on images whose groups it has not seen"
@@ -31,14 +31,14 @@ class TrainHeadOptions(Options):
         "REGEX",
         "images whose ids give the same match (of its first group, if it has one) stay together in every split",
     )
-    names: tuple[str, ...] = many("CLASS", "classes that count; default all", parse=class_text)
+    classes: tuple[str, ...] = many("CLASS", "classes that count; default all", parse=class_text)
     kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
     soft_labels: str | None = one(
         "PATH",
         "shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
         "finished run as teacher",
     )
-    classes_map: tuple[str, ...] = many(
+    rename_classes: tuple[str, ...] = many(
         "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out", parse=class_text
     )
     reject: tuple[str, ...] = many(
@@ -59,8 +59,8 @@ class TrainHeadOptions(Options):
             raise UsageError(f"--folds judges every labelled image of --input; it does not go with --{other}")
         if self.reject and not self.soft_labels:
             raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
-        if self.classes_map and not self.soft_labels:
-            raise UsageError("--classes-map names classes of --soft-labels; give those, or drop it")
+        if self.rename_classes and not self.soft_labels:
+            raise UsageError("--rename-classes names classes of --soft-labels; give those, or drop it")
         if self.compare is not None and (self.kind or self.tensorboard):
             raise UsageError(
                 f"--compare fits every kind and keeps none; drop --{'kind' if self.kind else 'tensorboard'}"

@@ -28,7 +28,7 @@ def _cell(name: str, value: Any) -> Any:
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows as a Markdown table; counts with separators, figures with four places."""
+    """Returns the rows as a Markdown table; counts with separators, metrics with four places."""
     names = list(rows[0])
     lines = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", "|" + "---|" * len(names)]
     for row in rows:

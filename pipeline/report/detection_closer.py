@@ -9,15 +9,15 @@ from pipeline.report.html_parts import figure, number, table
 from pipeline.report.second_look import EXPLAINED
 
 
-def closer(figures: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Iterator[str]:
+def closer(metrics: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Iterator[str]:
     """Yields lines of HTML for what `detection.json` has of these."""
-    yield from _groups(figures["by_group"])
-    yield from _changes(figures["by_change"])
-    yield from _steps(figures["by_step"])
-    yield from _ways(figures["by_way"])
-    if figures["explained"]:
+    yield from _groups(metrics["by_group"])
+    yield from _changes(metrics["by_change"])
+    yield from _steps(metrics["by_step"])
+    yield from _ways(metrics["by_way"])
+    if metrics["explained"]:
         yield "<h2>One image, step by step</h2>"
-        yield figure(pictures, EXPLAINED, f"{figures['explained']}. White: known faces.")
+        yield figure(pictures, EXPLAINED, f"{metrics['explained']}. White: known faces.")
 
 
 def _groups(groups: list[dict[str, Any]]) -> Iterator[str]:

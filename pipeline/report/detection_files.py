@@ -1,4 +1,4 @@
-"""What `evaluate-detector` writes: tables, figures, plots, sheets, and the page last.
+"""What `evaluate-detector` writes: tables, metrics, plots, sheets, and the page last.
 
 But for CPU times the files are bytes of the input and the settings alone; each is published whole. Without `index.html`
 the folder is unfinished. Not here: how a figure is computed (`models/evaluation/detection.py`) or drawn.
@@ -60,7 +60,7 @@ class Given:
         spent: CPU seconds.
         lines: of the plan, to read pictures from.
         limits: of one image.
-        closer: figures of the second look by name; explained: the picture of one image, as WebP, or nothing.
+        closer: metrics of the second look by name; explained: the picture of one image, as WebP, or nothing.
     """
 
     compared: Compared
@@ -74,7 +74,7 @@ class Given:
 
 
 def write_detection(output: str, given: Given) -> dict[str, Any]:
-    """Writes all files into `output`, the page last, and returns the figures; those of an earlier time are replaced.
+    """Writes all files into `output`, the page last, and returns the metrics; those of an earlier time are replaced.
 
     Raises:
         InputFault: an image is gone. StorageError: a file cannot be written.
@@ -90,7 +90,7 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
         for overlap in (OVERLAP, PAIRED)
     }
     pointed = judged[PAIRED, False]
-    figures = _figures(given, judged, box_map)
+    metrics = _metrics(given, judged, box_map)
     curves = {f"overlap above {o}{', mapped' if m else ''}": one.curve for (o, m), one in judged.items()}
     pictures = {
         ROC: roc_svg(curves),
@@ -103,13 +103,13 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
         KNOWN_FACES: _known_faces(given.compared, pointed),
         IMAGES: _images(given.compared, pointed),
     }
-    notes = told(figures)
-    _publish(output, figures, tables, pictures, detection_page(figures, facts(figures), notes, pictures))
-    return figures
+    notes = notes_on(metrics)
+    _publish(output, metrics, tables, pictures, detection_page(metrics, facts(metrics), notes, pictures))
+    return metrics
 
 
 def _publish(
-    output: str, figures: Mapping[str, Any], tables: Mapping[str, pa.Table], pictures: Mapping[str, bytes], page: bytes
+    output: str, metrics: Mapping[str, Any], tables: Mapping[str, pa.Table], pictures: Mapping[str, bytes], page: bytes
 ) -> None:
     os.makedirs(output, exist_ok=True)
     for name in FILES:
@@ -119,7 +119,7 @@ def _publish(
             os.path.join(output, name),
             lambda file, rows=rows: pq.write_table(rows, file, compression="zstd", write_page_checksum=True),  # type: ignore[misc]
         )
-    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     for name, data in ((JSON, text.encode("utf-8", "replace")), *pictures.items(), (PAGE, page)):
         publish(os.path.join(output, name), lambda file, data=data: file.write(data))  # type: ignore[misc]
 
@@ -127,7 +127,7 @@ def _publish(
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _figures(given: Given, judged: Mapping[tuple[float, bool], Judgement], box_map: BoxMap) -> dict[str, Any]:
+def _metrics(given: Given, judged: Mapping[tuple[float, bool], Judgement], box_map: BoxMap) -> dict[str, Any]:
     compared = given.compared
     images = max(given.spent.images, 1)
     pairs = int((judged[PAIRED, False].outcome == Outcome.HIT).sum())
@@ -246,9 +246,9 @@ def _or_null(rows: np.ndarray) -> pa.Array:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def facts(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns what was evaluated, a name and a value each."""
-    about, account, spent = figures["evaluated"], figures["account"], figures["cpu_ms_an_image"]
+    about, account, spent = metrics["evaluated"], metrics["account"], metrics["cpu_ms_an_image"]
     detector = about["detector"]
     settings = ", ".join(f"{key} {value}" for key, value in detector.items() if key not in ("name", "model"))
     model = f", model {str(detector['model'])[:16]}…" if detector.get("model") else ""
@@ -269,9 +269,9 @@ def _outside(about: Mapping[str, Any]) -> str:
     return ", ".join(words) or "none is left out by a flag"
 
 
-def told(figures: Mapping[str, Any]) -> list[str]:
+def notes_on(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for everything that was not judged."""
-    account = figures["account"]
+    account = metrics["account"]
     notes = []
     if account["rejected"]:
         told_reasons = ", ".join(f"{count:,} {reason}" for reason, count in account["rejected"].items())
@@ -297,15 +297,15 @@ def _counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
-def closing_words(figures: Mapping[str, Any], output: str) -> str:
+def closing_words(metrics: Mapping[str, Any], output: str) -> str:
     """Returns a few lines for people."""
     lines = []
-    for one in figures["scores"]:
+    for one in metrics["scores"]:
         how = f"overlap above {one['overlap']}{', after the box map' if one['mapped'] else ''}"
         recall = "–" if one["recall"] is None else f"{one['recall']:.3f}"
         lines.append(
             f"{how}: {recall} of {one['faces']:,} faces found, {one['false_alarms_an_image']:.3f} false alarms an image"
         )
-    detect = figures["cpu_ms_an_image"]["detect"]
+    detect = metrics["cpu_ms_an_image"]["detect"]
     lines.append(f"{detect:.1f} CPU-ms an image in the detector")
-    return "\n".join([*lines, *told(figures), f"page: {os.path.join(output, PAGE)}"])
+    return "\n".join([*lines, *notes_on(metrics), f"page: {os.path.join(output, PAGE)}"])

@@ -28,35 +28,35 @@ _SHEETS = (
 
 
 def detection_page(
-    figures: Mapping[str, Any], facts: Sequence[tuple[str, str]], notes: Sequence[str], pictures: Mapping[str, bytes]
+    metrics: Mapping[str, Any], facts: Sequence[tuple[str, str]], notes: Sequence[str], pictures: Mapping[str, bytes]
 ) -> bytes:
     """Returns the page, UTF-8.
 
     Args:
-        figures: as in `detection.json`.
+        metrics: as in `detection.json`.
         facts: what was evaluated, in words: a name and a value each.
         notes: what a reader must know before the numbers; a sentence each.
         pictures: bytes by file name; the page shows those that are there.
     """
     sections = [
-        _opening(figures, facts, notes),
-        _scores(figures),
+        _opening(metrics, facts, notes),
+        _scores(metrics),
         _curves(pictures),
-        _sizes(figures, pictures),
-        closer(figures, pictures),
+        _sizes(metrics, pictures),
+        closer(metrics, pictures),
     ]
     return document(
         "Evaluation of a detector", (line for part in (*sections, _pictures(pictures)) for line in part), dark=True
     )
 
 
-def _opening(figures: Mapping[str, Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> Iterator[str]:
-    half = figures["scores"][0]
-    spent = figures["cpu_ms_an_image"]
+def _opening(metrics: Mapping[str, Any], facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> Iterator[str]:
+    half = metrics["scores"][0]
+    spent = metrics["cpu_ms_an_image"]
     yield "<h1>How well does this detector find faces?</h1>"
-    yield f"<p class=note>{half['faces']:,} known faces that count, in {figures['account']['judged']:,} images.</p>"
+    yield f"<p class=note>{half['faces']:,} known faces that count, in {metrics['account']['judged']:,} images.</p>"
     yield "<div class=cards>"
-    mapped = next((one for one in figures["scores"] if one["mapped"]), half)
+    mapped = next((one for one in metrics["scores"] if one["mapped"]), half)
     yield card("faces found", number(half["recall"], 3), "overlap above 0.5, boxes as they are")
     yield card("after a box map", number(mapped["recall"], 3), "overlap above 0.5, boxes in the set’s convention")
     yield card("false alarms", number(half["false_alarms_an_image"], 3), "an image, overlap above 0.5")
@@ -67,7 +67,7 @@ def _opening(figures: Mapping[str, Any], facts: Sequence[tuple[str, str]], notes
     yield table(list(facts), kind="facts")
 
 
-def _scores(figures: Mapping[str, Any]) -> Iterator[str]:
+def _scores(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Found and falsely found</h2>"
     head = ("overlap above", "found", "faces", "false alarms", "an image", "mean overlap")
     rows = [
@@ -79,10 +79,10 @@ def _scores(figures: Mapping[str, Any]) -> Iterator[str]:
             number(one["false_alarms_an_image"], 3),
             number(one["mean_overlap"], 3),
         )
-        for one in figures["scores"]
+        for one in metrics["scores"]
     ]
     yield f"<div class=wide>{table(rows, head)}</div>"
-    box_map = figures["box_map"]
+    box_map = metrics["box_map"]
     yield (
         "<p class=note>Mapped: every box moved by "
         f"{_signed(box_map['dx'])} of its width and {_signed(box_map['dy'])} of its height, its sides times "
@@ -96,7 +96,7 @@ def _scores(figures: Mapping[str, Any]) -> Iterator[str]:
             f"{one['overlap']}{', mapped' if one['mapped'] else ''}",
             *(_at(at) for at in one["recall_at"] if at["allowed"] in LEVELS_SHOWN),
         )
-        for one in figures["scores"]
+        for one in metrics["scores"]
     ]
     yield f"<div class=wide>{table(rows_at, levels)}</div>"
     yield (
@@ -124,14 +124,14 @@ def _curves(pictures: Mapping[str, bytes]) -> Iterator[str]:
     )
 
 
-def _sizes(figures: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Iterator[str]:
+def _sizes(metrics: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Iterator[str]:
     yield "<h2>By the size of the face</h2>"
     yield figure(
         pictures, SIZES, "Share of faces found by their longer side, overlap above 0.3. Lines: 95 % intervals (Wilson)."
     )
     rows = [
         (_span(one), f"{one['faces']:,}", f"{one['found']:,}", number(one["recall"], 3))
-        for one in figures["by_size"]
+        for one in metrics["by_size"]
         if one["faces"]
     ]
     yield table(rows, ("longer side", "faces", "found", "share"))

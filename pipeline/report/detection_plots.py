@@ -1,6 +1,6 @@
 """How well faces are found, as pictures: FDDB's two ROC curves, and recall by the size of the face. SVG as bytes.
 
-Not here: the figures themselves (`models/evaluation/detection.py`), and pictures of faces (`detection_sheets.py`).
+Not here: the metrics themselves (`models/evaluation/detection.py`), and pictures of faces (`detection_sheets.py`).
 """
 
 from __future__ import annotations

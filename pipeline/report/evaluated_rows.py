@@ -1,7 +1,7 @@
 """Which images are evaluated, and as which classes: from what a run says of each image to rows of probabilities.
 
 Every image of the run ends in exactly one count. Not here: where the run comes from (`evaluate.py`), and the
-figures (`models/evaluation/`).
+metrics (`models/evaluation/`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from models.evaluation.tasks import two_classes, two_columns
 from pipeline.errors import UsageError
-from pipeline.run.classes_map import class_pairs
+from pipeline.run.rename_classes import class_pairs
 from transforms.formats.label_table import LABELS_COME
 from transforms.formats.records import Status
 from transforms.formats.results import Results
@@ -31,13 +31,13 @@ class Question:
     """What is asked, from the flags.
 
     Attributes:
-        classes_map: other labels, and the class each stands for; None leaves its images out.
+        rename_classes: other labels, and the class each stands for; None leaves its images out.
         positive: classes of the head that count as positive, together; () asks for the classes as they are.
         positive_labels: labels that are positive; all others are negative.
         possible: labels that may be asked about though no image has them.
     """
 
-    classes_map: Mapping[str, str | None]
+    rename_classes: Mapping[str, str | None]
     positive: tuple[str, ...] = ()
     positive_labels: tuple[str, ...] = ()
     possible: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Rows:
 
 
 def question_of(
-    *, positive: Sequence[str] = (), positive_labels: Sequence[str] = (), classes_map: Sequence[str] = ()
+    *, positive: Sequence[str] = (), positive_labels: Sequence[str] = (), rename_classes: Sequence[str] = ()
 ) -> Question:
     """Returns the question that the flags put.
 
@@ -79,15 +79,15 @@ def question_of(
     labels = tuple(positive_labels)
     if labels and not positive:
         raise UsageError("--positive-labels needs --positive, the classes of the head that they are to be found by")
-    if labels and classes_map:
-        raise UsageError("--positive-labels and --classes-map exclude each other; give one of them")
+    if labels and rename_classes:
+        raise UsageError("--positive-labels and --rename-classes exclude each other; give one of them")
     asked = tuple(positive)
-    return Question(class_pairs(classes_map, "smile=happy"), tuple(dict.fromkeys(asked)), labels or asked)
+    return Question(class_pairs(rename_classes, "smile=happy"), tuple(dict.fromkeys(asked)), labels or asked)
 
 
 def check_question(question: Question, classes: Sequence[str]) -> None:
     """Raises UsageError if the question names classes that the head does not have; needs no image."""
-    for flag, names in (("--positive", question.positive), ("--classes-map", question.classes_map.values())):
+    for flag, names in (("--positive", question.positive), ("--rename-classes", question.rename_classes.values())):
         unknown = [name for name in names if name is not None and name not in classes]
         if unknown:
             raise UsageError(f"{flag}: {unknown[0]} is no class of the head; it knows {_listed(classes)}")
@@ -97,8 +97,8 @@ def check_question(question: Question, classes: Sequence[str]) -> None:
 
 def check_votes(question: Question, classes: Sequence[str]) -> None:
     """Raises UsageError if the question names classes that the votes do not have; needs no image."""
-    positive = () if question.classes_map else question.positive_labels  # mapped, these are classes of the head
-    for flag, names in (("--classes-map", question.classes_map), ("--positive-labels", positive)):
+    positive = () if question.rename_classes else question.positive_labels  # mapped, these are classes of the head
+    for flag, names in (("--rename-classes", question.rename_classes), ("--positive-labels", positive)):
         if unknown := [name for name in names if name not in classes]:
             raise UsageError(f"{flag}: {unknown[0]} is no class of --soft-labels; they know {_listed(classes)}")
 
@@ -130,15 +130,15 @@ def labelled_by_votes(results: Results, votes: SoftLabels, question: Question) -
     if not known:
         like = f", whose ids are like {results.ids[0].as_py()}" if len(results) else ""
         raise UsageError(f"--soft-labels knows none of the images{like}")
-    told = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
-    return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), told
+    counts = {"images": known, "without_a_leader": known - sum(label is not None for label in labels)}
+    return replace(results, labels=pa.chunked_array([pa.array(labels, pa.string())])), counts
 
 
 def _meaning(name: str, question: Question) -> object:
     """Returns what a class of the votes stands for; what is left out stands for itself, and so does not lead unseen."""
-    if question.positive_labels and not question.classes_map:
+    if question.positive_labels and not question.rename_classes:
         return name in question.positive_labels
-    meant = question.classes_map.get(name, name)
+    meant = question.rename_classes.get(name, name)
     if meant is None:
         return (name,)
     return meant in question.positive_labels if question.positive else meant
@@ -209,7 +209,7 @@ def _true_classes(
     there = np.unique(place[labelled]).tolist()
     if not there:
         if len(labels) > labels.null_count:
-            raise UsageError(f"{source}: every image with a label stands in --exclude too; give others")
+            raise UsageError(f"{source}: every image with a label stands in --exclude-copies-of too; give others")
         raise UsageError(f"{source}: no image has a label; {_cure(source)}")
     found = [names[i] for i in there]
     classes, class_of = _classes_of(question, results.classes, found, source)
@@ -230,17 +230,17 @@ def _classes_of(
     question: Question, classes: tuple[str, ...], found: Sequence[str], source: str
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Returns the classes, and the index of each label that was found."""
-    if question.positive_labels and not question.classes_map:
+    if question.positive_labels and not question.rename_classes:
         if missing := [name for name in question.positive_labels if name not in (*found, *question.possible)]:
             raise UsageError(f"{source}: no image has the label {missing[0]}; there are {_listed(found)}")
         return two_classes(question.positive), {name: int(name in question.positive_labels) for name in found}
-    if missing := [name for name in question.classes_map if name not in (*found, *question.possible)]:
-        raise UsageError(f"--classes-map {missing[0]}=: no image has that label; there are {_listed(found)}")
-    means = {name: question.classes_map.get(name, name) for name in found}
+    if missing := [name for name in question.rename_classes if name not in (*found, *question.possible)]:
+        raise UsageError(f"--rename-classes {missing[0]}=: no image has that label; there are {_listed(found)}")
+    means = {name: question.rename_classes.get(name, name) for name in found}
     if strangers := [name for name, meant in means.items() if meant is not None and meant not in classes]:
         raise UsageError(
             f"{source}: {_listed(strangers)} {'is no class' if len(strangers) == 1 else 'are no classes'} of the head, "
-            f"which knows {_listed(classes)}; give --classes-map {strangers[0]}=CLASS, {strangers[0]}= to leave its "
+            f"which knows {_listed(classes)}; give --rename-classes {strangers[0]}=CLASS, {strangers[0]}= to leave its "
             "images out, or --positive CLASS --positive-labels LABEL"
         )
     if question.positive:

@@ -1,4 +1,4 @@
-"""What `evaluate` writes: figures, plots, sheets, a list of suspected labels, and the page last.
+"""What `evaluate` writes: metrics, plots, sheets, a list of suspected labels, and the page last.
 
 Files are bytes of the input and the seed alone; each is published whole. Without `evaluation.html` the folder is
 unfinished. Not here: how a figure is computed (`models/evaluation/`) or drawn (`plots.py`, `sheets.py`).
@@ -62,13 +62,13 @@ class Written:
     """What was found, for the closing words.
 
     Attributes:
-        figures: of `metrics.evaluate`.
+        metrics: of `metrics.evaluate`.
         accuracy_of_all: with images that got no label counted as wrong; None if there are none.
         notes: a sentence each.
         suspected: labels that may be wrong.
     """
 
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     accuracy_of_all: float | None
     notes: tuple[str, ...]
     suspected: int
@@ -80,7 +80,7 @@ class Pictures:
 
     Attributes:
         lines: of a plan of them; None if they are not at hand.
-        needed: False if figures do without those that cannot be read.
+        needed: False if metrics do without those that cannot be read.
         fault: why they are not at hand, where more is known than that they are not where they were.
     """
 
@@ -104,7 +104,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
     suspects = find_label_errors(rows.probabilities, rows.y)
     sheets, galleries, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]
-    written = Written(evaluation.figures, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects))
+    written = Written(evaluation.metrics, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects))
     files = {
         "metrics.json": _metrics_json(given, written, suspects),
         **all_plots(evaluation),
@@ -114,7 +114,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
     content = PageContent(
         facts=_facts(given),
         notes=written.notes,
-        figures=evaluation.figures,
+        metrics=evaluation.metrics,
         accuracy_of_all=written.accuracy_of_all,
         pictures=files,
         suspects=[_suspect(rows, suspects, i) for i in range(min(len(suspects), SUSPECTS_LISTED))],
@@ -138,7 +138,7 @@ def _publish_all(output: str, files: Mapping[str, bytes], page_bytes: bytes) -> 
 
 def _accuracy_of_all(rows: Rows, evaluation: Evaluation) -> float | None:
     unlabelled = rows.counts["no_face"] + rows.counts["rejected"]
-    return evaluation.figures["correct"] / (len(rows) + unlabelled) if unlabelled else None
+    return evaluation.metrics["correct"] / (len(rows) + unlabelled) if unlabelled else None
 
 
 def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> bytes:
@@ -149,7 +149,7 @@ def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> 
     }
     tree = {
         "evaluated": given.about,
-        "metrics": {**written.figures, "accuracy_of_all": written.accuracy_of_all},
+        "metrics": {**written.metrics, "accuracy_of_all": written.accuracy_of_all},
         "label_errors": {
             "method": "confident learning (arXiv:1911.00068)",
             "suspected": len(suspects),
@@ -192,19 +192,19 @@ def _told_counts(counts: Mapping[str, int]) -> list[str]:
     words = []
     if seen := counts.get("trained_on"):
         words.append(
-            f"WARNING: the head was trained on {seen:,} of these images, so the figures are too good; "
-            "leave them out with --exclude, or evaluate on others."
+            f"WARNING: the head was trained on {seen:,} of these images, so the metrics are too good; "
+            "leave them out with --exclude-copies-of, or evaluate on others."
         )
     unlabelled = counts["no_face"] + counts["rejected"]
     if unlabelled:
         words.append(
             f"{_images(unlabelled)} with a true label got none: {counts['no_face']:,} without a face, "
-            f"{counts['rejected']:,} rejected. The figures are of those that got one, unless they say otherwise."
+            f"{counts['rejected']:,} rejected. The metrics are of those that got one, unless they say otherwise."
         )
     for key, text in (
-        ("excluded", "left out, as their bytes stand in --exclude."),
+        ("excluded", "left out, as their bytes stand in --exclude-copies-of."),
         ("without_label", "left out for having no true label."),
-        ("left_out", "left out by --classes-map."),
+        ("left_out", "left out by --rename-classes."),
         ("duplicate", "left out, as their id came before in the same archive."),
     ):
         if counts[key]:
@@ -227,32 +227,32 @@ def _facts(given: Evaluated) -> list[tuple[str, str]]:
     ]
     if "truth" in about:
         truth = about["truth"]
-        told = f"most votes of {truth['soft_labels']}, which has those of {_images(truth['images'])}"
-        facts.append(("truth", f"{told}; in {truth['without_a_leader']:,} no single class leads"))
+        source = f"most votes of {truth['soft_labels']}, which has those of {_images(truth['images'])}"
+        facts.append(("truth", f"{source}; in {truth['without_a_leader']:,} no single class leads"))
     if about["excluded"]:
         facts.append(("without copies of", ", ".join(about["excluded"])))
     if "positive" in about["question"]:
-        told = about["question"]
-        facts.append(("question", f"{' + '.join(told['positive'])} against all other classes"))
-        facts.append(("positive labels", ", ".join(told["positive_labels"])))
-        summed = " + ".join(f"p_{name}" for name in told["positive"])
+        question = about["question"]
+        facts.append(("question", f"{' + '.join(question['positive'])} against all other classes"))
+        facts.append(("positive labels", ", ".join(question["positive_labels"])))
+        summed = " + ".join(f"p_{name}" for name in question["positive"])
         facts.append(("confidence", f"{summed}, or 1 less that, whichever is larger; not the column confidence"))
-    if "classes_map" in about["question"]:
-        pairs = about["question"]["classes_map"].items()
+    if "rename_classes" in about["question"]:
+        pairs = about["question"]["rename_classes"].items()
         facts.append(("classes map", ", ".join(f"{other} → {name or 'left out'}" for other, name in pairs)))
     return facts
 
 
 def closing_words(written: Written, output: str) -> str:
     """Returns a few lines for people."""
-    figures = written.figures
-    accuracy, macro = figures["accuracy"], figures["macro_f1"]
+    metrics = written.metrics
+    accuracy, macro = metrics["accuracy"], metrics["macro_f1"]
     lines = [
         f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}) on "
-        f"{figures['rows']:,} images; always {figures['majority_class']!r}: {figures['majority_baseline']:.4f}",
+        f"{metrics['rows']:,} images; always {metrics['majority_class']!r}: {metrics['majority_baseline']:.4f}",
         f"macro F1 {macro['value']:.4f} ({macro['low']:.4f} to {macro['high']:.4f}), "
-        f"AUC {_number(figures['auc_macro'])}, expected calibration error "
-        f"{figures['expected_calibration_error']:.4f}, {written.suspected:,} labels suspected",
+        f"AUC {_number(metrics['auc_macro'])}, expected calibration error "
+        f"{metrics['expected_calibration_error']:.4f}, {written.suspected:,} labels suspected",
     ]
     if written.accuracy_of_all is not None:
         lines.append(f"accuracy {written.accuracy_of_all:.4f} over all, images that got no label counted as wrong")
@@ -270,9 +270,9 @@ def _sheets(
     rows: Rows, suspects: LabelErrors, pictures: Pictures, limits: Limits
 ) -> tuple[dict[str, bytes], dict[str, list[Single]], list[str]]:
     """Returns the sheets by file name, their pictures one by one, and notes on pictures that are missing."""
-    said, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
+    predicted, own = rows.probabilities.argmax(axis=1), of_true(rows.probabilities, rows.y)
     sure = rows.probabilities.max(axis=1)
-    wrong = np.flatnonzero(said != rows.y)
+    wrong = np.flatnonzero(predicted != rows.y)
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")][:TILES]
     hardest = np.argsort(own, kind="stable")[:TILES]
     suspected = suspects.row[:TILES]
@@ -281,8 +281,8 @@ def _sheets(
         why = fault or "The pictures are not where they were"
         return {}, {}, [f"{why}, so there are no sheets; --images says where they are."]
     chosen = {
-        "mistakes.png": [(row, said[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
-        "hardest.png": [(row, said[row], f"true label {own[row]:.4f}") for row in hardest],
+        "mistakes.png": [(row, predicted[row], f"{sure[row] * 100:.1f} % sure") for row in mistakes],
+        "hardest.png": [(row, predicted[row], f"true label {own[row]:.4f}") for row in hardest],
         "label_errors.png": [
             (row, suspects.suggested[i], minus(f"margin {suspects.margin[i]:.3f}")) for i, row in enumerate(suspected)
         ],

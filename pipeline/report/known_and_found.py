@@ -1,6 +1,6 @@
 """Known faces and found boxes, brought together by the image: what is judged, and an account of what is not.
 
-Not here: reading tables (`transforms/formats/annotations.py`), and the figures (`models/evaluation/detection.py`).
+Not here: reading tables (`transforms/formats/annotations.py`), and the metrics (`models/evaluation/detection.py`).
 """
 
 from __future__ import annotations
@@ -124,22 +124,22 @@ def _photo(image: Searched, known: KnownFaces, outside: Outside) -> Photo:
 
 
 def _ignored(known: KnownFaces, outside: Outside) -> np.ndarray:
-    said = [not words.isdisjoint(outside.words | NEVER_COUNTED) for words in known.words]
+    known_words = [not words.isdisjoint(outside.words | NEVER_COUNTED) for words in known.words]
     small = known.boxes[:, 2:].max(axis=1, initial=0) < outside.min_face_px
-    return np.asarray(np.asarray(said, bool) | small)
+    return np.asarray(np.asarray(known_words, bool) | small)
 
 
 def check_words(words: Collection[str], table: Annotations) -> None:
     """Raises UsageError for a word of --ignore that the table says of no face."""
     known = {word for faces in table.faces.values() for some in faces.words for word in some}
     if strangers := sorted(set(words) - known):
-        said = ", ".join(sorted(known)) or "nothing"
-        raise UsageError(f"--ignore {strangers[0]}: --boxes says that of no face; it says {said}")
+        known_words = ", ".join(sorted(known)) or "nothing"
+        raise UsageError(f"--ignore {strangers[0]}: --boxes says that of no face; it says {known_words}")
 
 
 def _none_named(table: Annotations, unknown: int, rejected: Counter[str]) -> str:
     if rejected:
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
-        return f"every image that --boxes names was rejected: {told}"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+        return f"every image that --boxes names was rejected: {reasons}"
     example = next(iter(table.faces), "no image")
     return f"none of {unknown} images is named by --boxes, which names {example}; give the images of that table"

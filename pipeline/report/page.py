@@ -55,7 +55,7 @@ class PageContent:
     Attributes:
         facts: what was evaluated, in words: a name and a value each.
         notes: what a reader must know before the numbers; a sentence each.
-        figures: as `metrics.evaluate` gives them.
+        metrics: as `metrics.evaluate` gives them.
         accuracy_of_all: counting images without a face, or rejected, as wrong; None where there are none.
         pictures: bytes by file name; the page shows the plots that are there.
         suspects: all suspected labels that are to be listed, the likeliest error first.
@@ -65,7 +65,7 @@ class PageContent:
 
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     accuracy_of_all: float | None
     pictures: Mapping[str, bytes]
     suspects: Sequence[Suspect]
@@ -75,25 +75,25 @@ class PageContent:
 
 def page(content: PageContent) -> bytes:
     """Returns the page, UTF-8."""
-    figures = content.figures
+    metrics = content.metrics
     context = {
-        "rows": figures["rows"],
-        "cards": list(_cards(figures)),
+        "rows": metrics["rows"],
+        "cards": list(_cards(metrics)),
         "notes": content.notes,
         "facts": content.facts,
         "others": list(_other_figures(content)),
         "draws": DRAWS,
-        "seed": figures["bootstrap"]["seed"],
-        "classes": list(_classes(figures)),
+        "seed": metrics["bootstrap"]["seed"],
+        "classes": list(_classes(metrics)),
         "plots": {
             name[:-4]: {"data": content.pictures[name], "words": words}
             for name, words in PLOTS.items()
             if name in content.pictures
         },
-        "coverage": list(_coverage(figures)),
+        "coverage": list(_coverage(metrics)),
         "galleries": list(_galleries(content)),
         "suspected": content.suspected,
-        "suspected_share": content.suspected / max(1, figures["rows"]),
+        "suspected_share": content.suspected / max(1, metrics["rows"]),
         "suspects": [
             {"id": s.id, "stated": s.stated, "suggested": s.suggested, "margin": minus(f"{s.margin:.4f}")}
             for s in content.suspects[:SUSPECTS_LISTED]
@@ -102,37 +102,37 @@ def page(content: PageContent) -> bytes:
     return render("evaluation.html.j2", style="run_report.css", **context)
 
 
-def _cards(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    accuracy, macro = figures["accuracy"], figures["macro_f1"]
+def _cards(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    accuracy, macro = metrics["accuracy"], metrics["macro_f1"]
     yield "accuracy", f"{accuracy['value']:.4f}", _interval(accuracy)
     yield "macro F1", f"{macro['value']:.4f}", _interval(macro)
-    majority = visible(str(figures["majority_class"]), 40)
-    yield "majority baseline", f"{figures['majority_baseline']:.4f}", f"always “{majority}”"
-    yield "calibration error", f"{figures['expected_calibration_error']:.4f}", f"expected, {BINS} equal bins"
+    majority = visible(str(metrics["majority_class"]), 40)
+    yield "majority baseline", f"{metrics['majority_baseline']:.4f}", f"always “{majority}”"
+    yield "calibration error", f"{metrics['expected_calibration_error']:.4f}", f"expected, {BINS} equal bins"
     of_what = "mean of the classes, each against the rest"
-    if len(figures["by_class"]) == 2:  # then both are one curve
-        of_what = f"{visible(list(figures['by_class'])[1], 40)} against the rest"
-    yield "AUC", number(figures["auc_macro"]), of_what
+    if len(metrics["by_class"]) == 2:  # then both are one curve
+        of_what = f"{visible(list(metrics['by_class'])[1], 40)} against the rest"
+    yield "AUC", number(metrics["auc_macro"]), of_what
 
 
 def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
-    figures = content.figures
-    balanced = figures["balanced_accuracy"]
+    metrics = content.metrics
+    balanced = metrics["balanced_accuracy"]
     if content.accuracy_of_all is not None:
         yield "accuracy over all, unlabelled as wrong", f"{content.accuracy_of_all:.4f}"
     yield "balanced accuracy", f"{balanced['value']:.4f} ({balanced['low']:.4f} to {balanced['high']:.4f})"
-    yield "Cohen’s kappa", number(figures["cohen_kappa"])
-    yield "log loss", f"{figures['log_loss']:.4f} nats"
-    yield "Brier score (0 to 2)", f"{figures['brier']:.4f}"
-    yield "area under risk and coverage", f"{figures['area_under_risk']:.4f}"
+    yield "Cohen’s kappa", number(metrics["cohen_kappa"])
+    yield "log loss", f"{metrics['log_loss']:.4f} nats"
+    yield "Brier score (0 to 2)", f"{metrics['brier']:.4f}"
+    yield "area under risk and coverage", f"{metrics['area_under_risk']:.4f}"
 
 
-def _classes(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, row in figures["by_class"].items():
+def _classes(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, row in metrics["by_class"].items():
         yield {
             "name": name,
             "cells": [
-                *(f"{row['support']:,}", f"{row['said']:,}"),
+                *(f"{row['support']:,}", f"{row['predicted']:,}"),
                 *(number(row[key], 3) for key in ("precision", "recall", "f1")),
                 number(row["auc"], 3) + _ends(row["auc_interval"]),
                 number(row["average_precision"], 3),
@@ -140,8 +140,8 @@ def _classes(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _coverage(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    for row in figures["coverage"]:
+def _coverage(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for row in metrics["coverage"]:
         shares = (f"{row[key]:.4f}" for key in ("threshold", "coverage", "accuracy"))
         threshold, coverage, accuracy = shares
         yield f"{row['wanted'] * 100:.0f} %", threshold, coverage, accuracy

@@ -232,10 +232,10 @@ def _mark_thresholds(axes: Axes, table: Sequence[dict[str, float]]) -> None:
 
 def all_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Returns every plot by file name."""
-    table = evaluation.figures["coverage"]
+    table = evaluation.metrics["coverage"]
     return {
         "confusion.svg": confusion_svg(evaluation),
         "roc.svg": roc_svg(evaluation),
         "reliability.svg": reliability_svg(evaluation.reliability),
-        "coverage.svg": coverage_svg(evaluation.selective, table, evaluation.figures["rows"]),
+        "coverage.svg": coverage_svg(evaluation.selective, table, evaluation.metrics["rows"]),
     }

@@ -24,7 +24,7 @@ def facts_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("backbone", str(record.get("weights", {}).get("backbone", ""))),
         ("device", ", ".join(record.get("device", ())) + _in_brackets(record.get("runtime"))),
         ("time to the first block", _seconds(seconds.get("to_first_block"))),
-        ("start of the runtime", _seconds(seconds.get("engine_start"))),
+        ("start of the runtime", _seconds(seconds.get("runtime_start"))),
         ("blocks kept from an earlier run", _count(resume.get("blocks_reused"))),
         ("passed over", _skipped(skipped)),
         ("settings changed", ", ".join(f"{name}={value}" for name, value in changed(record.get("settings", {})))),

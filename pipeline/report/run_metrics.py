@@ -40,8 +40,8 @@ class RunMetrics:
 
     def add(self, batch: ResultBatch) -> None:
         """Counts the images of a batch and their faces."""
-        told = batch.label != NO_LABEL
-        label, confidence = batch.label[told], batch.confidence[told]
+        labelled = batch.label != NO_LABEL
+        label, confidence = batch.label[labelled], batch.confidence[labelled]
         place = label * BINS + _bin(confidence)
         self._confidence += np.bincount(place, minlength=self._confidence.size).reshape(self._confidence.shape)
         size = len(self._classes)
@@ -67,8 +67,10 @@ class RunMetrics:
         known = looked & (true >= 0)
         if not known.any():
             return
-        told = batch.label != NO_LABEL
-        chosen = choose_face(batch.counts, box=batch.box, confidence=batch.confidence, labelled=told, policy="largest")
+        labelled = batch.label != NO_LABEL
+        chosen = choose_face(
+            batch.counts, box=batch.box, confidence=batch.confidence, labelled=labelled, policy="largest"
+        )
         given = np.full(len(true), len(self._classes))
         given[chosen >= 0] = batch.label[chosen[chosen >= 0]]
         np.add.at(self._confusion, (true[known], given[known]), 1)

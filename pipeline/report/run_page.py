@@ -132,8 +132,8 @@ def _cards(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     looked = counts["labelled"] + counts["no_face"]
     yield "faces", number(counts["faces"]), f"{counts['faces'] / looked:.2f} an image" if looked else ""
     cache = record.get("cache")
-    if cache and (both := cache["hits"] + cache["misses"]):
-        yield "cached", share(cache["hits"] / both), f"{number(cache['hits'])} of {number(both)} results"
+    if cache and (both := cache["cached"] + cache["computed"]):
+        yield "cached", share(cache["cached"] / both), f"{number(cache['cached'])} of {number(both)} results"
     if seconds.get("total") is not None:
         rate = seconds.get("images_per_s")
         yield "time", duration(seconds["total"]), f"{rate:,.0f} images/s without the start" if rate else ""
@@ -229,9 +229,9 @@ def _galleries(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]
 
 
 def _similar(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
-    for told, faces in zip(content.similar.get("largest", ()), content.samples.similar, strict=False):
+    for group, faces in zip(content.similar.get("largest", ()), content.samples.similar, strict=False):
         if len(tiles := photos.tiles(faces)) > 1:
-            yield {**told, "tiles": tiles}
+            yield {**group, "tiles": tiles}
 
 
 def _quality(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:

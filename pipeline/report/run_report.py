@@ -26,7 +26,7 @@ from pipeline.run.own_files import NUMBERS, PAGE
 from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import FormatError, Limits
 from transforms.formats.result_batches import ResultBatch, result_batches
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.storage.store import open_file
 
@@ -113,7 +113,7 @@ class RunReport:
         return read_run_pictures(samples, lines, self.limits, fault=self.fault)
 
     def _publish(self, name: str, data: bytes) -> dict[str, Any]:
-        patiently(lambda: publish(os.path.join(self.output, name), lambda file: file.write(data)))
+        with_retries(lambda: publish(os.path.join(self.output, name), lambda file: file.write(data)))
         return {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
@@ -127,7 +127,7 @@ def _lines(path: str) -> Iterator[bytes]:
 def _as_json(content: RunContent) -> bytes:
     """Returns the numbers of the page, and which photos and faces it shows."""
     record, samples = content.record, content.samples
-    told = {
+    report = {
         "version": VERSION,
         "run_fingerprint": record.get("run_fingerprint"),
         "counts": record["counts"],
@@ -151,7 +151,7 @@ def _as_json(content: RunContent) -> bytes:
             "photos_missing": content.pictures.missing,
         },
     }
-    return (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode()
+    return (json.dumps(report, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def _photo(photo: Photo) -> dict[str, Any]:
@@ -160,5 +160,5 @@ def _photo(photo: Photo) -> dict[str, Any]:
 
 def _faces(faces: Iterable[tuple[Photo, Face]], classes: list[str]) -> Iterator[dict[str, Any]]:
     for photo, face in faces:
-        told = asdict(face)
-        yield {"image_id": photo.image_id, "face": told.pop("number"), **told, "label": label_of(face, classes)}
+        entry = asdict(face)
+        yield {"image_id": photo.image_id, "face_index": entry.pop("number"), **entry, "label": label_of(face, classes)}

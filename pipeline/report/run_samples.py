@@ -114,13 +114,13 @@ class Chooser:
     def _add_faces(self, batch: ResultBatch) -> None:
         count = len(batch.label)
         number = np.arange(count) - (np.cumsum(batch.counts) - batch.counts)[batch.image]
-        told = batch.label != NO_LABEL
-        self._unsure.offer(batch, batch.confidence[told], batch.image[told], number[told])
+        labelled = batch.label != NO_LABEL
+        self._unsure.offer(batch, batch.confidence[labelled], batch.image[labelled], number[labelled])
         draw = drawn(self._faces_seen + np.arange(count), ~self._seed)
-        for label in np.unique(batch.label[told]):
+        for label in np.unique(batch.label[labelled]):
             own = batch.label == label
             self._galleries[label].offer(batch, draw[own], batch.image[own], number[own])
-        self._label_counts += np.bincount(batch.label[told], minlength=self._classes)
+        self._label_counts += np.bincount(batch.label[labelled], minlength=self._classes)
         self._faces_seen += count
 
     def result(self) -> Samples:

@@ -41,7 +41,7 @@ class Look(Protocol):
         """Takes one image, (h, w, 3) uint8 RGB, with its known faces and the boxes of the first look."""
         ...
 
-    def figures(self) -> Any:
+    def metrics(self) -> Any:
         """Returns what was seen, as JSON has it."""
         ...
 
@@ -108,7 +108,7 @@ class HarderPhotos:
             boxes = np.asarray(found.boxes, np.float64)
             self.photos[name].append(Photo(changed.known, None, changed.ignored, boxes, found.scores))
 
-    def figures(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[dict[str, Any]]:
         return [{"change": name, **_judged(some, PAIRED, self.least_score)} for name, some in self.photos.items()]
 
 
@@ -131,7 +131,7 @@ class DetectorSteps:
             covered = (coverage(step.boxes, known) > PAIRED).any(axis=0).sum()
             self.sums[step.name] += (len(step.boxes), covered, step.cpu_s * 1000)
 
-    def figures(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[dict[str, Any]]:
         return [
             {
                 "step": name,
@@ -165,7 +165,7 @@ class Ways:
             boxes = np.asarray(found.boxes, np.float64)
             self.photos[name].append(replace(photo, found=boxes, scores=found.scores))
 
-    def figures(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[dict[str, Any]]:
         return [
             {
                 "way": name,
@@ -211,7 +211,7 @@ class Explained:
         if image_id == self.image_id:
             self.picture = as_webp(self.detector.explain(pixels, photo.known), QUALITY)
 
-    def figures(self) -> str:
+    def metrics(self) -> str:
         return self.image_id
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from models.training.groups import joined
 from models.training.head_data import Blend, Labels, Rows, Votes
 from pipeline.errors import UsageError
-from pipeline.run.classes_map import class_pairs
 from pipeline.run.notes import note
+from pipeline.run.rename_classes import class_pairs
 from pipeline.run.soft_labels import read_source, renamed
 from transforms.formats.soft_labels import SoftLabels
 from transforms.training_rows import TrainingRows
@@ -67,16 +67,16 @@ class Wanted:
 
     Attributes:
         soft_labels: path of the shares; None where labels alone are learned.
-        names: classes that count; all if empty.
-        classes_map: `OTHER=CLASS` pairs for the classes of the shares.
+        classes: classes that count; all if empty.
+        rename_classes: `OTHER=CLASS` pairs for the classes of the shares.
         reject: classes of the shares that mean "no label".
         soft_share: how much of an answer the shares are, beside the labels; 1 for the shares alone.
         group_by: pattern; images whose ids give the same match stay together in every split.
     """
 
     soft_labels: str | None = None
-    names: tuple[str, ...] = ()
-    classes_map: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    rename_classes: tuple[str, ...] = ()
     reject: tuple[str, ...] = ()
     soft_share: float = 1.0
     group_by: str | None = None
@@ -91,31 +91,31 @@ def read_shares(wanted: Wanted) -> Shares | None:
     """Returns the shares of `--soft-labels`, cut to the classes that count; None where the inputs' labels do.
 
     Raises:
-        UsageError: --soft-labels lack a class of --names or --reject, or flags contradict `head.soft_share`.
+        UsageError: --soft-labels lack a class of --classes or --reject, or flags contradict `head.soft_share`.
     """
     if not wanted.soft_labels:
         if wanted.is_blended:
             raise UsageError("head.soft_share is about --soft-labels; give those, or drop it")
         return None
-    source, names = read_source(wanted.soft_labels), class_pairs(wanted.classes_map, "happiness=happy")
+    source, names = read_source(wanted.soft_labels), class_pairs(wanted.rename_classes, "happiness=happy")
     reject = wanted.reject
     if wanted.is_blended:
         _check_silencing(source, names, reject)
         names |= dict.fromkeys(reject)
     votes = renamed(source, names)
-    named = {"names": wanted.names, "reject": reject}
-    for flag, given in () if wanted.is_blended else named.items():  # then --names are those of the labels
+    named = {"classes": wanted.classes, "reject": reject}
+    for flag, given in () if wanted.is_blended else named.items():  # then --classes are those of the labels
         if unknown := sorted(set(given) - set(votes.classes)):
             raise UsageError(
                 f"--{flag} {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(votes.classes)}"
             )
     silencing = reject if wanted.is_blended else ()
-    if not wanted.names:
+    if not wanted.classes:
         return Shares(votes, source, silencing)
-    kept = {*wanted.names, *reject}
+    kept = {*wanted.classes, *reject}
     columns = [place for place, name in enumerate(votes.classes) if name in kept]
     if not columns:
-        raise UsageError(f"--names {' '.join(wanted.names)}: --soft-labels have none of these classes")
+        raise UsageError(f"--classes {' '.join(wanted.classes)}: --soft-labels have none of these classes")
     adding = np.eye(len(votes.classes), dtype=np.float32)[:, columns]
     return Shares(votes.added(tuple(votes.classes[place] for place in columns), adding), source, silencing)
 
@@ -127,7 +127,7 @@ def _check_silencing(source: SoftLabels, names: Mapping[str, str | None], reject
             f"--reject {' '.join(unknown)}: --soft-labels have no such class; known: {', '.join(source.classes)}"
         )
     if both := [name for name in reject if names.get(name)]:
-        raise UsageError(f"--reject {both[0]}: --classes-map says that it is {names[both[0]]}; drop one of the two")
+        raise UsageError(f"--reject {both[0]}: --rename-classes says that it is {names[both[0]]}; drop one of the two")
     if len(set(source.classes) - set(reject)) < 2:
         raise UsageError("--reject leaves fewer than two classes of --soft-labels; reject less")
 
@@ -144,7 +144,7 @@ def answered(
     if shares is not None and not wanted.is_blended:
         rows, labels = _voted(found, rows, shares.learned, wanted.reject)
     else:
-        rows = _of_classes(found, rows, wanted.names, learned=learned)
+        rows = _of_classes(found, rows, wanted.classes, learned=learned)
         if shares is not None:
             rows = _not_silenced(found, rows, shares)
         labels = named = found.labels[rows].tolist()
@@ -179,7 +179,7 @@ def _blended(ids: Sequence[str], labels: Sequence[str], votes: SoftLabels, share
     """
     if strange := sorted(set(votes.classes) - set(labels)):
         raise UsageError(
-            f"--soft-labels have classes that no label names: {', '.join(strange)}; give --classes-map "
+            f"--soft-labels have classes that no label names: {', '.join(strange)}; give --rename-classes "
             f"{strange[0]}=CLASS for each, or {strange[0]}= to leave it out. Labels: {', '.join(sorted(set(labels)))}"
         )
     given = [votes.of(image_id) for image_id in ids]
@@ -216,11 +216,13 @@ def _of_classes(found: TrainingRows, rows: np.ndarray, names: Sequence[str] | No
     known = set(found.labels[rows].tolist())
     unknown = sorted(set(names) - known)
     if learned and (copies := sorted(set(unknown) & set(found.labels.tolist()))):
-        raise UsageError(f"--names {' '.join(copies)}: every such image stands in --validation or --exclude too")
+        raise UsageError(
+            f"--classes {' '.join(copies)}: every such image stands in --validation or --exclude-copies-of too"
+        )
     if unknown and (learned or len(unknown) == len(set(names))):
         where = "of --input" if learned else "of --validation"
         shown = ", ".join(sorted(known)[:20])
-        raise UsageError(f"--names {' '.join(unknown)}: no image {where} has that label; known: {shown}")
+        raise UsageError(f"--classes {' '.join(unknown)}: no image {where} has that label; known: {shown}")
     return rows[np.isin(found.labels[rows], list(names))]
 
 

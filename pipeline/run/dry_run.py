@@ -37,7 +37,7 @@ class Sampled:
     """What the sampled blocks showed: images read, found in the cache, computed; faces; seconds."""
 
     images: int = 0
-    hits: int = 0
+    cached: int = 0
     computed: int = 0
     faces: int = 0
     read_s: float = 0.0
@@ -99,7 +99,7 @@ def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen
         return
     hit = np.zeros(len(block), bool) if cache is None else cache.lookup(block.digests)[0]
     seen.images += len(block)
-    seen.hits += int(hit.sum())
+    seen.cached += int(hit.sum())
     _compute(block, [row for row in rows_to_detect(block) if not hit[row]][:SAMPLED_IMAGES], job, seen)
 
 
@@ -145,7 +145,7 @@ def _words(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[st
 def _estimates(plan: Plan, seen: Sampled) -> list[str]:
     if not seen.images:
         return []
-    cached = seen.hits / seen.images
+    cached = seen.cached / seen.images
     lines = [f"estimate from {seen.images:,} sampled images: {cached:.0%} are in the cache already"]
     if seen.computed:
         least = "at least " if plan.streamed else ""
@@ -159,7 +159,7 @@ def _estimates(plan: Plan, seen: Sampled) -> list[str]:
 
 def _space(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[str]:
     faces = seen.faces / seen.computed if seen.computed else 1.0
-    missing = 1 - (seen.hits / seen.images if seen.images else 0.0)
+    missing = 1 - (seen.cached / seen.images if seen.images else 0.0)
     needed = plan.images * (OUTPUT_BYTES + missing * (CACHE_BYTES + 2 * seen.width * faces))
     place = folder.path
     while not os.path.isdir(place):

@@ -125,8 +125,8 @@ def failure_in_text(text: str) -> Failure | None:
     for line in reversed(text.splitlines()):
         name, _, words = line.strip().removeprefix("RuntimeError: ").partition(": ")
         if name in classes:
-            said, _, stage = words.partition(WHERE)
-            return Failure(_kind_of(classes[name]), said, stage.strip(" ']"))
+            message, _, stage = words.partition(WHERE)
+            return Failure(_kind_of(classes[name]), message, stage.strip(" ']"))
     return None
 
 

@@ -53,7 +53,7 @@ class Sources:
     """Where images come from, and where features go.
 
     Attributes:
-        inputs, validation, exclude: patterns: learned from, chosen by, left out.
+        inputs, validation, exclude_copies_of: patterns: learned from, chosen by, left out.
         work: folder for what is removed in the end.
         cache: root of the feature cache.
         settings: of reading, faces and features.
@@ -62,7 +62,7 @@ class Sources:
 
     inputs: tuple[str, ...]
     validation: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    exclude_copies_of: tuple[str, ...] = ()
     work: str
     cache: str
     settings: Settings
@@ -82,9 +82,9 @@ def gathered(sources: Sources, wanted: Wanted, shares: Shares | None) -> Iterato
         train = features_of(sources, identity, "training", unlabelled=alone)
         validation = features_of(sources, identity, "validation", unlabelled=alone) if sources.validation else None
         held_out = set() if validation is None else {digest.tobytes() for digest in validation.digests}
-        if sources.exclude:
+        if sources.exclude_copies_of:
             excluded = os.path.join(sources.work, "excluded")
-            held_out |= digests_of(sources.exclude, excluded, sources.settings)
+            held_out |= digests_of(sources.exclude_copies_of, excluded, sources.settings)
             shutil.rmtree(excluded)
         chosen = answered(train, _without_copies(train, held_out), wanted, shares)
         held = None
@@ -151,5 +151,5 @@ def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
     if not kept.all():
         note(f"{int((~kept).sum()):,} copies of validation or excluded images left out")
     if not kept.any():
-        raise UsageError("--input: every image stands in --validation or --exclude too; give others")
+        raise UsageError("--input: every image stands in --validation or --exclude-copies-of too; give others")
     return np.flatnonzero(kept)

@@ -12,7 +12,7 @@ from transforms.read_again import read_digests
 
 
 def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[bytes]:
-    """Returns the SHA-256 of every image that --exclude names, with a label or without; says how many those are.
+    """Returns the SHA-256 of every image that --exclude-copies-of names, with a label or without; says how many those are.
 
     Args:
         folder: of the plan.
@@ -24,7 +24,7 @@ def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[
     read = settings.read
     limits = Limits(read.max_image_bytes, read.max_pixels)
     layout = Layout(read.block_images, read.block_bytes)
-    plan = make_plan(patterns, folder, layout, limits, flag="--exclude")
+    plan = make_plan(patterns, folder, layout, limits, flag="--exclude-copies-of")
     count = 0
     digests = set()
     for digest in read_digests((line for _, line in plan.lines()), limits):

@@ -126,7 +126,7 @@ def feature_space(settings: Settings) -> dict[str, Any]:
         "weights": {"weights": device.weights_digest(chosen)},  # what lies at a path, not the path
         "input_size": {"input": [chosen.height, chosen.width, kind.channels]},  # the default may be named or left out
         "seed": {},  # stands in the name of random weights
-        "mirror_cut": {"mirror_cut": chosen.mirror_cut} if chosen.mirror_cut else {},  # of nothing mirrored, nothing
+        "flip_cut": {"flip_cut": chosen.flip_cut} if chosen.flip_cut else {},  # of nothing mirrored, nothing
     }
     space: dict[str, Any] = {"preprocess": kind.preprocess.name, "revision": backbones.REVISION}
     for name, value in _entering(settings, Enters.FEATURE_SPACE)["features"].items():
@@ -202,8 +202,8 @@ def feature_settings(settings: Settings) -> FeatureSettings:
         batch_size=chosen.batch_size,
         precision=chosen.precision,
         seed=chosen.seed,
-        mirrored=chosen.mirrored,
-        mirror_cut=chosen.mirror_cut if chosen.mirrored else 0.0,
+        flip_average=chosen.flip_average,
+        flip_cut=chosen.flip_cut if chosen.flip_average else 0.0,
         runtime=runtime_name(settings),
     )
 

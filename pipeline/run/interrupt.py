@@ -49,12 +49,12 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
     """
     stopping.forget()
     may_leave = _MAY_LEAVE.get()
-    told = os.dup(2)  # while an engine is loaded, descriptor 2 itself leads nowhere
+    stderr_copy = os.dup(2)  # while a runtime is loaded, descriptor 2 itself leads nowhere
 
     def leave() -> None:
         with suppress(OSError):  # the terminal that hung up is gone
-            os.write(told, ("\n" + last_words() + "\n").encode())
-        os._exit(130)  # threads of the engine may hold on for ever
+            os.write(stderr_copy, ("\n" + last_words() + "\n").encode())
+        os._exit(130)  # threads of the runtime may never end
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stopping.asked():
@@ -65,7 +65,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         with suppress(OSError):
             tell()
         with suppress(OSError):
-            os.write(told, b"\nstopping after the step in hand ...\n")
+            os.write(stderr_copy, b"\nstopping after the step in hand ...\n")
         if may_leave:
             timer = threading.Timer(PATIENCE_S, leave)
             timer.daemon = True
@@ -74,7 +74,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
 
     timers: list[threading.Timer] = []
     if threading.current_thread() is not threading.main_thread():
-        os.close(told)
+        os.close(stderr_copy)
         yield
         return
     before = {number: signal.signal(number, on_signal) for number in (stop_signals() if may_leave else [signal.SIGINT])}
@@ -85,5 +85,5 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(told)
+        os.close(stderr_copy)
         sys.stderr.flush()

@@ -26,7 +26,7 @@ from transforms.formats.records import Limits
 from transforms.formats.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
-    from models.training.engine import Examples, Task
+    from models.training.trainer import Examples, Task
     from pipeline.settings.schema import Settings
     from pipeline.settings.training import TrainSettings
 
@@ -78,7 +78,7 @@ def read_data(
     settings: Settings,
     *,
     validation: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    exclude_copies_of: Sequence[str] = (),
     soft_labels: Sequence[str] = (),
 ) -> Data:
     """Returns images, classes and soft labels.
@@ -88,7 +88,7 @@ def read_data(
     Args:
         patterns: of the images to learn from.
         validation: patterns of images to choose by; without them a tenth of the images is held out.
-        exclude: patterns of images that must not be learned from.
+        exclude_copies_of: patterns of images that must not be learned from.
         soft_labels: `NAME=PATH` texts.
     """
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
@@ -100,12 +100,14 @@ def read_data(
     if validation:
         judged, _ = read_labelled(validation, (SIDE, SIDE), limits, "--validation", table=table)
         held_out.update(judged.digests)
-    if exclude:
+    if exclude_copies_of:
         with tempfile.TemporaryDirectory() as folder:
-            held_out |= digests_of(exclude, folder, settings)
+            held_out |= digests_of(exclude_copies_of, folder, settings)
     train = read.without(held_out)
     if not train.labels:
-        raise UsageError("--input holds nothing but copies of --validation and --exclude: nothing is left to train on")
+        raise UsageError(
+            "--input holds nothing but copies of --validation and --exclude-copies-of: nothing is left to train on"
+        )
     shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
     left_out = {
         "without labels or rejected": passed_over,
@@ -241,20 +243,20 @@ def read_soft_labels(sources: Sequence[str]) -> dict[str, SoftLabels]:
 
 def tasks_of(data: Data, settings: TrainSettings) -> list[Task]:
     """Returns the task of the labels and one for each source of soft labels."""
-    from models.training.engine import Task
+    from models.training.trainer import Task
 
     soft = [Task(name, labels.classes, settings.soft_weight, soft=True) for name, labels in data.soft.items()]
     return [Task(LABELS, data.classes), *soft]
 
 
 def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Examples:
-    """Returns what the engine learns from.
+    """Returns what the trainer learns from.
 
     Args:
         reject: classes of soft labels; where one has the largest share, the hard label weighs nothing.
 
     """
-    from models.training.engine import Examples, one_hot
+    from models.training.trainer import Examples, one_hot
 
     labelled = np.array([label is not None for label in images.labels], bool)
     targets = {LABELS: np.zeros((len(labelled), len(data.classes)), np.float32)}

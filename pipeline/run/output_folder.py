@@ -22,7 +22,7 @@ from transforms.formats.canonical import fingerprint_of
 from transforms.formats.parts import DamagedPart, part_info
 from transforms.formats.publish import publish, remove_leftovers
 from transforms.read_blocks import STREAM_MARK
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.store import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
 
@@ -112,9 +112,9 @@ class OutputFolder:
     def refuse_damaged(self) -> None:
         """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
         record = self.record() or {}
-        told = (record.get("identity"), record.get("run_fingerprint"))
+        identity = (record.get("identity"), record.get("run_fingerprint"))
         damaged = {
-            self.record_file: not record or (all(told) and fingerprint_of(told[0]) != told[1]),
+            self.record_file: not record or (all(identity) and fingerprint_of(identity[0]) != identity[1]),
             self.identity_file: not self.identity(),
         }
         for path, is_damaged in damaged.items():
@@ -141,7 +141,7 @@ class OutputFolder:
             remove_leftovers(folder)
         remove_leftovers(self.path)
         text = json.dumps({**identity, DIGEST: fingerprint_of(identity)}, indent=1, sort_keys=True).encode()
-        patiently(lambda: publish(self.identity_file, lambda file: file.write(text)))
+        with_retries(lambda: publish(self.identity_file, lambda file: file.write(text)))
         self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
 
     def forget_record(self) -> None:
@@ -248,7 +248,7 @@ class OutputFolder:
     def _images(self, key: str) -> int | None:
         """Returns how many images the part of a block holds; None if it is damaged, or the program failed at one."""
         try:
-            info = patiently(lambda: part_info(self._part(key)))
+            info = with_retries(lambda: part_info(self._part(key)))
         except DamagedPart:
             return None
         return None if info.failed else info.images

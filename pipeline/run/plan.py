@@ -30,7 +30,7 @@ from transforms.formats.shards.loose_files import (
 from transforms.formats.shards.registry import FIRST_BYTES, NUMBERED, decided_by_bytes, format_of
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, naming, told_what_it_skips
 from transforms.storage.paths import is_object
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.store import (
     WILDCARDS,
     FoundFile,
@@ -283,7 +283,7 @@ def make_plan(
         own: folders of results and of the cache, whose files are no input.
 
     Raises:
-        UsageError: nothing to read, ids that collide, a table whose images cannot be told, or images where results are
+        UsageError: nothing to read, ids that collide, a table whose images cannot be identified, or images where results are
             written.
         InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
@@ -295,7 +295,7 @@ def make_plan(
     if standing is not None and standing.inputs_digest == digest:
         return standing
     try:
-        plan = patiently(lambda: _written(Plan(folder, layout, inputs_digest=digest), files, limits, progress))
+        plan = with_retries(lambda: _written(Plan(folder, layout, inputs_digest=digest), files, limits, progress))
     except FormatError as error:
         raise UsageError(f"{error}; to go on without it give a pattern such as 'photos/**.jpg'") from error
     if plan.blocks == 0:
@@ -488,7 +488,7 @@ def _runs(entries: Iterable[Entry], layout: Layout) -> Iterator[list[Entry]]:
 
 
 def _first_position(file: InputFile) -> int:
-    """Returns where a shard's positions start: behind loose files, and nowhere else when other inputs come or go.
+    """Returns where a shard's positions start: after loose files, and nowhere else when other inputs come or go.
 
     Of two images of one id the lower position wins, and parts that are kept hold the positions they were made with.
     """

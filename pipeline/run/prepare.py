@@ -14,7 +14,7 @@ from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
 from transforms.job import Job
-from transforms.made_of import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, made_of
+from transforms.provenance import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, provenance
 from transforms.storage.paths import is_local, is_object
 
 
@@ -90,7 +90,7 @@ def make_job(
         hints=_hints(settings),
         labels=_whole_path(settings.read.labels or ""),
         label_column=settings.read.label_column,
-        made_of=made_of(
+        provenance=provenance(
             {
                 WEIGHTS: identity.feature_space["weights"],
                 REVISION: device.revision_of(features.runtime),

@@ -31,7 +31,7 @@ def counting_bar(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[in
 
 @contextmanager
 def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bool) -> Iterator[None]:
-    """Draws images done of total, rate, time left, faces, rejected and cache hits while the block runs.
+    """Draws images done of total, rate, time left, faces, rejected and cached images while the block runs.
 
     Args:
         total: images, None where the inputs do not tell.
@@ -50,7 +50,7 @@ def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bo
             now = totals()
             if (words := f"loading {now.loading}: " if now.loading else "") != drawn.desc:
                 drawn.set_description_str(words)  # drawn at once, as no image moves the bar meanwhile
-            drawn.set_postfix(faces=now.faces, rejected=now.rejected, hits=now.hits, refresh=False)
+            drawn.set_postfix(faces=now.faces, rejected=now.rejected, cached=now.cached, refresh=False)
             drawn.update(done + now.images - drawn.n)
 
         def watch() -> None:

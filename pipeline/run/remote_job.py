@@ -42,18 +42,18 @@ class RemoteJob:
 
     Attributes:
         fault: what the job was cancelled for, if the runner itself would have gone on trying.
-        told: why a worker could not start, as a traceback ends; the job was cancelled for it.
+        reported: why a worker could not start, as a traceback ends; the job was cancelled for it.
     """
 
-    def __init__(self, options: PipelineOptions, told: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, options: PipelineOptions, reported: Callable[[], str] = lambda: "") -> None:
         """Takes the runner's options, and what returns why a worker could not start ("" as long as none says so)."""
         self._runner = str(options.view_as(StandardOptions).runner)
         self.is_remote = not is_direct(options)
         self._result: Any = None
         self._cancelled = threading.Event()
         self._seen = Totals()
-        self.fault = self.told = ""
-        self._ask_workers = told
+        self.fault = self.reported = ""
+        self._ask_workers = reported
 
     def begun(self, result: Any) -> Any:
         """Notes the runner's handle of the job, and returns it."""
@@ -61,13 +61,13 @@ class RemoteJob:
         return result
 
     def totals(self) -> Totals:
-        """Returns images, faces and cache hits by the runner's own counters; the last known if it does not answer."""
+        """Returns images, faces and cached images by the runner's own counters; the last known if it does not answer."""
         try:
             self._result._metrics = None  # else the first answer is kept for ever
             found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
             counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
-            images, faces, hits = (counts.get(name, 0) for name in COUNTED)
-            self._seen = Totals(images=images, faces=faces, hits=hits)
+            images, faces, cached = (counts.get(name, 0) for name in COUNTED)
+            self._seen = Totals(images=images, faces=faces, cached=cached)
         except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
             logger.debug("no metrics: %s", error)
         return self._seen
@@ -107,17 +107,17 @@ class RemoteJob:
             thread.join(WATCH_S)
 
     def _watch(self, wait: Callable[[float], bool]) -> None:
-        begun, told = time.monotonic(), False
+        begun, reported = time.monotonic(), False
         while not wait(WATCH_S):
             if any(map(lacks_this_program, self._messages())):
                 self.fault = WITHOUT_US
             else:
-                self.told = self._ask_workers()
-            if self.fault or self.told:
+                self.reported = self._ask_workers()
+            if self.fault or self.reported:
                 self._cancel()
                 return
-            if not told and time.monotonic() - begun > SILENCE_S:
-                told = True
+            if not reported and time.monotonic() - begun > SILENCE_S:
+                reported = True
                 if self.totals().images:
                     continue
                 logger.warning(

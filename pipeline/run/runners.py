@@ -1,8 +1,8 @@
-"""Which engine runs the graph, with which options. The only module that names one.
+"""Which Beam runner executes the graph, with which options. The only module that names one.
 
 `--runner=DirectRunner` means Beam's FnApiRunner in this process. Left to itself, Beam tries another
-engine first: it downloads a program, and falls back without a word where it cannot, so that the same
-command would be one engine online and another offline (and the other is slower here and takes three
+runner first: it downloads a program, and falls back without a word where it cannot, so that the same
+command would use one runner online and another offline (and the other is slower here and takes three
 times the memory). Every other `--runner` goes to Beam unchanged.
 """
 
@@ -48,13 +48,13 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     Raises:
         UsageError: one of them is not as Beam wants it.
     """
-    told = io.StringIO()
+    usage = io.StringIO()
     try:
-        with redirect_stderr(told):  # Beam leaves through its parser, with all of its flags as usage
+        with redirect_stderr(usage):  # Beam leaves through its parser, with all of its flags as usage
             options = PipelineOptions(with_auto_workers(beam_options))
             options.get_all_options()
     except SystemExit as error:
-        last = told.getvalue().strip().rpartition("error: ")[2]
+        last = usage.getvalue().strip().rpartition("error: ")[2]
         raise UsageError(f"Beam refuses its options: {last}; see its documentation, or leave them out") from error
     standard = options.view_as(StandardOptions)
     if standard.runner == "":
@@ -116,13 +116,13 @@ def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None
 
 
 def empty_pipeline(options: PipelineOptions, *, folder: str = "", verbose: bool = False) -> beam.Pipeline:
-    """Returns a pipeline without stages for this engine.
+    """Returns a pipeline without stages for this runner.
 
     Args:
         folder, verbose: as for `runner_of`.
 
     Raises:
-        UsageError: Beam does not know the engine, lacks its packages, or wants other options for it.
+        UsageError: Beam does not know the runner, lacks its packages, or wants other options for it.
     """
     try:
         return beam.Pipeline(runner=runner_of(options, folder=folder, verbose=verbose), options=options)
@@ -175,7 +175,7 @@ def runner_of(options: PipelineOptions, *, folder: str = "", verbose: bool = Fal
 
 
 def _with_our_workers(options: PipelineOptions, folder: str, verbose: bool) -> PipelineRunner:
-    """Returns the engine with worker processes that run `pipeline.run.worker`."""
+    """Returns the runner with worker processes that run `pipeline.run.worker`."""
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -228,9 +228,11 @@ def _for_workers(options: PipelineOptions, verbose: bool) -> ExtendedProvisionIn
     given = {name: value for name, value in storage_flags(options).items() if value}
     if not verbose:  # Beam would log its comings and goings
         given["default_sdk_harness_log_level"] = "CRITICAL"
-    told = struct_pb2.Struct()
-    told.update({f"beam:option:{name}:v1": value for name, value in given.items()})
-    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=told))
+    options_proto = struct_pb2.Struct()
+    options_proto.update({f"beam:option:{name}:v1": value for name, value in given.items()})
+    return ExtendedProvisionInfo(
+        beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=options_proto)
+    )
 
 
 def _let_workers_import() -> None:

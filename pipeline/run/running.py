@@ -54,7 +54,7 @@ def run_graph(
     quiet: bool,
     verbose: bool,
     go_on: str,
-    told: Callable[[], str] = lambda: "",
+    crash: Callable[[], str] = lambda: "",
 ) -> Totals:
     """Runs the graph to its end and returns the totals of its workers.
 
@@ -62,7 +62,7 @@ def run_graph(
         build: adds the stages to a pipeline.
         total, done: images, for the bar.
         go_on: how to continue after an interruption, for the last words.
-        told: returns why a worker elsewhere could not start, as a traceback ends; "" if none said so.
+        crash: returns why a worker elsewhere could not start, as a traceback ends; "" if none last_words so.
 
     Raises:
         Interrupted: Ctrl-C. StoppedError: storage, input or device fault. All are resumable.
@@ -70,7 +70,7 @@ def run_graph(
     if not verbose:  # Beam logs every error with its traceback, where the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
-    job = RemoteJob(options, told)
+    job = RemoteJob(options, crash)
     totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
@@ -115,8 +115,8 @@ def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> Pipel
     """Returns what the command ends with where the job's state says more than the runner's error does."""
     if stopping.asked():
         return Interrupted(f"interrupted; {job.words()}{go_on}")
-    if job.told and (of_a_worker := failure_in_text(job.told)) is not None:
-        return ended_by(of_a_worker, go_on) or StoppedError(f"{job.told}; {go_on}")
+    if job.crash and (of_a_worker := failure_in_text(job.crash)) is not None:
+        return ended_by(of_a_worker, go_on) or StoppedError(f"{job.crash}; {go_on}")
     if job.fault or lacks_this_program(str(error)):
         return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
     return None
@@ -179,15 +179,15 @@ class _Deaths:
 
 @contextmanager
 def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
-    """Notes ends of worker processes, and keeps the tracebacks of the engine's own threads from the user."""
+    """Notes ends of worker processes, and keeps the tracebacks of the runner's own threads from the user."""
     deaths = _Deaths()
     before = threading.excepthook
 
-    def on_end(told: threading.ExceptHookArgs) -> None:
-        name = told.thread.name if told.thread is not None else ""
-        deaths.note(str(told.exc_value) if name == ENGINE_THREADS[0] else "")
+    def on_end(crash: threading.ExceptHookArgs) -> None:
+        name = crash.thread.name if crash.thread is not None else ""
+        deaths.note(str(crash.exc_value) if name == ENGINE_THREADS[0] else "")
         if verbose or not name.startswith(ENGINE_THREADS):
-            before(told)
+            before(crash)
 
     threading.excepthook = on_end
     try:
@@ -204,9 +204,9 @@ def _death_of_a_worker(deaths: _Deaths, folder: str, go_on: str) -> PipelineErro
     if status is None:
         return None
     words = last_words(folder)
-    said = f"; its last words: {words} (all of them in {folder})" if words else ""
+    tail = f"; its last words: {words} (all of them in {folder})" if words else ""
     cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
-    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{said}; {go_on}")
+    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{tail}; {go_on}")
 
 
 def _named(status: int) -> str:

@@ -37,8 +37,10 @@ def read_source(path: str) -> SoftLabels:
     results = results_of(folder.path, record["head"]["classes"])
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
-    said = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
-    shares = {image: row for image, status, row in said if status != Status.DUPLICATE}  # those were not labelled
+    rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
+    shares = {
+        image: row for image, status, row in rows_with_status if status != Status.DUPLICATE
+    }  # those were not labelled
     return SoftLabels(results.classes, shares)
 
 
@@ -54,10 +56,10 @@ def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
         return labels
     if unknown := sorted(set(names) - set(labels.classes)):
         raise UsageError(
-            f"--classes-map {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
+            f"--rename-classes {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
         )
     means = [names.get(name, name) for name in labels.classes]
     classes = tuple(dict.fromkeys(name for name in means if name is not None))
     if len(classes) < 2:
-        raise UsageError("--classes-map leaves fewer than two classes of --soft-labels; leave out less")
+        raise UsageError("--rename-classes leaves fewer than two classes of --soft-labels; leave out less")
     return labels.added(classes, np.array([[mean == name for name in classes] for mean in means], np.float32))

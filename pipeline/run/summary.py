@@ -51,8 +51,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
 
 
 def _unlabelled(faces: int, min_label_px: int) -> str:
-    told = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
-    return f"{told} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
+    subject = "1 face is" if faces == 1 else f"{_number(faces)} faces are"
+    return f"{subject} smaller than {min_label_px} px and {'has' if faces == 1 else 'have'} no label"
 
 
 def _left_out(count: int, names: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ def _work(record: Mapping[str, Any]) -> str:
     words = [f"{seconds['total']:.1f} s"]
     if seconds.get("images_per_s"):
         words.append(f"{seconds['images_per_s']:,.0f} images/s without the start")
-    words.append(f"{_number(cache['hits'])} of {_number(cache['hits'] + cache['misses'])} results from the cache")
+    words.append(f"{_number(cache['cached'])} of {_number(cache['cached'] + cache['computed'])} results from the cache")
     if cache["damaged"]:
         words.append(f"{cache['damaged']} damaged cache files set aside and computed again")
     if resume["blocks_reused"]:

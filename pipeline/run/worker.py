@@ -1,9 +1,9 @@
-"""A worker process of a local run: Beam's own, with manners. `python -m pipeline.run.worker FOLDER [quiet|loud]`
+"""A worker process of a local run: Beam's worker with clean shutdown and logging. `python -m pipeline.run.worker FOLDER [quiet|loud]`
 
 Ctrl-C reaches every process of a terminal: here it asks the stages to stop between steps, as in the process that the
-user started, and does not tear Beam's threads down in the midst of a sentence. What Beam, the engine and the image
+user started, and does not tear Beam's threads down while they work. What Beam, the runtime and the image
 libraries write to the descriptors goes to the worker's log (`worker_folder.py`).
-Not here: what the stages do, and which engine runs them (`runners.py`).
+Not here: what the stages do, and which runner runs them (`runners.py`).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _speak_to_the_file(folder: str) -> None:
     """Sends both descriptors to this worker's file; our own warnings still reach the user."""
-    told = open(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115 - as long as the process
-    handler = logging.StreamHandler(told)
+    own_stderr = open(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115 - as long as the process
+    handler = logging.StreamHandler(own_stderr)
     handler.setFormatter(logging.Formatter("pipeline: %(levelname)s: %(name)s: %(message)s"))
     ours = logging.getLogger("pipeline")
     ours.addHandler(handler)

@@ -26,12 +26,12 @@ def log_file(folder: str, pid: int) -> Path:
 def last_words(folder: str) -> str:
     """Returns the line that tells most of why a worker died, "" where none wrote one.
 
-    Those that live are not asked. A crash that Python has told of comes before anything else; then the newest file.
+    Those that live are not asked. A crash that Python reported comes first, then the newest file.
     """
     logs = sorted(Path(folder).glob("worker-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-    told = [lines for path in logs if not _is_alive(path) and (lines := _telling_lines(path))]
-    fatal = [line for lines in told for line in reversed(lines) if line.startswith(_FATAL)]
-    return (fatal or [lines[-1] for lines in told] or [""])[0][:WORDS_SHOWN]
+    messages = [lines for path in logs if not _is_alive(path) and (lines := _telling_lines(path))]
+    fatal = [line for lines in messages for line in reversed(lines) if line.startswith(_FATAL)]
+    return (fatal or [lines[-1] for lines in messages] or [""])[0][:WORDS_SHOWN]
 
 
 def _is_alive(log: Path) -> bool:

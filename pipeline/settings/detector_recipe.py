@@ -42,7 +42,7 @@ class Training(_Part):
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_epochs: float = Field(default=1.0, ge=0)
     weight_decay: float = Field(default=0.03, ge=0)
-    averaged: float = Field(default=0.9985, ge=0, lt=1)
+    ema_decay: float = Field(default=0.9985, ge=0, lt=1)
     clip_norm: float = Field(default=10.0, ge=0)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: str = Field(default="mixed_bfloat16", pattern="^(float32|mixed_bfloat16)$")

@@ -249,13 +249,13 @@ class FeaturesSettings(Section):
         ge=0,
         le=2**31 - 1,
     )
-    mirrored: bool = setting(
+    flip_average: bool = setting(
         True,
         "features are the mean of those of the face and of its mirror image, at twice the cost; "
         "by default for face_vgg alone",
         enters=Enters.FEATURE_SPACE,
     )
-    mirror_cut: float = setting(
+    flip_cut: float = setting(
         0.0625,
         "fraction of the side, in whole pixels, cut off each edge of the mirror image before it is enlarged again; "
         "0 for others than face_vgg by default",
@@ -269,8 +269,10 @@ class FeaturesSettings(Section):
     def _defaults_of_the_backbone(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             own = data.get("backbone", "face_vgg") == "face_vgg"
-            fitting = {"weights": "bundled", "mirrored": True} if own else {"weights": "imagenet", "mirrored": False}
-            return {**fitting, **({} if own else {"mirror_cut": 0.0}), **data}
+            fitting = (
+                {"weights": "bundled", "flip_average": True} if own else {"weights": "imagenet", "flip_average": False}
+            )
+            return {**fitting, **({} if own else {"flip_cut": 0.0}), **data}
         return data
 
 
@@ -389,13 +391,13 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.head.strength and settings.head.kind == "mlp":
         yield "head.strength is for logistic and ridge, but head.kind is mlp: drop one of them"
-    crop, largest = settings.train.crop, max(settings.train.sides, default=0)
+    crop, largest = settings.train.crop, max(settings.train.progressive_sizes, default=0)
     if 0 < crop < largest:
-        yield f"train.sides has {largest}, but train.crop leaves {crop} pixels: set train.crop=0"
-    if settings.train.sides and (settings.train.stop_patience or settings.train.schedule == "plateau"):
+        yield f"train.progressive_sizes has {largest}, but train.crop leaves {crop} pixels: set train.crop=0"
+    if settings.train.progressive_sizes and (settings.train.stop_patience or settings.train.schedule == "plateau"):
         yield (
-            "train.sides makes early epochs look bad on validation, which train.stop_patience and "
-            "train.schedule plateau go by: set train.sides=[], or neither of them"
+            "train.progressive_sizes makes early epochs look bad on validation, which train.stop_patience and "
+            "train.schedule plateau go by: set train.progressive_sizes=[], or neither of them"
         )
     if write.id_column == write.label_column:
         yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"

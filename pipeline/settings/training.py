@@ -42,8 +42,8 @@ class TrainSettings(Section):
     plateau_patience: int = _training(_RECIPE.plateau_patience, "epochs without gain that make a plateau", ge=1)
     momentum: float = _training(_RECIPE.momentum, "momentum of sgd, Nesterov's", ge=0, le=1)
     weight_decay: float = _training(_RECIPE.weight_decay, "rate x this is taken off kernels at each step", ge=0)
-    averaged: float = _training(
-        _RECIPE.averaged,
+    ema_decay: float = _training(
+        _RECIPE.ema_decay,
         "momentum of the running mean of the weights that is kept; 0 keeps the last weights",
         ge=0,
         le=1,
@@ -71,8 +71,8 @@ class TrainSettings(Section):
     dropout: float = _training(_RECIPE.dropout, "rate after each block", ge=0, le=0.95)
     top_dropout: float = _training(_RECIPE.top_dropout, "rate before the classifiers", ge=0, le=0.95)
     crop: int = _training(_RECIPE.crop, "side in pixels of the middle square that training sees; 0 is all", ge=0, le=48)
-    sides: list[Annotated[int, Field(ge=16, le=48)]] = _training(
-        _RECIPE.sides, "sides in pixels that images are reduced to in training, each for an equal share of the epochs; "
+    progressive_sizes: list[Annotated[int, Field(ge=16, le=48)]] = _training(
+        _RECIPE.progressive_sizes, "sides in pixels that images are reduced to in training, each for an equal share of the epochs; "
         "[] leaves them as they are", allowed="a list of whole numbers from 16 to 48, such as [24, 32, 40, 48]",
     )  # fmt: skip
     flip: bool = _training(_RECIPE.flip, "mirror half of the images")
@@ -85,8 +85,8 @@ class TrainSettings(Section):
         _RECIPE.brightness, "largest darkening, a fraction; brightening goes half as far", ge=0, le=1
     )
     blur: float = _training(_RECIPE.blur, "largest share of a 3x3 mean mixed in", ge=0, le=1)
-    reduce: float = _training(
-        _RECIPE.reduce, "share of images brought to fewer pixels, a third of the side at least", ge=0, le=1
+    zoom_out: float = _training(
+        _RECIPE.zoom_out, "share of images brought to fewer pixels, a third of the side at least", ge=0, le=1
     )
     compress: float = _training(_RECIPE.compress, "share of images compressed as JPEG of quality 10 to 90", ge=0, le=1)
     erase: float = _training(_RECIPE.erase, "share of images in which a rectangle becomes noise", ge=0, le=1)
@@ -117,7 +117,7 @@ class MlpSettings(Section):
     plateau_patience: int = _training(5, "epochs without gain that make a plateau", ge=1)
     momentum: float = _training(0.9, "momentum of sgd, Nesterov's", ge=0, le=1)
     weight_decay: float = _training(0.0, "rate x this is taken off kernels at each step", ge=0)
-    averaged: float = _training(
+    ema_decay: float = _training(
         0.0, "momentum of the running mean of the weights that is kept; 0 keeps the last weights", ge=0, le=1
     )
     clip_norm: float = _training(0.0, "largest norm of a gradient; 0 leaves gradients alone", ge=0)

@@ -68,7 +68,7 @@ def accuracy(run: Ran, archive: Path, without: set[str]) -> tuple[float, float, 
 def bound(run: Ran) -> str:
     """Returns the stage that takes the largest share of the time of all blocks, the engine's start left out."""
     seconds = run.seconds
-    stages = {name: spent for name, spent in seconds["by_stage"].items() if name != "merge"}  # it comes behind
+    stages = {name: spent for name, spent in seconds["by_stage"].items() if name != "merge"}  # it comes after them
     name = max(stages, key=lambda stage: stages[stage])
     return f"{name} ({stages[name] / seconds['work']:.0%} of the time, in its thread)"
 
@@ -131,8 +131,8 @@ def report(done: Sequence[Pair], loose: Ran, archive: Path, names: Sequence[str]
         ["rows of submission.csv", len(ids)],
         ["accuracy", f"{whole:.4f}"],
         [f"accuracy without copies of training images ({count:,} images)", f"{alone:.4f}"],
-        ["hits of the warm run", done[0].warm.record["cache"]["hits"]],
-        ["hits when the members lie in a folder", loose.record["cache"]["hits"]],
+        ["hits of the warm run", done[0].warm.record["cache"]["cached"]],
+        ["hits when the members lie in a folder", loose.record["cache"]["cached"]],
     ]
     measuring.show(f"{archive.name}, {len(names):,} images", ["what", "found"], lines)
     rate = show_rates(done)
@@ -144,8 +144,8 @@ def report(done: Sequence[Pair], loose: Ran, archive: Path, names: Sequence[str]
         ("every image has its row, once", sorted(ids) == sorted(f"{archive.name}/{name}" for name in names)),
         ("run.json counts the same accuracy", abs(whole - _stated(first)) < 1e-12),
         ("all runs wrote the same bytes", len(same) == 1),
-        ("every warm run hit for every image", all(p.warm.record["cache"]["hits"] == len(names) for p in done)),
-        ("every image of the folder hit", loose.record["cache"]["hits"] == len(names)),
+        ("every warm run hit for every image", all(p.warm.record["cache"]["cached"] == len(names) for p in done)),
+        ("every image of the folder hit", loose.record["cache"]["cached"] == len(names)),
         (f"cold runs hit for none but copies ({len(names) - distinct})", _cold_hits(done) <= len(names) - distinct),
         (f"warm is {TIMES} times as fast as cold ({rate:.1f} times, median of {len(done)} pairs)", rate >= TIMES),
     ]
@@ -158,7 +158,7 @@ def _stated(run: Ran) -> float:
 
 
 def _cold_hits(done: Sequence[Pair]) -> int:
-    return max(int(pair.cold.record["cache"]["hits"]) for pair in done)
+    return max(int(pair.cold.record["cache"]["cached"]) for pair in done)
 
 
 if __name__ == "__main__":

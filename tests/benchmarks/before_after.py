@@ -21,7 +21,7 @@ INPUTS = {  # name: settings
     "groups": ("faces.detector=haar",),
     "nasty": ("faces.detector=none",),
 }
-KEYS = {"predictions": ("image_id", "face"), "images": ("image_id",)}
+KEYS = {"predictions": ("image_id", "face_index"), "images": ("image_id",)}
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 

@@ -47,13 +47,13 @@ def photos(options: Namespace, place: Path) -> Path:
 
 def pair(folder: Path, network: Path, place: Path, number: int, detector: str) -> tuple[list[Any], Ran]:
     """Runs loop and job; returns a row of the table, and the job."""
-    whole, told = loop(folder, network)
+    whole, reported = loop(folder, network)
     settings = (*SETTINGS, f"faces.detector={detector}")
     run = measuring.label(folder, place / f"job{number}", settings=settings)
-    seconds, images = run.seconds, told["images"]
-    rates = [images / told["wall_s"], images / seconds["work"], told["wall_s"] / seconds["work"]]
-    row = [number + 1, *rates, told["cpu_s"] / seconds["work_cpu"], whole.wall_s, run.wall_s]
-    return [*row, told["faces"], run.record["counts"]["faces"]], run
+    seconds, images = run.seconds, reported["images"]
+    rates = [images / reported["wall_s"], images / seconds["work"], reported["wall_s"] / seconds["work"]]
+    row = [number + 1, *rates, reported["cpu_s"] / seconds["work_cpu"], whole.wall_s, run.wall_s]
+    return [*row, reported["faces"], run.record["counts"]["faces"]], run
 
 
 def besides(folder: Path, place: Path, run: Ran, detector: str) -> tuple[list[list[Any]], list[tuple[str, bool]]]:
@@ -64,11 +64,11 @@ def besides(folder: Path, place: Path, run: Ran, detector: str) -> tuple[list[li
     )
     same = measuring.results(again.output) == measuring.results(run.output)
     files = sum(path.is_file() for path in folder.rglob("*"))
-    told = ", ".join(f"{reason} {count}" for reason, count in run.record["reasons"].items())
+    reported = ", ".join(f"{reason} {count}" for reason, count in run.record["reasons"].items())
     lines = [
         ["an account of every image", f"{counts['images']:,} rows", "none"],
-        ["photos without a face", f"{counts['no_face']:,}, told apart", "not told"],
-        ["broken photos", f"{counts['rejected']} rejected: {told}", "passed over in silence"],
+        ["photos without a face", f"{counts['no_face']:,}, counted apart", "not counted"],
+        ["broken photos", f"{counts['rejected']} rejected: {reported}", "passed over in silence"],
         ["a second run", f"{again.wall_s:.1f} s, {again.record['cache']['hits']:,} from the cache", "everything again"],
         ["after a kill", "goes on (kills.py)", "everything again"],
         ["submission.csv", "checked, written whole or not at all", "none"],

@@ -73,7 +73,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def with_chunks(chunks: bytes) -> bytes:
-    """Returns a PNG of 64 by 64 with further chunks behind its header."""
+    """Returns a PNG of 64 by 64 with further chunks after its header."""
     data = encoded(".png", picture(64, 64))
     return data[:33] + chunks + data[33:]
 
@@ -99,7 +99,7 @@ def narrow_bmp() -> bytes:
 
 
 def tiff(tags: dict[int, int], content: bytes, lists: bytes = b"") -> bytes:
-    """Returns a TIFF of one strip; `lists` lie behind the strip."""
+    """Returns a TIFF of one strip; `lists` lie after the strip."""
     entries = b"".join(struct.pack("<2H2I", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     head = b"II*\0" + struct.pack("<I", 8 + len(content) + len(lists))
     return head + content + lists + struct.pack("<H", len(tags)) + entries + bytes(4)

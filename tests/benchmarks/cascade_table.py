@@ -35,7 +35,7 @@ from models.training.detection.cascade.windows import squares_of
 from models.training.detection.photos import members
 
 LOW = 0.02  # last threshold of a run: the curve down to here
-AT = (0.2, 0.5, 1.0, 2.0)  # false positives an image at which recall is told
+AT = (0.2, 0.5, 1.0, 2.0)  # false positives an image at which recall is reported
 ON_FACE = 0.4  # intersection over union of a window that a level left with a face's square
 Found = list[tuple[np.ndarray, np.ndarray]]  # boxes and scores an image
 

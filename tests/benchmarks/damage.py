@@ -60,13 +60,13 @@ def tail_lost(data: bytes, draw: random.Random) -> bytes:
 
 
 def flipped(data: bytes, draw: random.Random) -> bytes:
-    """One bit: whether a picture can still be told to be damaged depends on its format."""
+    """One bit: whether a picture can still be seen to be damaged depends on its format."""
     at = draw.randrange(len(data))
     return data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
 
 
 def huge(data: bytes, draw: random.Random) -> bytes:
-    """A PNG header that claims a billion pixels; a JPEG is left cut behind its first marks."""
+    """A PNG header that claims a billion pixels; a JPEG is left cut after its first marks."""
     if data.startswith(b"\x89PNG"):
         return data[:16] + (40_000).to_bytes(4, "big") * 2 + data[24:]
     return data[:20]
@@ -132,8 +132,8 @@ def show_kinds(run: Ran, kinds: dict[str, str]) -> None:
         table.setdefault(kind, Counter())[status[name]] += 1
     lines = []
     for kind, counts in table.items():
-        told = ", ".join(f"{word} {count}" for word, count in counts.most_common())
-        lines.append([kind, sum(counts.values()), sum(counts.values()) - counts["labelled"], told])
+        reported = ", ".join(f"{word} {count}" for word, count in counts.most_common())
+        lines.append([kind, sum(counts.values()), sum(counts.values()) - counts["labelled"], reported])
     measuring.show("Damaged images", ["damage", "images", "rejected", "what the rows say"], lines)
 
 
@@ -170,9 +170,9 @@ def damaged_archives(found: Files, place: Path) -> Iterator[Outcome]:
         other = [image for image in after if image in before and after[image] != before[image]]
         changed = [image for image in other if not _is_rejected(after[image])]
         wrong = [image for image in changed if after[image][0]["digest"] == before[image][0]["digest"]]
-        told = ", ".join(f"{word} {count}" for word, count in sorted(reasons.items())) or "nothing rejected"
+        reported = ", ".join(f"{word} {count}" for word, count in sorted(reasons.items())) or "nothing rejected"
         claim = (
-            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {told}; labelled with other bytes, "
+            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {reported}; labelled with other bytes, "
             f"which only the archive's sum could tell: {len(changed)}; other values for the same bytes: {len(wrong)}"
         )
         yield Outcome(claim, not wrong and len(changed) <= 1 and bool(reasons) and len(kept) > 0)
@@ -208,7 +208,7 @@ def a_wrong_bit_in_the_middle(data: bytes) -> bytes:
 
 
 def a_wrong_header(data: bytes) -> bytes:
-    """Spoils the name in the first tar header behind the middle."""
+    """Spoils the name in the first tar header after the middle."""
     at = data.index(b"ustar", len(data) // 2) - 257
     return data[: at + 3] + bytes([data[at + 3] ^ 1]) + data[at + 4 :]
 
@@ -234,15 +234,15 @@ def damaged_cache(archive: Path, place: Path) -> Iterator[Outcome]:
     for path in segments:
         path.write_bytes(flipped(path.read_bytes(), draw))
     again = measuring.label(archive, place / "again", settings=SETTINGS, cache=cache)
-    told = again.record["cache"]
+    reported = again.record["cache"]
     same = measuring.results(again.output) == measuring.results(first.output)
-    claim = f"a bit flipped in each of {len(segments)} segments: {told['damaged']} found"
-    yield Outcome(claim, told["damaged"] == len(segments) and told["hits"] == 0)
+    claim = f"a bit flipped in each of {len(segments)} segments: {reported['damaged']} found"
+    yield Outcome(claim, reported["damaged"] == len(segments) and reported["hits"] == 0)
     yield Outcome("… and the results are the same bytes", same)
     for path in cache.glob("*/index.bin"):
         path.write_bytes(path.read_bytes()[:-100])
     third = measuring.label(archive, place / "third", settings=SETTINGS, cache=cache)
-    hits = third.record["cache"]["hits"]
+    hits = third.record["cache"]["cached"]
     whole = third.record["counts"]["images"]
     yield Outcome(f"a cut index: built anew, {hits:,} of {whole:,} hits", hits == whole)
 

@@ -67,7 +67,7 @@ def haar_as_set(fraction: float | None) -> Find:
 
 
 def yunet(data: Path) -> Make:
-    """Returns YuNet at full size; it has no smallest face to be told."""
+    """Returns YuNet at full size; it has no setting for the smallest face."""
     model = str(data / YUNET)
 
     def make(_: float | None) -> Find:

@@ -32,7 +32,7 @@ class Scene:
 
     Attributes:
         known: (n, 4). ignored: (n,) bool, faces that do not count.
-        words: said of each face. group: of the photo, where recall is told by group.
+        words: said of each face. group: of the photo, where recall is reported by group.
     """
 
     name: str

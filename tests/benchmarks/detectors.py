@@ -1,7 +1,7 @@
 """Detectors side by side: recall and false positives on photos with known faces, false faces elsewhere, CPU time.
 
 Every photo goes through all detectors in turn, each with OpenCV's threads at one. Boxes and faces are matched one to
-one (`models/evaluation/detection.py`); masked, invalid and machine-made faces do not count. Recall is told at the
+one (`models/evaluation/detection.py`); masked, invalid and machine-made faces do not count. Recall is reported at the
 detector's own threshold and, from its curve, at the false positives an image that are aimed at.
 
 Sets (`--data`): mac_eval, cmumit, eden_eval, samples (faces/), fddb_multi (faces_more/), cats_dogs/test (1.6 times as
@@ -46,12 +46,12 @@ class Question:
     """A column of the table of recall.
 
     Attributes:
-        told: above it. name: of the set. overlap: above which a face is found.
-        with_map: True to fit a box map first. rates: false positives an image at which recall is told.
+        title: above it. name: of the set. overlap: above which a face is found.
+        with_map: True to fit a box map first. rates: false positives an image at which recall is reported.
         least_px: smaller faces do not count.
     """
 
-    told: str
+    title: str
     name: str
     overlap: float
     with_map: bool = False
@@ -171,17 +171,17 @@ def recall_tables(arena: Arena, data: Path, small: bool) -> dict[tuple[str, str]
         found = arena.found(question.name, scenes)
         for one in arena.everyone:
             result, curve = judged(scenes, found[one.network], one, question)
-            figures[one.name, question.told] = (result.recall or 0.0, result.false_alarms_an_image)
+            figures[one.name, question.title] = (result.recall or 0.0, result.false_alarms_an_image)
             at_rates[one.name] += [_at(curve, rate) for rate in question.rates]
     measuring.show(
         "Recall, false positives an image, at the detector's own threshold",
-        ("", *(question.told for question in QUESTIONS)),
+        ("", *(question.title for question in QUESTIONS)),
         [
-            (one.name, *("{:.3f}, {:.2f}".format(*figures[one.name, question.told]) for question in QUESTIONS))
+            (one.name, *("{:.3f}, {:.2f}".format(*figures[one.name, question.title]) for question in QUESTIONS))
             for one in arena.everyone
         ],
     )
-    rates = [f"{question.told}, ≤ {rate}" for question in QUESTIONS for rate in question.rates]
+    rates = [f"{question.title}, ≤ {rate}" for question in QUESTIONS for rate in question.rates]
     measuring.show(
         "Recall at false positives an image, from the curve (* its end: a lower threshold may find more)",
         ("", *rates),
@@ -222,9 +222,9 @@ def changed(arena: Arena, data: Path, small: bool) -> None:
     plain = [*sets.read_set(data, "fddb_multi"), *sets.read_set(data, "mac_eval")][:: 20 if small else 1]
     question = Question("", "", 0.3)
     cells: dict[str, list[str]] = {one.name: [] for one in arena.everyone}
-    for told, change in sets.CHANGES.items():
+    for reported, change in sets.CHANGES.items():
         scenes = [change(scene) for scene in plain]
-        found = arena.found(told, scenes)
+        found = arena.found(reported, scenes)
         for one in arena.everyone:
             result, _ = judged(scenes, found[one.network], one, question)
             cells[one.name].append(f"{result.recall or 0:.3f}, {result.false_alarms_an_image:.2f}")
@@ -307,13 +307,13 @@ def times(arena: Arena, data: Path, small: bool) -> None:
 
 def anchored(figures: dict[tuple[str, str], tuple[float, float]]) -> Iterator[tuple[str, bool]]:
     """Yields whether the figures of others are those measured before, outside this program."""
-    for (name, told), (recall, false_positives) in ANCHORS.items():
-        got, got_false = figures[name, told]
+    for (name, reported), (recall, false_positives) in ANCHORS.items():
+        got, got_false = figures[name, reported]
         parts = [f"recall {got:.3f} for {recall:.3f}"]
         holds = abs(got - recall) <= NEAR + 1e-9
         if false_positives is not None:
             parts.append(f"false positives {got_false:.2f} for {false_positives:.2f}")
-        yield f"{name} on {told}: {', '.join(parts)}", holds
+        yield f"{name} on {reported}: {', '.join(parts)}", holds
 
 
 def options_of(arguments: Sequence[str] | None) -> Namespace:

@@ -83,7 +83,7 @@ def measure(precision: str, pairs: int, seconds: float, words: Sequence[str]) ->
     chosen = feature_settings(load_settings((), [*words, f"features.precision={precision}"]))
     size = (chosen.height, chosen.width)
     network = build_features(chosen.backbone, chosen.weights, pooling=chosen.pooling, size=size)
-    operations = operations_of(network) * (2 if chosen.mirrored else 1)  # both sides of a face run through it
+    operations = operations_of(network) * (2 if chosen.flip_average else 1)  # both sides of a face run through it
     device = Device(chosen)
     random = np.random.default_rng(0)
     crops = random.integers(0, 256, device.input_shape, np.uint8)

@@ -3,7 +3,7 @@
 Each file goes through the reader twice, in processes whose fresh memory is filled with other bytes
 (`MALLOC_PERTURB_` 85 and 170): results must not differ. Images are held against Pillow's pixels as well, and go through
 the stage that makes rows; archives are held against other readers. A file that ends the process is counted, and another
-process goes on behind it. The same numbers mean the same files: `--first` takes others.
+process goes on after it. The same numbers mean the same files: `--first` takes others.
 """
 
 from __future__ import annotations

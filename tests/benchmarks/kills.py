@@ -35,7 +35,7 @@ Settings = tuple[str, ...]
 # Behind the device a small block waits for its segment alone: one in line, one in work. The batch in the net may touch
 # more blocks.
 IN_FLIGHT = 3 + math.ceil(BATCH / BLOCK_IMAGES) + 1
-LATEST_S = 0.4  # of the kill behind a new part: somewhere within the next blocks
+LATEST_S = 0.4  # of the kill after a new part: somewhere within the next blocks
 PATIENCE_S = 600.0
 HERE = Path(__file__)
 
@@ -170,8 +170,10 @@ def full_disk(archive: Path, place: Path, settings: Settings, expected: dict[str
         subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
         measuring.label(archive, output, settings=settings)
         same = measuring.results(output) == expected
-    told = lines[0] if lines else full.err[-300:]
-    claim = f"a full disk: exit status {full.status} (`{told}`); with room again the same command wrote the same bytes"
+    reported = lines[0] if lines else full.err[-300:]
+    claim = (
+        f"a full disk: exit status {full.status} (`{reported}`); with room again the same command wrote the same bytes"
+    )
     return claim, full.status == 3 and len(lines) == 1 and same
 
 
@@ -246,7 +248,7 @@ def all_of_it(options: Namespace, archive: Path, place: Path) -> int:
             same=measuring.results(last.output) == expected,
         )
     resume = last.record["resume"]
-    hits = last.record["cache"]["hits"]
+    hits = last.record["cache"]["cached"]
     print(f"\nThe last run kept {resume['blocks_reused']} blocks; {hits} results in all came from the cache.")
     most = max(kill.lost for kill in kills)
     bound = IN_FLIGHT * BLOCK_IMAGES

@@ -29,7 +29,7 @@ from typing import Any
 import measuring
 import numpy as np
 import peers_networks
-from peers_figures import Judged, YesOrNo, judge, yes_or_no
+from peers_metrics import Judged, YesOrNo, judge, yes_or_no
 from peers_networks import CLASSES, PEERS, Peer, Stated
 
 TEST, VAL, SMILES, WEBFACES = "test.tar", "val.tar.gz", "smiles.tar.gz", "webfaces.tar"
@@ -89,13 +89,13 @@ def without_copies(test: Path, others: Sequence[Path]) -> Truth:
 
 @dataclass(frozen=True)
 class Votes:
-    """FER+'s majority of the images it can be told of, and how many were left out, by reason."""
+    """FER+'s majority of the images it is known of, and how many were left out, by reason."""
 
     truth: Truth
     left_out: Counter[str]
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.left_out.items()))
         return f"{len(self.truth):,} images; left out: {reasons or 'none'}"
 
@@ -241,7 +241,7 @@ def show_all(found: Mapping[str, Figures], truths: Truths) -> None:
         "test": f"FER2013 test, {first.test.images:,} images",
         "alone": f"FER2013 test without copies of training and validation images, {first.alone.images:,} images",
         "val": f"FER2013 validation, {first.val.images:,} images (ours and XCEPTION were chosen here)",
-        "ferplus": f"FER+ majority on the test part, the seven classes: {truths.ferplus.told}",
+        "ferplus": f"FER+ majority on the test part, the seven classes: {truths.ferplus.reported}",
         "webfaces": f"webfaces, {first.webfaces.images:,} images",
     }
     head = ["network", "accuracy", "95 % interval", "macro F1", "calibration error"]
@@ -282,7 +282,7 @@ def own_protocol(said: Said, table: Path, alone: Truth) -> dict[str, Judged]:
         votes = majority(table, said.names, said.classes, as_authors=as_authors)
         fresh = said.judged({name: label for name, label in votes.truth.items() if name in alone})
         one = found[rule] = said.judged(votes.truth)
-        lines.append([rule, votes.told, *_line(one), f"{_four(fresh.accuracy)} ({fresh.images:,})"])
+        lines.append([rule, votes.reported, *_line(one), f"{_four(fresh.accuracy)} ({fresh.images:,})"])
     head = ["majority", "images", "accuracy", "95 % interval", "macro F1", "calibration error", "without copies"]
     measuring.show(f"FER+ by its own {len(said.classes)} classes, FER2013's test part, our FER+ head", head, lines)
     return found
@@ -360,13 +360,13 @@ def _beside_stated(found: Figures, stated: Stated) -> list[tuple[str, float, flo
 
 def agrees(mine: Judged, judged_by_program: Mapping[str, Any], what: str) -> tuple[str, bool]:
     """Returns the claim that the program's `evaluate` finds the same figures."""
-    told = judged_by_program
+    reported = judged_by_program
     pairs = (
-        (mine.accuracy, told["accuracy"]["value"]),
-        (mine.macro_f1, told["macro_f1"]["value"]),
-        (mine.calibration_error, told["expected_calibration_error"]),
+        (mine.accuracy, reported["accuracy"]["value"]),
+        (mine.macro_f1, reported["macro_f1"]["value"]),
+        (mine.calibration_error, reported["expected_calibration_error"]),
     )
-    same = told["rows"] == mine.images and all(abs(a - b) < 1e-6 for a, b in pairs)
+    same = reported["rows"] == mine.images and all(abs(a - b) < 1e-6 for a, b in pairs)
     return f"evaluate finds the same accuracy, macro F1 and calibration error: {what}", same
 
 
@@ -397,11 +397,19 @@ def run(options: Namespace, place: Path) -> int:
         made.append(as_stated(found))
     head = () if options.head is None else ("--head", str(options.head))
     whole = evaluated(sources[TEST], place, *head, settings=settings, name="whole")
-    excluded = ("--exclude", *map(str, others), *head)
+    excluded = ("--exclude-copies-of", *map(str, others), *head)
     alone = evaluated(sources[TEST], place, *excluded, settings=settings, name="alone")
     made += [agrees(found[OURS].test, whole, "test"), agrees(found[OURS].alone, alone, "without copies")]
     if OURS_FERPLUS in networks:
-        flags = ("--head", str(options.ferplus_head), "--soft-labels", str(votes), "--classes-map", "unknown=", "NF=")
+        flags = (
+            "--head",
+            str(options.ferplus_head),
+            "--soft-labels",
+            str(votes),
+            "--rename-classes",
+            "unknown=",
+            "NF=",
+        )
         voted = evaluated(sources[TEST], place, *flags, settings=settings, name="voted")
         made.append(agrees(judged, voted, "FER+ majority, eight classes"))
     return measuring.verdict(made)

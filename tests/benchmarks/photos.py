@@ -179,11 +179,11 @@ def main(words: Sequence[str]) -> int:
             measuring.progress(f"labelling {archive.name}")
             run = measuring.label(archive, place / archive.stem, *flags, settings=settings)
             counts, labels = run.record["counts"], run.record["labels"]
-            told = ", ".join(
+            reported = ", ".join(
                 f"{name} {count}" for name, count in sorted(labels.items(), key=lambda item: -item[1]) if count
             )
             columns = [counts[word] for word in ("images", "labelled", "no_face", "rejected", "faces")]
-            lines.append([archive.name, *columns, run.seconds["images_per_s"], told])
+            lines.append([archive.name, *columns, run.seconds["images_per_s"], reported])
             claims += checks(run, archive)
             if options.sheets is not None:
                 for path in draw_sheets(run, archive, options.sheets, options.side):

@@ -35,12 +35,12 @@ finally:
 
 @dataclass(frozen=True)
 class Labelling:
-    """Runs of one head: `decoded` images and `engines` of each run are what its process told in the end."""
+    """Runs of one head: `decoded` images and `engines` of each run are what its process reported in the end."""
 
     head: str
     runs: list[Ran]
 
-    def told(self, what: str) -> list[Any]:
+    def reported(self, what: str) -> list[Any]:
         """Returns what each run's witness said."""
         found = []
         for run in self.runs:
@@ -101,9 +101,9 @@ def report(first: Labelling, again: Sequence[Labelling], names: Sequence[str]) -
     lines = [
         [
             one.head,
-            one.told("decoded")[0],
-            "loaded" if one.told("engines")[0] else "not loaded",
-            one.runs[0].record["cache"]["hits"],
+            one.reported("decoded")[0],
+            "loaded" if one.reported("engines")[0] else "not loaded",
+            one.runs[0].record["cache"]["cached"],
             one.rate("images_per_s"),
             one.rate("images_per_s_first_to_last_block"),
             measuring.median(run.wall_s for run in one.runs),
@@ -112,17 +112,20 @@ def report(first: Labelling, again: Sequence[Labelling], names: Sequence[str]) -
         for one in (first, *again)
     ]
     measuring.show(
-        f"{len(names):,} images, median of {len(again[0].runs)} runs of each head behind the first", head, lines
+        f"{len(names):,} images, median of {len(again[0].runs)} runs of each head after the first", head, lines
     )
     ids = {tuple(row[0] for row in measuring.submission(run.output)) for one in (first, *again) for run in one.runs}
     rates = ", ".join(f"{one.rate('images_per_s') / first.rate('images_per_s'):.1f} times" for one in again)
     print(f"\nLabelling again is {rates} as fast as the first run, by images/s without the engine's start.")
     return measuring.verdict(
         [
-            ("the first run decoded every image of different bytes", first.told("decoded")[0] > 0.9 * len(names)),
-            ("labelling again decodes no image", all(set(one.told("decoded")) == {0} for one in again)),
-            ("labelling again loads no engine", all(engines == [] for one in again for engines in one.told("engines"))),
-            ("every image hit", all(run.record["cache"]["hits"] == len(names) for o in again for run in o.runs)),
+            ("the first run decoded every image of different bytes", first.reported("decoded")[0] > 0.9 * len(names)),
+            ("labelling again decodes no image", all(set(one.reported("decoded")) == {0} for one in again)),
+            (
+                "labelling again loads no engine",
+                all(engines == [] for one in again for engines in one.reported("engines")),
+            ),
+            ("every image hit", all(run.record["cache"]["cached"] == len(names) for o in again for run in o.runs)),
             ("a run of one head always writes the same bytes", all(_equal(one.runs) for one in again)),
             ("another head writes other bytes", not _equal([one.runs[0] for one in (first, *again)])),
             ("every image has its row, in every run", len(ids) == 1 and len(next(iter(ids))) == len(names)),

@@ -29,7 +29,7 @@ from typing import Any
 
 import measuring
 import numpy as np
-from peers_figures import interval
+from peers_metrics import interval
 
 LARGEST_DROP = 8.0  # points of accuracy
 SIDE = 48  # pixels of FER2013's frame
@@ -44,14 +44,14 @@ class Damage:
     """A way to damage an image.
 
     Attributes:
-        name: of the archive. told: for people.
+        name: of the archive. reported: for people.
         change: what is done to the pixels.
         quality: of the JPEG it is stored as; None stores it without loss.
         claimed: whether the claim is about it.
     """
 
     name: str
-    told: str
+    reported: str
     change: Callable[[Image], Image]
     quality: int | None = None
     claimed: bool = True
@@ -225,7 +225,7 @@ def line(damage: Damage, before: Result, after: Result) -> list[Any]:
     """Returns a line of the table."""
     accuracy = after.right.mean()
     low, high = interval(after.right)
-    shown = [damage.told, f"{accuracy:.4f}", f"{low:.3f} … {high:.3f}"]
+    shown = [damage.reported, f"{accuracy:.4f}", f"{low:.3f} … {high:.3f}"]
     if damage is DAMAGES[0]:
         return [*shown, None, None, None, f"{after.confidence.mean():.3f}"]
     least, most = drop_interval(before, after)
@@ -242,7 +242,7 @@ def run(options: Namespace, place: Path) -> int:
     found = list(measuring.members(source))[:: 20 if options.small else 1]
     archives = {}
     for damage in DAMAGES:
-        measuring.progress(f"making: {damage.told}")
+        measuring.progress(f"making: {damage.reported}")
         archives[damage.name] = measuring.write_tar(place / f"{damage.name}.tar", damaged(found, damage))
     if options.sheet is not None:
         draw_sheet(archives, options.sheet)
@@ -300,7 +300,9 @@ def _claims(before: Result, by_damage: Mapping[str, Result]) -> list[tuple[str, 
     for damage in DAMAGES[1:]:
         if damage.claimed:
             lost = drop(before, by_damage[damage.name])
-            made.append((f"{damage.told}: {lost:.1f} points lost, at most {LARGEST_DROP:.0f}", lost <= LARGEST_DROP))
+            made.append(
+                (f"{damage.reported}: {lost:.1f} points lost, at most {LARGEST_DROP:.0f}", lost <= LARGEST_DROP)
+            )
     return made
 
 

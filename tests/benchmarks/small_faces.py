@@ -98,18 +98,18 @@ def measured(options: Namespace, part: str, place: Path) -> dict[int, Figures]:
         side: figures(rows, f"{damage.name}.tar", names)
         for side, damage in zip((SIDE, *SIZES_PX), damages(), strict=True)
     }
-    lines = [line(damage.told, by_size[SIDE], one) for damage, one in zip(damages(), by_size.values(), strict=True)]
+    lines = [line(damage.reported, by_size[SIDE], one) for damage, one in zip(damages(), by_size.values(), strict=True)]
     shares = [float((truth(names) == label).mean()) for label in DRIFTING]
     lines.append(["in truth", None, None, None, None, *(f"{share:.3f}" for share in [*shares, sum(shares)])])
     measuring.show(f"FER2013 {part}, {len(found):,} images", HEAD, lines)
     return by_size
 
 
-def line(told: str, before: Figures, after: Figures) -> list[Any]:
+def line(reported: str, before: Figures, after: Figures) -> list[Any]:
     """Returns a line of the table."""
     lost = None if after is before else f"{drop(before, after):.1f}"
     shares = [f"{share:.3f}" for share in [*after.shares, sum(after.shares)]]
-    return [told, f"{after.accuracy:.4f}", lost, f"{after.confidence:.3f}", f"{after.gap:+.3f}", *shares]
+    return [reported, f"{after.accuracy:.4f}", lost, f"{after.confidence:.3f}", f"{after.gap:+.3f}", *shares]
 
 
 def drop(before: Figures, after: Figures) -> float:

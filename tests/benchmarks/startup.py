@@ -80,7 +80,7 @@ def phases(options: Namespace, place: Path) -> None:
     measuring.needed(source)
     archive = measuring.write_tar(place / "test.tar", islice(measuring.members(source), 512))
     repeats = 2 if options.small else 5
-    found, totals, told = [], [], []
+    found, totals, reported = [], [], []
     for number in range(repeats):
         measuring.progress(f"a run by phase, {number + 1} of {repeats}")
         output = place / f"run{number}"
@@ -90,11 +90,11 @@ def phases(options: Namespace, place: Path) -> None:
         marks = [began, *map(float, ran.out.split())]
         found.append([late - early for early, late in pairwise(marks)])
         totals.append(marks[-1] - began)
-        told.append(ran.seconds["to_first_block"])
+        reported.append(ran.seconds["to_first_block"])
     medians = [measuring.median(column) for column in zip(*found, strict=True)]
     lines = [[name, what, spent] for (name, what), spent in zip(PHASES.items(), medians, strict=True)]
     lines.append(["all", "start to first part", measuring.median(totals)])
-    lines.append(["as run.json has it", "from the command's first line on", measuring.median(told)])
+    lines.append(["as run.json has it", "from the command's first line on", measuring.median(reported)])
     measuring.show(f"From start to first block, warm disk, median of {repeats}, seconds", ["phase", "what", "s"], lines)
 
 

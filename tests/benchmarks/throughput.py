@@ -5,7 +5,7 @@ part written, without the engine's start, as `run.json` has it) and of `bare_loo
 face_vgg at 48×48 on images of FER2013 that all differ, and for VGG16 at 96×96 with random weights. The figure that
 counts is the ratio of two runs next to each other; the median of all pairs is compared with the target.
 
-What comes before the first block and behind the last is given apart. Then: the job with bfloat16 beside float32, the
+What comes before the first block and after the last is given apart. Then: the job with bfloat16 beside float32, the
 job from its cache, and job and loop with a net that takes no CPU time, which shows by stage what the job adds.
 """
 
@@ -98,7 +98,7 @@ def against_the_loop(case: Case, place: Path, pairs: int) -> list[tuple[str, boo
     shown = [[*line[:5], measuring.ratio(line[5]), measuring.ratio(line[6])] for line in lines]
     measuring.show(f"{case.name}, {whole.images:,} images, job : loop", head, shown)
     wall, cpu = (measuring.median(values) for values in zip(*fixed, strict=True))
-    print(f"\nBefore the first block and behind the last: {wall:.1f} s, {cpu:.1f} CPU-s (median).")
+    print(f"\nBefore the first block and after the last: {wall:.1f} s, {cpu:.1f} CPU-s (median).")
     claims = []
     for column, what, target in ((5, "CPU-second", PER_CPU), (6, "second", PER_SECOND)):
         found = measuring.spread([line[column] for line in lines])
@@ -162,7 +162,7 @@ def show_stages(title: str, run: Ran) -> None:
     """Prints CPU and wall time an image by stage; `other` is the graph, batching and what threads wait with."""
     images = run.record["counts"]["images"]
     wall, cpu = run.seconds["by_stage"], run.seconds["by_stage_cpu"]
-    stages = [stage for stage in cpu if stage != "merge"]  # it comes behind the last block
+    stages = [stage for stage in cpu if stage != "merge"]  # it comes after the last block
     lines = [[stage, 1e6 * cpu[stage] / images, 1e6 * wall[stage] / images] for stage in stages]
     other = run.seconds["work_cpu"] - sum(cpu[stage] for stage in stages)
     lines.append(["other", 1e6 * other / images, None])

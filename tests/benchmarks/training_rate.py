@@ -48,8 +48,8 @@ def steps_of(side: int, steps: int, *, keras_own: bool = False) -> tuple[Any, Ca
     import keras
 
     from models.backbones import normalisation
-    from models.training.engine import Classification, Examples, Task
     from models.training.optimisers import optimiser
+    from models.training.trainer import Classification, Examples, Task
     from pipeline.actions.train_backbone import _network
 
     found, shape = recipe()

@@ -42,8 +42,8 @@ class Source:
 
     @property
     def flags(self) -> list[str | Path]:
-        """What every training command is told."""
-        return ["--input", self.train, "--validation", self.val, "--exclude", self.excluded, "--quiet"]
+        """What every training command is reported."""
+        return ["--input", self.train, "--validation", self.val, "--exclude-copies-of", self.excluded, "--quiet"]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Exif:
     """What a photo says of itself; None where it says nothing, or nonsense.
 
     Attributes:
-        taken_at: by the camera's clock, as ISO 8601 (`2024-05-01T10:30:00`); with the offset from UTC behind it
+        taken_at: by the camera's clock, as ISO 8601 (`2024-05-01T10:30:00`); with the offset from UTC appended
             (`+02:00`) only where the camera states one.
         camera: maker and model.
         latitude, longitude: degrees, WGS 84; north and east are positive. Both or none.

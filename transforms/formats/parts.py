@@ -29,7 +29,7 @@ from transforms.formats.publish import Upload, publish_file, storage_error
 from transforms.formats.records import FormatError
 
 FORMAT_VERSION = 2
-REJECT_SCORE = "reject_score"  # of a face: the probability that it has no label, where the head knows such classes
+NO_LABEL_SCORE = "no_label_score"  # of a face: the probability that it has no label, where the head knows such classes
 GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge holds one, however crowded the photos
 
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
@@ -101,7 +101,7 @@ class PartMetadata:
         run_fingerprint: fingerprint of the run's settings, "" for a file of the merge.
         first_id, last_id: range of image ids, "" when the part is empty.
         images, faces: numbers of rows.
-        hits: images whose results came from the cache.
+        cached: images whose results came from the cache.
         failed: images on which the program failed; a resumed run redoes the block.
     """
 
@@ -111,7 +111,7 @@ class PartMetadata:
     last_id: str
     images: int
     faces: int
-    hits: int
+    cached: int
     failed: int = 0  # missing in parts of earlier versions
 
 
@@ -147,7 +147,7 @@ def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
         pa.field("p", probabilities, nullable=False),
     ]
     if rejecting:
-        fields.append(pa.field(REJECT_SCORE, pa.float64(), nullable=False))
+        fields.append(pa.field(NO_LABEL_SCORE, pa.float64(), nullable=False))
     return pa.list_(pa.field("element", pa.struct(fields), nullable=False))
 
 
@@ -365,7 +365,7 @@ def classes_of(schema: pa.Schema) -> int:
 
 def is_rejecting(schema: pa.Schema) -> bool:
     """True if the faces in a part have a reject score."""
-    return any(field.name == REJECT_SCORE for field in schema.field("faces").type.value_type)
+    return any(field.name == NO_LABEL_SCORE for field in schema.field("faces").type.value_type)
 
 
 def has_exif(schema: pa.Schema) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PICTURE_INDEX = "index.csv"
-INDEX_HEAD = ("file", "kind", "image_id", "face", "label", "confidence")
+INDEX_HEAD = ("file", "kind", "image_id", "face_index", "label", "confidence")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # as in every CSV for spreadsheets
 
 

@@ -35,7 +35,7 @@ def photo_name(row: int, image_id: str, ending: str) -> str:
 
 
 def face_name(row: int, image_id: str, face: int, ending: str) -> str:
-    """Returns the name of the file made of one face; `face` counts from 0, as in `predictions/`.
+    """Returns the name of the file made of one face; `face_index` counts from 0, as in `predictions/`.
 
     >>> face_name(6, "a.jpg", 2, ".png")
     '0000007-a-face2.png'

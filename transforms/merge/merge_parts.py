@@ -26,7 +26,7 @@ from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_
 from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
 from transforms.merge.scratch import Scratch
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 
 
@@ -95,7 +95,7 @@ def merge_parts(
             batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
             path = os.path.join(output, "submission.csv")
             write = partial(write_submission, path, batches, classes=classes, rules=rules, sample=sample)
-            report = patiently(write)  # by itself: the tables need not be merged again
+            report = with_retries(write)  # by itself: the tables need not be merged again
             files.append(output_file(path, output, report.rows))
     return replace(account.result(), files=tuple(files), submission=report)
 

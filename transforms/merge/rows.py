@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.formats.exif import EXIF_FIELDS
-from transforms.formats.parts import REJECT_SCORE, has_exif
+from transforms.formats.parts import NO_LABEL_SCORE, has_exif
 from transforms.merge.sorted_parts import nested, text_column
 
 IMAGE_SCHEMA = pa.schema(
@@ -64,11 +64,11 @@ def _hex(digests: pa.Array) -> pa.Array:
 
 def face_schema(classes: Sequence[str], *, rejecting: bool = False) -> pa.Schema:
     """Returns the columns of `predictions/`, with the reject score or without; what makes a label may be null."""
-    reject = [pa.field(REJECT_SCORE, pa.float64())] if rejecting else []
+    reject = [pa.field(NO_LABEL_SCORE, pa.float64())] if rejecting else []
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
-            *(pa.field(name, pa.int32(), nullable=False) for name in ("face", "x", "y", "width", "height")),
+            *(pa.field(name, pa.int32(), nullable=False) for name in ("face_index", "x", "y", "width", "height")),
             pa.field("detection_score", pa.float32(), nullable=False),
             pa.field("label", pa.string()),
             pa.field("label_index", pa.int32()),
@@ -89,15 +89,15 @@ def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
     image = np.repeat(np.arange(len(counts)), counts)
     fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
     p = fields["p"].flatten().to_numpy().reshape(-1, len(classes))
-    told = [
+    label_columns = [
         pa.array(classes, pa.string()).take(fields["label_index"]),
-        *(fields[name] for name in ("label_index", "confidence", REJECT_SCORE) if name in fields),
+        *(fields[name] for name in ("label_index", "confidence", NO_LABEL_SCORE) if name in fields),
         *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
     ]
     columns = [
         text_column(rows, "image_id").take(pa.array(image)),
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
-        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in told),
+        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in label_columns),
     ]
-    return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=REJECT_SCORE in fields))
+    return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=NO_LABEL_SCORE in fields))

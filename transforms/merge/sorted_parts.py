@@ -85,7 +85,7 @@ def _join(runs: Sequence[_Run], path: str, schema: pa.Schema) -> _Run:
             last_id=max(info.last_id for info in infos),
             images=sum(info.images for info in infos),
             faces=sum(info.faces for info in infos),
-            hits=sum(info.hits for info in infos),
+            cached=sum(info.cached for info in infos),
         )
         close_part(path, writer, info)
     return _Run(path, info)

@@ -20,7 +20,7 @@ from transforms.formats.publish import StorageError
 from transforms.storage.faults import FileChanged, InputFault, NoSuchStorage
 from transforms.storage.options import gcs_settings, s3_settings
 from transforms.storage.paths import SCHEMES
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 
 REQUEST_S, CONNECT_S = 30, 5  # a request is 8 MB at most, so 30 s are 270 kB/s; one that stalls is sent again
 RETRIES, RETRY_S = 8, 90  # with pauses of 0.1 to 5 s: a store that is away for a minute stops no run
@@ -96,7 +96,7 @@ class ObjectStore:
 
     def get(self, name: str) -> tuple[bytes, Version] | None:
         """Returns an object's bytes and version, None if there is no such object."""
-        return patiently(partial(self._got, name))
+        return with_retries(partial(self._got, name))
 
     def _got(self, name: str) -> tuple[bytes, Version] | None:
         with self._named(name, "read"):
@@ -185,7 +185,8 @@ class Reader:
     def read(self, start: int, stop: int) -> bytes:
         """Returns the bytes from `start` up to `stop`, fewer at the end."""
         pieces = [
-            patiently(partial(self._piece, at, min(at + RANGE_BYTES, stop))) for at in range(start, stop, RANGE_BYTES)
+            with_retries(partial(self._piece, at, min(at + RANGE_BYTES, stop)))
+            for at in range(start, stop, RANGE_BYTES)
         ]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

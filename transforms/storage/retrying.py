@@ -46,7 +46,7 @@ def may_heal(error: OSError) -> bool:
     return error.errno is None or error.errno in MAY_HEAL
 
 
-def patiently(attempt: Callable[[], T]) -> T:
+def with_retries(attempt: Callable[[], T]) -> T:
     """Returns what `attempt` returns, retried after transient storage errors.
 
     Args:

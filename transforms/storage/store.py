@@ -31,7 +31,7 @@ from transforms.storage.objects import ObjectStore, Reader, fault_without_packag
 from transforms.storage.paths import SCHEMES, is_object
 from transforms.storage.paths import is_local as is_local
 from transforms.storage.ranges import RangeFile
-from transforms.storage.retrying import patiently
+from transforms.storage.retrying import with_retries
 
 BUFFER_BYTES = 64 * 2**10  # per open file: readers here request much more at once, or only headers
 WILDCARDS = "*?["
@@ -66,13 +66,13 @@ def exists(path: str) -> bool:
 
     if is_object(path):
         store, name = _object(path, "looked for")
-        return bool(name) and patiently(lambda: store.size(name)) is not None
+        return bool(name) and with_retries(lambda: store.size(name)) is not None
 
     def ask() -> bool:
         with _named(path, "looked for"):
             return bool(FileSystems.exists(path))
 
-    return patiently(ask)
+    return with_retries(ask)
 
 
 def list_files(pattern: str) -> Iterator[FoundFile]:
@@ -91,7 +91,7 @@ def list_files(pattern: str) -> Iterator[FoundFile]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Beam compiles escaped brackets to a set it warns about
-        matches = patiently(lambda: _match(pattern))
+        matches = with_retries(lambda: _match(pattern))
     for match in matches:
         for metadata in match.metadata_list:
             yield FoundFile(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
@@ -188,7 +188,7 @@ def _walk(top: str, matches: Callable[[str], object], enters: Callable[[str], ob
     """Yields the files that match, and the links to folders that would be entered if they were real folders."""
     waiting = [top]
     while waiting:
-        below, linked, others = patiently(partial(_scan, waiting.pop()))
+        below, linked, others = with_retries(partial(_scan, waiting.pop()))
         waiting += filter(enters, below)
         yield from map(found_file, chain(filter(enters, linked), filter(matches, others)))
 
@@ -220,7 +220,7 @@ def found_file(path: str) -> FoundFile:
     Raises:
         InputFault: it is gone, or its folder cannot be searched.
     """
-    return patiently(partial(_found, path))
+    return with_retries(partial(_found, path))
 
 
 def _found(path: str) -> FoundFile:
@@ -276,7 +276,7 @@ def read_file(path: str, limit: int) -> bytes:
         with _opened(path) as stream, _named(path, "read"):
             return bytes(stream.read(limit + 1))
 
-    return patiently(read)
+    return with_retries(read)
 
 
 class _Reopening(io.RawIOBase):
@@ -286,7 +286,7 @@ class _Reopening(io.RawIOBase):
         super().__init__()
         self._path = path
         self._at = 0
-        self._stream: Any = patiently(lambda: _opened(path))
+        self._stream: Any = with_retries(lambda: _opened(path))
         self._stamp = _stamp(self._stream)
 
     def readinto(self, buffer: Any, /) -> int:
@@ -333,7 +333,7 @@ class _Reopening(io.RawIOBase):
                 self._stream = None
                 raise
 
-        return patiently(attempt)
+        return with_retries(attempt)
 
     def _opened_again(self) -> Any:
         stream = _opened(self._path)

@@ -132,12 +132,12 @@ class _Export(OnnxGraph):
                 y, pixels = self.node("Relu", [y]), False
             ends.append(y)
         joined = self.node("Concat", ends, axis=1)
-        total = 2 * ((side + 1) // 2 - 1) + 3 - side  # what Keras pads for "same", more of it behind
+        total = 2 * ((side + 1) // 2 - 1) + 3 - side  # what Keras pads for "same", more of it at the end
         pads = [total // 2, total // 2, total - total // 2, total - total // 2]
         return self.node("MaxPool", [joined], kernel_shape=[3, 3], strides=[2, 2], pads=pads)
 
     def dense(self, pixels: str, shape: NetworkShape, prefix: str) -> str:
-        """A network up to its dense layer, a smaller network's answers behind its own where one is joined."""
+        """A network up to its dense layer, a smaller network's answers after its own where one is joined."""
         x = self.node("Flatten", [self.features(pixels, shape, prefix)], axis=1)
         side, channels = shape.maps()
         kernel, bias = self.layer(shape, f"{prefix}dense")

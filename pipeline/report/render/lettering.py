@@ -62,7 +62,7 @@ def shortened(text: str, size: int, width: int, *, keep_end: bool = False) -> st
 
 
 def _cut(text: str, kept: int, *, keep_end: bool) -> str:
-    """Returns the start or end of a text behind, or before, three dots; letters that belong together stay together."""
+    """Returns the start or end of a text after, or before, three dots; letters that belong together stay together."""
     if not keep_end:
         return text[:kept].rstrip() + "..."
     end = text[len(text) - kept :]

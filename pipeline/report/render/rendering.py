@@ -124,18 +124,18 @@ def render(
     ):
         index = csv.writer(file, lineterminator="\n")
         index.writerow(INDEX_HEAD)
-        for photo, data in _read(source, chosen, writer.told):
+        for photo, data in _read(source, chosen, writer.summary):
             check()
             index.writerows(writer.add(photo, data))
-            done(writer.told.photos)
+            done(writer.summary.photos)
         writer.finish()
-        if not writer.told.photos:
-            raise NothingRead(writer.told.fault)
-    writer.told.missing = len(chosen.rows) - writer.told.photos
-    return writer.told
+        if not writer.summary.photos:
+            raise NothingRead(writer.summary.fault)
+    writer.summary.missing = len(chosen.rows) - writer.summary.photos
+    return writer.summary
 
 
-def _read(source: Source, chosen: Chosen, told: Rendered) -> Iterator[tuple[Photo, bytes]]:
+def _read(source: Source, chosen: Chosen, summary: Rendered) -> Iterator[tuple[Photo, bytes]]:
     """Yields the photos and their bytes, in the order of the plan within each group."""
     faults = Faults()
     for group in groups(source.folder, chosen.rows):
@@ -144,14 +144,14 @@ def _read(source: Source, chosen: Chosen, told: Rendered) -> Iterator[tuple[Phot
         lines = source.lines() if source.lines is not None else ()
         for image_id, data in read_what_is_left(lines, wanted, source.limits, faults, most_faults=MOST_FAULTS):
             yield by_id[image_id], data
-    told.fault = faults.first
+    summary.fault = faults.first
 
 
 class _Writer:
     """Writes what one photo gives, and sheets when they are full."""
 
     def __init__(self, source: Source, output: str, wish: Wish, earlier: set[str]) -> None:
-        self.told, self.earlier = Rendered(), earlier
+        self.summary, self.earlier = Rendered(), earlier
         self._source, self._output, self._wish = source, output, wish
         self._sheets = ContactSheets(source.classes)
         self._ending = ".png" if wish.png else ".jpg"
@@ -164,7 +164,7 @@ class _Writer:
             return
         name = photo_name(photo.row, photo.image_id, self._ending)
         self._write(name, self._drawn(image, photo))
-        self.told.photos += 1
+        self.summary.photos += 1
         yield (name, "photo", self._cell(photo.image_id), "", "", "")
         if self._wish.crops:
             yield from (self._crop(image, photo, face) for face in photo.faces)
@@ -197,14 +197,14 @@ class _Writer:
         name = f"{FACES}/{label}/{face_name(photo.row, photo.image_id, face.number, self._ending)}"
         os.makedirs(os.path.join(self._output, FACES, label), exist_ok=True)
         self._write(name, cropped(image, face, self._wish.margin))
-        self.told.crops += 1
-        told = (self._cell(self._source.classes[face.label]), f"{face.confidence:.6f}") if labelled else ("", "")
-        return (self._cell(name), "face", self._cell(photo.image_id), face.number, *told)
+        self.summary.crops += 1
+        label_cells = (self._cell(self._source.classes[face.label]), f"{face.confidence:.6f}") if labelled else ("", "")
+        return (self._cell(name), "face", self._cell(photo.image_id), face.number, *label_cells)
 
     def _write_sheets(self, sheets: Iterator[np.ndarray]) -> None:
         for sheet in sheets:
-            self._write(sheet_name(self.told.sheets, self._ending), sheet)
-            self.told.sheets += 1
+            self._write(sheet_name(self.summary.sheets, self._ending), sheet)
+            self.summary.sheets += 1
 
     def _write(self, name: str, image: np.ndarray) -> None:
         data = as_png(image) if self._wish.png else as_jpeg(image, QUALITY)

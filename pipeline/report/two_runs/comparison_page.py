@@ -309,9 +309,15 @@ def _outcome(photo: Photo | None) -> str:
 
 def _labels(classes: Classes, example: Example) -> list[int]:
     """Returns the labels that occur in a photo, as indices into those of both runs."""
-    told = [(example.pair.a, classes.a), (example.pair.b, classes.b)]
+    named = [(example.pair.a, classes.a), (example.pair.b, classes.b)]
     return sorted(
-        {classes.both.index(own[face.label]) for photo, own in told if photo for face in photo.faces if face.label >= 0}
+        {
+            classes.both.index(own[face.label])
+            for photo, own in named
+            if photo
+            for face in photo.faces
+            if face.label >= 0
+        }
     )
 
 

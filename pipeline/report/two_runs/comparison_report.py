@@ -104,7 +104,7 @@ def write_comparison(
         "b": _about(b),
         "min_iou": min_iou,
         "seed": seed,
-        "classes_map": dict(renamed or {}),
+        "rename_classes": dict(renamed or {}),
         **counted.tally.result(),
         "drift": {**counted.drift.result(), "features": _feature_drift(a, b, counted)},
         "shown": {

@@ -253,7 +253,7 @@ def _face_columns(side: ResultBatch, face: np.ndarray, label: np.ndarray, classe
     )
     no_label = none | (known == NO_LABEL)
     return {
-        "face": pa.array(number, mask=none),
+        "face_index": pa.array(number, mask=none),
         **{name: pa.array(box[:, column], mask=none) for column, name in enumerate(_BOX)},
         "detection_score": pa.array(score, mask=none),
         "label": pa.array(classes.both, pa.string()).take(pa.array(known, mask=no_label)),

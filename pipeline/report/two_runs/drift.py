@@ -50,23 +50,23 @@ class Drift:
         of_face = group[side.image]
         looked = pc.is_in(side.text("status"), pa.array([Status.LABELLED.value, Status.NO_FACE.value]))
         looked = looked.to_numpy(zero_copy_only=False)
-        told = label != NO_LABEL
+        labelled = label != NO_LABEL
         for column, groups, values in (
             (_LOOKED, group[looked], None),
             (_NO_FACE, group[looked & (side.counts == 0)], None),
             (_FACES, of_face, None),
             (_SCORE, of_face, side.score),
             (_SIDE, of_face, np.log(np.maximum(1, side.box[:, 2:].min(axis=1)))),
-            (_LABELLED, of_face[told], None),
-            (_CONFIDENCE, of_face[told], side.confidence[told]),
+            (_LABELLED, of_face[labelled], None),
+            (_CONFIDENCE, of_face[labelled], side.confidence[labelled]),
         ):
             sums[:, column] += np.bincount(groups, values, minlength=GROUPS)
         size = len(self._classes.both)
-        cells = np.bincount(of_face[told] * size + label[told], minlength=GROUPS * size)
+        cells = np.bincount(of_face[labelled] * size + label[labelled], minlength=GROUPS * size)
         sums[:, _LABELS:] += cells.reshape(GROUPS, size)
 
     def result(self) -> dict[str, Any]:
-        """Returns the figures, for JSON; one that is not defined is None."""
+        """Returns the metrics, for JSON; one that is not defined is None."""
         random = np.random.default_rng(self._seed)
         weights = random.multinomial(GROUPS, np.full(GROUPS, 1 / GROUPS), size=DRAWS).astype(np.float64)
         whole = self._sums.sum(axis=1)

@@ -23,7 +23,7 @@ from transforms.formats.result_batches import ResultBatch
 
 IMAGES = 4_000  # drawn of each run
 FACES = 20_000  # used of each run
-FEWEST = 20  # faces of each run in each half, below which nothing can be said
+FEWEST = 20  # faces of each run in each half, below which no statement is possible
 _RIDGE = 1e-2  # added to the mean of the diagonal: features of a network are nearly collinear
 
 Lookup = Callable[[np.ndarray], tuple[np.ndarray, Contents]]
@@ -64,17 +64,17 @@ def feature_drift(a: np.ndarray, b: np.ndarray, lookup_a: Lookup, lookup_b: Look
     if shared == len(a) == len(b):
         return {"why_not": "both runs hold the same contents, whose features are therefore equal"}
     sides = [_features(digests, lookup) for digests, lookup in ((a, lookup_a), (b, lookup_b))]
-    told = {"faces_a": len(sides[0][1]), "faces_b": len(sides[1][1]), "images_a": len(a), "images_b": len(b),
+    sizes = {"faces_a": len(sides[0][1]), "faces_b": len(sides[1][1]), "images_a": len(a), "images_b": len(b),
             "shared_images": shared}  # fmt: skip
     x = np.concatenate([features for features, _ in sides])
     half = np.concatenate([halves for _, halves in sides])
     of_b = np.repeat([False, True], [len(halves) for _, halves in sides])
     fewest = min((int((part & own).sum()) for part in (half, ~half) for own in (of_b, ~of_b)), default=0)
     if fewest < FEWEST:
-        return {**told, "why_not": f"too few cached faces: {fewest} in the smallest quarter, {FEWEST} are needed"}
+        return {**sizes, "why_not": f"too few cached faces: {fewest} in the smallest quarter, {FEWEST} are needed"}
     scores = _scores(x[half], of_b[half], x[~half])
     low, high = area_interval(scores, of_b[~half]) or (None, None)
-    return {**told, "area": area(roc_curve(scores, of_b[~half])), "low": low, "high": high}
+    return {**sizes, "area": area(roc_curve(scores, of_b[~half])), "low": low, "high": high}
 
 
 def _rows_in(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -43,9 +43,9 @@ def _of_run(face: Face, run: int, classes: Classes, own: Sequence[str]) -> Face:
 def _of(mark: Mark, wanted: Set[int]) -> Mark:
     """Returns a mark in the colour of its run; only those that differ keep their labels, unless no face does."""
     run, number = divmod(mark.number, _OFFSET)
-    said = mark.title.partition(": ")[2]
+    title = mark.title.partition(": ")[2]
     text = mark.text if not wanted or mark.number in wanted else ""
-    return replace(mark, look=(LOOK_A, LOOK_B)[run], title=f"{'AB'[run]}, face {number}: {said}", text=text)
+    return replace(mark, look=(LOOK_A, LOOK_B)[run], title=f"{'AB'[run]}, face {number}: {title}", text=text)
 
 
 def words_of(example: Example, classes: Classes) -> list[dict[str, str]]:

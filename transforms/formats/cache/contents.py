@@ -172,11 +172,11 @@ _WORDS = frozenset((status.value, "") for status in (Status.LABELLED, Status.NO_
 
 
 def _check_words(status: np.ndarray, reason: np.ndarray) -> None:
-    pairs = {(str(said), str(why)) for said, why in set(zip(status.tolist(), reason.tolist(), strict=True))}
+    pairs = {(str(state), str(why)) for state, why in set(zip(status.tolist(), reason.tolist(), strict=True))}
     if not pairs <= _WORDS:
-        said, why = min(pairs - _WORDS)
+        state, why = min(pairs - _WORDS)
         known = ", ".join(CACHED_STATUSES)
-        raise ValueError(f"status {said!r} with reason {why!r} cannot be cached; use {known} and a Reason")
+        raise ValueError(f"status {state!r} with reason {why!r} cannot be cached; use {known} and a Reason")
 
 
 def _check_faces(face_image: np.ndarray, status: np.ndarray) -> None:

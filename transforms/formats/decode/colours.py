@@ -70,7 +70,7 @@ def in_table(index: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Returns the colours of (h, w) uint8 indices: (h, w, 3) uint8, or (h, w) if the table is grey throughout.
 
     Args:
-        index: of any value; behind the table lies black.
+        index: of any value; past the table is black.
         table: (at most 256, 3) uint8 RGB.
     """
     whole = np.zeros((256, 3), np.uint8)

@@ -26,9 +26,9 @@ class _Walk:
     """What following the blocks found.
 
     Attributes:
-        at: of the first picture's descriptor, 0 without one. end: behind its blocks.
+        at: of the first picture's descriptor, 0 without one. end: after its blocks.
         clear: index of the transparent colour in the first picture, -1 without one.
-        whole: the blocks lead to the trailer, or to rubbish behind a whole picture, as every viewer shows it.
+        whole: the blocks lead to the trailer, or to garbage after a whole picture, as every viewer shows it.
         costly: too many blocks.
     """
 

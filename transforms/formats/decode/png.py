@@ -20,7 +20,7 @@ from transforms.formats.decode.header import MAX_CHUNKS, Header
 from transforms.formats.decode.opencv import decoded_by_opencv
 from transforms.formats.records import Reason, RejectedContent
 
-_START = 33  # behind the signature and IHDR
+_START = 33  # after the signature and IHDR
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 3, _GREY_ALPHA: 4, _RGBA: 4}  # as OpenCV decodes them
 _OF_PIXELS = frozenset({b"IDAT", b"PLTE", b"tRNS", b"IEND"})
@@ -37,7 +37,7 @@ class _Details:
     Attributes:
         depth: bits of a sample. colours: type of colours, as PNG numbers them.
         clear: content of tRNS, None without one.
-        kept: runs of bytes behind IHDR that make pixels, (start, end).
+        kept: runs of bytes after IHDR that make pixels, (start, end).
     """
 
     depth: int
@@ -58,7 +58,7 @@ def probe(data: bytes) -> Header:
         raise RejectedContent(Reason.UNDECODABLE)
     at, size, chunks, whole = _START, len(data), 0, False
     clear: bytes | None = None
-    told: dict[str, int] = {}
+    orientations: dict[str, int] = {}
     kept: list[tuple[int, int]] = []
     start = at  # of the run of chunks that are kept
     while at + 12 <= size and chunks <= MAX_CHUNKS:
@@ -69,7 +69,7 @@ def probe(data: bytes) -> Header:
                 kept.append((start, at))
             start = end
             if kind in _TELLING:
-                told.setdefault(*_orientation(kind, data[at + 8 : end - 4]))
+                orientations.setdefault(*_orientation(kind, data[at + 8 : end - 4]))
         elif kind == b"IEND":
             whole = end <= size
             kept.append((start, end))
@@ -82,7 +82,7 @@ def probe(data: bytes) -> Header:
     return Header(
         width,
         height,
-        next((told[source] for source in _SOURCES if told.get(source, 1) != 1), 1) if told else 1,
+        next((orientations[of] for of in _SOURCES if orientations.get(of, 1) != 1), 1) if orientations else 1,
         whole=whole,
         costly=chunks > MAX_CHUNKS,
         memory=memory,
@@ -140,7 +140,7 @@ def _inflated(packed: bytes) -> bytes:
 def pixels(data: bytes, header: Header, channels: int, _reduction: int) -> np.ndarray | None:
     """Returns (h, w) grey or (h, w, 3) RGB, or None."""
     details: _Details = header.details
-    if details.kept != [(_START, len(data))]:  # behind IEND OpenCV would look on for data
+    if details.kept != [(_START, len(data))]:  # OpenCV would look for data after IEND
         data = b"".join([data[:_START], *(data[start:end] for start, end in details.kept)])
     if details.depth <= 8 and details.clear is None and details.colours in (_GREY, _RGB, _PALETTE):
         if details.colours == _GREY:

@@ -98,6 +98,6 @@ def _words(text: bytes, count: int) -> np.ndarray | None:
     if text.translate(None, b"0123456789 \t\r\n\v\f"):
         return None
     values = np.fromstring(text, np.float64, sep=" ") if text.strip() else np.zeros(0)
-    if len(values) < count:  # told the count, NumPy would fill it up with what lay in memory before
+    if len(values) < count:  # given the count, NumPy would fill it up with what lay in memory before
         return None
     return np.minimum(values[:count], 2**16).astype(np.uint32)

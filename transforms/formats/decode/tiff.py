@@ -119,7 +119,7 @@ def _with_places(tags: Directory, layout: Layout, size: int) -> Layout:
 
 
 def _places(numbers: np.ndarray, size: int) -> np.ndarray:
-    """Returns (n,) int64; what lies past the file's end is put right behind it, so that sums do not overflow."""
+    """Returns (n,) int64; what lies past the file's end is put right after it, so that sums do not overflow."""
     return np.minimum(numbers.astype(np.uint64), np.uint64(size + 1)).astype(np.int64)
 
 

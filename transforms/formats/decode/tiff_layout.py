@@ -34,7 +34,7 @@ class Layout:
         tiled: pieces are tiles, all of one size; else strips as wide as the image, the last one shorter.
         piece_width, piece_height: of a tile or strip.
         place_tag, count_tag: that say where the pieces lie.
-        extra: kinds of the samples behind the colours.
+        extra: kinds of the samples after the colours.
         fax: options of group 3 and group 4.
         starts, sizes: (pieces,) int64 of the pieces in the file; at most one byte past its end.
         colours: (3 * 2**bits,) uint16, the palette.

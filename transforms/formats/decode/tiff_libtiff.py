@@ -16,7 +16,7 @@ from transforms.formats.decode.tiff_layout import BLACK_IS_ZERO, FAX, GROUP_4, L
 
 BY_LIBTIFF = (LZW, PACK_BITS, ZSTD, *FAX)
 _STRIPS, _STRIP_BYTES = 273, 279
-_END_OF_BLOCK = 24  # bits behind the last row of group 4
+_END_OF_BLOCK = 24  # bits after the last row of group 4
 
 
 def unpacked_by_libtiff(raw: list[bytes], rows: list[int], layout: Layout) -> np.ndarray | None:

@@ -20,26 +20,26 @@ def write_coco(run: Run, path: str) -> Exported:
     Raises:
         ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
     """
-    told = Exported()
+    summary = Exported()
     with publish_file(path) as temporary, open(temporary, "wb") as file:
         stream = JsonStream(file)
         stream.value("made_by", MADE_BY)
         stream.value("info", {"description": "faces and their labels", "run": run.fingerprint})
-        stream.array("images", _images(run, told))
+        stream.array("images", _images(run, summary))
         stream.array("annotations", _annotations(run))
-        names = [*run.classes, *([unlabelled_name(run.classes)] if told.unlabelled else [])]
+        names = [*run.classes, *([unlabelled_name(run.classes)] if summary.unlabelled else [])]
         categories = [{"id": at, "name": name, "supercategory": "face"} for at, name in enumerate(names, 1)]
         stream.array("categories", categories)
         stream.close()
-    return told
+    return summary
 
 
-def _images(run: Run, told: Exported) -> Iterator[dict[str, Any]]:
+def _images(run: Run, summary: Exported) -> Iterator[dict[str, Any]]:
     for image in images_of(run):
         if not image.has_pixels:
-            told.left_out += 1
+            summary.left_out += 1
             continue
-        told.add(image)
+        summary.add(image)
         yield {"id": image.row + 1, "file_name": image.image_id, "width": image.width, "height": image.height}
 
 

@@ -20,7 +20,7 @@ from transforms.formats.results import PREFIX
 BATCH = 1_024  # images at a time as Python objects
 MADE_BY = "facelabel-pipeline export"  # the first value of every JSON file written here: tells ours from others'
 _IMAGE_COLUMNS = ("image_id", "source", "width", "height", "status", "reason", "faces", "true_label")
-_FACE_COLUMNS = ("face", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence")
+_FACE_COLUMNS = ("face_index", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence")
 _WITH_PIXELS = (Status.LABELLED.value, Status.NO_FACE.value)
 
 
@@ -134,7 +134,7 @@ def _images(batch: RowBatch, chances: Sequence[str]) -> Iterator[Image]:
 def _faces(table: pa.Table, chances: Sequence[str]) -> Iterator[Face]:
     columns = {name: table[name].to_pylist() for name in _FACE_COLUMNS}
     rows = zip(*(table[name].to_pylist() for name in chances), strict=True) if chances else None
-    for at, number in enumerate(columns["face"]):
+    for at, number in enumerate(columns["face_index"]):
         label = columns["label"][at]
         chance = next(rows) if rows is not None else ()
         yield Face(

@@ -32,14 +32,14 @@ def write_fiftyone(run: Run, folder: str) -> Exported:
             if image.has_pixels:
                 stream.value(_key(image), _path(image))
         stream.close()
-    told = Exported()
+    summary = Exported()
     with publish_file(os.path.join(folder, LABELS)) as temporary, open(temporary, "wb") as file:
         stream = JsonStream(file)
         stream.value("made_by", MADE_BY)
-        stream.object("labels", _labels(run, told))
-        stream.value("classes", [*run.classes, *([unlabelled_name(run.classes)] if told.unlabelled else [])])
+        stream.object("labels", _labels(run, summary))
+        stream.value("classes", [*run.classes, *([unlabelled_name(run.classes)] if summary.unlabelled else [])])
         stream.close()
-    return told
+    return summary
 
 
 def _key(image: Image) -> str:
@@ -51,12 +51,12 @@ def _path(image: Image) -> str:
     return path if is_file else f"{UNPACKED}/{path}"
 
 
-def _labels(run: Run, told: Exported) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _labels(run: Run, summary: Exported) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for image in images_of(run):
         if not image.has_pixels:
-            told.left_out += 1
+            summary.left_out += 1
             continue
-        told.add(image)
+        summary.add(image)
         yield _key(image), list(_detections(image, len(run.classes)))
 
 
@@ -68,4 +68,4 @@ def _detections(image: Image, classes: int) -> Iterator[dict[str, Any]]:
         }
         if face.confidence is not None:
             found["confidence"] = face.confidence
-        yield {**found, "attributes": {"face": face.number, "detection_score": face.score}}
+        yield {**found, "attributes": {"face_index": face.number, "detection_score": face.score}}

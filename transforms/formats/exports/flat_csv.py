@@ -26,7 +26,7 @@ def write_csv(run: Run, path: str) -> Exported:
     Raises:
         ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
     """
-    told = Exported()
+    summary = Exported()
     of_image = {**_OF_IMAGE, **{name: name for name in has_extra(run)}}
     of_face = columns_of(run.folder, "predictions")
     with publish_file(path) as temporary, open(temporary, "wb") as file:
@@ -36,13 +36,13 @@ def write_csv(run: Run, path: str) -> Exported:
             rows = _rows(batch, of_face, of_image, exact=run.exact)
             pa_csv.write_csv(rows, file, pa_csv.WriteOptions(include_header=header))
             header = False
-            told.images += batch.images.num_rows
-            told.faces += rows.num_rows
-            told.left_out += int((batch.counts == 0).sum())
-            told.unlabelled += rows["label"].null_count
-            run.done(told.images)
-    told.images -= told.left_out
-    return told
+            summary.images += batch.images.num_rows
+            summary.faces += rows.num_rows
+            summary.left_out += int((batch.counts == 0).sum())
+            summary.unlabelled += rows["label"].null_count
+            run.done(summary.images)
+    summary.images -= summary.left_out
+    return summary
 
 
 def _rows(batch: RowBatch, of_face: list[str], of_image: dict[str, str], *, exact: bool) -> pa.Table:

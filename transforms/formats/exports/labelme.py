@@ -24,15 +24,15 @@ def write_labelme(run: Run, folder: str) -> Exported:
     Raises:
         ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
     """
-    told = Exported()
+    summary = Exported()
     nameless = unlabelled_name(run.classes)
     for image in images_of(run):
         if not image.has_pixels:
-            told.left_out += 1
+            summary.left_out += 1
             continue
-        told.add(image)
+        summary.add(image)
         _write(os.path.join(folder, photo_name(image.row, image.image_id, ".json")), image, nameless)
-    return told
+    return summary
 
 
 def _write(path: str, image: Image, nameless: str) -> None:

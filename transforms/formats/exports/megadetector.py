@@ -23,24 +23,24 @@ def write_megadetector(run: Run, path: str) -> Exported:
     Raises:
         ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
     """
-    told = Exported()
+    summary = Exported()
     with publish_file(path) as temporary, open(temporary, "wb") as file:
         stream = JsonStream(file)
         about = {"format_version": VERSION, "detector": MADE_BY, "classifier": MADE_BY, "run": run.fingerprint}
         stream.value("info", about)
         stream.value("detection_categories", {FACE: "face"})
         stream.value("classification_categories", {str(at): name for at, name in enumerate(run.classes)})
-        stream.array("images", _images(run, told))
+        stream.array("images", _images(run, summary))
         stream.close()
-    return told
+    return summary
 
 
-def _images(run: Run, told: Exported) -> Iterator[dict[str, Any]]:
+def _images(run: Run, summary: Exported) -> Iterator[dict[str, Any]]:
     for image in images_of(run, probabilities=True):
         if image.status == "duplicate":  # the image of that id has its own row
-            told.left_out += 1
+            summary.left_out += 1
             continue
-        told.add(image)
+        summary.add(image)
         if image.has_pixels:
             yield {"file": image.image_id, "detections": [_detection(image, face) for face in image.faces]}
         else:

@@ -93,7 +93,7 @@ def train_cascade(folder: Path, material: CascadeMaterial, training: CascadeTrai
 
     Args:
         folder: its own, one a training.
-        report: is given a dictionary of figures now and then.
+        report: is given a dictionary of metrics now and then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = CascadeWeights({}, ())

@@ -22,7 +22,7 @@ def build(shape: NetworkShape) -> keras.Model:
 
 
 def _dense(pixels: Any, shape: NetworkShape, prefix: str) -> Any:
-    """Returns the answers of a network's dense layer, a smaller network's behind them where one is joined."""
+    """Returns the answers of a network's dense layer, a smaller network's after them where one is joined."""
     x = pixels
     for number, one in enumerate(shape.convolutions, 1):
         name = f"{prefix}conv{number}"

@@ -67,10 +67,10 @@ def _trained(
     optimiser.build(network.trainable_variables)
     variables = [*network.variables, *optimiser.variables]
     for step in range(_restored(checkpoint, variables), recipe.steps):
-        figures = network.train_on_batch(*batches(step))
+        metrics = network.train_on_batch(*batches(step))
         if (step + 1) % recipe.every == 0:
             _write(checkpoint, {"step": np.asarray(step + 1), **_numbered(variables)})
-            report({"network": name, "step": step + 1, "loss": float(figures[0]), "accuracy": float(figures[1])})
+            report({"network": name, "step": step + 1, "loss": float(metrics[0]), "accuracy": float(metrics[1])})
             network.reset_metrics()
     return weights_of(network)
 

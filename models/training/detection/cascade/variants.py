@@ -93,7 +93,7 @@ def train_variants(
 
     Args:
         length: factor of the steps of every network. A folder is of one length.
-        report: is given a dictionary of figures now and then, with the variant's name.
+        report: is given a dictionary of metrics now and then, with the variant's name.
     """
     alone = _first_set(material)
     for name in names:
@@ -101,12 +101,12 @@ def train_variants(
         if variant.same_levels is not None:
             _take_levels(folder / variant.same_levels, folder / name)
         training = shortened(variant.training, length)
-        said = {"variant": name}
+        label = {"variant": name}
         train_cascade(
             folder / name,
             alone if variant.one_set else material,
             training,
-            lambda figures, said=said: report({**said, **figures}),  # type: ignore[misc]
+            lambda metrics, label=label: report({**label, **metrics}),  # type: ignore[misc]
         )
 
 

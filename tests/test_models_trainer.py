@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from models.backbones.normalisation import FusedBatchNormalization
 from models.training.augment import augmentation
 from models.training.checkpoint import TrainingError, load_checkpoint, save_checkpoint, write_history
-from models.training.engine import Examples, Task, epoch_order, fit, mixed, one_hot
 from models.training.optimisers import optimiser, schedule
 from models.training.recipe import Recipe
+from models.training.trainer import Examples, Task, epoch_order, fit, mixed, one_hot
 
 ROOT = Path(__file__).parents[1]
 PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 12 pixels
@@ -38,8 +38,8 @@ PLAIN: dict[str, Any] = {  # a recipe with no random changes, for a network of 1
     "erase": 0.0,
 }
 RECIPE = Recipe(
-    epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, averaged=0.9, mixup=0.2, reduce=0.5,
-    compress=0.5, sides=(6, 8),
+    epochs=2, batch_size=8, learning_rate=0.1, precision="float32", crop=8, ema_decay=0.9, mixup=0.2, zoom_out=0.5,
+    compress=0.5, progressive_sizes=(6, 8),
 )  # fmt: skip
 CLASSES = ("a", "b", "c")
 SWAPS = 3  # a seed that mixes each of two with the other
@@ -132,7 +132,7 @@ RESUME = """
 import sys
 from pathlib import Path
 import numpy as np
-from test_models_engine import RECIPE, network, train
+from test_models_trainer import RECIPE, network, train
 whole, parts = Path(sys.argv[1]), Path(sys.argv[2])
 one, two = network(), network(seed=99)
 train(whole, model=one)
@@ -175,7 +175,7 @@ def test_each_epoch_trains_on_the_side_that_is_its_turn(tmp_path: Path) -> None:
                 seen.append(images.shape[1])
             return images
 
-    recipe = replace(RECIPE, epochs=4, crop=0, sides=(6, 12))
+    recipe = replace(RECIPE, epochs=4, crop=0, progressive_sizes=(6, 12))
 
     def made() -> Any:
         image = keras.Input((12, 12, 1), dtype="uint8")
@@ -197,7 +197,7 @@ def test_each_epoch_trains_on_the_side_that_is_its_turn(tmp_path: Path) -> None:
 
 
 def test_training_learns_reports_and_stops_where_the_recipe_ends(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, learning_rate=0.5, averaged=0.0, **PLAIN)
+    recipe = Recipe(epochs=3, learning_rate=0.5, ema_decay=0.0, **PLAIN)
     rows: list[dict[str, float]] = []
     steps: list[int] = []
     history = train(tmp_path, recipe, report=rows.append, step_done=lambda: steps.append(1))
@@ -220,7 +220,7 @@ def test_a_task_may_have_a_loss_of_its_own_and_validation_stays_comparable(tmp_p
             return 0.0 * keras.ops.sum(y_pred, axis=-1) + 5.0
 
     asked: list[tuple[int, ...]] = []
-    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, weight_decay=0.0, **PLAIN)
+    recipe = Recipe(epochs=1, learning_rate=0.5, ema_decay=0.0, weight_decay=0.0, **PLAIN)
     tasks = (Task("labels", CLASSES, loss=Asked()), replace(TASKS[1], weight=0.0))
     made = network(recipe)
     top = made.get_layer("labels").get_weights()[0]
@@ -233,17 +233,17 @@ def test_a_task_may_have_a_loss_of_its_own_and_validation_stays_comparable(tmp_p
 
 @pytest.mark.parametrize("damage", ["cut", "text", "flipped"])
 def test_a_damaged_checkpoint_is_one_line_that_names_it(tmp_path: Path, damage: str) -> None:
-    train(tmp_path, Recipe(epochs=1, averaged=0.0, **PLAIN))
+    train(tmp_path, Recipe(epochs=1, ema_decay=0.0, **PLAIN))
     path = tmp_path / "checkpoint.npz"
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes({"cut": bytes(data[:300]), "text": b"no arrays", "flipped": bytes(data)}[damage])
     with pytest.raises(TrainingError, match=r"^[^\n]*checkpoint\.npz is damaged \([^\n]*use another --output$"):
-        train(tmp_path, Recipe(epochs=2, averaged=0.0, **PLAIN))
+        train(tmp_path, Recipe(epochs=2, ema_decay=0.0, **PLAIN))
 
 
 def test_the_averaged_weights_are_kept_and_training_goes_on_from_the_others(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.5, **PLAIN)
+    recipe = Recipe(epochs=1, learning_rate=0.5, ema_decay=0.5, **PLAIN)
     made = network(recipe)
     train(tmp_path, recipe, model=made)
     kept = made.get_layer("first").get_weights()[0]
@@ -256,7 +256,7 @@ def test_the_averaged_weights_are_kept_and_training_goes_on_from_the_others(tmp_
 
 
 def test_rows_of_weight_nothing_teach_nothing(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, weight_decay=0.0, **PLAIN)
+    recipe = Recipe(epochs=1, learning_rate=0.5, ema_decay=0.0, weight_decay=0.0, **PLAIN)
     examples = data(27)
     nothing = {task.name: np.zeros(27, np.float32) for task in TASKS}
     made = network(recipe)
@@ -267,7 +267,7 @@ def test_rows_of_weight_nothing_teach_nothing(tmp_path: Path) -> None:
 
 def test_frozen_layers_stay_and_a_factor_of_zero_is_one_that_stays(tmp_path: Path) -> None:
     for name, change in (("frozen", {"frozen": ("first",)}), ("rates", {"rates": {"first": 0.0}})):
-        recipe = Recipe(epochs=1, learning_rate=0.5, averaged=0.0, **PLAIN, **change)  # type: ignore[arg-type]
+        recipe = Recipe(epochs=1, learning_rate=0.5, ema_decay=0.0, **PLAIN, **change)  # type: ignore[arg-type]
         made = network(recipe)
         before, top = made.get_layer("first").get_weights()[0], made.get_layer("labels").get_weights()[0]
         train(tmp_path / name, recipe, model=made)
@@ -276,7 +276,7 @@ def test_frozen_layers_stay_and_a_factor_of_zero_is_one_that_stays(tmp_path: Pat
 
 
 def test_training_ends_early_without_gain_and_the_best_is_kept(tmp_path: Path) -> None:
-    flat = {"epochs": 9, "learning_rate": 1e-12, "weight_decay": 0.0, "averaged": 0.0, "schedule": "constant"}
+    flat = {"epochs": 9, "learning_rate": 1e-12, "weight_decay": 0.0, "ema_decay": 0.0, "schedule": "constant"}
     recipe = Recipe(stop_patience=2, keep="best", **flat, **PLAIN)  # type: ignore[arg-type]
     assert len(train(tmp_path, recipe)) == 3
     assert (tmp_path / "best.npz").exists()
@@ -301,7 +301,7 @@ def test_one_task_alone_trains_on_features_as_well_as_on_pictures(tmp_path: Path
     made = keras.Model(vector, {"labels": keras.layers.Dense(3, name="labels")(vector)})
     task = TASKS[:1]
     examples = Examples(features, {"labels": rows.targets["labels"]}, {})
-    recipe = Recipe(epochs=5, optimiser="adam", learning_rate=0.01, averaged=0.0, mixup=0.1, **PLAIN)
+    recipe = Recipe(epochs=5, optimiser="adam", learning_rate=0.01, ema_decay=0.0, mixup=0.1, **PLAIN)
     history = fit(made, examples, examples, task, recipe, tmp_path)
     assert history[-1]["val_loss"] < history[0]["val_loss"]
 

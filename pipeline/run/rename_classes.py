@@ -1,4 +1,4 @@
-"""`--classes-map OTHER=CLASS`: the names that others give to classes, in labels or in votes."""
+"""`--rename-classes OTHER=CLASS`: the names that others give to classes, in labels or in votes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def class_pairs(given: Sequence[str], example: str) -> dict[str, str | None]:
     for text in given:
         other, equals, name = text.partition("=")
         if not equals or not other:
-            raise UsageError(f"--classes-map {text}: give OTHER=CLASS, such as {example}, or OTHER= to leave out")
+            raise UsageError(f"--rename-classes {text}: give OTHER=CLASS, such as {example}, or OTHER= to leave out")
         if other in pairs:
-            raise UsageError(f"--classes-map gives {other} twice; give it once")
+            raise UsageError(f"--rename-classes gives {other} twice; give it once")
         pairs[other] = name or None
     return pairs

@@ -49,15 +49,15 @@ def calibrated(
 def accuracy_of(logits: np.ndarray, part: Part) -> float:
     """Returns the share of rows labelled correctly by (n, k + r) logits, among those of an ordinary class."""
     ordinary = part.answers.ordinary
-    said = logits[ordinary, : len(part.answers.classes)].argmax(axis=1)
-    return float((said == part.answers.y[ordinary]).mean()) if ordinary.any() else 0.0
+    predicted = logits[ordinary, : len(part.answers.classes)].argmax(axis=1)
+    return float((predicted == part.answers.y[ordinary]).mean()) if ordinary.any() else 0.0
 
 
 def balanced_accuracy_of(logits: np.ndarray, part: Part) -> float:
     """Returns the plain mean of that share over the classes that occur, so that each class counts equally."""
     ordinary, k = part.answers.ordinary, len(part.answers.classes)
-    said = logits[ordinary, :k].argmax(axis=1)
-    return float(balanced_accuracy(confusion_matrix(part.answers.y[ordinary], said, k)))
+    predicted = logits[ordinary, :k].argmax(axis=1)
+    return float(balanced_accuracy(confusion_matrix(part.answers.y[ordinary], predicted, k)))
 
 
 def temperature_of(logits: np.ndarray, held: Part, *, unit: float = 1.0) -> float:
@@ -102,10 +102,10 @@ def metrics_of(probabilities: np.ndarray, y: np.ndarray, classes: Sequence[str])
     k = len(classes)
     predicted = probabilities.argmax(axis=1)
     confusion = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
-    hits, occurs, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = 2 * hits / np.maximum(occurs + said, 1)
+    hits, occurs, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    f1 = 2 * hits / np.maximum(occurs + predicted, 1)
     by_class = {
-        name: {"rows": int(occurs[i]), "precision": _ratio(hits[i], said[i]), "recall": _ratio(hits[i], occurs[i])}
+        name: {"rows": int(occurs[i]), "precision": _ratio(hits[i], predicted[i]), "recall": _ratio(hits[i], occurs[i])}
         for i, name in enumerate(classes)
     }
     return {

@@ -235,7 +235,7 @@ def _validate(model: keras.Model, validation: Examples, tasks: Sequence[Task]) -
         likely = rows - rows.max(1, keepdims=True)
         likely -= np.log(np.exp(likely).sum(1, keepdims=True))
         total = max(float(weight.sum()), 1e-12)
-        behind = f"_{task.name}" if number else ""
-        scores[f"val_loss{behind}"] = float((-(truth * likely).sum(1) * weight).sum() / total)
-        scores[f"val_accuracy{behind}"] = float(((rows.argmax(1) == truth.argmax(1)) * weight).sum() / total)
+        suffix = f"_{task.name}" if number else ""
+        scores[f"val_loss{suffix}"] = float((-(truth * likely).sum(1) * weight).sum() / total)
+        scores[f"val_accuracy{suffix}"] = float(((rows.argmax(1) == truth.argmax(1)) * weight).sum() / total)
     return scores

@@ -15,8 +15,8 @@ WEIGHTS, REVISION, DETECTOR, HEAD = "weights", "device revision", "detector", "h
 LABELS = "labels"
 
 
-def made_of(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """Returns the value of `Job.made_of`: (name, text) pairs."""
+def provenance(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Returns the value of `Job.provenance`: (name, text) pairs."""
     return tuple((name, _text(value)) for name, value in values.items())
 
 
@@ -26,7 +26,7 @@ def refuse_another(job: Job, found: Mapping[str, object]) -> None:
     Args:
         found: what was loaded, by its name here; names that the job does not have are ignored.
     """
-    begun_with = dict(job.made_of)
+    begun_with = dict(job.provenance)
     for name, value in found.items():
         if name in begun_with and _text(value) != begun_with[name]:
             raise FileChanged(None, _fault(job, name))

@@ -13,12 +13,14 @@ from models.detectors.registry import DetectorSpec
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
 from transforms.detect_faces import DetectFaces
-from transforms.made_of import DETECTOR, HEAD, REVISION, WEIGHTS, made_of, refuse_another
+from transforms.provenance import DETECTOR, HEAD, REVISION, WEIGHTS, provenance, refuse_another
 from transforms.storage.store import FileChanged
 
 
 def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path: Path) -> None:
-    given = job(tmp_path, made_of=made_of({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}}))
+    given = job(
+        tmp_path, provenance=provenance({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}})
+    )
     refuse_another(given, {WEIGHTS: "a" * 64, DETECTOR: {"size": 3, "name": "haar", "model": "b"}, HEAD: "other"})
     assert pickle.loads(pickle.dumps(given)) == given
 
@@ -33,17 +35,19 @@ def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path
     ],
 )
 def test_what_is_another_is_named_with_its_cure(tmp_path: Path, name: str, found: object, words: str) -> None:
-    given = job(tmp_path, head="heads/mine", made_of=made_of({name: "before"}))
+    given = job(tmp_path, head="heads/mine", provenance=provenance({name: "before"}))
     with pytest.raises(FileChanged, match=words):
         refuse_another(given, {name: found})
 
 
 def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head: Path) -> None:
     with pytest.raises(FileChanged, match=r"head .* changed"):
-        ApplyHead(job(tmp_path, head=str(a_head), made_of=made_of({HEAD: "before"}))).setup()
+        ApplyHead(job(tmp_path, head=str(a_head), provenance=provenance({HEAD: "before"}))).setup()
     cascade = DetectorSpec("none")
     with pytest.raises(FileChanged, match="detector none has changed"):
-        DetectFaces(job(tmp_path, detector=cascade, made_of=made_of({DETECTOR: json.dumps({"name": "none"})}))).setup()
+        DetectFaces(
+            job(tmp_path, detector=cascade, provenance=provenance({DETECTOR: json.dumps({"name": "none"})}))
+        ).setup()
 
 
 @pytest.fixture
