@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ./run_local.sh        makes an environment in .venv, then labels a built-in sample into out/sample
-# ./run_local.sh test   runs the tests there; further words go to pytest
+# ./run_local.sh test   runs the tests there, in two processes; with further words, pytest with those words in one
 # ./run_local.sh ARGS   runs the pipeline there, from the folder you are in
 #
 # Packages are installed when setup.py or constraints.txt has changed since the last time, else it starts at once.
@@ -78,6 +78,8 @@ case ${1-} in
         shift
         install dev,sample
         cd "$here"
+        # All of them on two cores: a file stays in one process, since its tests share what is costly to make.
+        [ "$#" -gt 0 ] || set -- -n 2 --dist loadfile
         exec "$venv/bin/python" -m pytest "$@"
         ;;
     *)

@@ -136,6 +136,7 @@ setup(
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
             "pytest>=8",
+            "pytest-xdist>=3.6",  # two processes: half the minutes; and a crash is one test that failed, not the end
             "ruff>=0.8",
             "tensorboard>=2.18",
             "types-PyYAML",

@@ -164,8 +164,8 @@ def test_fingerprints_of_the_defaults_are_golden() -> None:
     made = identity_of(settings, None)
     assert fingerprint_of(made.feature_space) == load_head(chosen_head(settings)[0]).feature_space
     assert fingerprint_of(made.feature_space) == "192c712d6a5988f0af02fab6c1a740dbed8e6d290114d9a3bcdf22d9c5ebe882"
-    assert fingerprint_of(made.cache_key) == "9a57297c899780b7f2d6456020ac4869ef2cdf6d1da3c66cc148d1305b7fe3f2"
-    assert fingerprint_of(made.run) == "3165059dc1c814b9f51c5b6ff95e32b3162c85a66de2e5d278b14640e9dd4f14"
+    assert fingerprint_of(made.cache_key) == "cb0d94c486c710daf5ecc8af53a1869f4c5262a086862760af3cacaa0801a9dc"
+    assert fingerprint_of(made.run) == "7e4e1ae3241ea7a204fb8f56d0936e2c941b282c44ab3fd1b181a8647abf6b68"
 
 
 def test_a_path_does_not_enter_but_what_lies_there_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Object stores: exact ranges, whole objects, conditional writes; what fails is tried again, then reported in one line."""
+"""Object stores: exact ranges, whole objects, conditional writes; failures are retried, then reported in one line."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def build_features(
     x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
     if not flip_average:
         return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
-    # two calls of one shape, not one of twice the batch, so that kernels, and thus bits, do not depend on `flip_average`
+    # two calls of one shape, not one of twice the batch, so that neither kernels nor bits depend on `flip_average`
     mirror = _Mirror(height, width, flip_cut, dtype="float32", name="mirror")(x)
     both = [_pool(base(x), pooling), _pool(base(mirror), pooling, "mirrored_")]
     mean = keras.layers.Average(dtype="float32", name="mean_of_both")(both)

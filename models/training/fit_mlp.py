@@ -159,8 +159,8 @@ def _digest(part: Part) -> str:
 def recipe_of_features(recipe: Recipe) -> Recipe:
     """Returns the recipe without its settings of pixels and convolutions, which rows of features do not have."""
     still: dict[str, Any] = {
-        "top_dropout": 0.0, "crop": 0, "progressive_sizes": (), "flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0,
-        "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "zoom_out": 0.0, "compress": 0.0, "erase": 0.0,
-        "frozen": (), "rates": {}, "precision": "float32",
+        "top_dropout": 0.0, "crop": 0, "progressive_sizes": (), "flip": False, "shift": 0.0, "rotation": 0.0,
+        "scale": 0.0, "shrink": 0.0, "contrast": 0.0, "brightness": 0.0, "blur": 0.0, "zoom_out": 0.0,
+        "compress": 0.0, "erase": 0.0, "frozen": (), "rates": {}, "precision": "float32",
     }  # fmt: skip
     return replace(recipe, **still)

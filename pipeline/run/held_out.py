@@ -12,7 +12,7 @@ from transforms.read_again import read_digests
 
 
 def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[bytes]:
-    """Returns the SHA-256 of every image that --exclude-copies-of names, with a label or without; says how many those are.
+    """Returns the SHA-256 of every image of --exclude-copies-of, labelled or not; reports how many there are.
 
     Args:
         folder: of the plan.

@@ -283,8 +283,8 @@ def make_plan(
         own: folders of results and of the cache, whose files are no input.
 
     Raises:
-        UsageError: nothing to read, ids that collide, a table whose images cannot be identified, or images where results are
-            written.
+        UsageError: nothing to read, ids that collide, a table whose images cannot be identified, or images
+            where results are written.
         InputFault: a file or folder cannot be read. StorageError: the plan cannot be written.
     """
     files = find_inputs(patterns, flag)

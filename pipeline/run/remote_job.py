@@ -61,7 +61,7 @@ class RemoteJob:
         return result
 
     def totals(self) -> Totals:
-        """Returns images, faces and cached images by the runner's own counters; the last known if it does not answer."""
+        """Returns images, faces and cached images by the runner's own counters; the last known without an answer."""
         try:
             self._result._metrics = None  # else the first answer is kept for ever
             found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]

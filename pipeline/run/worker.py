@@ -1,4 +1,4 @@
-"""A worker process of a local run: Beam's worker with clean shutdown and logging. `python -m pipeline.run.worker FOLDER [quiet|loud]`
+"""Beam's worker with clean shutdown and logging, for local runs: `python -m pipeline.run.worker FOLDER [quiet|loud]`.
 
 Ctrl-C reaches every process of a terminal: here it asks the stages to stop between steps, as in the process that the
 user started, and does not tear Beam's threads down while they work. What Beam, the runtime and the image

@@ -72,8 +72,8 @@ class TrainSettings(Section):
     top_dropout: float = _training(_RECIPE.top_dropout, "rate before the classifiers", ge=0, le=0.95)
     crop: int = _training(_RECIPE.crop, "side in pixels of the middle square that training sees; 0 is all", ge=0, le=48)
     progressive_sizes: list[Annotated[int, Field(ge=16, le=48)]] = _training(
-        _RECIPE.progressive_sizes, "sides in pixels that images are reduced to in training, each for an equal share of the epochs; "
-        "[] leaves them as they are", allowed="a list of whole numbers from 16 to 48, such as [24, 32, 40, 48]",
+        _RECIPE.progressive_sizes, "sides in pixels to which training reduces images, each for an equal share of the "
+        "epochs; [] leaves them as they are", allowed="a list of whole numbers from 16 to 48, such as [24, 32, 40, 48]",
     )  # fmt: skip
     flip: bool = _training(_RECIPE.flip, "mirror half of the images")
     shift: float = _training(_RECIPE.shift, "largest shift, a fraction of the side", ge=0, le=1)

@@ -172,7 +172,7 @@ def damaged_archives(found: Files, place: Path) -> Iterator[Outcome]:
         wrong = [image for image in changed if after[image][0]["digest"] == before[image][0]["digest"]]
         reported = ", ".join(f"{word} {count}" for word, count in sorted(reasons.items())) or "nothing rejected"
         claim = (
-            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {reported}; labelled with other bytes, "
+            f"{name}, {spoil.__name__}: {len(kept):,} of {len(before):,} as before; {reported}; labelled otherwise, "
             f"which only the archive's sum could tell: {len(changed)}; other values for the same bytes: {len(wrong)}"
         )
         yield Outcome(claim, not wrong and len(changed) <= 1 and bool(reasons) and len(kept) > 0)
@@ -237,7 +237,7 @@ def damaged_cache(archive: Path, place: Path) -> Iterator[Outcome]:
     reported = again.record["cache"]
     same = measuring.results(again.output) == measuring.results(first.output)
     claim = f"a bit flipped in each of {len(segments)} segments: {reported['damaged']} found"
-    yield Outcome(claim, reported["damaged"] == len(segments) and reported["hits"] == 0)
+    yield Outcome(claim, reported["damaged"] == len(segments) and reported["cached"] == 0)
     yield Outcome("… and the results are the same bytes", same)
     for path in cache.glob("*/index.bin"):
         path.write_bytes(path.read_bytes()[:-100])

@@ -97,7 +97,16 @@ def main() -> int:
 
 def report(first: Labelling, again: Sequence[Labelling], names: Sequence[str]) -> int:
     """Prints the table; returns the exit status."""
-    head = ["head", "images decoded", "engine", "hits", "images/s", "first to last block", "whole run s", "CPU-s"]
+    head = [
+        "head",
+        "images decoded",
+        "runtime loaded",
+        "cached",
+        "images/s",
+        "first to last block",
+        "whole run s",
+        "CPU-s",
+    ]
     lines = [
         [
             one.head,

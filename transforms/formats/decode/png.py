@@ -82,7 +82,9 @@ def probe(data: bytes) -> Header:
     return Header(
         width,
         height,
-        next((orientations[of] for of in _SOURCES if orientations.get(of, 1) != 1), 1) if orientations else 1,
+        next((orientations[source] for source in _SOURCES if orientations.get(source, 1) != 1), 1)
+        if orientations
+        else 1,
         whole=whole,
         costly=chunks > MAX_CHUNKS,
         memory=memory,
