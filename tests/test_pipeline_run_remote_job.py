@@ -152,7 +152,7 @@ def test_a_worker_that_cannot_start_ends_the_job_in_its_words() -> None:
     job = Job()
     said = "models.heads.outputs.HeadError: no head: x does not exist"
     with pytest.raises(UsageError, match=r"^no head: x does not exist$"):
-        run(job, reported=lambda: said)
+        run(job, complaint=lambda: said)
     assert job.state == "CANCELLED"
 
 

@@ -17,16 +17,16 @@ from transforms.telling import telling
 
 def test_a_missing_head_is_told(tmp_path: Path) -> None:
     staging = Staging(str(tmp_path / "out"))
-    assert staging.reported() == ""
+    assert staging.complaint() == ""
     job = blocks.job(tmp_path, head="gone", tell=str(tmp_path / "out" / "staged"))
     with pytest.raises(HeadError):
         ApplyHead(job).setup()
-    found = failure_in_text(staging.reported())
+    found = failure_in_text(staging.complaint())
     assert found is not None
     assert found.kind is FailureKind.USAGE
     assert found.text.startswith("no head: gone/head.json does not exist")
     staging.forget()
-    assert staging.reported() == ""
+    assert staging.complaint() == ""
 
 
 @pytest.mark.parametrize(

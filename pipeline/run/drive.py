@@ -144,7 +144,7 @@ def drive(
         quiet=execution.quiet,
         verbose=execution.verbose,
         go_on=task.go_on,
-        told=(lambda: "") if staging is None else staging.told,
+        complaint=(lambda: "") if staging is None else staging.complaint,
     )
     with suppress(OSError):  # results are complete, and the next run removes them too
         remove_own(folder.path, ("heartbeats",), ())

@@ -42,18 +42,18 @@ class RemoteJob:
 
     Attributes:
         fault: what the job was cancelled for, if the runner itself would have gone on trying.
-        reported: why a worker could not start, as a traceback ends; the job was cancelled for it.
+        complaint: why a worker could not start, as a traceback ends; the job was cancelled for it.
     """
 
-    def __init__(self, options: PipelineOptions, reported: Callable[[], str] = lambda: "") -> None:
-        """Takes the runner's options, and what returns why a worker could not start ("" as long as none says so)."""
+    def __init__(self, options: PipelineOptions, complaint: Callable[[], str] = lambda: "") -> None:
+        """Takes the runner's options, and what returns why a worker could not start ("" if none did)."""
         self._runner = str(options.view_as(StandardOptions).runner)
         self.is_remote = not is_direct(options)
         self._result: Any = None
         self._cancelled = threading.Event()
         self._seen = Totals()
-        self.fault = self.reported = ""
-        self._ask_workers = reported
+        self.fault = self.complaint = ""
+        self._ask_workers = complaint
 
     def begun(self, result: Any) -> Any:
         """Notes the runner's handle of the job, and returns it."""
@@ -112,8 +112,8 @@ class RemoteJob:
             if any(map(lacks_this_program, self._messages())):
                 self.fault = WITHOUT_US
             else:
-                self.reported = self._ask_workers()
-            if self.fault or self.reported:
+                self.complaint = self._ask_workers()
+            if self.fault or self.complaint:
                 self._cancel()
                 return
             if not reported and time.monotonic() - begun > SILENCE_S:

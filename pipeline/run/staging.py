@@ -50,8 +50,8 @@ class Staging:
         """Removes what workers of an earlier job said."""
         self._store.delete([FAILURE])
 
-    def told(self) -> str:
-        """Returns why a worker could not start, in the words of a traceback; "" if none said so."""
+    def complaint(self) -> str:
+        """Returns why a worker could not start, as a traceback ends; "" if none did."""
         try:
             found = self._store.get(FAILURE)
         except OSError:  # asked again soon
