@@ -56,6 +56,7 @@ setup(
         "pipeline.actions",
         "pipeline.api",
         "pipeline.commands",
+        "pipeline.live",
         "pipeline.report",
         "pipeline.report.render",
         "pipeline.report.two_runs",
@@ -125,6 +126,7 @@ setup(
             "build>=1.2",
             "flask>=3",  # of moto's server
             "flask-cors>=5",
+            "html5lib>=1.1",  # a strict parser, for tests of pages: newer ones pass over half of the errors
             "hypothesis>=6.100",
             "jax>=0.6",  # a test holds its features against TensorFlow's
             "matplotlib>=3.9",

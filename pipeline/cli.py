@@ -21,12 +21,12 @@ from pipeline.beam_flags import refuse_unknown_flags, without_warnings
 from pipeline.commands.command import Command, Common, Context
 from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
 from pipeline.errors import Interrupted, UsageError
-from pipeline.failures import as_ours
 from pipeline.flags import Options, options_from, parser_of, settings_of
 from pipeline.help import help_text
 from pipeline.house import DISTRIBUTION, check_house
 from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
+from pipeline.uncaught import as_ours
 
 INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
 
@@ -59,7 +59,9 @@ def parse(arguments: Sequence[str]) -> Call | str:
     if unchecked and not command.beam:
         raise UsageError(f"{command.name} starts no runner, so nothing may follow --")
     common = options_from(Common, given)
-    settings = load_settings(common.config, common.set, flags=settings_of(command.options, given))
+    settings = load_settings(
+        common.config, common.set, flags=settings_of(command.options, given), defaults=command.defaults
+    )
     of_files = settings.beam.flags if command.beam else []
     refuse_unknown_flags(command, of_files)
     if common.print_config:

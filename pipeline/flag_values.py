@@ -88,6 +88,29 @@ def side(given: str) -> int:
     return value
 
 
+def camera(given: str) -> int:
+    """Returns the number of a camera, from 0 to 99."""
+    if not given.isascii() or not given.isdigit() or int(given) > 99:
+        raise argparse.ArgumentTypeError(f"{given!r} is not the number of a camera: 0 is the first")
+    return int(given)
+
+
+def frame_rate(given: str) -> float:
+    """Returns frames a second, above 0, at most 1000."""
+    value = number(given)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number of frames a second from above 0 to 1000")
+    return value
+
+
+def smoothing(given: str) -> float:
+    """Returns a share from 0 to 0.99."""
+    value = number(given)
+    if not 0 <= value <= 0.99:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a share from 0 to 0.99")
+    return value
+
+
 def margin(given: str) -> float:
     """Returns a margin around a face: a share of its side from 0 to 2."""
     value = number(given)

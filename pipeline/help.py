@@ -9,6 +9,7 @@ from pipeline.commands.command import ABOUT_SETTINGS, Command, Common
 from pipeline.commands.registry import COMMANDS, DEFAULT_COMMAND
 from pipeline.flags import Flag, flags_of
 from pipeline.settings.describe import known_settings
+from pipeline.settings.notation import yaml_scalar
 
 HELP_WIDTH = 100
 COLUMN = 34  # where the second column begins
@@ -71,7 +72,8 @@ def _setting_lines(command: Command) -> list[str]:
     lines: list[str] = []
     for info in known_settings():
         if command.uses(info.name):
-            lines += _entry(f"{info.name}={info.default}", f"{info.description} ({info.allowed})")
+            default = yaml_scalar(command.defaults.get(info.name)) if info.name in command.defaults else info.default
+            lines += _entry(f"{info.name}={default}", f"{info.description} ({info.allowed})")
     return lines
 
 

@@ -15,34 +15,53 @@ import numpy as np
 from models.detectors.registry import DetectorSpec
 from models.runtimes.feature_settings import FeatureSettings
 from transforms.block import Block, BlockRef, Faces, Reason, Status
+from transforms.detect_faces import DetectFaces
+from transforms.extract_features import ExtractFeatures
 from transforms.formats.records import Limits
-from transforms.job import Job
-from transforms.read_blocks import PlannedBlock
+from transforms.job import CachePlace, Cropping, Detecting, Job, Reading, Writing
+from transforms.read_blocks import PlannedBlock, ReadBlocks
 
 FINGERPRINT = "f" * 64
 
 
-def job(folder: Path, **other: Any) -> Job:
-    """Returns the settings of a run without a detector on 16 by 16 grey crops; its folder of parts stands."""
+FEATURES = FeatureSettings("face_vgg", "random", "avg", 16, 16, batch_size=8)
+CROPPING = Cropping(16, 16, channels=1, margin=0.0, limits=Limits(), smallest_side=1)
+
+
+def job(folder: Path, *, threads: int = 2, **other: Any) -> Job:
+    """Returns the settings of a run without a detector on 16 by 16 grey crops; its folder of parts stands.
+
+    Args:
+        other: fields of `Job`, or `detector`, `cropping`, `cache_key_json`, `block_images` of what holds them.
+    """
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    detector, cropping = other.pop("detector", DetectorSpec("none")), other.pop("cropping", CROPPING)
     given: dict[str, Any] = {
-        "parts": str(folder / "parts"),
-        "cache": str(folder / "cache"),
-        "cache_key_json": '{"features":"test"}',
-        "run_fingerprint": FINGERPRINT,
-        "detector": DetectorSpec("none"),
-        "features": FeatureSettings("face_vgg", "random", "avg", 16, 16, batch_size=8),
-        "limits": Limits(),
-        "margin": 0.0,
-        "smallest_side": 1,
-        "channels": 1,
-        "head": "",
-        "threads": 2,
-        "block_images": 4,
-        "block_bytes": 2**20,
+        "reading": Reading(Limits(), other.pop("block_images", 4), 2**20),
+        "cache": CachePlace(str(folder / "cache"), other.pop("cache_key_json", '{"features":"test"}')),
+        "detecting": Detecting(detector, cropping, threads),
+        "features": FEATURES,
+        "labelling": None,
+        "writing": Writing(str(folder / "parts"), FINGERPRINT),
         **other,
     }
-    Path(given["parts"]).mkdir(parents=True, exist_ok=True)
     return Job(**given)
+
+
+def reads(given: Job) -> ReadBlocks:
+    """Returns the stage with the settings of a job."""
+    parts = given.writing.parts
+    return ReadBlocks(given.reading, parts=parts, heartbeat=given.heartbeat, provenance=given.provenance)
+
+
+def detects(given: Job) -> DetectFaces:
+    """Returns the stage with the settings of a job."""
+    return DetectFaces(given.detecting, given.provenance)
+
+
+def extracts(given: Job) -> ExtractFeatures:
+    """Returns the stage with the settings of a job."""
+    return ExtractFeatures(given.features, given.cache, given.provenance, accelerator=given.accelerator)
 
 
 def raw(contents: Sequence[bytes | None], *, key: str = "k", prefix: str = "", **other: Any) -> Block:
@@ -81,7 +100,7 @@ def finished(chosen: Sequence[int | None], *, key: str = "k", prefix: str = "", 
             box=np.tile(np.asarray([[0, 0, 9, 9]], np.int32), (count, 1)),
             score=np.ones(count, np.float32),
             features=np.zeros((count, 3), np.float16),
-            probabilities=np.asarray([[0.25, 0.75] if chosen[row] else [0.75, 0.25] for row in faces]).reshape(-1, 2),
+            answers=np.asarray([[0.25, 0.75] if chosen[row] else [0.75, 0.25] for row in faces]).reshape(-1, 2),
         ),
         **other,
     }

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
@@ -55,3 +56,11 @@ def _own_log_level() -> Iterator[None]:
     before = ours.level
     yield
     ours.setLevel(before)
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of each kind, made once: see `made_pages.py`."""
+    from made_pages import write_pages  # needs pyarrow and more, which most tests do without
+
+    return write_pages(tmp_path_factory.mktemp("pages"))

@@ -164,12 +164,12 @@ def judge_block(found: Sequence[Mutant], judged: Sequence[Judged], folder: Path)
     from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 
     searched = found[0].number // BLOCK % 5 == 4
-    job = blocks.job(folder, detector=DetectorSpec("bundled" if searched else "none"))
+    detecting = blocks.job(folder, detector=DetectorSpec("bundled" if searched else "none")).detecting
     block = blocks.raw([mutant.data for mutant in found])
     about = Judged(found[0].number, "block", (), "")
     try:
         rows = [row for row in rows_to_detect(block) if not searched or _pixels(judged[row]) <= SEARCHED_PIXELS]
-        seen = with_rows(block, [detect_rows(block, rows, job, job.detector.load())])
+        seen = with_rows(block, [detect_rows(block, rows, detecting, detecting.detector.load())])
     except Exception as error:  # noqa: BLE001 - this is what is looked for
         return replace(about, outcome="raised 0x0", fault=f"{type(error).__name__}: {error}"[:300])
     reasons = [reason.value if reason else "" for reason in seen.reason]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,37 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.heads.output_spec import ClassOutput
 from transforms.merge.row_files import RowFiles
 from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
 ROWS = 8_192
 
 
+def made_digest(row: int) -> str:
+    """Returns a SHA-256 that no image has, in hex."""
+    return f"{row:016x}{0:048x}"
+
+
 def write_run(
-    folder: Path, images: int, *, classes: int = 7, faces: float = 2, name: str = "photos/{}.jpg"
+    folder: Path,
+    images: int,
+    *,
+    classes: int = 7,
+    faces: float = 2,
+    name: str = "photos/{}.jpg",
+    digest: Callable[[int], str] = made_digest,
+    width: int = 1600,
 ) -> dict[str, Any]:
-    """Writes the tables of a made-up run as the merge does; returns what its `run.json` would say."""
+    """Writes the tables of a made-up run as the merge does; returns what its `run.json` would say.
+
+    Args:
+        digest: of an image, by its row. `width`: of all images in pixels; their height is three quarters of it.
+    """
+    shrink = 1600 / width
     names = [f"class {number:04d}" for number in range(classes)]
     draw = np.random.default_rng(0)
-    schema = face_schema(names[:1])
+    schema = face_schema(ClassOutput(tuple(names[:1])))
     found = {"labelled": 0, "no_face": 0, "rejected": 0}
     labels = np.zeros(classes, np.int64)
     with (
@@ -41,10 +59,10 @@ def write_run(
             columns = {
                 "image_id": ids,
                 "source": ["photos"] * count,
-                "digest": [f"{row:016x}{0:048x}" for row in range(start, start + count)],
+                "digest": [digest(row) for row in range(start, start + count)],
                 "bytes": [1] * count,
-                "width": [1600] * count,
-                "height": [1200] * count,
+                "width": [width] * count,
+                "height": [width * 3 // 4] * count,
                 "status": status,
                 "stage": ["decode" if one else None for one in rejected],
                 "reason": ["truncated" if one else None for one in rejected],
@@ -60,10 +78,10 @@ def write_run(
             values = {
                 "image_id": [ids[one] for one in row],
                 "face_index": np.arange(len(row)) - (np.cumsum(faces_of) - faces_of)[row],
-                "x": draw.integers(0, 1300, len(row)),
-                "y": draw.integers(0, 900, len(row)),
-                "width": draw.integers(10, 300, len(row)),
-                "height": draw.integers(10, 300, len(row)),
+                "x": draw.integers(0, 1300, len(row)) // shrink,
+                "y": draw.integers(0, 900, len(row)) // shrink,
+                "width": draw.integers(10, 300, len(row)) // shrink,
+                "height": draw.integers(10, 300, len(row)) // shrink,
                 "detection_score": draw.random(len(row)),
                 "label": [names[one] for one in label],
                 "label_index": label,
@@ -98,7 +116,7 @@ class MadeImage:
 def write_images(folder: Path, images: Sequence[MadeImage], classes: Sequence[str]) -> dict[str, Any]:
     """Writes the tables of a run of these images, sorted by id; returns what its `run.json` would say."""
     images = sorted(images, key=lambda image: image.id.encode())
-    schema = face_schema(classes)
+    schema = face_schema(ClassOutput(tuple(classes)))
     status = [image.status or ("labelled" if image.faces else "no_face") for image in images]
     columns = {
         "image_id": [image.id for image in images],

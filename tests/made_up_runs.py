@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.heads.output_spec import ClassOutput
 from transforms.merge.row_files import RowFiles
 from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
@@ -57,7 +58,7 @@ class MadeUp:
 def write_made_up(folder: Path, images: Sequence[MadeUp], classes: Sequence[str] = CLASSES) -> dict[str, Any]:
     """Writes tables and `run.json` of a run over these images; returns what `run.json` holds."""
     images = sorted(images, key=lambda image: image.image_id.encode())
-    faces = face_schema(classes)
+    faces = face_schema(ClassOutput(tuple(classes)))
     extra = [pa.field(name, pa.scalar(value).type) for name, value in (images[0].more if images else {}).items()]
     schema = pa.schema([*IMAGE_SCHEMA, *extra])
     with (

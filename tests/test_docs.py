@@ -6,12 +6,14 @@ from pathlib import Path
 import make_settings_page
 import pytest
 
+from models.heads.output_spec import ClassOutput
 from pipeline.commands.command import Common
 from pipeline.commands.registry import COMMANDS
 from pipeline.flags import flags_of
 from transforms.formats.records import Reason, Status
 from transforms.formats.shards.registry import FORMATS
 from transforms.merge.rows import face_schema, image_schema
+from transforms.output_fields import shown_fields
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "models" / "weights" / "README.md"
@@ -51,8 +53,20 @@ def test_every_status_is_documented(status):
 
 
 def test_every_output_column_is_documented():
-    columns = {*image_schema(exif=True).names, *(n for n in face_schema(["happy"]).names if not n.startswith("p_"))}
+    columns = {
+        *image_schema(exif=True).names,
+        *(n for n in face_schema(ClassOutput(("happy",), rejecting=True)).names if not n.startswith("p_")),
+    }
     assert not {name for name in columns if f"`{name}`" not in TEXT}
+
+
+def test_the_columns_of_a_head_are_documented_with_type_and_meaning():
+    spec = ClassOutput(("<class>",), rejecting=True)
+    rows = [
+        f"| `{column.name}` | {field.type} | {column.doc} |"
+        for column, field in zip(spec.columns, shown_fields(spec), strict=True)
+    ]
+    assert "\n| column | type | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n\n" in TEXT
 
 
 def test_every_format_is_documented():

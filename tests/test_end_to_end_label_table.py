@@ -11,7 +11,7 @@ import runs
 
 from pipeline.errors import UsageError
 from pipeline.run.identity import given_labels
-from pipeline.run.labelled_images import read_labelled
+from pipeline.run.labelled_images import Form, read_labelled
 from pipeline.settings.load import load_settings
 from transforms.formats.records import Limits
 
@@ -65,7 +65,7 @@ def test_a_head_learns_them(bench: runs.Bench) -> None:
 
 def test_a_network_learns_them(bench: runs.Bench) -> None:
     table = given_labels(load_settings((), [labels(bench)]))
-    read, passed_over = read_labelled([str(bench.path / "images.tar")], (16, 16), Limits(), table=table)
+    read, passed_over = read_labelled([str(bench.path / "images.tar")], Form((16, 16)), Limits(), table=table)
     assert read.labels[:3] == ["happy", "neutral", "sad"] and len(read.labels) == 50 and passed_over == 10
 
 

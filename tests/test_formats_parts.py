@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.heads.output_spec import ClassOutput
 from transforms.formats import parts
 from transforms.formats.parts import (
     DamagedPart,
     PartMetadata,
     PartReader,
-    classes_of,
-    is_rejecting,
+    answers_in,
     part_info,
     part_schema,
     read_part,
@@ -27,6 +27,7 @@ from transforms.formats.parts import (
     write_part,
 )
 from transforms.formats.publish import StorageError
+from transforms.output_fields import part_fields
 
 FACE = {
     "x": 1,
@@ -61,13 +62,14 @@ def row(image_id: str, position: int, faces: int = 0, **other: Any) -> dict[str,
     return {**plain, **other}
 
 
+ANSWERS = part_fields(ClassOutput(("angry", "sad")))
 TABLE = pa.Table.from_pylist(
     [
         row("a/1.jpg", 7, faces=2, true_label="sad", cached=True),
         row("a/2.jpg", 3),
         row("ä.png", 5, status="rejected", stage="decode", reason="empty", digest=None, bytes=0, width=0, height=0),
     ],
-    schema=part_schema(2),
+    schema=part_schema(ANSWERS),
 )
 METADATA = PartMetadata("f00d", "beef", first_id="a/1.jpg", last_id="ä.png", images=3, faces=2, cached=1)
 
@@ -83,8 +85,8 @@ def test_rows_and_footer_come_back(tmp_path: Path) -> None:
 def test_part_without_rows(tmp_path: Path) -> None:
     path = str(tmp_path / "p.parquet")
     empty = PartMetadata("f00d", "beef", first_id="", last_id="", images=0, faces=0, cached=0)
-    write_part(path, part_schema(2).empty_table(), empty)
-    assert read_part(path).equals(part_schema(2).empty_table())
+    write_part(path, part_schema(ANSWERS).empty_table(), empty)
+    assert read_part(path).equals(part_schema(ANSWERS).empty_table())
     assert part_info(path) == empty
 
 
@@ -104,10 +106,11 @@ def test_crowded_photos_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pyt
     assert read_part(path).equals(TABLE)
 
 
-def test_classes_of_a_schema() -> None:
-    assert [classes_of(part_schema(count)) for count in (1, 2, 9)] == [1, 2, 9]
-    assert [is_rejecting(part_schema(2, rejecting=rejecting)) for rejecting in (False, True)] == [False, True]
-    assert classes_of(part_schema(2, rejecting=True)) == 2
+@pytest.mark.parametrize(
+    "answers", [ANSWERS, ANSWERS[:1], (*ANSWERS, pa.field("age", pa.float64(), nullable=False)), ()]
+)
+def test_a_schema_tells_the_answers_of_the_head(answers: tuple[pa.Field, ...]) -> None:
+    assert answers_in(part_schema(answers)) == answers
 
 
 @pytest.mark.parametrize("bit", [0, 3, 7])
@@ -184,7 +187,7 @@ def test_what_is_no_part_is_named(tmp_path: Path, read: Any) -> None:
 @pytest.mark.parametrize("text", ["part_crc32", "part_crc32\x18\x0800000000", "PAR1"])
 def test_ids_that_look_like_the_checksum_do_no_harm(tmp_path: Path, text: str) -> None:
     path = str(tmp_path / "p.parquet")
-    table = pa.Table.from_pylist([row(text, 0)], schema=part_schema(2))
+    table = pa.Table.from_pylist([row(text, 0)], schema=part_schema(ANSWERS))
     write_part(path, table, PartMetadata(text, text, text, text, 1, 0, 0))
     assert read_part(path).equals(table)
     assert part_info(path).first_id == text

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.heads.output_spec import ClassOutput
 from transforms.formats.results import ResultsError, read_results
 from transforms.merge.rows import IMAGE_SCHEMA, face_schema
 
@@ -51,7 +52,10 @@ def write(folder: Path, *, files: int = 1, faces: list | None = None, unlabelled
     ]  # fmt: skip
     for number in unlabelled:
         seen[number] |= dict.fromkeys(("label", "label_index", "confidence", "p_happy", "p_sad"))
-    for name, schema, table in (("images", IMAGE_SCHEMA, rows), ("predictions", face_schema(CLASSES), seen)):
+    for name, schema, table in (
+        ("images", IMAGE_SCHEMA, rows),
+        ("predictions", face_schema(ClassOutput(tuple(CLASSES))), seen),
+    ):
         (folder / name).mkdir(parents=True)
         size = -(-len(table) // files) or 1
         for part in range(files):

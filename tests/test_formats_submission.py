@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.heads.output_spec import ClassOutput
 from transforms.formats.submission import rules as submission
 from transforms.formats.submission.rules import (
     CollidingIds,
@@ -40,6 +41,7 @@ from transforms.formats.submission.sample import (
 from transforms.formats.submission.write import SubmissionReport, UnlabelledImages, write_submission
 
 CLASSES = ("angry", "happy", "sad")
+SPEC = ClassOutput(tuple(CLASSES))
 PLAIN = SubmissionRules()
 FOLDER = SubmissionRules(drop_folder=True)
 EXTENSION = SubmissionRules(drop_extension=True)
@@ -190,7 +192,7 @@ def write(
     rules: SubmissionRules = PLAIN,
     sample: Sample | None = None,
 ) -> SubmissionReport:
-    return write_submission(str(path), labelled(rows), classes=CLASSES, rules=rules, sample=sample)
+    return write_submission(str(path), labelled(rows), labels=SPEC, rules=rules, sample=sample)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +412,7 @@ def test_classes_that_are_numbers_beside_labels_that_are_none_of_them_ask(labels
 def test_a_label_may_stand_before_the_id(tmp_path: Path) -> None:
     sample = sample_of("label,image_id\n0,b.jpg\n0,a.jpg\n")
     path = tmp_path / "submission.csv"
-    write_submission(str(path), labelled([("a.jpg", 1), ("b.jpg", 2)]), classes=CLASSES, rules=PLAIN, sample=sample)
+    write_submission(str(path), labelled([("a.jpg", 1), ("b.jpg", 2)]), labels=SPEC, rules=PLAIN, sample=sample)
     assert path.read_text() == "label,image_id\n2,b.jpg\n1,a.jpg\n"
 
 
@@ -426,7 +428,7 @@ def test_names_that_a_mac_has_decomposed_match(tmp_path: Path, form: Any, rules:
         (unicodedata.normalize(other, f"a/{name}" if rules is BOTH else name), at + 1) for at, name in enumerate(ids)
     ]
     path = tmp_path / "submission.csv"
-    report = write_submission(str(path), labelled(images), classes=CLASSES, rules=rules, sample=sample)
+    report = write_submission(str(path), labelled(images), labels=SPEC, rules=rules, sample=sample)
     assert report.sample is not None and (report.sample.missing, report.sample.unexpected) == (0, 0)
     assert [line.split(",")[1] for line in path.read_text().splitlines()] == ["label", "1", "2"]
     assert match_sample(sample, lambda: [name for name, _ in images]).missing == 0
@@ -436,15 +438,15 @@ def test_composed_and_decomposed_images_keep_their_own_rows_or_are_named(tmp_pat
     composed, decomposed = "é.jpg", unicodedata.normalize("NFD", "é.jpg")
     images = labelled([(composed, 1), (decomposed, 2)])
     both = sample_of(f"id,label\n{composed},0\n{decomposed},0\n")
-    write_submission(str(tmp_path / "s.csv"), images, classes=CLASSES, rules=PLAIN, sample=both)
+    write_submission(str(tmp_path / "s.csv"), images, labels=SPEC, rules=PLAIN, sample=both)
     assert (tmp_path / "s.csv").read_text() == f"id,label\n{composed},1\n{decomposed},2\n"
     one = sample_of(f"id,label\n{composed},0\n")
-    report = write_submission(str(tmp_path / "s.csv"), images, classes=CLASSES, rules=PLAIN, sample=one)
+    report = write_submission(str(tmp_path / "s.csv"), images, labels=SPEC, rules=PLAIN, sample=one)
     assert (tmp_path / "s.csv").read_text() == f"id,label\n{composed},1\n"  # the very id comes first
     assert report.sample is not None and report.sample.unexpected_names == (decomposed,)
     two = labelled([(f"a/{decomposed}", 1), (f"b/{decomposed}", 2)])
     with pytest.raises(CollidingIds, match="would both get the id"):
-        write_submission(str(tmp_path / "s.csv"), two, classes=CLASSES, rules=FOLDER, sample=one)
+        write_submission(str(tmp_path / "s.csv"), two, labels=SPEC, rules=FOLDER, sample=one)
 
 
 @pytest.mark.parametrize(
@@ -571,6 +573,6 @@ def test_a_long_sample_keeps_its_order_and_little_memory(tmp_path: Path) -> None
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     path = tmp_path / "submission.csv"
-    write_submission(str(path), labelled(images, 5000), classes=CLASSES, rules=SubmissionRules(), sample=sample)
+    write_submission(str(path), labelled(images, 5000), labels=SPEC, rules=SubmissionRules(), sample=sample)
     assert path.read_text() == "id,label\n" + "".join(f"{name},{int(name[-1]) % 3}\n" for name in names)
     assert peak < 300 * count

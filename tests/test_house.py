@@ -28,7 +28,9 @@ OUTSIDERS = {  # third party: the modules, or packages, that may import it
     "cv2": (
         "transforms.formats.decode",
         "transforms.formats.encode",
+        "transforms.formats.video",
         "transforms.crop_faces",
+        "pipeline.live.window",
         "models.detectors",
         "models.evaluation.image_changes",
         "models.training.detection",

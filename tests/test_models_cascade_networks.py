@@ -21,7 +21,7 @@ from models.detectors.cascade.shapes import (
     multi_resolution,
     normalised,
 )
-from models.detectors.onnx_graph import EPSILON
+from models.onnx_graph import EPSILON
 
 SMALL_MODULES = (Inception(3, (4, 5), (2, 3)), Inception(4, (3, 4), (2, 2)))  # sides 12, 6, 3 and 9, 5, 3
 EVERY = [

@@ -126,6 +126,14 @@ def _bytes(found):
     return found.boxes.tobytes() + found.scores.tobytes()
 
 
+@pytest.mark.parametrize("name", [name for name, kind in DETECTORS.items() if kind.threaded])
+def test_an_image_searched_by_several_threads_has_the_same_boxes(name, crowd, portrait):
+    one, three = spec_of(name).load(), spec_of(name).load(threads=3)
+    for image in (portrait, crowd, reduced(crowd, 200), portrait[:300, :470]):
+        for found, other in zip(one.detect_batch([image]), three.detect_batch([image]), strict=True):
+            assert np.array_equal(found.boxes, other.boxes) and np.array_equal(found.scores, other.scores)
+
+
 @pytest.mark.parametrize("name", SEARCHING)
 def test_faces_come_ordered_and_max_faces_keeps_the_first(name, crowd):
     every = spec_of(name).load()

@@ -134,7 +134,7 @@ def test_votes_are_learned_as_shares_and_reject_classes_get_a_score(tmp_path: Pa
     loaded = load_head(tmp_path / "head")
     about = json.loads((tmp_path / "head" / "head.json").read_text())
     assert (about["kind"], about["reject"], about["classes"]) == ("mlp", ["NF"], ["angry", "happy", "sad"])
-    score = loaded.scores(features).no_label_score
+    score = loaded.answers(features)[:, -1]
     assert score[::10].min() > score[1:10].max()
 
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from models.heads.keras import KerasHead
 from models.heads.linear import LinearHead
 from models.heads.mlp import MlpHead
-from models.heads.outputs import ROWS_A_CALL, HeadError, HeadMismatch, most_likely, softmax
+from models.heads.output_spec import most_likely
+from models.heads.outputs import ROWS_A_CALL, HeadError, HeadMismatch, softmax
 from models.heads.registry import BUNDLED_HEADS, check, load_head
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -335,7 +336,7 @@ def test_dense_layers_load_neither_keras_nor_sklearn(tmp_path):
     folder = write_mlp(tmp_path / "head", mlp_head(width=8))
     code = (
         "import sys, numpy as np\nfrom models.heads.registry import load_head\n"
-        f"load_head({str(folder)!r}).scores(np.zeros((3, 8), np.float16))\n"
+        f"load_head({str(folder)!r}).answers(np.zeros((3, 8), np.float16))\n"
         "print([m for m in ('keras', 'tensorflow', 'sklearn', 'scipy', 'cv2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -398,24 +399,29 @@ def rejecting_head(**more):
 
 def test_the_no_label_score_and_what_is_left_worked_out_by_hand():
     features = np.log(np.array([[1, 2, 3, 4], [5, 3, 1, 1]], np.float64)).astype(np.float16)
-    found = rejecting_head().scores(features)
-    assert found.probabilities == pytest.approx(np.array([[1 / 3, 2 / 3], [5 / 8, 3 / 8]]), abs=1e-3)
-    assert found.no_label_score == pytest.approx(np.array([0.7, 0.2]), abs=1e-3)
-    assert found.no_label_score.dtype == np.float64
-    assert np.array_equal(found.no_label_score, np.round(found.no_label_score, 6))
-    assert found.probabilities.tobytes() == rejecting_head().probabilities(features).tobytes()
+    found = stored(rejecting_head(), features)
+    assert found["p"] == pytest.approx(np.array([[1 / 3, 2 / 3], [5 / 8, 3 / 8]]), abs=1e-3)
+    assert found["no_label_score"] == pytest.approx(np.array([0.7, 0.2]), abs=1e-3)
+    assert found["no_label_score"].dtype == np.float64
+    assert np.array_equal(found["no_label_score"], np.round(found["no_label_score"], 6))
+    assert found["p"].tobytes() == rejecting_head().probabilities(features).tobytes()
+
+
+def stored(head, features):
+    """Returns what a part stores of the head's answers, by field."""
+    return head.output.stored(head.answers(features))
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.floats(-30, 30), min_size=4, max_size=4), min_size=1, max_size=5), st.floats(0.1, 10))
 def test_probabilities_sum_to_one_whatever_is_rejected(rows, temperature):
-    found = rejecting_head(temperature=temperature).scores(np.asarray(rows, np.float16))
-    assert np.abs(found.probabilities.sum(axis=1) - 1).max() < 2e-6
-    assert ((found.no_label_score >= 0) & (found.no_label_score <= 1)).all()
+    found = stored(rejecting_head(temperature=temperature), np.asarray(rows, np.float16))
+    assert np.abs(found["p"].sum(axis=1) - 1).max() < 2e-6
+    assert ((found["no_label_score"] >= 0) & (found["no_label_score"] <= 1)).all()
 
 
 def test_heads_without_reject_classes_have_no_score(tmp_path):
-    assert linear_head().scores(rows_of(2)).no_label_score is None
+    assert "no_label_score" not in stored(linear_head(), rows_of(2))
     assert linear_head().reject == ()
 
 

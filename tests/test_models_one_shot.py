@@ -212,3 +212,11 @@ def test_the_exported_network_answers_as_the_trained_one(stem: tuple[int, int]) 
     found = np.concatenate([one.transpose(0, 2, 3, 1).reshape(2, -1, 5) for one in maps], axis=1)
     assert expected.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 5)
     assert np.abs(found - expected).max() <= 5e-3 * np.abs(expected).max()  # kernels are stored in 16 bits
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16, 32]))
+def test_boxes_of_some_cells_have_the_bits_of_those_of_all(seed: int, stride: int) -> None:
+    draw = np.random.default_rng(seed)
+    cells = draw.normal(0, 2, (5, *draw.integers(1, 20, 2))).astype(np.float32).transpose(1, 2, 0)
+    kept = cells[..., 0] >= 1
+    assert np.array_equal(boxes_of(cells, stride, kept), boxes_of(cells, stride)[kept])

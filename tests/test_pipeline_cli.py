@@ -236,7 +236,7 @@ def test_cache(folder: list[str]) -> None:
         (["lable", *LABEL], "unknown command lable; nearest is label"),
         (
             ["frobnicate"],
-            "known are label, train-head, train-backbone, train-detector, evaluate, describe-head, "
+            "known are label, label-local, live, train-head, train-backbone, train-detector, evaluate, describe-head, "
             "evaluate-detector, report, render, export, compare, runtimes, cache",
         ),
         (["label"], "label needs --input and --output"),

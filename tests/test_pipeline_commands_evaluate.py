@@ -21,6 +21,7 @@ from sklearn import metrics as sk
 pytest.importorskip("matplotlib", reason="needs the evaluate extra")
 
 from models.evaluation.label_errors import LabelErrors
+from models.heads.output_spec import ClassOutput
 from models.heads.registry import load_head
 from pipeline.cli import Call, parse
 from pipeline.commands.evaluate import EvaluateOptions
@@ -54,6 +55,15 @@ def source(bench: runs.Bench) -> Path:
     files["sad/text.png"] = b"no image"
     files["happy/empty.png"] = b""
     return pictures.write_tar(bench.path / "test.tar", files)
+
+
+def test_a_head_without_classes_is_refused(bench: runs.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClassOutput, "kind", "number")
+    ended = evaluate(bench, "numbers", "--input", str(bench.path))
+    assert (ended.status, ended.line) == (
+        2,
+        "evaluate measures heads that choose among classes; this one gives a number",
+    )
 
 
 def evaluate(bench: runs.Bench, output: str, *more: str) -> runs.Ended:

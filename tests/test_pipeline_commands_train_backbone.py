@@ -12,20 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runs
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
 from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
+from models.training.stored_rows import StoredRows
 from pipeline.actions import train_backbone
 from pipeline.commands.command import Context
 from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import labelled_images
-from pipeline.run.labelled_images import LabelledImages, read_labelled
+from pipeline.run.labelled_images import Form, LabelledImages, read_labelled
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
 from transforms.formats.records import Limits
 
+FORM = Form((48, 48))
 RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
 
 
@@ -41,7 +44,7 @@ def folder_of(path: Path, count: int, *, first: int = 0, classes: tuple[str, ...
 
 
 def read(tmp_path: Path, **other: Any) -> Any:
-    return labelled_images.read_data([str(tmp_path / "in")], load_settings((), ()), **other)
+    return labelled_images.read_data([str(tmp_path / "in")], load_settings((), ()), FORM, **other)
 
 
 def data(tmp_path: Path, **other: Any) -> Any:
@@ -54,7 +57,7 @@ def test_labelled_images_of_any_input(tmp_path: Path) -> None:
     write_folder(tmp_path / "in", {**files, "sad/cut.jpg": jpeg(gradient(48, 48))[:-9], "top.png": crop(9)})
     write_tar(tmp_path / "in" / "b.tar", {"sad/a.png": crop(5)})
     write_tar(tmp_path / "in" / "c.tar.gz", {"sad/big.png": png(plain(96, 96, (9, 9, 9)))})
-    images, passed_over = read_labelled([str(tmp_path / "in")], (48, 48), Limits())
+    images, passed_over = read_labelled([str(tmp_path / "in")], FORM, Limits())
     assert images.labels == ["happy", "happy", "happy", "sad", "sad"]
     assert (images.images.shape, images.images.dtype) == ((5, 48, 48, 1), np.uint8)
     assert (images.images[-1] == 9).all()
@@ -65,7 +68,7 @@ def test_labelled_images_of_any_input(tmp_path: Path) -> None:
 def test_without_a_label_there_is_nothing_to_train_on(tmp_path: Path) -> None:
     write_folder(tmp_path / "in", {"a.png": crop(0)})
     with pytest.raises(UsageError, match="labels come from class folders"):
-        read_labelled([str(tmp_path / "in")], (48, 48), Limits())
+        read_labelled([str(tmp_path / "in")], FORM, Limits())
 
 
 def test_copies_are_left_out_by_content() -> None:
@@ -86,7 +89,7 @@ def test_copies_of_validation_and_excluded_images_are_not_trained_on(tmp_path: P
     seen = {image.tobytes() for image in train.images}
     assert not seen & {image.tobytes() for image in validation.images}
     assert sorted(seen) == sorted(
-        read_labelled([str(tmp_path / "in")], (48, 48), Limits())[0].images[row].tobytes()
+        read_labelled([str(tmp_path / "in")], FORM, Limits())[0].images[row].tobytes()
         for row, number in enumerate([*range(0, 20, 2), *range(1, 20, 2)])
         if number in {*range(6, 10), *range(14, 20)}
     )
@@ -226,30 +229,34 @@ def test_settings_make_the_recipe() -> None:
     settings = load_settings((), ("train.rates=[block1=0, block2=0.5]", "train.frozen=[block1]", "train.epochs=3"))
     recipe = train_backbone.recipe_of(settings.train)
     assert (recipe.rates, recipe.frozen, recipe.epochs) == ({"block1": 0.0, "block2": 0.5}, ("block1",), 3)
-    assert train_backbone.recipe_of(load_settings((), ("train.progressive_sizes=[24, 40]",)).train).sides == (24, 40)
+    assert train_backbone.recipe_of(
+        load_settings((), ("train.progressive_sizes=[24, 40]",)).train
+    ).progressive_sizes == (24, 40)
     assert train_backbone.recipe_of(load_settings((), ()).train) == Recipe()
 
 
 def test_the_bundled_recipe_ends_on_what_the_network_is_applied_to() -> None:
     recipe = train_backbone.recipe_of(load_settings([RECIPES / "face_vgg.yaml"], ()).train)
-    assert (recipe.side_in(recipe.epochs - 1), recipe.crop) == (labelled_images.SIDE, 0)
+    assert (recipe.side_in(recipe.epochs - 1), recipe.crop) == (48, 0)
 
 
 @pytest.mark.parametrize("sides", ["[12]", "[49]", "24", "[24.5]"])
 def test_a_side_that_collapses_or_enlarges_is_refused(sides: str) -> None:
-    with pytest.raises(UsageError, match=r"train\.sides"):
+    with pytest.raises(UsageError, match=r"train\.progressive_sizes"):
         load_settings((), (f"train.progressive_sizes={sides}",))
 
 
 def test_sides_larger_than_the_crop_are_a_contradiction() -> None:
-    with pytest.raises(UsageError, match=r"train\.sides has 48, but train\.crop leaves 40 pixels: set train\.crop=0"):
+    with pytest.raises(
+        UsageError, match=r"train\.progressive_sizes has 48, but train\.crop leaves 40 pixels: set train\.crop=0"
+    ):
         load_settings((), ("train.progressive_sizes=[24, 48]",))
 
 
 @pytest.mark.parametrize("other", ["train.stop_patience=5", "train.schedule=plateau"])
 def test_what_goes_by_validation_contradicts_sides(other: str) -> None:
     load_settings((), (other,))
-    with pytest.raises(UsageError, match=r"train\.sides makes early epochs look bad[^\n]*$"):
+    with pytest.raises(UsageError, match=r"train\.progressive_sizes makes early epochs look bad[^\n]*$"):
         load_settings((), ("train.progressive_sizes=[24, 40]", other))
 
 
@@ -275,7 +282,7 @@ def test_the_command_exports_weights_that_the_pipeline_loads_and_a_card(
     small = ("train.epochs=3", "train.seed=7", "train.widths=[4, 8, 16]", "train.batch_size=8")
     assert train(tmp_path, *small) == 0
     weights = tmp_path / "out" / "face_vgg.npz"
-    assert f"--set features.weights={weights}" in capsys.readouterr().out
+    assert f"features.weights={weights} features.pooling=avg" in capsys.readouterr().out
     assert (seen["recipe"].epochs, seen["recipe"].seed, seen["outputs"]) == (3, 7, (None, 2))
     assert seen["folder"] == tmp_path / "out"
     card = json.loads((tmp_path / "out" / "face_vgg.json").read_text())
@@ -454,8 +461,62 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
     first = tmp_path / "out" / "first"
-    assert (card["recipe"]["sides"], card["recipe"]["mixup"], card["network"]["widths"]) == ([40, 48], 0, [4, 8])
+    assert (card["recipe"]["progressive_sizes"], card["recipe"]["mixup"], card["network"]["widths"]) == (
+        [40, 48],
+        0,
+        [4, 8],
+    )
     assert card["start"] == hashlib.sha256((first / "face_vgg.npz").read_bytes()).hexdigest()
     before = json.loads((first / "face_vgg.json").read_text())
-    assert (before["recipe"]["sides"], before["recipe"]["mixup"], before["start"]) == ([24, 32, 40, 48], 0.2, None)
+    assert (before["recipe"]["progressive_sizes"], before["recipe"]["mixup"], before["start"]) == (
+        [24, 32, 40, 48],
+        0.2,
+        None,
+    )
     assert json.loads((tmp_path / "out" / "fer2013" / "head.json").read_text())["recipe"]["soft_share"] == 0.15
+
+
+# --- other networks ---------------------------------------------------------------------------------------------------
+
+
+def coloured(path: Path, count: int) -> Path:
+    """Pictures of 40 by 56 that are reddish or bluish, by their folder."""
+    draw = np.random.default_rng(count)
+    files = {}
+    for n in range(count):
+        pixels = draw.integers(0, 80, (40, 56, 3), np.uint8)
+        pixels[..., 0 if n % 2 else 2] += 160
+        files[f"{'red' if n % 2 else 'blue'}/{n:03d}.png"] = png(pixels)
+    return write_folder(path, files)
+
+
+def test_any_network_trains_and_labels_with_its_own_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `label` answers with the exported weights and head is what the network answered on validation."""
+    monkeypatch.setattr(train_backbone, "ENOUGH_MOMENTUM", 0.5)  # so few steps would hardly move the statistics
+    coloured(tmp_path / "in", 48)
+    others = coloured(tmp_path / "validation", 12)
+    more = ("train.batch_size=16", "train.epochs=8", "train.learning_rate=0.001", "train.flip=false", "train.erase=0",
+            "train.optimiser=adam", "train.warmup_epochs=0", "train.top_dropout=0", "train.blur=0")  # fmt: skip
+    network = ("train.backbone=mobilenet", "train.input_size=32x48", "train.precision=float32", "train.ema_decay=0")
+    plain = ("train.shift=0", "train.rotation=0", "train.scale=0", "train.shrink=0", "train.brightness=0")
+    assert train(tmp_path, *more, *network, *plain, validation=(str(others),)) == 0
+    card = json.loads((tmp_path / "out" / "mobilenet.json").read_text())
+    assert card["network"] == {"backbone": "mobilenet", "input_size": [32, 48]}
+    assert card["validation_accuracy"] > 0.9
+    features = {"backbone": "mobilenet", "weights": tmp_path / "out" / "mobilenet.npz", "pooling": "avg"}
+    flags = [f"features.{name}={value}" for name, value in (features | {"input_size": "32x48"}).items()]
+    bench = runs.Bench(tmp_path, tmp_path / "out" / "head", ("faces.detector=none", *flags))
+    ended = bench.label(others, "labelled").done()
+    rows = runs.predictions(ended.output)
+    right = [row["label"] == row["image_id"].partition("/")[0] for row in rows]
+    assert sum(right) / len(right) == pytest.approx(card["validation_accuracy"])
+
+
+def test_pixels_wait_in_a_file_that_goes_with_the_process(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 20)
+    (tmp_path / "room").mkdir()
+    read, _ = read_labelled([str(tmp_path / "in")], Form((48, 48), 1, tmp_path / "room"), Limits())
+    whole, _ = read_labelled([str(tmp_path / "in")], FORM, Limits())
+    assert isinstance(read.images, StoredRows) and os.listdir(tmp_path / "room") == []
+    assert np.array_equal(read.images, whole.images)
+    assert np.array_equal(read.of([3, 1]).images, whole.images[[3, 1]])

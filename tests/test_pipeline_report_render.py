@@ -18,6 +18,7 @@ from made_up_runs import CLASSES, HOSTILE, MadeUp, write_made_up
 from pictures import gradient, jpeg, plain, png, write_tar
 
 from pipeline.errors import UsageError
+from pipeline.report.photo import Face, Photo
 from pipeline.report.render.chosen import Choice, choose, groups
 from pipeline.report.render.contact_sheets import HEIGHT, WIDTH, ContactSheets
 from pipeline.report.render.drawn_photo import COLOURS, Look, counted, drawn_photo, size_of, with_caption
@@ -25,7 +26,6 @@ from pipeline.report.render.folder import clear, own_pictures
 from pipeline.report.render.lettering import draw_text, height_of, shortened, width_of
 from pipeline.report.render.places import places
 from pipeline.report.render.rendering import NothingRead, Rendered, Source, Wish, cropped, render
-from pipeline.report.run_samples import Face, Photo
 from pipeline.run.plan import Layout, make_plan
 from transforms.formats.encode import MARK_WITHIN, as_jpeg, as_png, is_marked
 from transforms.formats.records import Limits

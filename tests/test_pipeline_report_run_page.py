@@ -16,11 +16,13 @@ from pictures import jpeg
 
 from pipeline.report import run_pictures
 from pipeline.report.overlay import marks, percent, view_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.repeats import Repeats
 from pipeline.report.run_charts import span_names, words_of
 from pipeline.report.run_metrics import RunMetrics
+from pipeline.report.run_page import _summary
 from pipeline.report.run_report import RunReport
-from pipeline.report.run_samples import Chooser, Face, Photo
+from pipeline.report.run_samples import Chooser
 from pipeline.report.visible_names import visible
 from transforms.formats.records import Limits
 from transforms.formats.result_batches import FACE_COLUMNS, IMAGE_COLUMNS, result_batches
@@ -34,10 +36,10 @@ def noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Every photo can be read again, and is noise, which no format makes small; returns the path of a plan."""
     picture = jpeg(np.random.default_rng(1).integers(0, 256, (1200, 1600, 3)).astype(np.uint8))
 
-    def read(_lines: object, wanted: Mapping[str, str], _limits: Limits, **_: object) -> Iterator[tuple[str, bytes]]:
+    def read(_lines: object, wanted: Mapping[str, str], *_: object, **__: object) -> Iterator[tuple[str, bytes]]:
         yield from ((image_id, picture) for image_id in list(wanted))
 
-    monkeypatch.setattr(run_pictures, "read_pictures", read)
+    monkeypatch.setattr(run_pictures, "read_what_is_left", read)
     plan = tmp_path / "plan.jsonl"
     plan.write_text("one line\n")
     return str(plan)
@@ -230,3 +232,34 @@ def test_hidden_characters_are_shown(name: str, shown: str) -> None:
 def test_a_long_name_loses_its_middle() -> None:
     assert visible("a" * 3000 + ".jpg", 11) == "aaaaa…a.jpg"
     assert json.loads(json.dumps(visible("x" * 161)))[80] == "…"
+
+
+def test_where_no_photo_has_two_faces_none_has_the_most(tmp_path: Path) -> None:
+    from made_runs import MadeImage, write_images
+
+    def most(faces: int) -> int:
+        face = ((5, 5, 20, 20), "sad", 0.7, 0.9)
+        images = [MadeImage(f"{at}.jpg", [face] * (faces if at == 3 else 1)) for at in range(9)]
+        record = write_images(tmp_path / str(faces), images, ("happy", "sad"))
+        chooser = Chooser(record["head"]["classes"], "seed")
+        for batch in result_batches(str(tmp_path / str(faces))):
+            chooser.add(batch)
+        samples = chooser.result()
+        assert len(samples.most_faces) + len(samples.sample) == 9
+        return len(samples.most_faces)
+
+    assert (most(1), most(2)) == (0, 6)
+
+
+def test_a_photo_counts_all_of_its_faces_by_label(tmp_path: Path) -> None:
+    from made_runs import MadeImage, write_images
+
+    crowd = [((at, 0, 20, 20), "sad" if at % 2 else None, 0.7, 0.9) for at in range(400)]  # more than are kept
+    record = write_images(tmp_path, [MadeImage("crowd.jpg", crowd)], ("happy", "sad"))
+    RunReport(str(tmp_path), "", Limits())(record)
+    chooser = Chooser(("happy", "sad"), "seed")
+    for batch in result_batches(str(tmp_path)):
+        chooser.add(batch)
+    (photo,) = chooser.result().most_faces
+    assert len(photo.faces) < photo.face_count == 400 and dict(photo.label_counts) == {-1: 200, 1: 200}
+    assert _summary(photo, ("happy", "sad")) == "400 faces: 200 sad, 200 too small to label"

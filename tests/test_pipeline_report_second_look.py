@@ -11,9 +11,9 @@ import pytest
 from made_runs import MadeImage, write_images, write_run
 
 from models.evaluation.picture_quality import picture_quality
+from pipeline.report.photo import Photo
 from pipeline.report.run_quality import Sizes, picture_flags
 from pipeline.report.run_report import RunReport
-from pipeline.report.run_samples import Photo
 from pipeline.report.similar_faces import SimilarFaces
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
@@ -159,3 +159,52 @@ def test_a_run_of_an_earlier_version_has_a_page_without_them(tmp_path: Path) -> 
     record = write_run(tmp_path, 50)
     RunReport(str(tmp_path), "", Limits())(record)
     assert "names no cache key" in json.loads((tmp_path / "report.json").read_text())["similar_faces"]["why_not"]
+
+
+# --- photos -----------------------------------------------------------------------------------------------------------
+
+
+def test_photos_that_share_half_of_their_faces_are_near_duplicates(tmp_path: Path) -> None:
+    """300 shares one of its two faces with 20 and with 301; 20 and 301, as 7 and 400, share one of three."""
+    _, cache = cached_run(tmp_path, COUNTS)
+    assert [COUNTS[at] for at in (20, 300, 301, 7, 400)] == [4, 2, 3, 3, 3]
+    similar = SimilarFaces(cache.lookup)
+    for some in result_batches(str(tmp_path)):
+        similar.add(some)
+    photos = similar.result(lambda: result_batches(str(tmp_path))).numbers["photos"]
+    assert (photos["pairs"], photos["groups"], photos["photos"]) == (2, 1, 3)
+    (group,) = photos["largest"]
+    assert [one["image_id"] for one in group["named"]] == ["0020.jpg", "0300.jpg", "0301.jpg"]
+    assert group["least_share"] == 0.5
+
+
+def test_faces_without_a_label_and_faces_of_one_photo_are_no_near_duplicates(tmp_path: Path) -> None:
+    _, cache = cached_run(tmp_path, COUNTS)
+    for alone, label in ((300, None), (20, "happy")):  # its near-duplicates are in photos of their own
+        small = [MadeImage(f"{at:04d}.jpg", [((10 * n, 5, 9, 9), label, 0.5, 0.5) for n in range(COUNTS[at])],
+                           digest=digest_of(at)) for at in {alone, 300, 301}]  # fmt: skip
+        write_images(tmp_path / str(alone), small, CLASSES)
+        similar = SimilarFaces(cache.lookup)
+        for some in result_batches(str(tmp_path / str(alone))):
+            similar.add(some)
+        found = similar.result(lambda place=tmp_path / str(alone): result_batches(str(place)))
+        assert found.numbers["faces_looked_at"] == (0 if label is None else sum(COUNTS[at] for at in (20, 300, 301)))
+        assert bool(found.numbers["pairs"]) == (label is not None)
+
+
+def test_two_alike_faces_of_one_photo_are_not_a_pair(tmp_path: Path) -> None:
+    _, cache = cached_run(tmp_path, COUNTS)
+    twin = Contents.take(cache.lookup(digests_of(20))[1], np.array([0]))
+    twin.features[1] = twin.features[0]
+    other = FeatureCache.create(tmp_path / "twins", {"made": "up"})
+    other.add(twin)
+    other.refresh()
+    similar = SimilarFaces(other.lookup)
+    for some in result_batches(str(tmp_path)):
+        similar.add(some)
+    found = similar.result(lambda: result_batches(str(tmp_path)))
+    assert (found.numbers["faces_looked_at"], found.numbers["pairs"]) == (COUNTS[20], 0)
+
+
+def digests_of(at: int) -> np.ndarray:
+    return np.array([list(bytes.fromhex(digest_of(at)))], np.uint8)

@@ -135,7 +135,7 @@ def test_each_kind_of_difference_is_a_row(tmp_path: Path) -> None:
         MadeImage("9 faces", [face(60), face(200, "angry"), face(400, "happy"), face(500)]),
     ]
     numbers, rows = compared(tmp_path, a, b)
-    assert [(row["image_id"], row["kind"], row["face_a"], row["face_b"]) for row in rows] == [
+    assert [(row["image_id"], row["kind"], row["face_index_a"], row["face_index_b"]) for row in rows] == [
         ("2 only in a", "image_only_in_a", None, None),
         ("3 only in b", "image_only_in_b", None, None),
         ("4 rejected in a", "rejected_only_in_a", None, None),

@@ -47,11 +47,11 @@ def images(count: int) -> dict[str, bytes]:
 
 
 def fill_cache(chosen: Job, contents: list[bytes], features: np.ndarray | None) -> None:
-    block, detector = raw(contents), chosen.detector.load()
-    detected = with_rows(block, [detect_rows(block, range(len(contents)), chosen, detector)])
+    block, detector = raw(contents), chosen.detecting.detector.load()
+    detected = with_rows(block, [detect_rows(block, range(len(contents)), chosen.detecting, detector)])
     kept = contents_to_keep(with_features(detected, features))
     assert kept is not None
-    FeatureCache.create(chosen.cache, chosen.cache_key_json).add(kept)
+    FeatureCache.create(chosen.cache.root, chosen.cache.key_json).add(kept)
 
 
 def shown(

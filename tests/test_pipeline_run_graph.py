@@ -47,5 +47,5 @@ def test_settings_become_hints(given: tuple[str, ...], hints: tuple[tuple[str, s
     from pipeline.run.identity import identity_of
 
     settings = load_settings((), ["features.weights=random", *given])
-    job = make_job(settings, identity_of(settings, None), output="out", cache="", head="")
+    job = make_job(settings, identity_of(settings, None), output="out", cache="")
     assert (job.hints, job.accelerator) == (hints, dict(hints).get("accelerator", ""))

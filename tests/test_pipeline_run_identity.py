@@ -51,6 +51,7 @@ CHANGED = {
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
     "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true", "write.report": "false",
+    "train.backbone": "vgg16", "train.input_size": "64",
     "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
     "train.optimiser": "adam",
     "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",

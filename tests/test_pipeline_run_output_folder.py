@@ -12,6 +12,7 @@ import pytest
 from blocks import FINGERPRINT, finished
 from pictures import gradient, png, write_folder, write_tar
 
+from models.heads.output_spec import ClassOutput
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, Plan, head_of, make_plan
@@ -31,7 +32,7 @@ def planned(folder: OutputFolder, *patterns: Path) -> Plan:
 
 
 def put_part(folder: OutputFolder, key: str, images: int) -> Path:
-    write_block(finished([0] * images, key=key), folder.parts, ("a", "b"), FINGERPRINT)
+    write_block(finished([0] * images, key=key), folder.parts, ClassOutput(("a", "b")), FINGERPRINT)
     return Path(folder.parts, f"{key}.parquet")
 
 

@@ -8,8 +8,8 @@ import pytest
 from pictures import gradient, png, write_folder
 
 from pipeline.errors import UsageError
+from pipeline.run.input_files import find_inputs
 from pipeline.run.own_files import OWN_FOLDERS, remove_own, without_own
-from pipeline.run.plan import find_inputs
 
 PART = "part-00000-of-00001.parquet"
 KEY = "0123456789abcdef0123456789abcdef"

@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 from pictures import example, gradient, png, tfrecord, write_folder, write_parquet, write_tar, write_tfrecord, write_zip
 
 from pipeline.errors import UsageError
-from pipeline.run.plan import (
-    SHARD_STRIDE,
-    Layout,
-    Plan,
-    find_inputs,
-    head_of,
-    make_plan,
-    split_name,
-    stored_layout,
-    stored_plan,
-)
+from pipeline.run.cut_files import SHARD_STRIDE
+from pipeline.run.input_files import find_inputs, split_name
+from pipeline.run.plan import Layout, Plan, head_of, make_plan, stored_layout, stored_plan
 from transforms.formats.records import Entry, Limits, Reason
 from transforms.formats.shards.loose_files import cut_blocks
 from transforms.read_blocks import PlannedBlock, planned_block, read_block

@@ -15,6 +15,7 @@ import pytest
 from models.detectors.options import HaarOptions, OneShotOptions
 from models.detectors.registry import DetectorSpec
 from models.heads.linear import LinearHead
+from models.heads.outputs import Head
 from models.heads.registry import check, load_head
 from models.runtimes.registry import RUNTIMES
 from models.runtimes.runtime import Runtime
@@ -25,6 +26,7 @@ from pipeline.settings.load import load_settings
 from pipeline.settings.schema import Settings
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.records import Limits
+from transforms.job import Cropping, Labelling, Reading
 
 RANDOM = ("features.weights=random",)
 
@@ -83,10 +85,10 @@ def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_
     assert identity("features.flip_cut=0.1").feature_space == {**both.feature_space, "flip_cut": 0.1}
     assert both.cache_key["space"] == both.feature_space
     assert identity() == both
-    assert feature_settings(settings_of()).mirrored
+    assert feature_settings(settings_of()).flip_average
     others = feature_settings(settings_of("features.backbone=vgg19", "features.flip_average=true"))
-    assert (others.mirrored, others.flip_cut) == (True, 0)
-    assert not feature_settings(settings_of("features.backbone=vgg19")).mirrored
+    assert (others.flip_average, others.flip_cut) == (True, 0)
+    assert not feature_settings(settings_of("features.backbone=vgg19")).flip_average
 
 
 def test_the_detectors_share_of_the_settings() -> None:
@@ -155,8 +157,7 @@ def test_what_is_not_labelled_does_not_heed_how_small_a_face_may_be() -> None:
 def test_the_stages_know_how_small_a_face_may_be(tmp_path: Path, detector: str, px: int) -> None:
     settings = settings_of(*RANDOM, f"faces.detector={detector}", "faces.min_label_px=40")
     head = a_head()
-    job = make_job(settings, identity_of(settings, head), output=str(tmp_path), cache=str(tmp_path / "c"), head="h")
-    assert job.min_label_px == px
+    assert labelling_of(settings, "h", head).min_label_px == px
 
 
 def test_another_head_is_another_run_on_the_same_features() -> None:
@@ -278,10 +279,17 @@ def test_a_bundled_head_travels_by_its_name_and_any_other_by_its_path(tmp_path: 
     settings = settings_of(*RANDOM)
     for name, sent in (("bundled", "bundled/fer2013"), ("bundled/ferplus", "bundled/ferplus")):
         path, head = chosen_head(settings_of(f"head.path={name}"))
-        job = make_job(settings, identity_of(settings, None), output="o", cache="c", head=path)
-        assert job.head == sent
-        assert load_head(job.head).digest == head.digest
-    assert make_job(settings, identity_of(settings, None), output="o", cache="c", head="/my/head").head == "/my/head"
+        labelling = labelling_of(settings, path, head)
+        assert labelling.head == sent
+        assert load_head(labelling.head).digest == head.digest
+        assert labelling.output == head.output
+    assert labelling_of(settings, "/my/head", a_head()).head == "/my/head"
+
+
+def labelling_of(settings: Settings, path: str, head: Head) -> Labelling:
+    job = make_job(settings, identity_of(settings, None), output="o", cache="c", head=(path, head))
+    assert job.labelling is not None
+    return job.labelling
 
 
 def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,21 +298,27 @@ def test_the_job_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         *RANDOM, "read.threads=3", "read.max_pixels=77", "read.max_image_bytes=88", "faces.margin=0.25"
     )
     who = identity_of(settings, None)
-    job = make_job(settings, who, output="out", cache="cache", head="h", heartbeat="beats", layout=(5, 6))
-    assert (job.parts, job.cache, job.head, job.heartbeat) == ("out/parts", str(tmp_path / "cache"), "h", "beats")
-    assert (job.limits, job.margin, job.threads) == (Limits(max_image_bytes=88, max_pixels=77), 0.25, 3)
-    assert (job.block_images, job.block_bytes, job.channels) == (5, 6, 1)
-    assert job.smallest_side == SMALLEST_SIDE_PX
-    own = make_job(settings, who, output="out", cache="cache", head="h")
-    assert (own.block_images, own.block_bytes) == (settings.read.block_images, settings.read.block_bytes)
-    assert own.run_fingerprint == job.run_fingerprint
+    job = make_job(settings, who, output="out", cache="cache", head=("h", a_head()), heartbeat="beats", layout=(5, 6))
+    limits, size = Limits(max_image_bytes=88, max_pixels=77), (job.features.height, job.features.width)
+    assert job.reading == Reading(limits, 5, 6)
+    assert job.detecting.cropping == Cropping(*size, 1, 0.25, limits, SMALLEST_SIDE_PX)
+    assert job.detecting.threads == 3
+    assert (job.cache.root, job.writing.parts, job.heartbeat) == (str(tmp_path / "cache"), "out/parts", "beats")
+    assert job.labelling is not None
+    assert (job.labelling.head, job.labelling.runtime) == ("h", job.features.runtime)
+    loaded = {source.name: source.path for source in job.provenance.sources}
+    assert loaded == {"weights": "random", "device revision": "", "detector": "one_shot", "head": "h"}
+    own = make_job(settings, who, output="out", cache="cache")
+    assert own.labelling is None
+    assert own.reading == Reading(limits, settings.read.block_images, settings.read.block_bytes)
+    assert own.writing == job.writing
 
 
 def test_a_jobs_fingerprint_follows_the_head_but_not_the_submission(tmp_path: Path) -> None:
     def fingerprints(*texts: str, head: LinearHead | None = None) -> tuple[str, str]:
         settings = settings_of(*RANDOM, *texts)
-        job = make_job(settings, identity_of(settings, head), output="o", cache="c", head="h")
-        return job.cache_key_json, job.run_fingerprint
+        job = make_job(settings, identity_of(settings, head), output="o", cache="c")
+        return job.cache.key_json, job.writing.run_fingerprint
 
     plain = fingerprints(head=a_head())
     assert fingerprints("write.label_values=name", head=a_head()) == plain

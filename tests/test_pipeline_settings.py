@@ -118,6 +118,12 @@ def test_default_weights_follow_the_backbone(backbone: str, weights: str) -> Non
     assert load_settings((), [f"features.backbone={backbone}"]).features.weights == weights
 
 
+def test_only_face_vgg_trains_on_the_middle_by_default() -> None:
+    assert load_settings((), ["train.backbone=mobilenet"]).train.crop == 0
+    assert load_settings((), ["train.backbone=mobilenet", "train.crop=64"]).train.crop == 64
+    assert load_settings().train.crop == 40
+
+
 # --- refusing
 
 
@@ -157,8 +163,11 @@ def test_wrong_settings_are_refused_in_one_line(override: str, words: str) -> No
     ("overrides", "words"),
     [
         (["faces.detector=yunet"], "needs faces.yunet.model"),
-        (["features.weights=imagenet"], "for face_vgg use bundled"),
+        (["features.weights=imagenet"], "no ImageNet weights of face_vgg"),
         (["features.backbone=vgg16", "features.weights=bundled"], "for vgg16 use imagenet"),
+        (["train.start=imagenet"], "no ImageNet weights of face_vgg; set train.start to null"),
+        (["train.backbone=vgg16", "train.start=bundled"], "for vgg16 use null, imagenet or a path"),
+        (["train.crop=0", "train.progressive_sizes=[49]"], "has 49, but images are 48 pixels wide"),
         (["write.id_column=x", "write.label_column=x"], "are both 'x'"),
     ],
 )

@@ -73,7 +73,7 @@ FACES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=4)
 @given(st.lists(st.none() | FACES, max_size=6), st.integers(0, 31))
 def test_any_block_is_accounted_for(sides: list[list[tuple[int, int]] | None], px: int) -> None:
     labelled = leave_small_unlabelled(apply_head(block(*sides), HEAD), px)
-    rows = part_table(labelled, classes=CLASSES).to_pylist()  # refuses outcomes that contradict the faces
+    rows = part_table(labelled, spec=HEAD.output).to_pylist()  # refuses outcomes that contradict the faces
     for row, faces in zip(rows, sides, strict=True):
         reported = [max(face) >= px for face in faces or ()]
         assert [face["labelled"] for face in row["faces"]] == reported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,13 @@ import blocks
 import numpy as np
 import pytest
 
+from models.heads.output_spec import ClassOutput
 from transforms import block_coder
 from transforms.apply_head import ApplyHead
 from transforms.block import Block, Faces
 from transforms.block_coder import BlockCoder
-from transforms.detect_faces import DetectFaces
-from transforms.extract_features import ExtractFeatures
 from transforms.find_cached import FindCached
-from transforms.read_blocks import ReadBlocks
+from transforms.job import Job, Labelling
 
 
 def faces(count: int) -> Faces:
@@ -56,9 +56,18 @@ def test_nothing_is_encoded_to_learn_the_size(monkeypatch: pytest.MonkeyPatch) -
         BlockCoder().encode(blocks.raw([b""]))
 
 
-@pytest.mark.parametrize("stage", [ReadBlocks, FindCached, DetectFaces, ExtractFeatures, ApplyHead])
-def test_every_stage_that_gives_out_blocks_says_so(stage: type[beam.DoFn], tmp_path: Path) -> None:
+STAGES: dict[str, Callable[[Job], beam.DoFn]] = {
+    "ReadBlocks": blocks.reads,
+    "FindCached": lambda job: FindCached(job.cache),
+    "DetectFaces": blocks.detects,
+    "ExtractFeatures": blocks.extracts,
+    "ApplyHead": lambda job: ApplyHead(Labelling("", ClassOutput(("a", "b")), "tensorflow"), job.provenance),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_that_gives_out_blocks_says_so(stage: str, tmp_path: Path) -> None:
     root = beam.Pipeline()
-    given = root | beam.Create([blocks.raw([b"one"])]) | beam.ParDo(stage(blocks.job(tmp_path)))
+    given = root | beam.Create([blocks.raw([b"one"])]) | beam.ParDo(STAGES[stage](blocks.job(tmp_path)))
     assert given.element_type is Block
     assert isinstance(beam.coders.registry.get_coder(given.element_type), BlockCoder)

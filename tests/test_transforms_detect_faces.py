@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from blocks import job, raw, through
+from blocks import CROPPING, detects, job, raw, through
 from pictures import BLUE, RED, gradient, jpeg, nasty_files, plain, png, portrait, quarters
 
 from models.boxes import square_with_margin
@@ -34,11 +34,10 @@ from transforms.crop_faces import (
     whole_images,
     with_rows,
 )
-from transforms.detect_faces import DetectFaces
 from transforms.formats.decode import decode
 from transforms.formats.publish import StorageError
 from transforms.formats.records import Limits
-from transforms.job import Job
+from transforms.job import Detecting
 from transforms.storage import stopping
 from transforms.storage.store import InputFault
 
@@ -61,22 +60,24 @@ class Finds:
         return Detections(self._boxes, np.linspace(1, 0.5, len(self._boxes), dtype=np.float32))
 
 
-def look(data: bytes, given: Job, detector: Detector) -> Outcome:
+def look(data: bytes, given: Detecting, detector: Detector) -> Outcome:
     """Returns what comes of one image."""
     rows = detect_rows(raw([data]), [0], given, detector)
     return Outcome(rows.width[0], rows.height[0], rows.reason[0], rows.faces, rows.fault[0])
 
 
-def sized(tmp_path: Path, height: int, width: int, **other: Any) -> Job:
-    given = job(tmp_path, **other)
-    return replace(given, features=replace(given.features, height=height, width=width))
+def sized(height: int, width: int, detector: DetectorSpec | None = None, **other: Any) -> Detecting:
+    """Returns how faces are found, with crops of this size; `other` are fields of `Cropping`."""
+    return Detecting(
+        detector or DetectorSpec("none"), replace(CROPPING, height=height, width=width, **other), threads=2
+    )
 
 
 # --- one image --------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_detector_the_whole_image_is_the_face(tmp_path: Path) -> None:
-    given = sized(tmp_path, 20, 30)
+    given = sized(20, 30)
     seen = look(png(gradient(40, 50)), given, given.detector.load())
     assert (seen.width, seen.height, seen.reason) == (50, 40, None)
     assert (seen.faces.box.tolist(), seen.faces.score.tolist()) == ([[0, 0, 50, 40]], [1.0])
@@ -85,13 +86,13 @@ def test_without_a_detector_the_whole_image_is_the_face(tmp_path: Path) -> None:
 
 
 def test_an_image_of_the_right_size_is_its_own_crop(tmp_path: Path) -> None:
-    given = sized(tmp_path, 48, 32, channels=3)
+    given = sized(48, 32, channels=3)
     seen = look(png(quarters(48, 32)), given, given.detector.load())
     assert np.array_equal(seen.faces.crops[0], quarters(48, 32))
 
 
 def test_a_box_is_in_pixels_of_the_whole_upright_image_though_less_is_decoded(tmp_path: Path) -> None:
-    given = sized(tmp_path, 16, 16)
+    given = sized(16, 16)
     seen = look(jpeg(gradient(160, 320), orientation=6), given, given.detector.load())
     assert (seen.width, seen.height, seen.faces.box.tolist()) == (160, 320, [[0, 0, 160, 320]])
 
@@ -104,7 +105,7 @@ def test_detector_and_network_each_get_the_channels_they_want(
 ) -> None:
     image = gradient(40, 60) if picture == "grey" else quarters(40, 60)
     detector = Finds(detector_channels, [[10, 10, 20, 20]])
-    seen = look(png(image), sized(tmp_path, 8, 8, channels=channels, detector=HAAR), detector)
+    seen = look(png(image), sized(8, 8, channels=channels, detector=HAAR), detector)
     assert detector.shapes == [(40, 60) if detector_channels == 1 else (40, 60, 3)]
     assert seen.faces.crops.shape == (1, 8, 8, channels)
     rgb = np.repeat(image[..., None], 3, 2) if picture == "grey" else image
@@ -116,14 +117,14 @@ def test_detector_and_network_each_get_the_channels_they_want(
 def test_grey_crops_of_a_colour_image_are_its_luma(tmp_path: Path) -> None:
     for colour, luma in ((RED, 76), (BLUE, 29)):
         detector = Finds(3, [[0, 0, 20, 20]])
-        seen = look(png(plain(20, 20, colour)), sized(tmp_path, 4, 4, detector=HAAR), detector)
+        seen = look(png(plain(20, 20, colour)), sized(4, 4, detector=HAAR), detector)
         assert (seen.faces.crops == luma).all()
 
 
 def test_crops_are_squares_with_a_margin_and_boxes_stay_as_found(tmp_path: Path) -> None:
     image = gradient(60, 60)
     boxes = [[10, 12, 20, 30], [0, 0, 10, 10], [50, 50, 10, 10]]
-    seen = look(png(image), sized(tmp_path, 8, 8, margin=0.25, detector=HAAR), Finds(1, boxes))
+    seen = look(png(image), sized(8, 8, margin=0.25, detector=HAAR), Finds(1, boxes))
     assert (seen.faces.box.tolist(), seen.faces.score.tolist()) == (boxes, [1.0, 0.75, 0.5])
     squares = square_with_margin(np.asarray(boxes), 0.25)
     for crop, square in zip(seen.faces.crops, squares, strict=True):
@@ -131,14 +132,14 @@ def test_crops_are_squares_with_a_margin_and_boxes_stay_as_found(tmp_path: Path)
 
 
 def test_an_image_without_a_face_has_none(tmp_path: Path) -> None:
-    seen = look(png(plain(40, 60, 9)), sized(tmp_path, 8, 8, detector=HAAR), Finds(1, []))
+    seen = look(png(plain(40, 60, 9)), sized(8, 8, detector=HAAR), Finds(1, []))
     assert (seen.width, seen.height, seen.reason) == (60, 40, None)
     assert (len(seen.faces), seen.faces.box.shape, seen.faces.crops) == (0, (0, 4), None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_haar_finds_the_face_of_a_portrait(tmp_path: Path, channels: int) -> None:
-    given = sized(tmp_path, 48, 48, detector=HAAR, channels=channels)
+    given = sized(48, 48, detector=HAAR, channels=channels)
     seen = look(jpeg(portrait()), given, HAAR.load())
     assert (seen.width, seen.height, seen.faces.crops.shape[1:]) == (512, 512, (48, 48, channels))
     x, y, width, height = seen.faces.box[seen.faces.score.argmax()]
@@ -149,7 +150,7 @@ def test_haar_finds_the_face_of_a_portrait(tmp_path: Path, channels: int) -> Non
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("detector", [DetectorSpec("none"), HAAR], ids=["none", "haar"])
 def test_whatever_is_wrong_with_a_file_is_an_outcome(tmp_path: Path, channels: int, detector: DetectorSpec) -> None:
-    given = sized(tmp_path, 8, 8, channels=channels, detector=detector)
+    given = sized(8, 8, channels=channels, detector=detector)
     finder = detector.load()
     for name, (data, reason) in nasty_files().items():
         seen = look(data, given, finder)
@@ -171,7 +172,7 @@ def test_whatever_is_wrong_with_a_file_is_an_outcome(tmp_path: Path, channels: i
     ],
 )
 def test_limits_of_the_run_hold(tmp_path: Path, other: dict[str, Any], reason: Reason | None) -> None:
-    given = sized(tmp_path, 8, 8, **other)
+    given = sized(8, 8, **other)
     seen = look(png(gradient(8, 10)), given, given.detector.load())
     assert (seen.reason, seen.width, seen.height) == (reason, 10, 8)
 
@@ -219,18 +220,18 @@ def test_a_block_without_faces_has_no_crops() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_many_whole_images_give_what_each_would_alone(tmp_path: Path, channels: int) -> None:
     contents = [png(gradient(40, 50)), *(data for data, _ in nasty_files().values()), jpeg(quarters(48, 48)), b""]
-    block, given = raw(contents), sized(tmp_path, 20, 30, channels=channels)
+    block, given = raw(contents), sized(20, 30, channels=channels)
     rows = rows_to_detect(block)
     detector = given.detector.load()
     alone = with_rows(block, [detect_rows(block, [row], given, detector) for row in rows])
-    halves = [whole_images(block, some, given) for some in (rows[:7], rows[7:])]
+    halves = [whole_images(block, some, given.cropping) for some in (rows[:7], rows[7:])]
     assert signature(with_rows(block, halves)) == signature(alone)
     assert {Status.LABELLED, Status.REJECTED} <= set(alone.status)
     assert with_rows(block, halves).fresh.crops.shape[1:] == (20, 30, channels)
 
 
 def test_a_task_takes_more_images_where_they_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = DetectFaces(job(tmp_path))
+    stage = detects(job(tmp_path))
     stage.setup()
     block = raw([b"%04d" % n for n in range(100)])
     monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
@@ -262,10 +263,10 @@ def test_what_comes_out_depends_neither_on_threads_nor_on_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, task: int
 ) -> None:
     blocks = blocks_of_all_kinds()
-    expected = [signature(block) for block in through(DetectFaces(job(tmp_path, threads=2)), blocks)]
+    expected = [signature(block) for block in through(detects(job(tmp_path, threads=2)), blocks)]
     monkeypatch.setattr(stage_module, "IMAGES_A_TASK", task)
     monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
-    found = [signature(block) for block in through(DetectFaces(job(tmp_path, threads=threads)), blocks)]
+    found = [signature(block) for block in through(detects(job(tmp_path, threads=threads)), blocks)]
     assert found == expected
     assert [block[0] for block in found] == ["b0", "b1", "b2", "b3"]
 
@@ -280,10 +281,10 @@ def test_a_batch_holds_as_many_images_as_fit_and_changes_nothing(
 
     sizes: list[int] = []
     contents = [png(gradient(40, 50 + number)) for number in range(7)]
-    given, detector = sized(tmp_path, 8, 8), Notes(1, [[3, 4, 20, 20]])
-    together = detect_images(["x"] * 7, contents, given, detector)
+    given, detector = sized(8, 8), Notes(1, [[3, 4, 20, 20]])
+    together = detect_images(["x"] * 7, contents, given.cropping, detector)
     monkeypatch.setattr(cropping, "BATCH_BYTES", 4000)
-    few = detect_images(["x"] * 7, contents, given, detector)
+    few = detect_images(["x"] * 7, contents, given.cropping, detector)
     assert sizes == [7, 2, 2, 2, 1]
     for one, other in zip(together, few, strict=True):
         assert np.array_equal(one.faces.crops, other.faces.crops)
@@ -297,11 +298,12 @@ def test_detection_depends_neither_on_threads_nor_on_tasks(
     image = portrait()[:300, 100:400]
     blocks = [raw([jpeg(np.roll(image, 10 * n, axis=1)) for n in range(6)], key=f"b{m}") for m in range(2)]
     given = job(tmp_path, detector=DetectorSpec("haar", HaarOptions(detect_size=200), max_faces=3), threads=2)
-    expected = [signature(block) for block in through(DetectFaces(given), blocks)]
+    expected = [signature(block) for block in through(detects(given), blocks)]
     assert any(Status.LABELLED in block[1] for block in expected)
     monkeypatch.setattr(stage_module, "IMAGES_A_TASK", task)
     monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
-    assert [signature(block) for block in through(DetectFaces(replace(given, threads=threads)), blocks)] == expected
+    again = replace(given, detecting=replace(given.detecting, threads=threads))
+    assert [signature(block) for block in through(detects(again), blocks)] == expected
 
 
 class Raises(Finds):
@@ -342,7 +344,7 @@ def test_what_nobody_foresaw_costs_one_image_its_row(
     monkeypatch.setattr(DetectorSpec, "load", lambda _: detector)
     pictures = [png(plain(20, 20, grey)) for grey in (99, 9, 120)]
     with caplog.at_level("WARNING", "pipeline"):
-        block = through(DetectFaces(job(tmp_path, detector=HAAR)), [raw([*pictures, b"junk"])])[0]
+        block = through(detects(job(tmp_path, detector=HAAR)), [raw([*pictures, b"junk"])])[0]
     assert block.status == (Status.LABELLED, Status.REJECTED, Status.LABELLED, Status.REJECTED)
     assert block.reason == (None, Reason.INTERNAL_ERROR, None, Reason.NOT_AN_IMAGE)
     assert block.fresh.image.tolist() == [0, 2]
@@ -360,7 +362,7 @@ def test_so_it_is_where_the_whole_image_is_the_face(tmp_path: Path, monkeypatch:
 
     dark = png(plain(20, 20, 9))
     monkeypatch.setattr(cropping, "decode", fails)
-    block = through(DetectFaces(job(tmp_path)), [raw([png(plain(20, 20, 99)), dark, png(plain(20, 20, 120))])])[0]
+    block = through(detects(job(tmp_path)), [raw([png(plain(20, 20, 99)), dark, png(plain(20, 20, 120))])])[0]
     assert block.reason == (None, Reason.INTERNAL_ERROR, None)
     assert block.fresh.image.tolist() == [0, 2]
     assert (block.fresh.crops[1] == 120).all()
@@ -391,7 +393,7 @@ def test_a_lack_of_memory_is_tried_again_alone(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(stage_module, "IMAGES_A_TASK", 1)
     monkeypatch.setattr(stage_module, "BYTES_A_TASK", 1)
     contents = [png(plain(20, 20, grey)) for grey in range(40)]
-    block = through(DetectFaces(job(tmp_path, threads=4)), [raw(contents)])[0]
+    block = through(detects(job(tmp_path, threads=4)), [raw(contents)])[0]
     assert set(block.status) == {Status.LABELLED}
     assert len(tried) == 80
     assert most > 1  # else nothing was shown
@@ -414,7 +416,7 @@ def test_a_stop_and_a_fault_of_the_storage_are_no_fault_of_an_image(
     detector = Raises(is_dark, error)
     monkeypatch.setattr(DetectorSpec, "load", lambda _: detector)
     with pytest.raises(type(error())):
-        through(DetectFaces(job(tmp_path, detector=HAAR)), [raw([png(plain(20, 20, 9))])])
+        through(detects(job(tmp_path, detector=HAAR)), [raw([png(plain(20, 20, 9))])])
 
 
 def in_rows(kinds: str) -> list[bytes]:
@@ -459,16 +461,16 @@ def test_the_same_fault_at_many_images_in_a_row_stops_the_run(
         if (part := contents[at : at + a_block])
     ]
     if not stops:
-        assert len(through(DetectFaces(job(tmp_path, threads=threads)), blocks)) == len(blocks)
+        assert len(through(detects(job(tmp_path, threads=threads)), blocks)) == len(blocks)
         return
     with pytest.raises(ProgramFault, match=r"20 images in a row, up to .*, failed with an unforeseen (ValueError|Key)"):
-        through(DetectFaces(job(tmp_path, threads=threads)), blocks)
+        through(detects(job(tmp_path, threads=threads)), blocks)
 
 
 def test_the_stage_stops_when_asked(tmp_path: Path) -> None:
     stopping.ask_to_stop()
     try:
         with pytest.raises(stopping.Stopped):
-            through(DetectFaces(job(tmp_path)), [raw([b"a"])])
+            through(detects(job(tmp_path)), [raw([b"a"])])
     finally:
         stopping.forget()

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from blocks import job, through
+from blocks import extracts, job, through
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ from transforms.extract_features import (
     SEGMENT_S,
     SMALL_BLOCK,
     BatchAcrossBlocks,
-    ExtractFeatures,
     Groups,
     contents_to_keep,
     copy_to_same,
@@ -243,7 +242,7 @@ def test_many_features_close_a_group():
 def test_blocks_of_a_group_are_in_one_segment_and_leave_only_when_it_stands(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
     monkeypatch.setattr(module.Groups.__init__, "__defaults__", (lambda: 0.0,))
-    stage = ExtractFeatures(job(tmp_path, features=replace(job(tmp_path).features, batch_size=SMALL_BLOCK)))
+    stage = extracts(job(tmp_path, features=replace(job(tmp_path).features, batch_size=SMALL_BLOCK)))
     left, count = [], 2 * SEGMENT_BLOCKS + 1
     stage.setup()
     for number in range(count):
@@ -261,7 +260,7 @@ def test_blocks_of_a_group_are_in_one_segment_and_leave_only_when_it_stands(tmp_
 
 def test_a_block_whose_segment_cannot_be_written_does_not_leave(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "get_device", lambda settings: FreeDevice())
-    stage = ExtractFeatures(job(tmp_path))
+    stage = extracts(job(tmp_path))
 
     def fail(self, contents):
         raise ValueError("no segment")
@@ -288,13 +287,13 @@ def refuse(monkeypatch, number):
 def test_a_cache_that_may_only_be_read_is_told_of_once_and_stops_nothing(tmp_path, monkeypatch, caplog, number):
     attempts = refuse(monkeypatch, number)
     given = job(tmp_path)
-    left = through(ExtractFeatures(given), [block_of([1, 2], key=f"b{n}", first_value=n) for n in range(3)])
+    left = through(extracts(given), [block_of([1, 2], key=f"b{n}", first_value=n) for n in range(3)])
     assert keys(left) == ["b0", "b1", "b2"]
     assert [block.faces.features[:, 0].tolist() for block in left] == [[n, n + 1, n + 2] for n in range(3)]
     assert len({id(contents) for contents in attempts}) == 1  # tried with_retries, then no more
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line == (
-        f"cache {given.cache} cannot be written ({os.strerror(number)}), "
+        f"cache {given.cache.root} cannot be written ({os.strerror(number)}), "
         "so new features are not cached; to cache them, give another --cache"
     )
 
@@ -303,7 +302,7 @@ def test_a_cache_that_may_only_be_read_is_told_of_once_and_stops_nothing(tmp_pat
 def test_other_faults_of_the_cache_stop_a_run(tmp_path, monkeypatch, number):
     refuse(monkeypatch, number)
     with pytest.raises(StorageError, match=os.strerror(number)):
-        through(ExtractFeatures(job(tmp_path)), [block_of([1])])
+        through(extracts(job(tmp_path)), [block_of([1])])
 
 
 T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
@@ -313,14 +312,14 @@ def test_a_worker_without_the_gpu_it_was_promised_fails_before_anything_is_loade
     monkeypatch.setattr(module, "get_device", lambda settings: pytest.fail("a runtime was loaded"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(AcceleratorMissing, match=r"was promised an accelerator .*type:nvidia.*TensorFlow sees none"):
-        ExtractFeatures(job(tmp_path, accelerator=T4)).setup()
+        extracts(job(tmp_path, accelerator=T4)).setup()
 
 
 @pytest.mark.parametrize("promised", [T4, "type:tpu-v5"])
 def test_a_gpu_that_the_runtime_cannot_use_is_missing_too(tmp_path, monkeypatch, promised):
     monkeypatch.setattr(module, "get_device", lambda settings: OnCpu())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    stage = ExtractFeatures(job(tmp_path, accelerator=promised))
+    stage = extracts(job(tmp_path, accelerator=promised))
     stage.setup()
     with pytest.raises(AcceleratorMissing, match="TensorFlow sees none"):
         list(chain(stage.process(large(0)), stage.finish_bundle()))

@@ -42,7 +42,7 @@ def contents(block: Block, rows: list[int], faces: list[int], **other: Any) -> C
 
 
 def a_cache(given: Job, *kept: Contents) -> FeatureCache:
-    cache = FeatureCache.create(given.cache, given.cache_key_json)
+    cache = FeatureCache.create(given.cache.root, given.cache.key_json)
     for one in kept:
         cache.add(one)
     cache.refresh()
@@ -116,14 +116,14 @@ def test_the_stage_looks_up_by_fingerprint_and_tells_of_damage(tmp_path: Path) -
     given = job(tmp_path)
     cache = a_cache(given, contents(block, [0], [1]), contents(block, [1], [1]))
     TALLY.reset()
-    (found,) = through(FindCached(given), [block])
+    (found,) = through(FindCached(given.cache), [block])
     assert found.cached.tolist() == [True, True]
-    (other,) = through(FindCached(job(tmp_path, cache_key_json='{"features":"others"}')), [block])
+    (other,) = through(FindCached(job(tmp_path, cache_key_json='{"features":"others"}').cache), [block])
     assert other.cached.tolist() == [False, False]
     segment = sorted(Path(cache.folder).glob("*.h5"))[0]
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 0xFF
     segment.write_bytes(data)
-    (hurt,) = through(FindCached(given), [block])
+    (hurt,) = through(FindCached(given.cache), [block])
     assert hurt.cached.sum() == 1
     assert TALLY.totals().damaged == 1

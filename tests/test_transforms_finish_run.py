@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from blocks import FINGERPRINT, finished
 
+from models.heads.output_spec import ClassOutput
 from transforms import finish_run as module
 from transforms.block import Block, Status, no_faces
 from transforms.finish_run import FinishRun, MergeRequest, RunStopped, finish_run
@@ -29,7 +30,7 @@ from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block
 
-CLASSES = ("happy", "sad")
+SPEC = ClassOutput(("happy", "sad"))
 
 
 def key(number: int) -> str:
@@ -41,11 +42,11 @@ def request(folder: Path, blocks: Sequence[Block], **other: Any) -> MergeRequest
     """Writes the blocks as parts; returns what the last step is asked."""
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     for block in blocks:
-        write_block(block, str(folder / "parts"), CLASSES, FINGERPRINT)
+        write_block(block, str(folder / "parts"), SPEC, FINGERPRINT)
     plain = MergeRequest(
         output=str(folder),
         parts=str(folder / "parts"),
-        classes=CLASSES,
+        spec=SPEC,
         run_fingerprint=FINGERPRINT,
         rows_per_file=1000,
         submission=SubmissionRules(),
@@ -174,7 +175,7 @@ def test_what_was_passed_over_while_planning_and_while_streaming_is_added_up(tmp
 
 def test_a_part_of_another_run_is_refused(tmp_path: Path) -> None:
     asked = request(tmp_path, two_blocks())
-    write_block(finished([1], key=key(9)), asked.parts, CLASSES, "0" * 64)
+    write_block(finished([1], key=key(9)), asked.parts, SPEC, "0" * 64)
     with pytest.raises(DamagedPart, match=r"parts/0+9\.parquet belongs to another run"):
         finish_run(asked)
     assert sorted(os.listdir(tmp_path)) == ["parts"]

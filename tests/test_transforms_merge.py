@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from models.heads.output_spec import ClassOutput, OutputSpec
 from transforms.formats import parts
 from transforms.formats.parts import DamagedPart, PartMetadata, PartReader, part_schema, write_part_file
 from transforms.formats.publish import StorageError
@@ -28,9 +29,11 @@ from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.merge.row_files import RowFiles
 from transforms.merge.rows import IMAGE_SCHEMA
+from transforms.output_fields import part_fields
 from transforms.storage import stopping
 
 CLASSES = ("angry", "happy")
+SPEC = ClassOutput(CLASSES)
 Row = dict[str, Any]
 
 
@@ -68,15 +71,13 @@ def too_small(image_id: str, position: int, faces: int) -> Row:
     return {**row, "faces": [{**face, "labelled": False} for face in row["faces"]]}
 
 
-def write_parts(
-    folder: Path, blocks: Sequence[Sequence[Row]], classes: int = 2, *, rejecting: bool = False
-) -> list[str]:
+def write_parts(folder: Path, blocks: Sequence[Sequence[Row]], spec: OutputSpec = SPEC) -> list[str]:
     """Writes a part a block and returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, block in enumerate(blocks):
         rows = sorted(block, key=lambda row: (row["image_id"].encode(), row["position"]))
-        table = pa.Table.from_pylist(rows, schema=part_schema(classes, rejecting=rejecting))
+        table = pa.Table.from_pylist(rows, schema=part_schema(part_fields(spec)))
         ids = [row["image_id"] for row in rows] or [""]
         faces = sum(len(row["faces"]) for row in rows)
         metadata = PartMetadata("k", "f", ids[0], ids[-1], len(rows), faces, sum(row["cached"] for row in rows))
@@ -122,7 +123,7 @@ def bytes_of(output: Path) -> dict[str, bytes]:
 
 
 def merge(output: Path, blocks: Sequence[Sequence[Row]], **other: Any) -> MergeResult:
-    return merge_parts(write_parts(output / "parts", blocks), str(output), classes=CLASSES, **other)
+    return merge_parts(write_parts(output / "parts", blocks), str(output), spec=SPEC, **other)
 
 
 def cut(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
@@ -174,9 +175,10 @@ def test_a_face_that_is_not_labelled_keeps_its_box_and_decides_nothing(tmp_path:
     if rejecting:
         for row in rows:
             row["faces"] = [{**face, "no_label_score": 0.5} for face in row["faces"]]
-    paths = write_parts(tmp_path / "parts", [rows], rejecting=rejecting)
+    spec = ClassOutput(CLASSES, rejecting=rejecting)
+    paths = write_parts(tmp_path / "parts", [rows], spec)
     rules = SubmissionRules(no_face_label="angry", values="name")
-    result = merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=rejecting, submission=rules)
+    result = merge_parts(paths, str(tmp_path), spec=spec, submission=rules)
     images, faces = expected(rows)
     assert written(tmp_path, "images") == images
     found = written(tmp_path, "predictions")
@@ -529,15 +531,17 @@ def test_a_damaged_part_is_named_and_nothing_is_published(tmp_path: Path) -> Non
     data[40] ^= 1
     Path(paths[1]).write_bytes(bytes(data))
     with pytest.raises(DamagedPart) as caught:
-        merge_parts(paths, str(tmp_path), classes=CLASSES)
+        merge_parts(paths, str(tmp_path), spec=SPEC)
     assert caught.value.path == paths[1]
     assert bytes_of(tmp_path) == {}
 
 
 def test_parts_of_a_head_with_other_classes_are_refused(tmp_path: Path) -> None:
-    paths = write_parts(tmp_path / "parts", [[image("a", 0)]], classes=3)
-    with pytest.raises(DamagedPart, match="is of a head with 3 classes, not 2"):
-        merge_parts(paths, str(tmp_path), classes=CLASSES)
+    paths = write_parts(tmp_path / "parts", [[image("a", 0)]], ClassOutput(("a", "b", "c")))
+    with pytest.raises(
+        DamagedPart, match=r"gives label_index, confidence, p \(3\), not label_index, confidence, p \(2\);"
+    ):
+        merge_parts(paths, str(tmp_path), spec=SPEC)
 
 
 @pytest.mark.parametrize("max_open", [4, 32])
@@ -546,8 +550,8 @@ def test_the_no_label_score_goes_through_every_round(tmp_path: Path, max_open: i
     for row in rows:
         for number, face in enumerate(row["faces"]):
             face["no_label_score"] = (row["position"] * 2 + number) / 100
-    paths = write_parts(tmp_path / "parts", cut(rows, 1), rejecting=True)
-    merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=True, max_open=max_open)
+    paths = write_parts(tmp_path / "parts", cut(rows, 1), ClassOutput(CLASSES, rejecting=True))
+    merge_parts(paths, str(tmp_path), spec=ClassOutput(CLASSES, rejecting=True), max_open=max_open)
     found = {(row["image_id"], row["face_index"]): row["no_label_score"] for row in written(tmp_path, "predictions")}
     assert found == {(f"{n}", face): (n * 2 + face) / 100 for n in range(7) for face in (0, 1)}
     schema = pq.read_schema(next((tmp_path / "predictions").iterdir()))
@@ -562,9 +566,9 @@ def test_without_such_a_head_there_is_no_such_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("of_parts", [False, True])
 def test_parts_of_a_head_that_rejects_otherwise_are_refused(tmp_path: Path, of_parts: bool) -> None:
-    paths = write_parts(tmp_path / "parts", [[image("a", 0)]], rejecting=of_parts)
-    with pytest.raises(DamagedPart, match="2 classes and a reject score"):
-        merge_parts(paths, str(tmp_path), classes=CLASSES, rejecting=not of_parts)
+    paths = write_parts(tmp_path / "parts", [[image("a", 0)]], ClassOutput(CLASSES, rejecting=of_parts))
+    with pytest.raises(DamagedPart, match=r"p \(2\), no_label_score"):
+        merge_parts(paths, str(tmp_path), spec=ClassOutput(CLASSES, rejecting=not of_parts))
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,7 +578,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     paths = write_parts(tmp_path / "parts", [[image(f"{row}", row, faces=1)] for row in range(3)])
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(StorageError, match="No space left on device; free space there"):
-        merge_parts(paths, str(tmp_path), classes=CLASSES)
+        merge_parts(paths, str(tmp_path), spec=SPEC)
     assert bytes_of(tmp_path) == {}
 
 
@@ -586,7 +590,7 @@ def test_a_request_to_stop_is_heard(tmp_path: Path, blocks: int) -> None:
     stopping.ask_to_stop()
     try:
         with pytest.raises(stopping.Stopped):
-            merge_parts(paths, str(tmp_path), classes=CLASSES, max_open=5)
+            merge_parts(paths, str(tmp_path), spec=SPEC, max_open=5)
     finally:
         stopping.forget()
     assert bytes_of(tmp_path) == {}

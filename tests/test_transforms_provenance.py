@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from blocks import job
 
-from models.detectors.registry import DetectorSpec
+from models.heads.output_spec import ClassOutput
 from models.training.fit_head import Fitted
 from transforms.apply_head import ApplyHead
 from transforms.detect_faces import DetectFaces
+from transforms.job import Labelling
 from transforms.provenance import DETECTOR, HEAD, REVISION, WEIGHTS, provenance, refuse_another
 from transforms.storage.store import FileChanged
 
 
-def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path: Path) -> None:
-    given = job(
-        tmp_path, provenance=provenance({WEIGHTS: "a" * 64, DETECTOR: {"name": "haar", "model": "b", "size": 3}})
-    )
+def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at() -> None:
+    described = {"name": "haar", "model": "b", "size": 3}
+    given = provenance({WEIGHTS: ("w.npz", "a" * 64), DETECTOR: ("haar", described)})
     refuse_another(given, {WEIGHTS: "a" * 64, DETECTOR: {"size": 3, "name": "haar", "model": "b"}, HEAD: "other"})
     assert pickle.loads(pickle.dumps(given)) == given
 
@@ -28,26 +28,24 @@ def test_what_is_the_same_passes_and_what_is_not_named_is_not_looked_at(tmp_path
 @pytest.mark.parametrize(
     "name, found, words",
     [
-        (WEIGHTS, "other", "weights random has changed since the run started; restore the file"),
+        (WEIGHTS, "other", "weights heads/mine has changed since the run started; restore the file"),
         (HEAD, "other", "head heads/mine has changed since the run started"),
-        (DETECTOR, {"name": "none"}, "detector none has changed since the run started"),
+        (DETECTOR, {"name": "none"}, "detector heads/mine has changed since the run started"),
         (REVISION, 7, "another version of this program"),
     ],
 )
-def test_what_is_another_is_named_with_its_cure(tmp_path: Path, name: str, found: object, words: str) -> None:
-    given = job(tmp_path, head="heads/mine", provenance=provenance({name: "before"}))
+def test_what_is_another_is_named_with_its_cure(name: str, found: object, words: str) -> None:
+    given = provenance({name: ("heads/mine", "before")})
     with pytest.raises(FileChanged, match=words):
         refuse_another(given, {name: found})
 
 
 def test_stages_refuse_another_head_and_another_detector(tmp_path: Path, a_head: Path) -> None:
+    labelling = Labelling(str(a_head), ClassOutput(("a", "b")), "tensorflow")
     with pytest.raises(FileChanged, match=r"head .* changed"):
-        ApplyHead(job(tmp_path, head=str(a_head), provenance=provenance({HEAD: "before"}))).setup()
-    cascade = DetectorSpec("none")
+        ApplyHead(labelling, provenance({HEAD: (str(a_head), "before")})).setup()
     with pytest.raises(FileChanged, match="detector none has changed"):
-        DetectFaces(
-            job(tmp_path, detector=cascade, provenance=provenance({DETECTOR: json.dumps({"name": "none"})}))
-        ).setup()
+        DetectFaces(job(tmp_path).detecting, provenance({DETECTOR: ("none", json.dumps({"name": "none"}))})).setup()
 
 
 @pytest.fixture

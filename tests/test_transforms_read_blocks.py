@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from blocks import job, references, through
+from blocks import job, reads, references, through
 from pictures import example, gradient, plain, png, tfrecord, write_folder, write_tar, write_zip
 
 from pipeline.run.plan import Layout, make_plan
@@ -22,7 +22,6 @@ from transforms.formats.records import Entry, FormatError, Limits, Reason, Statu
 from transforms.read_blocks import (
     LOOSE,
     PlannedBlock,
-    ReadBlocks,
     image_id,
     planned_block,
     read_block,
@@ -283,7 +282,7 @@ def test_the_stage_gives_each_block_once_and_in_order(tmp_path: Path) -> None:
     refs = references(tmp_path / "lines", lines)
     assert [planned_block(ref) for ref in refs] == lines
     TALLY.reset()
-    blocks = through(ReadBlocks(job(tmp_path)), refs)
+    blocks = through(reads(job(tmp_path)), refs)
     assert [b.key for b in blocks] == [line.key for line in lines]
     assert [data for b in blocks for data in b.data] == list(files.values())
     assert TALLY.totals().seconds["read"] > 0
@@ -292,19 +291,19 @@ def test_the_stage_gives_each_block_once_and_in_order(tmp_path: Path) -> None:
 def test_the_stage_streams_what_has_no_part_yet(tmp_path: Path) -> None:
     given = job(tmp_path)
     block = stream(tmp_path, 10)
-    Path(given.parts, stream_key(block.key, 1) + ".parquet").touch()
+    Path(given.writing.parts, stream_key(block.key, 1) + ".parquet").touch()
     (before,) = planned(tmp_path / "other", write_tar(tmp_path / "b.tar", {"a.png": A}))
     after = replace(before, key="0" * 32)
-    blocks = through(ReadBlocks(given), references(tmp_path / "lines", [before, block, after]))
+    blocks = through(reads(given), references(tmp_path / "lines", [before, block, after]))
     keys = [before.key, stream_key(block.key, 0), stream_key(block.key, 2), after.key]
     assert [b.key for b in blocks] == keys
-    assert read_mark(given.parts, block.key) == StreamMark(images=10, blocks=3)
+    assert read_mark(given.writing.parts, block.key) == StreamMark(images=10, blocks=3)
 
 
 def test_the_stage_hands_on_a_fault_of_reading(tmp_path: Path) -> None:
     refs = references(tmp_path / "lines", [loose(tmp_path, "gone.png")])
     with pytest.raises(InputFault, match=r"gone\.png"):
-        through(ReadBlocks(job(tmp_path)), refs)
+        through(reads(job(tmp_path)), refs)
 
 
 def test_the_stage_stops_when_asked(tmp_path: Path) -> None:
@@ -313,7 +312,7 @@ def test_the_stage_stops_when_asked(tmp_path: Path) -> None:
     stopping.ask_to_stop()
     try:
         with pytest.raises(stopping.Stopped):
-            through(ReadBlocks(job(tmp_path)), refs)
+            through(reads(job(tmp_path)), refs)
     finally:
         stopping.forget()
 
@@ -322,5 +321,5 @@ def test_the_stage_tells_of_itself_where_workers_are_processes(tmp_path: Path, m
     monkeypatch.setattr(TALLY, "_file", None)
     write_folder(tmp_path, {"a.png": A})
     refs = references(tmp_path / "lines", [loose(tmp_path, "a.png")])
-    through(ReadBlocks(job(tmp_path, heartbeat=str(tmp_path / "beats"))), refs)
+    through(reads(job(tmp_path, heartbeat=str(tmp_path / "beats"))), refs)
     assert os.listdir(tmp_path / "beats") == [f"worker-{os.getpid()}.json"]

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import blocks
 import pytest
 
+from models.heads.output_spec import ClassOutput
 from models.heads.outputs import HeadError
 from pipeline.run.failures import FailureKind, failure_in_text
 from pipeline.run.staging import Staging
 from transforms.apply_head import ApplyHead
+from transforms.job import Labelling
+from transforms.provenance import Provenance
 from transforms.storage.faults import FileChanged, InputFault
 from transforms.telling import telling
+
+
+def apply(head: str, provenance: Provenance) -> ApplyHead:
+    return ApplyHead(Labelling(head, ClassOutput(("a", "b")), "tensorflow"), provenance)
 
 
 def test_a_missing_head_is_told(tmp_path: Path) -> None:
     staging = Staging(str(tmp_path / "out"))
     assert staging.complaint() == ""
-    job = blocks.job(tmp_path, head="gone", tell=str(tmp_path / "out" / "staged"))
     with pytest.raises(HeadError):
-        ApplyHead(job).setup()
+        apply("gone", Provenance(tell=str(tmp_path / "out" / "staged"))).setup()
     found = failure_in_text(staging.complaint())
     assert found is not None
     assert found.kind is FailureKind.USAGE
@@ -35,7 +40,7 @@ def test_a_missing_head_is_told(tmp_path: Path) -> None:
 )
 def test_faults_of_storage_are_left_to_the_next_attempt(error: Exception, is_told: bool, tmp_path: Path) -> None:
     class Stage:
-        _job = blocks.job(tmp_path, tell=str(tmp_path / "staged"))
+        _provenance = Provenance(tell=str(tmp_path / "staged"))
 
         @telling
         def setup(self) -> None:
@@ -48,5 +53,5 @@ def test_faults_of_storage_are_left_to_the_next_attempt(error: Exception, is_tol
 
 def test_a_local_run_writes_no_note(tmp_path: Path) -> None:
     with pytest.raises(HeadError):
-        ApplyHead(blocks.job(tmp_path, head="gone")).setup()
-    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+        apply("gone", Provenance()).setup()
+    assert list(tmp_path.iterdir()) == []

@@ -82,8 +82,8 @@ def test_images_without_a_label_are_taken_where_they_are_asked_for(tmp_path: Pat
     given = block(["happy", None, None], [[(1, 1)], [(1, 1)], []])
     assert values(training_rows(given, unlabelled=True)) == [("k/0.png", "happy", 0), ("k/1.png", "", 1)]
     made = job(tmp_path)
-    assert [info.faces for info in through(WriteTrainingRows(made, unlabelled=True), [given])] == [2]
-    rows = read_rows([str(Path(made.parts) / "k.npz")], str(tmp_path / "all.npy"))
+    assert [info.faces for info in through(WriteTrainingRows(made.writing.parts, unlabelled=True), [given])] == [2]
+    rows = read_rows([str(Path(made.writing.parts) / "k.npz")], str(tmp_path / "all.npy"))
     assert rows.labels.tolist() == ["happy", ""]
 
 
@@ -106,8 +106,8 @@ def test_the_stage_writes_a_file_a_block(tmp_path: Path) -> None:
     given = job(tmp_path)
     TALLY.reset()
     infos: list[Any] = through(
-        WriteTrainingRows(given), [block(["sad", None], [[(1, 1)], []], key=f"k{n}") for n in range(5)]
+        WriteTrainingRows(given.writing.parts), [block(["sad", None], [[(1, 1)], []], key=f"k{n}") for n in range(5)]
     )
     assert [(info.name, info.images, info.faces) for info in infos] == [(f"k{n}.npz", 2, 1) for n in range(5)]
-    assert sorted(os.listdir(given.parts)) == [f"k{n}.npz" for n in range(5)]
+    assert sorted(os.listdir(given.writing.parts)) == [f"k{n}.npz" for n in range(5)]
     assert (TALLY.totals().images, TALLY.totals().blocks) == (10, 5)

@@ -12,10 +12,10 @@ import apache_beam as beam
 from models.heads.registry import load_head
 from models.runtimes.registry import runtime
 from transforms.block import Block
-from transforms.job import Job
+from transforms.job import Labelling
 from transforms.label_faces import apply_head, leave_small_unlabelled
-from transforms.provenance import HEAD, refuse_another
-from transforms.staged import job_here
+from transforms.provenance import HEAD, Provenance, refuse_another
+from transforms.storage.staged_files import local_path
 from transforms.tally import TALLY
 from transforms.telling import telling
 
@@ -24,17 +24,16 @@ from transforms.telling import telling
 class ApplyHead(beam.DoFn):
     """Applies the run's head to each block."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, labelling: Labelling, provenance: Provenance) -> None:
+        self._labelling, self._provenance = labelling, provenance
 
     @telling
     def setup(self) -> None:
-        runtime(self._job.features.runtime).claim()  # before a Keras head brings Keras
-        self._job = job_here(self._job)
-        self._head = load_head(self._job.head)
-        refuse_another(self._job, {HEAD: self._head.digest})
+        runtime(self._labelling.runtime).claim()  # before a Keras head brings Keras
+        self._head = load_head(local_path(self._labelling.head))
+        refuse_another(self._provenance, {HEAD: self._head.digest})
 
     def process(self, block: Block) -> Iterator[Block]:
         with TALLY.clock("head"):
-            labelled = leave_small_unlabelled(apply_head(block, self._head), self._job.min_label_px)
+            labelled = leave_small_unlabelled(apply_head(block, self._head), self._labelling.min_label_px)
         yield labelled

@@ -42,8 +42,7 @@ class Faces:
         score: (m,) float32, the detector's confidence.
         crops: (m, h, w, c) uint8 RGB or grey, the input of the backbone; None once features are known.
         features: (m, d) float16, None before extraction.
-        probabilities: (m, classes) float64 rounded to 1e-6, None before the head.
-        no_label_score: (m,) float64 rounded to 1e-6, where the head gives one.
+        answers: (m, width) float64 rounded to 1e-6, what the head says, see `OutputSpec`; None before the head.
         labelled: (m,) bool, False for a face too small to be labelled; None where every face is.
     """
 
@@ -52,8 +51,7 @@ class Faces:
     score: np.ndarray
     crops: np.ndarray | None = None
     features: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    no_label_score: np.ndarray | None = None
+    answers: np.ndarray | None = None
     labelled: np.ndarray | None = None
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from transforms.block import Block, Faces
 from transforms.containing import GATE, contained, contained_batch, fault_of
 from transforms.formats.decode import Decoded, decode
 from transforms.formats.records import Reason, RejectedContent, Status
-from transforms.job import Job
+from transforms.job import Cropping, Detecting
 
 REVISION = 1  # part of the cache key: raise it when the same settings would cut other crops
 BATCH_BYTES = 32 * 2**20  # decoded; a detector gets as many images at once as make so much, at least one
@@ -74,54 +74,54 @@ def rows_to_detect(block: Block) -> list[int]:
     ]
 
 
-def detect_rows(block: Block, rows: Sequence[int], job: Job, detector: Detector) -> CroppedRows:
+def detect_rows(block: Block, rows: Sequence[int], how: Detecting, detector: Detector) -> CroppedRows:
     """Returns what comes of these rows of a block, ascending. What nobody foresaw costs the image its own row."""
     with GATE.together():
-        if job.detector.name == "none":
-            return whole_images(block, rows, job)
+        if how.detector.name == "none":
+            return whole_images(block, rows, how.cropping)
         outcomes = detect_images(
-            [block.ids[row] for row in rows], [block.data[row] or b"" for row in rows], job, detector
+            [block.ids[row] for row in rows], [block.data[row] or b"" for row in rows], how.cropping, detector
         )
     return in_columns(rows, outcomes)
 
 
-def detect_images(ids: Sequence[str], data: Sequence[bytes], job: Job, detector: Detector) -> list[Outcome]:
+def detect_images(ids: Sequence[str], data: Sequence[bytes], how: Cropping, detector: Detector) -> list[Outcome]:
     """Returns what comes of each encoded image; call it within `GATE.together()`.
 
     Faults of content are outcomes, not errors. The outcome of an image does not depend on its neighbours.
     """
     outcomes: dict[int, Outcome] = {}
     waiting: dict[int, Decoded] = {}
-    channels = max(job.channels, detector.channels)
+    channels = max(how.channels, detector.channels)
     for place, (image_id, encoded) in enumerate(zip(ids, data, strict=True)):
         try:
             waiting[place] = contained(
                 image_id,
-                partial(decode, encoded, channels=channels, limits=job.limits, min_side=job.smallest_side),
+                partial(decode, encoded, channels=channels, limits=how.limits, min_side=how.smallest_side),
             )
         except RejectedContent as rejected:
             outcomes[place] = _rejected(rejected)
         if sum(decoded.image.nbytes for decoded in waiting.values()) >= BATCH_BYTES:
-            outcomes |= _detected(ids, waiting, job, detector)
+            outcomes |= _detected(ids, waiting, how, detector)
             waiting = {}
-    outcomes |= _detected(ids, waiting, job, detector)
+    outcomes |= _detected(ids, waiting, how, detector)
     return [outcomes[place] for place in range(len(ids))]
 
 
-def _detected(ids: Sequence[str], decoded: dict[int, Decoded], job: Job, detector: Detector) -> dict[int, Outcome]:
+def _detected(ids: Sequence[str], decoded: dict[int, Decoded], how: Cropping, detector: Detector) -> dict[int, Outcome]:
     """Returns the outcomes of a batch of decoded images, by place."""
     images = [in_channels(one.image, detector.channels) for one in decoded.values()]
     found = contained_batch([ids[place] for place in decoded], images, detector.detect_batch)
     return {
-        place: _outcome(ids[place], one, faces, job) for (place, one), faces in zip(decoded.items(), found, strict=True)
+        place: _outcome(ids[place], one, faces, how) for (place, one), faces in zip(decoded.items(), found, strict=True)
     }
 
 
-def _outcome(image_id: str, decoded: Decoded, found: Detections | RejectedContent, job: Job) -> Outcome:
+def _outcome(image_id: str, decoded: Decoded, found: Detections | RejectedContent, how: Cropping) -> Outcome:
     if isinstance(found, RejectedContent):
         return _rejected(found)
     try:
-        faces = contained(image_id, partial(cropped, decoded.image, found, job))
+        faces = contained(image_id, partial(cropped, decoded.image, found, how))
     except RejectedContent as rejected:
         return _rejected(rejected)
     return Outcome(decoded.width, decoded.height, None, faces)
@@ -131,14 +131,14 @@ def _rejected(rejected: RejectedContent) -> Outcome:
     return Outcome(rejected.width, rejected.height, rejected.reason, None, fault_of(rejected))
 
 
-def cropped(image: np.ndarray, found: Detections, job: Job) -> Faces:
+def cropped(image: np.ndarray, found: Detections, how: Cropping) -> Faces:
     """Returns the faces found in one upright uint8 image, with crops."""
-    size = (job.features.height, job.features.width)
-    image = in_channels(image, job.channels)
-    squares = square_with_margin(found.boxes, job.margin)
-    crops = np.empty((len(squares), *size, job.channels), np.uint8)
+    size = how.size
+    image = in_channels(image, how.channels)
+    squares = square_with_margin(found.boxes, how.margin)
+    crops = np.empty((len(squares), *size, how.channels), np.uint8)
     for row, square in enumerate(squares):
-        crops[row] = crop_resized(image, square, size).reshape(*size, job.channels)
+        crops[row] = crop_resized(image, square, size).reshape(*size, how.channels)
     return Faces(np.zeros(len(found), np.int32), found.boxes.astype(np.int32), found.scores, crops)
 
 
@@ -156,15 +156,15 @@ def grey_of(image: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
-def whole_images(block: Block, rows: Sequence[int], job: Job) -> CroppedRows:
+def whole_images(block: Block, rows: Sequence[int], how: Cropping) -> CroppedRows:
     """Returns of each of `rows` the whole image as its crop: without a detector, a JPEG may be decoded smaller."""
-    size, channels = (job.features.height, job.features.width), job.channels
+    size, channels = how.size, how.channels
     crops = np.empty((len(rows), *size) if channels == 1 else (len(rows), *size, channels), np.uint8)
     width, height, reason = [0] * len(rows), [0] * len(rows), cast("list[Reason | None]", [None] * len(rows))
     fault = [""] * len(rows)
 
     def fill(place: int, data: bytes) -> None:
-        decoded = decode(data, channels=channels, limits=job.limits, at_least=size, min_side=job.smallest_side)
+        decoded = decode(data, channels=channels, limits=how.limits, at_least=size, min_side=how.smallest_side)
         crops[place] = resized(decoded.image, size)
         width[place], height[place] = decoded.width, decoded.height
 

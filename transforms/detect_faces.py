@@ -16,9 +16,9 @@ from transforms.ahead import Ahead
 from transforms.block import Block
 from transforms.containing import FaultsInARow
 from transforms.crop_faces import CroppedRows, detect_rows, leave_threads_to_the_pool, rows_to_detect, with_rows
-from transforms.job import Job
-from transforms.provenance import DETECTOR, refuse_another
-from transforms.staged import job_here
+from transforms.job import Detecting
+from transforms.provenance import DETECTOR, Provenance, refuse_another
+from transforms.staged import detector_here
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
 from transforms.telling import telling
@@ -32,18 +32,18 @@ BLOCKS_AHEAD = 3  # blocks of crops that wait for the device
 class DetectFaces(beam.DoFn):
     """Detects the faces of each block in a pool, a few blocks ahead of the device."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, detecting: Detecting, provenance: Provenance) -> None:
+        self._detecting, self._provenance = detecting, provenance
 
     @telling
     def setup(self) -> None:
         leave_threads_to_the_pool()
-        self._job = job_here(self._job)
-        refuse_another(self._job, {DETECTOR: self._job.detector.describe()})
-        self._detector = self._job.detector.load()
+        detector = detector_here(self._detecting.detector)
+        refuse_another(self._provenance, {DETECTOR: detector.describe()})
+        self._detector = detector.load()
         self._in_a_row = FaultsInARow()
         self._ahead: Ahead[Block, Block] = Ahead(
-            self._tasks, self._joined, threads=self._job.threads, depth=BLOCKS_AHEAD
+            self._tasks, self._joined, threads=self._detecting.threads, depth=BLOCKS_AHEAD
         )
 
     def teardown(self) -> None:
@@ -65,7 +65,7 @@ class DetectFaces(beam.DoFn):
     def _detect(self, block: Block, rows: Sequence[int]) -> CroppedRows:
         check()
         with TALLY.clock("detect"):
-            return detect_rows(block, rows, self._job, self._detector)
+            return detect_rows(block, rows, self._detecting, self._detector)
 
     def _joined(self, block: Block, parts: list[CroppedRows]) -> Block:
         for part in parts:

@@ -21,15 +21,16 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
 from models.runtimes.device import AcceleratorMissing, Device, get_device, revision_of, weights_digest
+from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.gpus import visible_gpus
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
 from transforms.formats.publish import REFUSED, StorageError
-from transforms.job import Job
-from transforms.provenance import REVISION, WEIGHTS, refuse_another
-from transforms.staged import job_here
+from transforms.job import CachePlace
+from transforms.provenance import REVISION, WEIGHTS, Provenance, refuse_another
 from transforms.storage.retrying import with_retries
+from transforms.storage.staged_files import local_path
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
@@ -210,14 +211,6 @@ def copy_to_same(block: Block) -> Block:
     )
 
 
-def _missing(job: Job) -> AcceleratorMissing:
-    where = SHOWN_AS.get(job.features.runtime, job.features.runtime)
-    return AcceleratorMissing(
-        f"worker {socket.gethostname()} was promised an accelerator (features.accelerator={job.accelerator}), and "
-        f"{where} sees none: check the driver and the GPU libraries there, or drop features.accelerator"
-    )
-
-
 @beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
 class ExtractFeatures(beam.DoFn):
     """Feeds the process's device; writes cache segments while the device works.
@@ -225,19 +218,23 @@ class ExtractFeatures(beam.DoFn):
     A block leaves when its results are cached, or when the cache turns out to be read-only.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(
+        self, features: FeatureSettings, cache: CachePlace, provenance: Provenance, *, accelerator: str = ""
+    ) -> None:
+        """Takes the settings, and the accelerator that its workers were promised, as Beam names it; "" for none."""
+        self._settings, self._place, self._provenance = features, cache, provenance
+        self._accelerator = accelerator
 
     @telling
     def setup(self) -> None:
-        self._job = job_here(self._job)
-        if self._job.accelerator and "nvidia" in self._job.accelerator and not visible_gpus():
-            raise _missing(self._job)  # at once, without loading a runtime
-        self._cache = with_retries(lambda: cache_of(self._job.cache, self._job.cache_key_json))
+        if "nvidia" in self._accelerator and not visible_gpus():
+            raise self._missing()  # at once, without loading a runtime
+        self._settings = replace(self._settings, weights=local_path(self._settings.weights))
+        self._cache = with_retries(lambda: cache_of(self._place.root, self._place.key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
         self._keeps = True
         self._device: Device | None = None
-        self._batches = BatchAcrossBlocks(self._extract, self._job.features.batch_size)
+        self._batches = BatchAcrossBlocks(self._extract, self._settings.batch_size)
         self._groups = Groups()
         self._behind: Ahead[list[Block], list[Block]] = single(self._keep, depth=SEGMENTS_BEHIND)
 
@@ -264,17 +261,24 @@ class ExtractFeatures(beam.DoFn):
     def _extract(self, crops: np.ndarray) -> np.ndarray:
         check()
         if self._device is None:  # built for the first crop, so a fully cached run loads no runtime
-            runtime = self._job.features.runtime
+            runtime = self._settings.runtime
             with TALLY.runtime_start(SHOWN_AS.get(runtime, runtime)):
-                made = get_device(self._job.features)
-            digest = weights_digest(self._job.features)
-            if self._job.accelerator and not made.has_accelerator():
-                raise _missing(self._job)
-            refuse_another(self._job, {WEIGHTS: digest, REVISION: revision_of(runtime)})
+                made = get_device(self._settings)
+            digest = weights_digest(self._settings)
+            if self._accelerator and not made.has_accelerator():
+                raise self._missing()
+            refuse_another(self._provenance, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):
             return self._device.features(crops)
+
+    def _missing(self) -> AcceleratorMissing:
+        where = SHOWN_AS.get(self._settings.runtime, self._settings.runtime)
+        return AcceleratorMissing(
+            f"worker {socket.gethostname()} was promised an accelerator (features.accelerator={self._accelerator}), "
+            f"and {where} sees none: check the driver and the GPU libraries there, or drop features.accelerator"
+        )
 
     def _keep(self, group: list[Block]) -> list[Block]:
         with TALLY.clock("cache"):
@@ -293,7 +297,7 @@ class ExtractFeatures(beam.DoFn):
             why = os.strerror(error.errno)
             logger.warning(
                 "cache %s cannot be written (%s), so new features are not cached; to cache them, give another --cache",
-                self._job.cache,
+                self._place.root,
                 why,
             )
             return False

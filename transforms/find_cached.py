@@ -12,11 +12,10 @@ from transforms.block import Block, Faces
 from transforms.formats.cache.contents import Contents
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import Reason, Status
-from transforms.job import Job
+from transforms.job import CachePlace
 from transforms.storage.retrying import with_retries
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
-from transforms.telling import telling
 
 _STATUS = {status.value: status for status in Status}  # Status(text) takes ten times as long
 
@@ -70,12 +69,11 @@ def _undecided(block: Block) -> np.ndarray:
 class FindCached(beam.DoFn):
     """Looks each block up in the cache of the run's cache key."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, cache: CachePlace) -> None:
+        self._place = cache
 
-    @telling
     def setup(self) -> None:
-        self._cache = with_retries(lambda: cache_of(self._job.cache, self._job.cache_key_json))
+        self._cache = with_retries(lambda: cache_of(self._place.root, self._place.key_json))
         self._damaged = 0
 
     def process(self, block: Block) -> Iterator[Block]:

@@ -170,8 +170,7 @@ def _merge(request: MergeRequest, paths: list[str], streamed_images: int) -> Mer
         return merge_parts(
             paths,
             request.output,
-            classes=request.classes,
-            rejecting=request.rejecting,
+            spec=request.spec,
             exif=request.exif,
             rows_per_file=request.rows_per_file,
             submission=request.submission,
@@ -186,7 +185,7 @@ def _sample(request: MergeRequest) -> Sample | None:
     if request.submission is None or request.sample_submission is None:
         return None
     with open_file(request.sample_submission) as file:
-        return read_sample(file, classes=request.classes, rules=request.submission, name=request.sample_submission)
+        return read_sample(file, classes=request.spec.classes, rules=request.submission, name=request.sample_submission)
 
 
 def _with_report(

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from transforms.block import Block
 from transforms.formats.label_table import LabelTable, read_label_table
-from transforms.job import Job
-from transforms.provenance import LABELS, refuse_another
+from transforms.job import Reading
+from transforms.provenance import LABELS, Provenance, refuse_another
+from transforms.storage.staged_files import local_path
 
 
 @lru_cache(maxsize=1)  # the workers of a process share the table, which may have a million rows
@@ -27,16 +28,16 @@ def label_table(path: str, column: str | None) -> tuple[LabelTable, str]:
     return read_label_table(io.BytesIO(data), path, column), hashlib.sha256(data).hexdigest()
 
 
-def labels_of(job: Job) -> LabelTable | None:
-    """Returns the table of a job, or None if it has none.
+def labels_of(reading: Reading, begun_with: Provenance) -> LabelTable | None:
+    """Returns the table that labels come from, or None if there is none.
 
     Raises:
         FileChanged: it is not the one that the run started with.
     """
-    if not job.labels:
+    if not reading.labels:
         return None
-    table, digest = label_table(job.labels, job.label_column)
-    refuse_another(job, {LABELS: digest})
+    table, digest = label_table(local_path(reading.labels), reading.label_column)
+    refuse_another(begun_with, {LABELS: digest})
     return table
 
 

@@ -1,4 +1,4 @@
-"""Turns features into probabilities with the trained head, and marks faces too small for a label. Needs no Beam.
+"""Turns features into answers with the trained head, and marks faces too small for a label. Needs no Beam.
 
 Not here: the stage of the graph (`apply_head.py`).
 """
@@ -9,20 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.heads.outputs import Head, Scores
+from models.heads.outputs import Head
 from transforms.block import Block, Reason, Status
 
 
 def apply_head(block: Block, head: Head) -> Block:
-    """Returns the block with (m, classes) probabilities, and the reject score if there is one, in place of features."""
+    """Returns the block with (m, width) answers of the head in place of features."""
     faces = block.faces
-    if len(faces) == 0:
-        scores = Scores(np.zeros((0, len(head.classes))), np.zeros(0) if head.reject else None)
-    else:
+    answers = np.zeros((0, head.output.width))
+    if len(faces):
         assert faces.features is not None  # ExtractFeatures makes them
-        scores = head.scores(faces.features)
-    labelled = replace(faces, features=None, probabilities=scores.probabilities, no_label_score=scores.no_label_score)
-    return replace(block, faces=labelled)
+        answers = head.answers(faces.features)
+    return replace(block, faces=replace(faces, features=None, answers=answers))
 
 
 def leave_small_unlabelled(block: Block, min_label_px: int) -> Block:

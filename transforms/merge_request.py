@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.heads.output_spec import OutputSpec
 from transforms.formats.submission.rules import SubmissionRules
-from transforms.storage.staged_files import StagedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class MergeRequest:
 
     Attributes:
         output: folder of the run. `parts`: folder of its parts.
-        classes: of the head.
+        spec: what the head says of a face.
         run_fingerprint: digest that every part must carry.
         rows_per_file: of the final Parquet files.
         submission: rules of submission.csv; None for none.
@@ -24,18 +24,18 @@ class MergeRequest:
         max_rejected: share of images from which the run stops before merging, or None.
         expected_images: as planned, without those of streamed archives.
         streams: keys of the streamed archives; their marks say how many images they hold.
-        rejecting: the head gives a reject score. `exif`: the parts have the columns of EXIF.
+        exif: the parts have the columns of EXIF.
         report: writes a page about the run, given `run.json` as far as it goes, and returns what that is to say of it;
             None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
         heartbeat: folder of worker processes' totals, "" when they share this process.
         record: what of `run.json` is known beforehand; {} if it is staged.
-        staged: files of the driver's machine by the role they play here (`staged.py`); empty for a local run.
+        staged_record: where it is then (`storage/staged_files.py`); "" for a local run.
     """
 
     output: str
     parts: str
-    classes: tuple[str, ...]
+    spec: OutputSpec
     run_fingerprint: str
     rows_per_file: int
     expected_images: int
@@ -46,7 +46,6 @@ class MergeRequest:
     sample_submission: str | None = None
     max_rejected: float | None = None
     streams: tuple[str, ...] = ()
-    rejecting: bool = False
     exif: bool = False
     report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    staged: tuple[tuple[str, StagedFiles], ...] = ()
+    staged_record: str = ""

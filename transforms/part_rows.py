@@ -5,29 +5,28 @@ Not here: the file (`formats/parts.py`), publishing it (`write_parts.py`), and j
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.heads.output_spec import OutputSpec
 from transforms.block import Block, Faces, PartInfo, Reason, Status
-from transforms.formats.exif import exif_columns
+from transforms.formats.exif_columns import exif_columns
 from transforms.formats.parts import PartMetadata, faces_type, part_schema, storable, text_array
+from transforms.output_fields import part_fields, part_values
 
 
-def part_table(
-    block: Block, *, classes: Sequence[str], known_labels: Collection[str] | None = None, rejecting: bool = False
-) -> pa.Table:
+def part_table(block: Block, *, spec: OutputSpec, known_labels: Collection[str] | None = None) -> pa.Table:
     """Returns the rows of a block's part, sorted by image id (UTF-8 bytes), then position.
 
     Args:
-        classes: of the head, in the order of the probabilities' columns.
+        spec: what the answers of the head mean.
         known_labels: labels of the input that count as classes, others become null; None keeps all.
-        rejecting: the head gives a reject score, which every face has then.
 
     Raises:
-        ValueError: an image is undecided, or its status and its faces contradict each other.
+        ValueError: an image is undecided, its status and its faces contradict each other, or answers are wrong.
     """
     ids = block.ids if "".join(block.ids).isascii() else [storable(name) for name in block.ids]
     order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.intp)  # stable: positions rise within an id
@@ -36,7 +35,7 @@ def part_table(
     reasons = [block.reason[row] for row in rows]
     labels = [block.labels[row] for row in rows]
     _check_outcomes(block)
-    faces = _faces_column(block.faces, order, len(classes), rejecting=rejecting)
+    faces = _faces_column(block.faces, order, spec)
     columns = [
         pa.array([ids[row] for row in rows], pa.string()),
         pa.array(block.position + order.astype(np.int64)),
@@ -53,7 +52,7 @@ def part_table(
         *([] if block.exif is None else exif_columns([block.exif[row] for row in rows])),
         faces,
     ]
-    schema = part_schema(len(classes), rejecting=rejecting, exif=block.exif is not None)
+    schema = part_schema(part_fields(spec), exif=block.exif is not None)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -84,43 +83,35 @@ def part_metadata(info: PartInfo, *, block_key: str, run_fingerprint: str) -> Pa
     )
 
 
-def _faces_column(faces: Faces, order: np.ndarray, classes: int, *, rejecting: bool) -> pa.Array:
+def _faces_column(faces: Faces, order: np.ndarray, spec: OutputSpec) -> pa.Array:
     """Returns the nested column: the faces of each sorted row."""
-    if len(faces) and faces.probabilities is None:
-        raise ValueError("faces have no probabilities: parts are written after the head")
-    p = np.zeros((0, classes)) if faces.probabilities is None else faces.probabilities
-    if p.shape != (len(faces), classes) or not np.isfinite(p).all():
-        raise ValueError(f"probabilities of shape {p.shape} are not {len(faces)} finite rows of {classes} classes")
-    no_label_score = _no_label_scores(faces) if rejecting else None
+    answers = _answers(faces, spec.width)
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
     row = place[faces.image]
     counts = np.bincount(row, minlength=len(order))
     chosen = np.argsort(row, kind="stable")  # the order of an image's faces stays
-    box, p = faces.box[chosen].astype(np.int32, copy=False), np.ascontiguousarray(p[chosen], np.float64)
-    index = p.argmax(axis=1) if len(p) else np.zeros(0, np.intp)
-    kind = faces_type(classes, rejecting=rejecting)
+    box = faces.box[chosen].astype(np.int32, copy=False)
+    kind = faces_type(part_fields(spec))
     values = [pa.array(np.ascontiguousarray(box[:, column])) for column in range(4)]
     values += [
         pa.array(faces.score[chosen].astype(np.float32, copy=False)),
         pa.array(_labelled(faces)[chosen]),
-        pa.array(index.astype(np.int32)),
-        pa.array(p[np.arange(len(p)), index]),
-        pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), type=kind.value_type.field("p").type),
+        *part_values(spec, answers[chosen]),
     ]
-    if no_label_score is not None:
-        values.append(pa.array(no_label_score[chosen]))
     structs = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
 
 
-def _no_label_scores(faces: Faces) -> np.ndarray:
-    """Returns (m,) float64."""
-    scores = np.zeros(0) if faces.no_label_score is None else np.asarray(faces.no_label_score, np.float64)
-    if scores.shape != (len(faces),) or not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError(f"reject scores of shape {scores.shape} are not {len(faces)} numbers from 0 to 1")
-    return scores
+def _answers(faces: Faces, width: int) -> np.ndarray:
+    """Returns one row of answers a face."""
+    if faces.answers is None and len(faces):
+        raise ValueError("faces have no answers: a part is written after the head was applied")
+    answers = np.zeros((0, width)) if faces.answers is None else faces.answers
+    if len(answers) != len(faces):
+        raise ValueError(f"{len(answers)} rows of answers are not one for each of {len(faces)} faces")
+    return answers
 
 
 def _labelled(faces: Faces) -> np.ndarray:

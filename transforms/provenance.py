@@ -7,41 +7,65 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from transforms.job import Job
 from transforms.storage.faults import FileChanged
 
 WEIGHTS, REVISION, DETECTOR, HEAD = "weights", "device revision", "detector", "head"
 LABELS = "labels"
 
 
-def provenance(values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """Returns the value of `Job.provenance`: (name, text) pairs."""
-    return tuple((name, _text(value)) for name, value in values.items())
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that stages load themselves.
+
+    Attributes:
+        name: one of the names here.
+        path: where it is loaded from; "" where it comes with the program.
+        text: its digest or description, when the run started.
+    """
+
+    name: str
+    path: str
+    text: str
 
 
-def refuse_another(job: Job, found: Mapping[str, object]) -> None:
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the stages of a run load themselves. Empty where nothing needs to be compared.
+
+    Attributes:
+        tell: where workers elsewhere say why they cannot start (`telling.py`); "" for a local run.
+    """
+
+    sources: tuple[Source, ...] = ()
+    tell: str = ""
+
+
+def provenance(values: Mapping[str, tuple[str, object]]) -> Provenance:
+    """Returns the provenance of a run.
+
+    Args:
+        values: path, and digest or description, by name.
+    """
+    return Provenance(tuple(Source(name, path, _text(value)) for name, (path, value) in values.items()))
+
+
+def refuse_another(begun_with: Provenance, found: Mapping[str, object]) -> None:
     """Raises FileChanged if a stage has loaded something other than what the run started with.
 
     Args:
-        found: what was loaded, by its name here; names that the job does not have are ignored.
+        found: what was loaded, by its name here; names that the run does not have are ignored.
     """
-    begun_with = dict(job.provenance)
-    for name, value in found.items():
-        if name in begun_with and _text(value) != begun_with[name]:
-            raise FileChanged(None, _fault(job, name))
+    for source in begun_with.sources:
+        if source.name in found and _text(found[source.name]) != source.text:
+            raise FileChanged(None, _fault(source))
 
 
-def _fault(job: Job, name: str) -> str:
-    if name == REVISION:
+def _fault(source: Source) -> str:
+    if source.name == REVISION:
         return "a worker has another version of this program; install the same version everywhere"
-    path = {
-        WEIGHTS: job.features.weights,
-        HEAD: job.head,
-        LABELS: job.labels,
-        DETECTOR: getattr(job.detector.options, "model", None) or job.detector.name,
-    }[name]
-    return f"{name} {path} has changed since the run started; restore the file"
+    return f"{source.name} {source.path} has changed since the run started; restore the file"
 
 
 def _text(value: object) -> str:

@@ -27,9 +27,9 @@ from transforms.formats.exif import NO_EXIF, read_exif
 from transforms.formats.records import Entry, FormatError, Limits, Member, Reason, ShardFormat, Status
 from transforms.formats.shards.loose_files import Skipped, text_of
 from transforms.formats.shards.registry import format_named
-from transforms.job import Job
+from transforms.job import Reading
 from transforms.known_labels import labels_of, relabelled
-from transforms.staged import job_here
+from transforms.provenance import Provenance
 from transforms.standing_parts import finished_blocks_of
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import with_retries
@@ -256,15 +256,16 @@ def image_id(prefix: str, name: str) -> str:
 class ReadBlocks(beam.DoFn):
     """Reads the referenced blocks, a few ahead of the next stage."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, reading: Reading, *, parts: str, heartbeat: str, provenance: Provenance) -> None:
+        self._reading, self._parts = reading, parts
+        self._heartbeat, self._provenance = heartbeat, provenance
 
     @telling
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
-        self._table = labels_of(job_here(self._job))
-        if self._job.heartbeat:
-            TALLY.beat_into(self._job.heartbeat)
+        self._table = labels_of(self._reading, self._provenance)
+        if self._heartbeat:
+            TALLY.beat_into(self._heartbeat)
 
     def teardown(self) -> None:
         self._ahead.close()
@@ -289,17 +290,17 @@ class ReadBlocks(beam.DoFn):
 
     def _read(self, line: bytes) -> Block:
         with TALLY.clock("read"):
-            block = read_block(PlannedBlock.from_json(line), self._job.limits)
-            return with_exif(block) if self._job.exif else block
+            block = read_block(PlannedBlock.from_json(line), self._reading.limits)
+            return with_exif(block) if self._reading.exif else block
 
     def _stream(self, planned: PlannedBlock) -> Iterator[Block]:
-        finished = with_retries(lambda: finished_blocks_of(self._job.parts, planned.key))
+        finished = with_retries(lambda: finished_blocks_of(self._parts, planned.key))
         blocks = stream_blocks(
             planned,
-            self._job.limits,
-            block_images=self._job.block_images,
-            block_bytes=self._job.block_bytes,
+            self._reading.limits,
+            block_images=self._reading.block_images,
+            block_bytes=self._reading.block_bytes,
             finished=finished,
         )
-        mark = yield from (_each_with_exif(blocks) if self._job.exif else blocks)
-        write_mark(self._job.parts, planned.key, mark)
+        mark = yield from (_each_with_exif(blocks) if self._reading.exif else blocks)
+        write_mark(self._parts, planned.key, mark)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from transforms.job import Job
+from transforms.provenance import Provenance
 from transforms.storage.staged_files import FAILURE
 from transforms.storage.stores import store_of
 
@@ -18,9 +18,9 @@ logger = logging.getLogger("pipeline.job")
 
 
 class Stage(Protocol):
-    """A DoFn with the settings of the run."""
+    """A DoFn that knows what it loads, and where to say that it cannot."""
 
-    _job: Job
+    _provenance: Provenance
 
 
 Of = TypeVar("Of", bound=Stage)
@@ -34,8 +34,8 @@ def telling(setup: Callable[[Of], None]) -> Callable[[Of], None]:
         try:
             setup(stage)
         except Exception as error:
-            if stage._job.tell and not _may_pass(error):
-                _tell(stage._job.tell, error)
+            if stage._provenance.tell and not _may_pass(error):
+                _tell(stage._provenance.tell, error)
             raise
 
     return told

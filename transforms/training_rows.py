@@ -19,7 +19,6 @@ from apache_beam.transforms.window import GlobalWindows
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Status
 from transforms.formats.publish import publish
-from transforms.job import Job
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
@@ -118,8 +117,8 @@ def _about(path: str) -> TrainingRows:
 class WriteTrainingRows(beam.DoFn):
     """Writes one file per block in a thread, while earlier stages continue."""
 
-    def __init__(self, job: Job, *, unlabelled: bool = False) -> None:
-        self._job, self._unlabelled = job, unlabelled
+    def __init__(self, folder: str, *, unlabelled: bool = False) -> None:
+        self._folder, self._unlabelled = folder, unlabelled
 
     def setup(self) -> None:
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=2)
@@ -139,7 +138,7 @@ class WriteTrainingRows(beam.DoFn):
         rows = training_rows(block, unlabelled=self._unlabelled)
         name = f"{block.key}.npz"
         with TALLY.clock("write"):
-            with_retries(lambda: write_rows(os.path.join(self._job.parts, name), rows))
+            with_retries(lambda: write_rows(os.path.join(self._folder, name), rows))
         cached = int(block.cached.sum())
         rejected = sum(s is Status.REJECTED for s in block.status)
         TALLY.add_block(images=len(block), faces=len(block.faces), rejected=rejected, cached=cached)

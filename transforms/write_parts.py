@@ -16,19 +16,17 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
-from models.heads.registry import load_head
+from models.heads.output_spec import OutputSpec
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import stored_name, write_part
-from transforms.job import Job
+from transforms.job import Writing
 from transforms.part_rows import part_info_of, part_metadata, part_table
-from transforms.staged import job_here
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 from transforms.storage.stores import upload
 from transforms.tally import TALLY
-from transforms.telling import telling
 
 METRICS = "facelabel"  # namespace of Beam's counters, which feed the bar where workers are elsewhere
 COUNTED = ("images", "faces", "cached")
@@ -38,23 +36,22 @@ PARTS_BEHIND = 8  # parts being written and synced while the device works, as bl
 def write_block(
     block: Block,
     parts: str,
-    classes: tuple[str, ...],
+    spec: OutputSpec,
     run_fingerprint: str,
     *,
     all_labels: bool = False,
-    rejecting: bool = False,
 ) -> PartInfo:
     """Writes the part of a finished block under its final name, atomically; returns a summary.
 
     Args:
-        all_labels: True to keep labels of the input that are not among the classes.
-        rejecting: the head gives a reject score.
+        spec: what the head says of a face.
+        all_labels: True to keep labels of the input that are not among the classes of the head.
 
     Raises:
         StorageError: the disk is full, or permission is missing; the run stops and can be resumed.
     """
-    known_labels = None if all_labels else frozenset(classes)
-    table = part_table(block, classes=classes, known_labels=known_labels, rejecting=rejecting)
+    known_labels = None if all_labels or not spec.classes else frozenset(spec.classes)
+    table = part_table(block, spec=spec, known_labels=known_labels)
     info = part_info_of(table, f"{block.key}.parquet")
     failed = sum(reason is Reason.INTERNAL_ERROR for reason in block.reason)
     metadata = replace(part_metadata(info, block_key=block.key, run_fingerprint=run_fingerprint), failed=failed)
@@ -69,13 +66,10 @@ def write_block(
 class WriteParts(beam.DoFn):
     """Writes blocks in a thread, while earlier stages continue, and yields a summary of each part."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, writing: Writing, spec: OutputSpec) -> None:
+        self._writing, self._spec = writing, spec
 
-    @telling
     def setup(self) -> None:
-        head = load_head(job_here(self._job).head)
-        self._classes, self._rejecting = head.classes, bool(head.reject)
         self._behind: Ahead[Block, PartInfo] = single(self._write, depth=PARTS_BEHIND)
         pa.array(np.zeros(1))  # Arrow's first array imports modules; do it now, not between blocks
 
@@ -110,12 +104,5 @@ class WriteParts(beam.DoFn):
         return info
 
     def _write_block(self, block: Block) -> PartInfo:
-        job = self._job
-        return write_block(
-            block,
-            job.parts,
-            self._classes,
-            job.run_fingerprint,
-            all_labels=job.all_labels,
-            rejecting=self._rejecting,
-        )
+        to = self._writing
+        return write_block(block, to.parts, self._spec, to.run_fingerprint, all_labels=to.all_labels)

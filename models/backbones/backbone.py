@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.backbones.preprocess import Preprocess
 from models.backbones.shape import FaceVggShape
@@ -42,8 +42,8 @@ class TrainingOptions:
 
     Attributes:
         shape: widths and depth, for a family that has several.
-        size: side of the square images, in pixels.
-        dropout: rate after each block; `top_dropout` is the rate before the classifiers.
+        size: (height, width) of the images, in pixels.
+        dropout: rate after each block of face_vgg; `top_dropout` is the rate before the classifiers.
         statistics_momentum: of the normalisation's running mean and variance.
         augment: Keras layers applied to the pixels, active only in training; the last ones may crop and reduce.
         seed: of the dropout.
@@ -51,7 +51,7 @@ class TrainingOptions:
     """
 
     shape: FaceVggShape = field(default_factory=FaceVggShape)
-    size: int = 48
+    size: tuple[int, int] = (48, 48)
     dropout: float = 0.0
     top_dropout: float = 0.3
     statistics_momentum: float = 0.99
@@ -64,8 +64,7 @@ class TrainingOptions:
 class Backbone(ABC):
     """A network, described before it is built.
 
-    Inference: `build`, then `load`. Training: `build_for_training`, `start_from`, and `save` at the end; a family that
-    cannot be trained here keeps the base's refusals.
+    Inference: `build`, then `load`. Training: `build_for_training`, `start_from`, and `save` at the end.
 
     Attributes:
         name: its name in settings.
@@ -75,8 +74,10 @@ class Backbone(ABC):
         preprocess: the map of uint8 pixels inside the compiled function.
         bundled: the file with our own weights, if we ship any.
         imagenet: the name of Keras's file of ImageNet weights, if there is one.
+        is_convolutional: True if `convolutions` describes all of it, so that runtimes without Keras can run it.
     """
 
+    is_convolutional: ClassVar[bool] = False
     name: str
     channels: int
     native_size: tuple[int, int]
@@ -109,28 +110,35 @@ class Backbone(ABC):
         """
         raise BackboneError(f"{self.name} needs Keras; set features.runtime to tensorflow or jax")
 
+    @abstractmethod
     def build_for_training(self, tasks: Mapping[str, int], options: TrainingOptions) -> keras.Model:
-        """Returns the network for training: (n, size, size, channels) uint8 -> dict of (n, classes) float32 logits.
+        """Returns the network for training: (n, height, width, channels) uint8 -> dict of (n, classes) float32 logits.
+
+        Its layer `features` is the mean of the last block's map, which is pooling `avg`. The classifiers follow it.
 
         Args:
             tasks: number of classes of each output, by its name.
 
         Raises:
-            BackboneError: this family cannot be trained here.
+            BackboneError: the images are too small.
         """
-        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
 
+    @abstractmethod
     def start_from(self, trained: keras.Model, path: Path) -> None:
         """Sets a network from `build_for_training` to the weights of a file from `save`.
 
         Raises:
             BackboneError: the file does not hold weights of this network.
         """
-        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
 
+    @abstractmethod
     def save(self, trained: keras.Model) -> bytes:
         """Returns the file of weights of a network from `build_for_training`, as `load` and `start_from` take it."""
-        raise BackboneError(f"{self.name} cannot be trained here, only face_vgg")
+
+    @property
+    def keras_name(self) -> str:
+        """The function of `keras.applications` that builds it, "" if there is none."""
+        return ""
 
     def check_size(self, height: int, width: int) -> None:
         """Raises BackboneError for crops so small that the last block's map would have no pixel."""
@@ -160,7 +168,7 @@ class Backbone(ABC):
         if not path.is_file():
             how = "put it there or give its path"
             if weights == "imagenet":
-                fetch = f"import keras; keras.applications.{self.name.upper()}(include_top=False)"
+                fetch = f"import keras; keras.applications.{self.keras_name}(include_top=False)"
                 how = (
                     f"fetch it on another machine by python -c '{fetch}', which leaves it in ~/.keras/models, and {how}"
                 )

@@ -51,6 +51,8 @@ class FaceVgg(Backbone):
     `load` folds the trained normalisation into kernels and biases, so inference computes only convolutions.
     """
 
+    is_convolutional = True
+
     def build(self, height: int, width: int, weights: Path | None = None) -> keras.Model:
         """Returns the network for inference; a file without a shape, or None, gives the default shape."""
         import keras
@@ -118,7 +120,7 @@ class FaceVgg(Backbone):
         """Returns the network for training, with batch normalisation and a classifier for each task."""
         import keras
 
-        image = keras.Input((options.size, options.size, 1), dtype="uint8", name="image")
+        image = keras.Input((*options.size, 1), dtype="uint8", name="image")
         x = keras.layers.Rescaling(1 / 255, dtype="float32", name="unit")(image)
         for layer in options.augment:
             x = layer(x)

@@ -1,7 +1,8 @@
 """The preprocessing between crop and first convolution. It belongs to the weights, so it is defined once, here.
 
 Keras's ImageNet weights of VGG16 and VGG19 were trained with `CAFFE`: RGB becomes BGR, the ImageNet mean of each
-channel is subtracted, no scaling (keras.applications.imagenet_utils). `UNIT` scales by 1/255.
+channel is subtracted, no scaling (keras.applications.imagenet_utils); so were ResNet50's. MobileNet's were trained
+with `SYMMETRIC`, pixels from -1 to 1. `UNIT` scales by 1/255.
 """
 
 from __future__ import annotations
@@ -35,4 +36,5 @@ class Preprocess:
 
 
 CAFFE = Preprocess("caffe", reverse_channels=True, mean=IMAGENET_MEAN_BGR, scale=1.0)
+SYMMETRIC = Preprocess("symmetric", reverse_channels=False, mean=(127.5,), scale=1 / 127.5)
 UNIT = Preprocess("unit", reverse_channels=False, mean=(0.0,), scale=1 / 255)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.backbones.backbone import Backbone
+from models.backbones.applications import Application
 from models.backbones.convolutions import Convolution, ConvolutionBlock
 from models.backbones.keras_files import Shape, check_kernels, read_convolutions
 from models.backbones.named_arrays import check_arrays, read_arrays
@@ -19,17 +19,10 @@ _CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # of each 
 
 
 @dataclass(frozen=True)
-class Vgg(Backbone):
-    """VGG16 or VGG19, by its name."""
+class Vgg(Application):
+    """VGG16 or VGG19, by its name. Its five blocks end with a max-pool."""
 
-    def build(self, height: int, width: int, weights: Path | None = None) -> keras.Model:
-        """Returns the base without the classifier; an output for each of its five blocks, after the max-pool."""
-        import keras
-
-        make = getattr(keras.applications, self.name.upper())
-        base = make(include_top=False, weights=None, input_shape=(height, width, self.channels))
-        blocks = [base.get_layer(f"block{i}_pool").output for i in range(1, 6)]
-        return keras.Model(base.input, blocks, name=self.name)
+    is_convolutional = True
 
     def load(self, network: keras.Model, path: Path) -> None:
         """Sets the weights to those of a file of Keras's, or of an .npz file with arrays by layer."""

@@ -49,15 +49,17 @@ class Kind:
             change boxes and scores without loading the model (revision, digest, options), and `load(options,
             max_faces)`, which returns a `Detector`.
         options: the dataclass of its settings.
+        threaded: its `load` also takes a number of threads for one image, which changes no box.
     """
 
     module: str
     options: type[Options]
+    threaded: bool = False
 
 
 DETECTORS: dict[str, Kind] = {
     "none": Kind("models.detectors.whole_image", WholeImageOptions),
-    "one_shot": Kind("models.detectors.one_shot.detector", OneShotOptions),
+    "one_shot": Kind("models.detectors.one_shot.detector", OneShotOptions, threaded=True),
     "cascade": Kind("models.detectors.cascade.detector", CascadeOptions),
     "haar": Kind("models.detectors.haar", HaarOptions),
     "yunet": Kind("models.detectors.yunet", YuNetOptions),
@@ -137,13 +139,17 @@ class DetectorSpec:
 
         return options.thresholds or thresholds_of(options.model)
 
-    def load(self) -> Detector:
+    def load(self, threads: int = 1) -> Detector:
         """Returns the detector, its model file read and tried.
+
+        Args:
+            threads: that search one image, where the detector can use several; changes speed, not results.
 
         Raises:
             DetectorError: a model file is missing, or no model of this detector.
         """
-        return cast(Detector, importlib.import_module(self.kind.module).load(self.options, self.max_faces))
+        more = {"threads": threads} if self.kind.threaded else {}
+        return cast(Detector, importlib.import_module(self.kind.module).load(self.options, self.max_faces, **more))
 
 
 def settings_in(options: Options) -> dict[str, Any]:

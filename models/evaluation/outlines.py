@@ -13,7 +13,7 @@ from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized
 
 AROUND = 0.6  # of the longer side, on each side: shows the head and neighbouring faces
-LINE_PX = 2
+LINE_PX = 2  # for each 160 pixels of the side
 KNOWN, FOUND, WRONG = (255, 255, 255), (86, 180, 233), (213, 94, 0)  # white, and two colours of Okabe and Ito's palette
 
 Colour = tuple[int, int, int]
@@ -32,11 +32,12 @@ def outlined(
     square = square_with_margin(np.asarray(box)[None], AROUND)[0]
     tile = np.array(crop_resized(image, square, (side, side)))
     factor = side / square[2]
+    line = LINE_PX * max(1, round(side / 160))
     for other, colour in outlines:
         left, top = (np.asarray(other[:2]) - square[:2]) * factor
         width, height = np.asarray(other[2:]) * factor
-        _draw(tile, (left, top, left + width, top + height), (0, 0, 0), LINE_PX + 2)
-        _draw(tile, (left, top, left + width, top + height), colour, LINE_PX)
+        _draw(tile, (left, top, left + width, top + height), (0, 0, 0), line + 2)
+        _draw(tile, (left, top, left + width, top + height), colour, line)
     return tile
 
 

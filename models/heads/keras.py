@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.heads.folder import HEAD_JSON
+from models.heads.output_spec import ClassOutput
 from models.heads.outputs import (
     DECIMALS,
     ROWS_A_CALL,
     HeadError,
-    Scores,
     check_classes,
     checked_values,
     digest_of_parts,
@@ -69,6 +69,11 @@ class KerasHead:
             kind="keras", classes=self._output_classes, features=self.feature_space, file=self.sha256
         )
 
+    @property
+    def output(self) -> ClassOutput:
+        """Returns the meaning of the answers: classes."""
+        return ClassOutput(self.classes)
+
     def prepare(self, width: int) -> None:
         """Loads the model and checks that it takes `width` features and has one output per class of head.json."""
         with self._lock:
@@ -100,9 +105,9 @@ class KerasHead:
         found = self._as_probabilities(checked_values(outputs, str(self.path)))
         return np.round(found[:, self._columns], DECIMALS)
 
-    def scores(self, features: np.ndarray) -> Scores:
+    def answers(self, features: np.ndarray) -> np.ndarray:
         """Returns the probabilities, as a Keras head has no reject classes."""
-        return Scores(self.probabilities(features))
+        return self.probabilities(features)
 
 
 def _load_keras(path: Path) -> keras.Model:

@@ -1,8 +1,9 @@
-"""The interface of all heads: classes, probabilities, and their computation from logits.
+"""The interface of all heads, and how probabilities are computed from logits.
 
 A head may have *reject classes*: answers such as "no face" that are not labels. They have no column in the
 probabilities, which are conditional: those of the other classes, given that it is one of them. The total probability
 of the reject classes is a separate score.
+Not here: what a head's answers mean for tables and files (`output_spec.py`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from models.heads.output_spec import ClassOutput, OutputSpec
 
 REVISION = 2  # part of every head's digest; raise it when the same head gives other probabilities
 # One shape for every product, as a row's result must not depend on the number of rows. And a small one: above a million
@@ -30,26 +32,13 @@ class HeadMismatch(HeadError):
     """A head was made for other features than the given ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The output of a head for rows of features.
-
-    Attributes:
-        probabilities: (m, k) float64, rounded to 1e-6; a row sums to 1 up to rounding.
-        no_label_score: (m,) float64 in [0, 1], rounded to 1e-6: the total probability of the reject classes; None if
-            the head has none.
-    """
-
-    probabilities: np.ndarray
-    no_label_score: np.ndarray | None = None
-
-
 class Head(Protocol):
     """The interface of all heads.
 
     Attributes:
         classes: names, alphabetical; column i of the probabilities is classes[i].
         reject: names of the reject classes, alphabetical; () for most heads.
+        output: what its answers mean.
         feature_space: the digest of what it was trained for, hex digits.
         features: the same in words, {} where the head does not say.
     """
@@ -58,6 +47,8 @@ class Head(Protocol):
     def classes(self) -> tuple[str, ...]: ...
     @property
     def reject(self) -> tuple[str, ...]: ...
+    @property
+    def output(self) -> OutputSpec: ...
     @property
     def feature_space(self) -> str: ...
     @property
@@ -77,21 +68,16 @@ class Head(Protocol):
         ...
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Returns (m, k) float64, rounded to 1e-6, for (m, d) features; equal bytes however rows are batched.
+        """Returns the answers of (m, d) features that are probabilities, (m, k); raises as `answers` does."""
+        ...
+
+    def answers(self, features: np.ndarray) -> np.ndarray:
+        """Returns (m, output.width) float64, rounded to 1e-6, for (m, d) features; equal bytes in any batches.
 
         Raises:
             HeadError: the width does not fit, or a row has values that are not finite.
         """
         ...
-
-    def scores(self, features: np.ndarray) -> Scores:
-        """Returns the probabilities, and the reject score if the head has one; raises as `probabilities` does."""
-        ...
-
-
-def most_likely(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the (m,) column of the largest probability; ties go to the first in the alphabet."""
-    return np.asarray(probabilities.argmax(axis=1))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -144,16 +130,22 @@ class LogitsHead:
     def logits(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
+    @property
+    def output(self) -> ClassOutput:
+        """Returns the meaning of the answers: classes, and a score of the reject classes if there are any."""
+        return ClassOutput(self.classes, rejecting=bool(self.reject))
+
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Returns (m, k) float64 rounded to 1e-6, see `Head`."""
-        return self.scores(features).probabilities
+        return self.answers(features)[:, : len(self.classes)]
 
-    def scores(self, features: np.ndarray) -> Scores:
+    def answers(self, features: np.ndarray) -> np.ndarray:
         """Returns probabilities and, with reject classes, their score, see `Head`."""
         logits = self.logits(features) / self.temperature
         k = len(self.classes)
-        probabilities = np.round(softmax(logits[:, :k]), DECIMALS)  # over the k classes only, so each row sums to 1
-        return Scores(probabilities, np.round(reject_share(logits, k), DECIMALS) if self.reject else None)
+        probabilities = softmax(logits[:, :k])  # over the k classes only, so each row sums to 1
+        rejected = [reject_share(logits, k)] if self.reject else []
+        return np.round(np.column_stack([probabilities, *rejected]), DECIMALS)
 
 
 def reject_share(logits: np.ndarray, classes: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 What compiles and executes it is a runtime (`runtimes/registry.py`).
 
-Why one padded shape: with TensorFlow's oneDNN kernels and a batch of at least 8, the features of an image have the same
-bits, whatever its neighbours, its place in the batch or the batch size.
+Why one padded shape: from the runtime's smallest batch on, which is 8 with TensorFlow's oneDNN kernels, the features of
+an image have the same bits, whatever its neighbours, its place in the batch or the batch size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.registry import runtime
 
 REVISION = 1  # part of the cache key: raise it when the same weights would give other features
-SMALLEST_BATCH = 8  # below it oneDNN picks other kernels, and features would depend on the batch
+SMALLEST_SETTING = 8  # that features.batch_size may be: what every runtime can do
 
 
 class DeviceOutOfMemory(RuntimeError):
@@ -36,13 +36,14 @@ class Device:
     """A backbone, compiled and warm, behind a lock that the threads of a process share."""
 
     def __init__(self, settings: FeatureSettings) -> None:
-        if settings.batch_size < SMALLEST_BATCH:
-            raise BackboneError(f"features.batch_size={settings.batch_size} is too small; use {SMALLEST_BATCH} or more")
+        self._runtime = runtime(settings.runtime)
+        smallest = self._runtime.smallest_batch
+        if settings.batch_size < smallest:
+            raise BackboneError(f"features.batch_size={settings.batch_size} is too small; use {smallest} or more")
         self.settings = settings
         self._lock = threading.Lock()
         channels = BACKBONES[settings.backbone].channels
         self.input_shape = (settings.batch_size, settings.height, settings.width, channels)
-        self._runtime = runtime(settings.runtime)
         self._runtime.start()
         self._call = self._runtime.compile(settings, self.input_shape)
         self.width = self.features(np.zeros((1, *self.input_shape[1:]), np.uint8)).shape[1]
@@ -139,7 +140,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _smaller_batch(batch_size: int) -> str:
-    if batch_size <= SMALLEST_BATCH:
+    if batch_size <= SMALLEST_SETTING:
         return f"the device has no memory for the smallest batch, {batch_size}; use a smaller features.input_size"
-    smaller = max(SMALLEST_BATCH, batch_size // 2)
+    smaller = max(SMALLEST_SETTING, batch_size // 2)
     return f"the device has no memory for a batch of {batch_size}; try --set features.batch_size={smaller}"

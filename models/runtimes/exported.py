@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from models.backbones.registry import backbone
 from models.runtimes.feature_graph import REVISION
 from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.runtime import Runtime, RuntimeUnavailable
@@ -16,6 +17,10 @@ class ExportedRuntime(Runtime):
     def check(self, settings: FeatureSettings) -> None:
         """Refuses weights that only Keras can make, and what any runtime refuses."""
         super().check(settings)
+        if not backbone(settings.backbone).is_convolutional:
+            raise RuntimeUnavailable(
+                f"features.runtime={self.name} cannot run {settings.backbone}; set it to tensorflow or jax"
+            )
         if settings.weights == "random":
             raise RuntimeUnavailable(
                 f"features.weights=random are drawn by Keras, which features.runtime={self.name} does without; "

@@ -13,7 +13,7 @@ from models.backbones.backbone import POOLINGS, BackboneError, faults_of
 from models.backbones.convolutions import Convolution, ConvolutionBlock
 from models.backbones.preprocess import Preprocess
 from models.backbones.registry import backbone
-from models.detectors.onnx_graph import OnnxGraph
+from models.onnx_graph import OnnxGraph
 from models.runtimes.feature_settings import FeatureSettings
 
 INPUT, OUTPUT = "crops", "features"

@@ -16,7 +16,7 @@ class FeatureSettings:
         weights: `bundled`, `imagenet`, `random` or a path.
         pooling: `avg`, `multi` or `flatten`.
         height, width: of the crops, in pixels.
-        batch_size: crops per call, at least 8; does not change features.
+        batch_size: crops per call, at least the runtime's smallest batch; does not change features.
         precision: `float32` or `bfloat16`.
         seed: of random weights.
         flip_average: True for the mean of the features of the crop and of its mirror image.

@@ -16,6 +16,7 @@ class Onnx(ExportedRuntime):
     name = "onnx"
     package = "onnxruntime"
     precisions = ("float32",)
+    smallest_batch = 1  # its convolutions take a batch crop by crop
 
     def start(self) -> None:
         """Imports ONNX Runtime."""

@@ -29,12 +29,14 @@ class Runtime(ABC):
         package: the package that it imports.
         extra: the extra of this program that installs the package; "" for one that is always there.
         precisions: values of `features.precision` that it computes in.
+        smallest_batch: crops in one call from which the features of a crop have the same bits, whatever the batch.
     """
 
     name: str
     package: str
     extra: str = ""
     precisions: tuple[str, ...] = ("float32", "bfloat16")
+    smallest_batch: int = 8  # below it oneDNN picks other kernels
 
     def check(self, settings: FeatureSettings) -> None:
         """Checks that the runtime is installed and takes these settings, without importing it.

@@ -13,9 +13,13 @@ from models.training.checkpoint import History, TrainingError
 from models.training.imbalance import balanced_weights, frequencies
 from models.training.loop import Report, jit, train
 from models.training.recipe import Recipe
+from models.training.stored_rows import Rows
 
 if TYPE_CHECKING:
     import keras
+
+
+CALLS = 16  # batches that validation reads at a time
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,12 @@ class Examples:
     """Training or validation data.
 
     Attributes:
-        inputs: (n, h, w, c) uint8 images, or (n, d) features.
+        inputs: (n, h, w, c) uint8 images, in memory or in a file, or (n, d) features.
         targets: by task, (n, classes) float32 shares; a row sums to 1, or to 0 if unknown.
         weights: by task, (n,) float32; 0 if unknown. A missing task has weight 1 in every row.
     """
 
-    inputs: np.ndarray
+    inputs: Rows
     targets: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
 
@@ -218,10 +222,11 @@ def mixed(
     return np.rint(pixels).astype(inputs.dtype) if whole else pixels.astype(inputs.dtype), made, weigh
 
 
-def predict_logits(model: keras.Model, inputs: np.ndarray, batch: int = 256) -> dict[str, np.ndarray]:
-    """Returns the (n, classes) float32 logits of the inputs, by task."""
-    logits = model.predict(inputs, batch_size=batch, verbose=0)
-    return {name: np.asarray(rows, dtype=np.float32) for name, rows in logits.items()}
+def predict_logits(model: keras.Model, inputs: Rows, batch: int = 256) -> dict[str, np.ndarray]:
+    """Returns the (n, classes) float32 logits of the inputs, by task; holds some thousand inputs in memory."""
+    step = batch * CALLS
+    logits = [model.predict(inputs[at : at + step], batch_size=batch, verbose=0) for at in range(0, len(inputs), step)]
+    return {name: np.concatenate([np.asarray(one[name], np.float32) for one in logits]) for name in logits[0]}
 
 
 def _validate(model: keras.Model, validation: Examples, tasks: Sequence[Task]) -> dict[str, float]:

@@ -127,6 +127,8 @@ def _require_matplotlib() -> None:
 
 
 def _check_head(head: Head, identity: Identity) -> None:
+    if head.output.kind != "classes":
+        raise UsageError(f"evaluate measures heads that choose among classes; this one gives a {head.output.kind}")
     try:
         check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:
@@ -242,7 +244,7 @@ def _label(
         identity,
         output=folder.path,
         cache=options.cache or os.path.join(options.output, "cache"),
-        head=path,
+        head=(path, head),
         all_labels=True,
     )
     task = Task(

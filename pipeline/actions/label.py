@@ -17,6 +17,7 @@ from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
 from pipeline.errors import StoppedError, UsageError
+from pipeline.report.near_misses import Searching
 from pipeline.report.render.chosen import Choice, choose
 from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
@@ -27,10 +28,11 @@ from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, m
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
 from pipeline.run.identity import Identity, identity_of
-from pipeline.run.output_folder import OutputFolder, Progress
+from pipeline.run.input_files import find_inputs
+from pipeline.run.output_folder import OutputFolder
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
-from pipeline.run.plan import Layout, Plan, find_inputs, stored_layout
+from pipeline.run.plan import Layout, Plan, stored_layout
 from pipeline.run.prepare import chosen_head, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
@@ -181,7 +183,7 @@ def _job(this: _Run, layout: Layout | None = None) -> Job:
         this.identity,
         output=this.folder.place,
         cache=this.cache,
-        head=this.head_path,
+        head=(this.head_path, this.head),
         layout=None if layout is None else (layout.block_images, layout.block_bytes),
     )
 
@@ -229,9 +231,15 @@ def _request(this: _Run, ready: Ready) -> MergeRequest:
         submission=_rules(this),
         sample_submission=this.options.sample_submission,
         max_rejected=this.options.max_rejected,
-        record=_record(this, ready.job, ready.plan, ready.progress),
-        report=RunReport(this.folder.place, this.folder.blocks_file, ready.job.limits) if write.report else None,
+        record=_record(this, ready),
+        report=_report(this, ready) if write.report else None,
     )
+
+
+def _report(this: _Run, ready: Ready) -> RunReport:
+    job = ready.job
+    searching = Searching(job.detecting.detector, job.detecting.cropping.channels, job.detecting.cropping.smallest_side)
+    return RunReport(this.folder.place, this.folder.blocks_file, job.reading.limits, searching=searching)
 
 
 def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
@@ -278,8 +286,9 @@ def _has_parts(folder: OutputFolder) -> bool:
     return isinstance(folder, OutputStore) or os.path.isdir(folder.parts)
 
 
-def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
+def _record(this: _Run, ready: Ready) -> dict[str, Any]:
     """Returns the part of `run.json` that is known before the run."""
+    plan, progress, features = ready.plan, ready.progress, ready.job.features
     return {
         "inputs": list(this.options.input),
         "inputs_digest": plan.inputs_digest,
@@ -290,8 +299,8 @@ def _record(this: _Run, job: Job, plan: Plan, progress: Progress) -> dict[str, A
         "cache_key": fingerprint_of(this.identity.cache_key),
         "run_fingerprint": fingerprint_of(this.identity.run),
         "head": _head_record(this),
-        "weights": {"backbone": job.features.backbone, "digest": this.identity.feature_space["weights"]},
-        "runtime": job.features.runtime,
+        "weights": {"backbone": features.backbone, "digest": this.identity.feature_space["weights"]},
+        "runtime": features.runtime,
         "versions": _versions(),
         "cache_folder": this.cache,
         "shards": plan.shards,

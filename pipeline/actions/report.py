@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.commands.command import Context
 from pipeline.commands.report import ReportOptions
 from pipeline.report.run_report import SIMILAR_UP_TO, RunReport
+from pipeline.run.detector_of_run import detector_of_run
 from pipeline.run.finished_run import finished_run
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
@@ -51,7 +52,14 @@ def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any]
     """
     inputs = inputs_again(folder.path, record, options.images, scratch)
     similar_up_to = None if options.similar else SIMILAR_UP_TO
-    return RunReport(folder.path, inputs.blocks, inputs.limits, fault=inputs.fault, similar_up_to=similar_up_to)
+    return RunReport(
+        folder.path,
+        inputs.blocks,
+        inputs.limits,
+        fault=inputs.fault,
+        searching=detector_of_run(record),
+        similar_up_to=similar_up_to,
+    )
 
 
 def _note(folder: OutputFolder, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`train-backbone`: trains face_vgg on face crops with labels, soft labels or both; exports what the pipeline loads.
+"""`train-backbone`: trains a network on images with labels, soft labels or both; exports what the pipeline loads.
 
 Training itself is `models/training/trainer.py`; the images are read by `run/labelled_images.py`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ from pipeline.commands.command import Context
 from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import UsageError
 from pipeline.run.claim import Work, claim
-from pipeline.run.labelled_images import LABELS, SIDE, Data, check_soft_labels, examples_of, read_data, tasks_of
+from pipeline.run.labelled_images import LABELS, Data, Form, check_soft_labels, examples_of, read_data, tasks_of
+from pipeline.run.network_head import flags_for, save_network_head, settings_for
 from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.recipe_file import hold_recipe, write_json
@@ -38,7 +39,8 @@ ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights a
 
 
 def run(options: TrainBackboneOptions, context: Context) -> int:
-    """Trains, continuing from the output folder's checkpoint if there is one, and exports the weights."""
+    """Trains, continuing from the output folder's checkpoint if there is one; exports the weights and a head."""
+    from models.backbones.backbone import BackboneError
     from models.backbones.registry import backbone
     from models.training.checkpoint import TrainingError
     from models.training.trainer import fit
@@ -49,31 +51,22 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
     tensorboard = output / "tensorboard" if options.tensorboard else None
     _check_tensorboard(tensorboard)
     start = _start_of(settings)
-    data = read_data(
-        options.input,
-        context.settings,
-        validation=options.validation,
-        exclude_copies_of=options.exclude_copies_of,
-        soft_labels=options.soft_labels,
-    )
+    kind = backbone(settings.backbone)
+    form = Form(settings.input_size or kind.native_size, kind.channels, _existing(output))
+    data, train, validation = _read(options, context, form)
     tasks = tasks_of(data, settings)
-    train = examples_of(data.train, data, settings.reject)
-    check_soft_labels(train, data, settings.reject)
-    validation = examples_of(data.validation, data, ())
-    if len(train) < recipe.batch_size:
-        raise UsageError(
-            f"{len(train)} training images are fewer than one batch of {recipe.batch_size}; "
-            "--input or --set train.batch_size decide that"
-        )
-    if silenced := int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None):
-        note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
-    provenance = _provenance(settings, shape, recipe, tasks, start, (train, validation))
-    weights = output / WEIGHTS
+    provenance = _provenance(settings, form, shape, recipe, tasks, start, (train, validation))
+    names = Names(settings.backbone)
+    weights = output / names.weights
     with OutputFolder(str(output)).locked():
-        claim(str(output), Work(command="train-backbone", files=FILES, proof=RECIPE_JSON), overwrite=options.overwrite)
+        claim(
+            str(output),
+            Work(command="train-backbone", files=names.files, proof=RECIPE_JSON),
+            overwrite=options.overwrite,
+        )
         unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
-        hold_recipe(output / RECIPE_JSON, provenance, (CHECKPOINT, HISTORY, WEIGHTS), unsaid=unsaid)
-        network = _network(tasks, recipe, shape, start)
+        hold_recipe(output / RECIPE_JSON, provenance, (CHECKPOINT, HISTORY, names.weights), unsaid=unsaid)
+        network = _network(tasks, recipe, settings.backbone, form, shape, start)
         try:
             steps = len(train) // recipe.batch_size
             with EpochBar(steps, recipe.epochs, _metrics, quiet=context.quiet) as bar:
@@ -86,12 +79,65 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
                 history = fit(network, train, validation, tasks, recipe, output, report=report, step_done=bar.step)
         except TrainingError as error:
             raise UsageError(str(error)) from error
-        publish_bytes(weights, backbone("face_vgg").save(network))
+        try:
+            publish_bytes(weights, kind.save(network))
+        except BackboneError as error:
+            raise UsageError(str(error)) from error
         _draw(history, output, tensorboard)
-        _write_card(output, weights, data, provenance, history, labels_not_learned=silenced)
+        row, silenced = _kept_row(history, recipe), _silenced(data, train)
+        _write_card(output / names.card, weights, data, provenance, row, labels_not_learned=silenced)
+        fitting = settings_for(context.settings, settings.backbone, weights, form.size)
+        metrics = {name: row[name] for name in ("val_accuracy", "val_loss") if name in row}
+        save_network_head(output / HEAD, network, LABELS, data.classes, fitting, metrics)
     if not context.quiet:
-        print(f"weights: {weights} (use them with --set features.weights={weights})")
+        print(f"weights: {weights}\nlabel with them: {flags_for(fitting, output / HEAD)}")
     return 0
+
+
+def _read(options: TrainBackboneOptions, context: Context, form: Form) -> tuple[Data, Examples, Examples]:
+    """Returns the data, and what is learned and what the network is chosen by.
+
+    Raises:
+        UsageError: there are fewer images than a batch, or the inputs cannot be used.
+    """
+    settings = context.settings.train
+    data = read_data(
+        options.input,
+        context.settings,
+        form,
+        validation=options.validation,
+        exclude_copies_of=options.exclude_copies_of,
+        soft_labels=options.soft_labels,
+    )
+    train = examples_of(data.train, data, settings.reject)
+    check_soft_labels(train, data, settings.reject)
+    if len(train) < settings.batch_size:
+        raise UsageError(
+            f"{len(train)} training images are fewer than one batch of {settings.batch_size}; "
+            "--input or --set train.batch_size decide that"
+        )
+    if silenced := _silenced(data, train):
+        note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
+    return data, train, examples_of(data.validation, data, ())
+
+
+def _silenced(data: Data, train: Examples) -> int:
+    """Returns how many hard labels are not learned, because a class of `train.reject` leads the votes."""
+    return int((train.weights[LABELS] == 0).sum()) - data.train.labels.count(None)
+
+
+def _kept_row(history: Sequence[Mapping[str, float]], recipe: Recipe) -> Mapping[str, float]:
+    """Returns the row of the epoch whose weights are kept; {} if no epoch was run."""
+    if not history:
+        return {}
+    if recipe.keep == "best":  # the last of equally good epochs, as the trainer keeps
+        return max(reversed(history), key=lambda row: row["val_accuracy"])
+    return history[-1]
+
+
+def _existing(folder: Path) -> Path:
+    """Returns the folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
 def recipe_of(settings: TrainSettings) -> Recipe:
@@ -115,15 +161,17 @@ def _start_of(settings: TrainSettings) -> Path | None:
     if settings.start is None:
         return None
     try:
-        path = backbone("face_vgg").weights_path(settings.start)
+        path = backbone(settings.backbone).weights_path(settings.start)
     except BackboneError as error:
         raise UsageError(str(error).replace("features.weights", "train.start")) from error
-    if path.suffix != ".npz":
+    if settings.backbone == "face_vgg" and path.suffix != ".npz":
         raise UsageError(f"train.start={settings.start}: give a face_vgg.npz, as train-backbone writes it")
     return path
 
 
-def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: Path | None = None) -> Any:
+def _network(
+    tasks: Sequence[Task], recipe: Recipe, name: str, form: Form, shape: FaceVggShape, start: Path | None = None
+) -> Any:
     from models.runtimes.registry import start_keras
 
     start_keras(recipe.seed)
@@ -131,10 +179,10 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
     from models.backbones.registry import backbone
     from models.training.augment import augmentation
 
-    kind = backbone("face_vgg")
+    kind = backbone(name)
     options = TrainingOptions(
         shape=shape,
-        size=SIDE,
+        size=form.size,
         dropout=recipe.dropout,
         top_dropout=recipe.top_dropout,
         statistics_momentum=max(ENOUGH_MOMENTUM, recipe.ema_decay),
@@ -142,12 +190,16 @@ def _network(tasks: Sequence[Task], recipe: Recipe, shape: FaceVggShape, start: 
         seed=recipe.seed,
         dtype=recipe.precision,
     )
-    network = kind.build_for_training({task.name: len(task.classes) for task in tasks}, options)
+    try:
+        network = kind.build_for_training({task.name: len(task.classes) for task in tasks}, options)
+    except BackboneError as error:
+        raise UsageError(str(error).replace("features.input_size", "train.input_size")) from error
     if start is not None:
         try:
             kind.start_from(network, start)
         except BackboneError as error:
-            raise UsageError(f"{error}; train.widths and train.convs must be those of train.start") from error
+            more = "; train.widths and train.convs must be those of train.start" if name == "face_vgg" else ""
+            raise UsageError(f"{error}{more}") from error
     names = [layer.name for layer in network.layers]
     for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
         if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
@@ -188,12 +240,44 @@ def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | Non
 
 
 RECIPE_JSON = "recipe.json"
-WEIGHTS = "face_vgg.npz"
-FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", "history.svg", WEIGHTS, "face_vgg.json")
+HEAD = "head"  # folder of the network's own classifier
+HEAD_FILES = (f"{HEAD}/head.npz", f"{HEAD}/head.json")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The files of a training: `backbone` names those of the weights and their card."""
+
+    backbone: str
+
+    @property
+    def weights(self) -> str:
+        """The file of the trained weights."""
+        return f"{self.backbone}.npz"
+
+    @property
+    def card(self) -> str:
+        """The file that says how they were trained."""
+        return f"{self.backbone}.json"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that a training may write."""
+        return (
+            RECIPE_JSON,
+            "checkpoint.npz",
+            "best.npz",
+            "history.csv",
+            "history.svg",
+            self.weights,
+            self.card,
+            *HEAD_FILES,
+        )
 
 
 def _provenance(
     settings: TrainSettings,
+    form: Form,
     shape: FaceVggShape,
     recipe: Recipe,
     tasks: Sequence[Task],
@@ -203,7 +287,7 @@ def _provenance(
     """Returns all that the weights depend on; images, labels and votes by digest."""
     provenance = {
         "recipe": asdict(recipe),
-        "network": asdict(shape),
+        "network": _network_of(settings, form, shape),
         "tasks": {task.name: list(task.classes) for task in tasks},
         "soft_weight": settings.soft_weight,
         "reject": list(settings.reject),
@@ -213,8 +297,17 @@ def _provenance(
     return dict(json.loads(json.dumps(provenance)))
 
 
+def _network_of(settings: TrainSettings, form: Form, shape: FaceVggShape) -> dict[str, Any]:
+    """Returns what tells the network; a face_vgg at its own size is its shape alone, as it always was."""
+    if settings.backbone == "face_vgg":
+        return asdict(shape) | ({} if settings.input_size is None else {"input_size": form.size})
+    return {"backbone": settings.backbone, "input_size": form.size}
+
+
 def _digest(examples: Examples) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(examples.inputs).tobytes())
+    digest = hashlib.sha256()
+    for at in range(0, len(examples), 1024):
+        digest.update(np.ascontiguousarray(examples.inputs[at : at + 1024]).tobytes())
     for arrays in (examples.targets, examples.weights):
         for name in sorted(arrays):
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -222,23 +315,18 @@ def _digest(examples: Examples) -> str:
 
 
 def _write_card(
-    output: Path,
+    path: Path,
     weights: Path,
     data: Data,
     provenance: Mapping[str, Any],
-    history: list[dict[str, float]],
+    row: Mapping[str, float],
     *,
     labels_not_learned: int,
 ) -> None:
     from models.runtimes.default import default_runtime
 
-    row: Mapping[str, float] = history[-1] if history else {}
-    if history and provenance["recipe"]["keep"] == "best":
-        row = max(
-            reversed(history), key=lambda one: one["val_accuracy"]
-        )  # the last of equally good epochs, as the trainer keeps
     card = {
-        "backbone": "face_vgg",
+        "backbone": path.stem,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "classes": list(data.classes),
         "soft_labels": {name: list(labels.classes) for name, labels in data.soft.items()},
@@ -254,4 +342,4 @@ def _write_card(
         "validation_accuracy": row.get("val_accuracy"),
         "versions": {"keras": version("keras"), "backend": default_runtime(), "numpy": np.__version__},
     }
-    write_json(output / "face_vgg.json", card)
+    write_json(path, card)

@@ -19,9 +19,9 @@ from pipeline.commands.label import LabelOptions
 from pipeline.commands.registry import COMMANDS
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import StoppedError
-from pipeline.failures import as_ours
 from pipeline.flags import Options
 from pipeline.run.interrupt import never_leaving
+from pipeline.uncaught import as_ours
 
 DIRECT = ("--runner=DirectRunner",)
 _ONE_RUN = threading.Lock()  # progress and Ctrl-C belong to the whole process

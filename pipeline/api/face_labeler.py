@@ -17,13 +17,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from models.backbones.backbone import BackboneError
-from models.heads.outputs import HeadError, most_likely
+from models.heads.output_spec import OutputSpec
+from models.heads.outputs import HeadError
 from models.heads.registry import check
 from models.runtimes.device import Device, get_device
+from models.runtimes.registry import runtime
 from pipeline.api.faces import Box, Face, LabelledImage
 from pipeline.api.given import SettingsLike, path_text, settings_from
 from pipeline.errors import RejectedImage, UsageError
-from pipeline.run.identity import identity_of
+from pipeline.run.identity import identity_of, min_label_px
 from pipeline.run.prepare import chosen_head, make_job
 from transforms.block import Block, Faces, Reason, Status, with_features
 from transforms.crop_faces import detect_rows, leave_threads_to_the_pool, with_rows
@@ -33,7 +35,6 @@ from transforms.label_faces import apply_head, leave_small_unlabelled
 Image: TypeAlias = np.ndarray | bytes | bytearray | memoryview | str | os.PathLike[str]
 
 IMAGES_AT_ONCE = 16  # of `label_many`: enough to fill batches, few enough to hold in memory
-BATCH = 8  # faces in one call of the network; more would make a single face wait for empty rows
 
 
 class FaceLabeler:
@@ -46,7 +47,9 @@ class FaceLabeler:
         head: `bundled`, `bundled/ferplus` or the folder of a head; None takes the one of the settings.
         settings: as `label` takes them: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a
             YAML file.
-        batch_size: faces in one call of the network, at least 8. Changes speed, not results.
+        batch_size: faces in one call of the network. Changes speed, not results. None takes the fewest that the runtime
+            takes, so that a single face does not wait for empty rows: 1 for onnx, 8 for the others.
+        threads: that search one image for faces, where the detector can use several. Changes speed, not results.
 
     Raises:
         UsageError: a setting is wrong, a file is missing, or the head does not fit the features.
@@ -58,17 +61,23 @@ class FaceLabeler:
     """
 
     def __init__(
-        self, head: str | os.PathLike[str] | None = None, settings: SettingsLike = None, *, batch_size: int = BATCH
+        self,
+        head: str | os.PathLike[str] | None = None,
+        settings: SettingsLike = None,
+        *,
+        batch_size: int | None = None,
+        threads: int = 1,
     ) -> None:
         chosen = settings_from(settings, head__path=path_text(head))
         self.settings = chosen
         self._head_path, self._head = chosen_head(chosen)
         identity = identity_of(chosen, self._head)
-        job = make_job(chosen, identity, output="", cache="", head=self._head_path)
-        self._job = replace(job, features=replace(job.features, batch_size=batch_size))
+        job = make_job(chosen, identity, output="", cache="", head=(self._head_path, self._head))
+        batch = runtime(job.features.runtime).smallest_batch if batch_size is None else batch_size
+        self._job = replace(job, features=replace(job.features, batch_size=batch))
         try:
             check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
-            self._detector = job.detector.load()
+            self._detector = job.detecting.detector.load(threads)
             self._device: Device = get_device(self._job.features)
             self._head.prepare(self._device.width)
         except (BackboneError, HeadError, ValueError) as error:
@@ -86,9 +95,14 @@ class FaceLabeler:
         """Names of the classes, in alphabetical order."""
         return self._head.classes
 
+    @property
+    def rejecting(self) -> bool:
+        """True if the head has reject classes, so that faces have a reject score."""
+        return bool(self._head.reject)
+
     def __repr__(self) -> str:
         return (
-            f"<FaceLabeler: detector {self._job.detector.name}, network {self._job.features.backbone} on "
+            f"<FaceLabeler: detector {self._job.detecting.detector.name}, network {self._job.features.backbone} on "
             f"{self._job.features.runtime}, "
             f"head {self.settings.head.path} ({', '.join(self.classes)})>"
         )
@@ -104,7 +118,26 @@ class FaceLabeler:
             RejectedImage: its content cannot be used; `reason` is what `label` would write.
             UsageError: the file cannot be read, or the array is of another kind.
         """
-        (labelled,) = self._label([_read(image, 0, self._job.limits.max_image_bytes)])
+        return self.label_found(self.find(image))
+
+    def find(self, image: Image) -> FoundFaces:
+        """Returns the faces of an image before they are labelled: the first half of `label`, to be timed by itself.
+
+        Args:
+            image: as `label` takes it.
+
+        Raises:
+            UsageError: the file cannot be read, or the array is of another kind.
+        """
+        return self._find([self._read(image, 0)])
+
+    def label_found(self, found: FoundFaces) -> LabelledImage:
+        """Returns the image of `find` with its faces labelled: the second half of `label`.
+
+        Raises:
+            RejectedImage: its content cannot be used.
+        """
+        (labelled,) = self._label(found)
         if labelled.status is Status.REJECTED:
             assert labelled.reason is not None
             raise RejectedImage(labelled.name, labelled.reason, labelled.width, labelled.height)
@@ -123,18 +156,24 @@ class FaceLabeler:
         """
         numbered = enumerate(images)
         while some := list(islice(numbered, IMAGES_AT_ONCE)):
-            yield from self._label([_read(image, number, self._job.limits.max_image_bytes) for number, image in some])
+            yield from self._label(self._find([self._read(image, number) for number, image in some]))
 
-    def _label(self, images: Sequence[_Encoded]) -> Iterator[LabelledImage]:
+    def _read(self, image: Image, number: int) -> _Encoded:
+        return _read(image, number, self._job.reading.limits.max_image_bytes)
+
+    def _find(self, images: Sequence[_Encoded]) -> FoundFaces:
         block = _block_of(images)
         readable = [row for row, image in enumerate(images) if image.reason is None]
-        block = with_rows(block, [detect_rows(block, readable, self._job, self._detector)])
-        block = with_features(block, self._features(block.fresh.crops))
+        rows = detect_rows(block, readable, self._job.detecting, self._detector)
+        return FoundFaces(tuple(images), with_rows(block, [rows]))
+
+    def _label(self, found: FoundFaces) -> Iterator[LabelledImage]:
+        block = with_features(found.block, self._features(found.block.fresh.crops))
         with self._one_head:  # a Keras model promises nothing to threads
             block = apply_head(block, self._head)
-        block = leave_small_unlabelled(block, self._job.min_label_px)
-        faces = _faces_of(block.faces, self.classes)
-        for row, image in enumerate(images):
+        block = leave_small_unlabelled(block, min_label_px(self.settings))
+        faces = _faces_of(block.faces, self._head.output)
+        for row, image in enumerate(found.images):
             status = block.status[row]
             assert status is not None
             yield LabelledImage(
@@ -172,6 +211,19 @@ class _Encoded:
     data: bytes | None
     picture: bytes | Path
     reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """Images whose faces are found and cropped, but not yet labelled.
+
+    Attributes:
+        images: as they were given.
+        block: what came of them.
+    """
+
+    images: tuple[_Encoded, ...]
+    block: Block
 
 
 def _read(image: Image, number: int, max_bytes: int) -> _Encoded:
@@ -228,15 +280,13 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
     )
 
 
-def _faces_of(faces: Faces, classes: Sequence[str]) -> list[Face]:
+def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in their order."""
-    assert faces.probabilities is not None and faces.labelled is not None  # set by the steps before
-    index = most_likely(faces.probabilities).tolist()
-    rejects: list[float | None] = [None] * len(faces) if faces.no_label_score is None else faces.no_label_score.tolist()
-    columns = zip(
-        faces.box.tolist(), faces.score.tolist(), index, faces.probabilities.tolist(), rejects, faces.labelled,
-        strict=True,
-    )  # fmt: skip
+    assert faces.answers is not None and faces.labelled is not None  # set by the steps before
+    predicted, classes = output.stored(faces.answers), output.classes
+    index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")
+    rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
+    columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
     return [
         _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
         if is_labelled

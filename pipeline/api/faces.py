@@ -110,10 +110,10 @@ class LabelledImage:
         return f"{shown}; and {left} more" if left > 0 else shown
 
     def _repr_html_(self) -> str:
+        from pipeline.report.photo import KEPT, Photo
+        from pipeline.report.photo import Face as Drawn
         from pipeline.report.photo_figure import photo_figure  # pages are loaded when the first one is shown
-        from pipeline.report.run_samples import KEPT, Photo
-        from pipeline.report.run_samples import Face as Drawn
-        from transforms.formats.result_batches import NO_LABEL
+        from transforms.formats.records import NO_LABEL
 
         drawn = tuple(
             Drawn(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.flags import Options, many, switch
 from pipeline.settings.schema import Settings
@@ -52,6 +54,7 @@ class Command:
         options: the class of its options.
         settings: sections and single settings that it reads, by dotted name.
         settings_unused: parts of those that it does not read.
+        defaults: settings, by dotted name, that have another default here than elsewhere.
         beam: True if it starts Beam and so takes Beam's flags.
     """
 
@@ -61,6 +64,7 @@ class Command:
     options: type[Options]
     settings: tuple[str, ...] = ()
     settings_unused: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     beam: bool = False
 
     @property

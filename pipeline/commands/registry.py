@@ -10,6 +10,8 @@ from pipeline.commands import (
     evaluate_detector,
     export,
     label,
+    label_local,
+    live,
     render,
     report,
     runtimes,
@@ -25,6 +27,8 @@ COMMANDS: dict[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
         label,
+        label_local,
+        live,
         train_head,
         train_backbone,
         train_detector,

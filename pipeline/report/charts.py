@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-WIDTH, NARROW = 320, 180  # px of a histogram: as wide as it is shown, so that its words keep their size
+WIDTH, NARROW = 280, 180  # px of a histogram: as wide as it is shown, so that its words keep their size
 _HEIGHT, _FOOT, _HEAD = 0.42, 20, 6  # height of a histogram by its width; px below and above its bars
 _LEAST_BAR = 1.5  # px: one face among a million is still a line
 

@@ -32,7 +32,7 @@ from models.evaluation.detection import (
 )
 from models.evaluation.matching import NONE
 from pipeline.report.detection_groups import recall_by_group
-from pipeline.report.detection_page import ROC, SIZES, detection_page
+from pipeline.report.detection_page import ROC, SIZES, DetectionContent, detection_page
 from pipeline.report.detection_plots import roc_svg, sizes_svg
 from pipeline.report.detection_sheets import sheets
 from pipeline.report.known_and_found import Compared
@@ -92,10 +92,11 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
     pointed = judged[PAIRED, False]
     metrics = _metrics(given, judged, box_map)
     curves = {f"overlap above {o}{', mapped' if m else ''}": one.curve for (o, m), one in judged.items()}
+    of_boxes, galleries = sheets(given.compared, pointed, given.lines, given.limits)
     pictures = {
         ROC: roc_svg(curves),
         SIZES: sizes_svg(recall_by_size(pointed)),
-        **sheets(given.compared, pointed, given.lines, given.limits),
+        **of_boxes,
         **({EXPLAINED: given.explained} if given.explained else {}),
     }
     tables = {
@@ -103,8 +104,8 @@ def write_detection(output: str, given: Given) -> dict[str, Any]:
         KNOWN_FACES: _known_faces(given.compared, pointed),
         IMAGES: _images(given.compared, pointed),
     }
-    notes = notes_on(metrics)
-    _publish(output, metrics, tables, pictures, detection_page(metrics, facts(metrics), notes, pictures))
+    content = DetectionContent(metrics, facts(metrics), notes_on(metrics), pictures, galleries)
+    _publish(output, metrics, tables, pictures, detection_page(content))
     return metrics
 
 

@@ -1,11 +1,11 @@
-"""Pictures of what a detector found, missed and took for a face. Sheets as `sheets.py` draws them.
+"""Pictures of what a detector found, missed and took for a face: one by one, and on sheets as `sheets.py` draws them.
 
 Not here: the outlines (`models/evaluation/outlines.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,14 @@ import numpy as np
 from models.evaluation.detection import Judgement, Outcome
 from models.evaluation.outlines import FOUND, KNOWN, WRONG, Colour, outlined
 from pipeline.report.known_and_found import Compared
+from pipeline.report.page import Single
 from pipeline.report.sheets import TILE_PX, TILES, Tile, sheet_png
 from transforms.formats.decode import decode
+from transforms.formats.encode import as_webp
 from transforms.formats.records import Limits, RejectedContent
 from transforms.read_again import read_pictures
 
+SINGLE_PX, _QUALITY = 320, 70  # side of a picture by itself, and how well it is kept
 HITS, MISSES, FALSE_ALARMS = "hits.png", "misses.png", "false_alarms.png"
 
 
@@ -31,8 +34,10 @@ class _Shown:
     note: str
 
 
-def sheets(compared: Compared, judged: Judgement, lines: Iterable[bytes], limits: Limits) -> dict[str, bytes]:
-    """Returns the sheets by file name, those that have something to show.
+def sheets(
+    compared: Compared, judged: Judgement, lines: Iterable[bytes], limits: Limits
+) -> tuple[dict[str, bytes], dict[str, list[Single]]]:
+    """Returns the sheets by file name, those that have something to show, and their pictures one by one, by their key.
 
     Args:
         judged: of `compared`.
@@ -49,8 +54,22 @@ def sheets(compared: Compared, judged: Judgement, lines: Iterable[bytes], limits
     wanted = {one.image for some in chosen.values() for one in some}
     pixels = _pixels(compared, wanted, lines, limits)
     outlines = {image: _outlines(compared, judged, image) for image in wanted}
-    drawn = {name: [_tile(compared, one, pixels, outlines) for one in some] for name, some in chosen.items() if some}
-    return {name: sheet_png(tiles) for name, tiles in drawn.items()}
+    drawn = {
+        name: sheet_png([_tile(compared, one, pixels, outlines, TILE_PX) for one in some])
+        for name, some in chosen.items()
+        if some
+    }
+    singles = {
+        name.removesuffix(".png"): list(_singles(_tile(compared, one, pixels, outlines, SINGLE_PX) for one in some))
+        for name, some in chosen.items()
+    }
+    return drawn, singles
+
+
+def _singles(tiles: Iterable[Tile]) -> Iterator[Single]:
+    for tile in tiles:
+        if tile.image is not None:
+            yield Single(as_webp(tile.image, _QUALITY), tile.title, tile.note, tile.id)
 
 
 def _hits(compared: Compared, judged: Judgement) -> list[_Shown]:
@@ -127,7 +146,8 @@ def _tile(
     one: _Shown,
     pixels: Mapping[int, np.ndarray],
     outlines: Mapping[int, Sequence[tuple[np.ndarray, Colour]]],
+    side: int,
 ) -> Tile:
     image = pixels.get(one.image)
-    picture = None if image is None else outlined(image, one.box, outlines[one.image], TILE_PX)
+    picture = None if image is None else outlined(image, one.box, outlines[one.image], side)
     return Tile(picture, one.title, one.note, compared.images[one.image].id)

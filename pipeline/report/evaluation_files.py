@@ -22,8 +22,8 @@ from models.detectors.cropping import reduced
 from models.evaluation.label_errors import LabelErrors, find_label_errors
 from models.evaluation.metrics import Evaluation, evaluate, of_true
 from pipeline.errors import UsageError
+from pipeline.report.decimals import minus
 from pipeline.report.evaluated_rows import Rows
-from pipeline.report.html_parts import minus
 from pipeline.report.page import SUSPECTS_LISTED, PageContent, Single, Suspect, page
 from pipeline.report.plots import all_plots
 from pipeline.report.sheets import TILE_PX, TILES, Tile, sheet_png

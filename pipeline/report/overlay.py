@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.run_samples import Face, Photo
-from transforms.formats.result_batches import NO_LABEL
+from pipeline.report.near_misses import Candidate
+from pipeline.report.photo import Face, Photo
+from transforms.formats.records import NO_LABEL
 
 VIEW = 640  # units of the longer side of every photo, whatever its pixels
 COLOURS = 8  # classes of the style sheet for boxes, in turn
-_TEXT, _LETTER = 22, 13.0  # units: height of a line, mean width of a letter
+WEAK = 7  # of these: white, for what is no face
+_TEXT, _LETTER = 22, 13.8  # units: height of a line, mean width of a letter with its outline, in a wide font
 _GAP = 3
 
 
@@ -24,6 +26,7 @@ class Mark:
         title: the text shown when the pointer rests on it.
         text: its label, "" where there is no room for it; `at`: left end and base line of it.
         whole: the box is the whole photo, so that none is drawn.
+        weak: the box is too weak to be a face.
     """
 
     number: int
@@ -36,6 +39,7 @@ class Mark:
     text: str
     at: tuple[float, float]
     whole: bool
+    weak: bool = False
 
 
 def view_of(photo: Photo) -> tuple[int, int]:
@@ -74,6 +78,23 @@ def marks(photo: Photo, classes: Sequence[str], most: int, first: Sequence[Face]
     return drawn
 
 
+def candidate_marks(photo: Photo, candidates: Sequence[Candidate]) -> list[Mark]:
+    """Returns boxes that were too weak to be faces, with their scores, as they are drawn."""
+    factor = VIEW / max(photo.width, photo.height, 1)
+    boxes = [tuple(round(side * factor, 1) for side in one.box) for one in candidates]
+    taken = [(x, y, x + wide, y + tall) for x, y, wide, tall in boxes]
+    drawn = []
+    for one, (x, y, wide, tall) in zip(candidates, boxes, strict=True):
+        words, at = f"{one.score:.2f}", (0.0, 0.0)
+        if (found := _room(words, (x, y, wide, tall), view_of(photo), taken)) is not None:
+            at = (found[0], round(found[1] + _TEXT * 0.8, 1))
+            taken.append((*found, found[0] + len(words) * _LETTER, found[1] + _TEXT))
+        title = f"candidate, detection score {words}"
+        text = words if found is not None else ""
+        drawn.append(Mark(-1, x, y, wide, tall, WEAK, title, text, at, whole=False, weak=True))
+    return drawn
+
+
 def _placed(face: Face, factor: float) -> tuple[float, float, float, float]:
     x, y, width, height = (side * factor for side in face.box)
     return x, y, x + width, y + height
@@ -91,7 +112,12 @@ def has_label(face: Face) -> bool:
 
 def label_of(face: Face, classes: Sequence[str]) -> str:
     """Returns the name of a face's class, or words for a face that has none."""
-    return classes[face.label] if has_label(face) else "too small to label"
+    return name_of(face.label, classes)
+
+
+def name_of(label: int, classes: Sequence[str]) -> str:
+    """Returns the name of a class, or words for a face that has none."""
+    return classes[label] if label != NO_LABEL else "too small to label"
 
 
 def _title(face: Face, label: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.evaluation.metrics import BINS, DRAWS
-from pipeline.report.html_parts import minus, number
+from pipeline.report.decimals import minus, number
 from pipeline.report.templating import render
 from pipeline.report.visible_names import visible
 

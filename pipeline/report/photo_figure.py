@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from models.detectors.cropping import reduced
 from pipeline.report.overlay import VIEW, Mark, has_label, label_of, marks, percent, view_of
-from pipeline.report.run_samples import KEPT, Photo
+from pipeline.report.photo import KEPT, Photo
 from pipeline.report.visible_names import visible
 from transforms.formats.decode import decode
 from transforms.formats.encode import as_webp

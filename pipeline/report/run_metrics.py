@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 from transforms.formats.submission.rules import choose_face
 
 BINS = 20  # of confidence and of detection scores, 0 to 1

@@ -6,18 +6,21 @@ written (`run_report.py`), and how it looks (`templates/`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.charts import meter, stacked
-from pipeline.report.overlay import COLOURS, has_label, label_of, marks, percent, view_of
+from pipeline.report.near_misses import Candidate
+from pipeline.report.overlay import COLOURS, candidate_marks, has_label, label_of, marks, name_of, percent, view_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.run_charts import distribution_charts, label_charts
 from pipeline.report.run_facts import digests_of, facts_of, settings_of, stages_of
 from pipeline.report.run_metrics import BINS
 from pipeline.report.run_pictures import Pictures, faces_of
 from pipeline.report.run_quality import RULES, TITLES
-from pipeline.report.run_samples import Face, Photo, Samples
+from pipeline.report.run_samples import Samples
 from pipeline.report.templating import number, render, share
 from pipeline.report.visible_names import visible
 from pipeline.run.own_files import PAGE_MARK
@@ -39,6 +42,7 @@ class RunContent:
         record: `run.json` without what it says of this page.
         metrics: as `RunMetrics.result` gives them. `repeats`: as `Repeats.result` does.
         similar, quality: as in `report.json`.
+        near_misses: as `NearMisses.result` gives them.
         samples, pictures: what is shown of the photos.
     """
 
@@ -47,6 +51,7 @@ class RunContent:
     repeats: Mapping[str, Any]
     similar: Mapping[str, Any]
     quality: Mapping[str, Any]
+    near_misses: Mapping[str, Any]
     samples: Samples
     pictures: Pictures
 
@@ -62,7 +67,7 @@ def run_page(content: RunContent) -> bytes:
     rows, charts = _label_rows(content), label_charts(content.metrics, LABELS_SHOWN)
     shown = bool(content.pictures.photos)
     groups = [group for group in _groups(content, photos) if group["photos"]] if shown else []
-    no_face = [photos.figure(photo) for photo in content.samples.no_face] if shown else []
+    no_face = list(_no_face(content, photos)) if shown else []
     least = photos.tiles(content.samples.least_certain)
     galleries = list(_galleries(content, photos))
     similar = list(_similar(content, photos))
@@ -75,6 +80,8 @@ def run_page(content: RunContent) -> bytes:
         **_account(content.record["counts"]),
         "notes": [visible(note, 400) for note in content.record.get("notes", ())],
         "label_rows": rows,
+        "unlabelled": (unlabelled := _unlabelled(content)),
+        "unlabelled_meter": meter(unlabelled / max(1, content.record["counts"]["faces"])),
         "charts": distribution_charts(content.metrics),
         "label_charts": charts,
         "labels_left": sum(row["faces"] > 0 for row in content.metrics["labels"]) - len(charts),
@@ -86,7 +93,10 @@ def run_page(content: RunContent) -> bytes:
         "similar": content.similar,
         "similar_groups": similar,
         "behind": photos.not_shown(),
+        "photos_shown": photos.shown(),
         "no_face": no_face,
+        "no_face_shown": sum(len(group["photos"]) for group in no_face),
+        "near_misses": content.near_misses,
         "repeats": content.repeats,
         "quality": list(_quality(content, photos)),
         "pictures_measured": content.quality["pictures_measured"],
@@ -102,19 +112,19 @@ def run_page(content: RunContent) -> bytes:
 
 def _sections(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "outcome", "Outcome"
-    yield "sure", "How sure"
+    yield "sure", "Confidence and sizes"
     yield from ((group["id"], group["title"]) for group in context["groups"])
     for id_, title, there in (
         ("least-certain", "Least certain", "least_certain"),
         ("galleries", "Label by label", "galleries"),
         ("similar", "Near-duplicates", "similar_groups"),
-        ("no-face", "No face", "no_face"),
+        ("no-face", "No labelled face", "no_face"),
     ):
         if context[there]:
             yield id_, title
     if context["metrics"]["rejected"]:
         yield "rejected", "Rejected"
-    yield "quality", "Quality"
+    yield "quality", "Picture quality"
     if context["repeats"]:
         yield "repeats", "Repeats"
     if context["known"]:
@@ -183,6 +193,10 @@ def _label_rows(content: RunContent) -> list[dict[str, Any]]:
     ]
 
 
+def _unlabelled(content: RunContent) -> int:
+    return int(content.record["counts"]["faces"] - sum(label["faces"] for label in content.metrics["labels"]))
+
+
 def _pictured(content: RunContent, faces: Sequence[tuple[Photo, Face]]) -> list[tuple[Photo, Face]]:
     return [(photo, face) for photo, face in faces if (photo.row, face.number) in content.pictures.faces]
 
@@ -210,9 +224,32 @@ def _groups(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
     yield {
         "id": "sample",
         "title": "A sample",
-        "words": "Labelled photos, drawn by the run’s fingerprint: another run of the same settings shows the same.",
+        "words": "Labelled photos, chosen at random (seed: the run’s fingerprint).",
         "photos": [photos.figure(photo) for photo in samples.sample],
     }
+
+
+def _no_face(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
+    """Yields the photos without a labelled face in groups: with faces too small, almost with one, with nothing."""
+    near, found = content.near_misses, content.pictures.candidates
+    almost = ""
+    if "threshold" in near:
+        almost = (
+            f"The detector’s best boxes below its threshold of {near['threshold']:.2f}, down to {near['down_to']:.2f}, "
+            f"with their scores. Where they are faces, a lower {near['setting']} would take them."
+        )
+    groups: dict[str, list[Photo]] = {"small": [], "almost": [], "nothing": []}
+    for photo in content.samples.no_face:
+        kind = "small" if photo.face_count else "almost" if found.get(photo.row) else "nothing"
+        groups[kind].append(photo)
+    groups["almost"].sort(key=lambda photo: -found[photo.row][0].score)
+    for kind, title, words in (
+        ("small", "Only faces that are too small to label", _small_words(content.record)),
+        ("almost", "Almost a face", almost),
+        ("nothing", "Nothing like a face", ""),
+    ):
+        if groups[kind]:
+            yield {"id": kind, "title": title, "words": words, "photos": [photos.figure(p) for p in groups[kind]]}
 
 
 def _galleries(content: RunContent, photos: _Photos) -> Iterator[dict[str, Any]]:
@@ -266,13 +303,16 @@ class _Photos:
         classes, picture = self._content.classes, self._content.pictures.photos.get(photo.row)
         name, faces = visible(photo.image_id), photo.faces[:FACES_LISTED]
         most = MOST_DRAWN if photo.row in self._most else FACES_DRAWN
+        weak = self._content.pictures.candidates.get(photo.row, ())
         drawn = marks(photo, [visible(name, 24) for name in classes], most, self._alone.get(photo.row, ()))
+        drawn += candidate_marks(photo, weak)
         return {
             "row": photo.row,
             "tiny": max(photo.width, photo.height) <= TINY,
             "name": name,
             "about": _about(photo) + (f", {len(drawn)} drawn" if len(drawn) < photo.face_count else ""),
-            "words": f"Photo {name}: {_summary(photo, classes)}",
+            "weak": _weak_words(weak),
+            "words": f"Photo {name}: {_summary(photo, classes)}{'; ' if weak else ''}{_weak_words(weak)}",
             "summary": _summary(photo, classes),
             "labels": sorted({face.label for face in photo.faces if has_label(face)}),
             "picture": picture.data if picture else None,
@@ -298,12 +338,12 @@ class _Photos:
 
     def _tile(self, photo: Photo, face: Face) -> dict[str, Any]:
         self._wanted.setdefault(photo.row, photo)
-        label = visible(self._content.classes[face.label], 40)
+        label = visible(label_of(face, self._content.classes), 40)
         return {
             "row": photo.row,
             "picture": self._content.pictures.faces[photo.row, face.number],
             "label": label,
-            "confidence": percent(face.confidence),
+            "confidence": percent(face.confidence) if has_label(face) else "",
             "words": f"Face {face.number} of {visible(photo.image_id, 60)}",
         }
 
@@ -311,9 +351,25 @@ class _Photos:
         """True if the photo has a figure, or will have one."""
         return row in self._shown or row in self._wanted
 
+    def shown(self) -> set[int]:
+        """Returns the rows of the photos that have a figure, or will have one."""
+        return self._shown | set(self._wanted)
+
     def not_shown(self) -> list[dict[str, Any]]:
         """Returns the photos that faces lead to and that stand nowhere else."""
         return [self.figure(photo) for row, photo in self._wanted.items() if row not in self._shown]
+
+
+def _small_words(record: Mapping[str, Any]) -> str:
+    least = record.get("settings", {}).get("faces", {}).get("min_label_px")
+    small = f"Their faces are smaller than faces.min_label_px, {least} pixels. " if least else ""
+    return f"{small}Dashed: boxes below the detector’s threshold."
+
+
+def _weak_words(candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return ""
+    return f"best candidate{'s' if len(candidates) > 1 else ''} {', '.join(f'{one.score:.2f}' for one in candidates)}"
 
 
 def _about(photo: Photo) -> str:
@@ -324,11 +380,9 @@ def _about(photo: Photo) -> str:
 def _summary(photo: Photo, classes: Sequence[str]) -> str:
     if not photo.face_count:
         return "no face"
-    counts: dict[str, int] = {}
-    for face in photo.faces:
-        name = label_of(face, classes)
-        counts[name] = counts.get(name, 0) + 1
-    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    counts = photo.label_counts or tuple(Counter(face.label for face in photo.faces).items())
+    named = [(name_of(label, classes), count) for label, count in counts]
+    listed = sorted(named, key=lambda item: (-item[1], item[0]))
     labels = ", ".join(f"{number(count)} {visible(name, 40)}" for name, count in listed[:8])
     return f"{number(photo.face_count)} {'face' if photo.face_count == 1 else 'faces'}: {labels}"
 

@@ -14,13 +14,14 @@ import numpy as np
 from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized, reduced
 from models.evaluation.picture_quality import PictureQuality, picture_quality
-from pipeline.report.run_samples import Face, Photo, Samples
+from pipeline.report.near_misses import Candidate, NearMisses
+from pipeline.report.photo import Face, Photo
+from pipeline.report.run_samples import Samples
 from transforms.containing import GATE, contained
 from transforms.formats.decode import Decoded, decode
 from transforms.formats.encode import as_webp
 from transforms.formats.records import Limits, RejectedContent
-from transforms.read_again import MARGIN, read_pictures
-from transforms.storage.store import InputFault
+from transforms.read_again import MARGIN, Faults, read_what_is_left
 
 PHOTO_PX, FACE_PX = 640, 96  # longer side of a photo, side of a face
 MOST_BYTES = 2_200_000  # of all photos, encoded: 2.9 MB as base64, which leaves room below 5 MB for the rest
@@ -29,7 +30,7 @@ LADDER = ((PHOTO_PX, 70), (PHOTO_PX, 45), (448, 40), (320, 35), (200, 30), (96, 
 FACE_QUALITY = 70
 _MEASURED_PX = 320  # longer side of a photo when its quality is measured
 MOST_STREAMED = 20_000  # images read again of an archive that cannot be sought: beyond, its photos are not shown
-MOST_FAULTS = 20  # inputs that cannot be read, after which the rest is not tried
+MOST_FAULTS = 50  # inputs in a row that cannot be read, after which the rest is not tried
 
 Lines = Callable[[], Iterable[bytes]]
 
@@ -50,6 +51,7 @@ class Pictures:
     Attributes:
         photos: by row of the photo. `faces`: by row of the photo and number of the face.
         quality: measures of each photo, by its row.
+        candidates: boxes that were too weak to be faces, by row of a photo without a face, where there are any.
         missing: how many photos could not be read as they were.
         fault: the first reason that storage gave, "" where it gave none.
     """
@@ -57,25 +59,33 @@ class Pictures:
     photos: dict[int, Picture] = field(default_factory=dict)
     faces: dict[tuple[int, int], Picture] = field(default_factory=dict)
     quality: dict[int, PictureQuality] = field(default_factory=dict)
+    candidates: dict[int, tuple[Candidate, ...]] = field(default_factory=dict)
     missing: int = 0
     fault: str = ""
 
 
-def read_run_pictures(samples: Samples, lines: Lines | None, limits: Limits, *, fault: str = "") -> Pictures:
+def read_run_pictures(
+    samples: Samples, lines: Lines | None, limits: Limits, *, fault: str = "", near: NearMisses | None = None
+) -> Pictures:
     """Returns pictures of all samples that can still be read and are still the same bytes.
 
     Args:
         lines: of a plan of the inputs; None where there is none.
         fault: why there is none.
+        near: looks at the photos without a face for what almost was one.
     """
     photos = samples.photos()
     found = Pictures(fault=fault)
     wanted_faces = faces_of(samples)
+    no_face = {photo.row for photo in samples.no_face}
     allowed = min(LARGEST, MOST_BYTES // max(1, len(photos)))
     by_id = {photo.image_id: photo for photo in photos if photo.digest}
     for image_id, data in _read(by_id, lines, limits, found):
         photo = by_id[image_id]
         _add(found, photo, wanted_faces.get(photo.row, []), data, limits, allowed)
+        if near is not None and photo.row in no_face and photo.row in found.photos:
+            with GATE.together():
+                found.candidates[photo.row] = near.of(photo.image_id, data)
     found.missing = len(photos) - len(found.photos)
     return found
 
@@ -90,18 +100,17 @@ def faces_of(samples: Samples) -> dict[int, list[Face]]:
 
 def _read(by_id: dict[str, Photo], lines: Lines | None, limits: Limits, found: Pictures) -> Iterator[tuple[str, bytes]]:
     """Yields image id and bytes; an input that cannot be read costs its own photos."""
-    missing = {image_id: photo.digest for image_id, photo in by_id.items()}
-    faults = 0
-    for line in lines() if lines is not None else ():
-        if not missing or faults == MOST_FAULTS:
-            return
-        try:
-            for image_id, data in read_pictures([line], missing, limits, most_streamed=MOST_STREAMED):
-                yield image_id, data
-                del missing[image_id]
-        except InputFault as error:
-            faults += 1
-            found.fault = found.fault or str(error)
+    wanted = {image_id: photo.digest for image_id, photo in by_id.items()}
+    faults = Faults()
+    yield from read_what_is_left(
+        lines() if lines is not None else (),
+        wanted,
+        limits,
+        faults,
+        most_faults=MOST_FAULTS,
+        most_streamed=MOST_STREAMED,
+    )
+    found.fault = found.fault or faults.first
 
 
 def _add(found: Pictures, photo: Photo, faces: Sequence[Face], data: bytes, limits: Limits, allowed: int) -> None:

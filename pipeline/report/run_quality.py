@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation.picture_quality import BLURRY_EDGES, BRIGHT, DARK, FEW_BITS, PictureQuality
-from pipeline.report.run_samples import Photo, smallest
+from pipeline.report.photo import Photo
+from pipeline.report.run_samples import smallest
 from transforms.formats.records import Status
 from transforms.formats.result_batches import ResultBatch
 

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from pipeline.report.near_misses import NearMisses, Searching
 from pipeline.report.overlay import label_of
+from pipeline.report.photo import Face, Photo
 from pipeline.report.repeats import Repeats
 from pipeline.report.run_metrics import RunMetrics
 from pipeline.report.run_page import RunContent, run_page
 from pipeline.report.run_pictures import Pictures, read_run_pictures
 from pipeline.report.run_quality import Sizes, picture_flags
-from pipeline.report.run_samples import Chooser, Face, Photo, Samples
+from pipeline.report.run_samples import Chooser, Samples
 from pipeline.report.similar_faces import Similar, SimilarFaces
 from pipeline.run.cache_of_run import cache_of_run
 from pipeline.run.own_files import NUMBERS, PAGE
@@ -43,6 +45,7 @@ class RunReport:
         blocks: path of the lines of a plan of its inputs, "" where there is none.
         limits: of images that are read again.
         fault: why there is no plan.
+        searching: how the run looked for faces.
         similar_up_to: faces up to which near-duplicates are looked for; None looks whatever it takes.
     """
 
@@ -50,6 +53,7 @@ class RunReport:
     blocks: str
     limits: Limits
     fault: str = ""
+    searching: Searching = Searching(None, why_not="the detector of the run is not at hand")  # noqa: RUF009 - frozen
     similar_up_to: int | None = SIMILAR_UP_TO
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +88,8 @@ class RunReport:
                 each.add(batch)
         found = similar[0].result(self._again) if similar else Similar({"why_not": why_not})
         samples = replace(chooser.result(), similar=found.groups)
-        pictures = self._pictures(samples)
+        near = NearMisses(self.searching, self.limits)
+        pictures = self._pictures(samples, near)
         photos = {photo.row: photo for photo in samples.photos()}
         quality = {
             **sizes.result(),
@@ -92,7 +97,14 @@ class RunReport:
             "pictures_measured": len(pictures.quality),
         }
         return RunContent(
-            record, metrics.result(), repeats.result(self._again()), found.numbers, quality, samples, pictures
+            record,
+            metrics.result(),
+            repeats.result(self._again()),
+            found.numbers,
+            quality,
+            near.result(pictures.candidates),
+            samples,
+            pictures,
         )
 
     def _again(self) -> Iterator[ResultBatch]:
@@ -108,9 +120,9 @@ class RunReport:
         except (FormatError, StorageError) as error:
             return [], f"the features are not at hand: {error}"
 
-    def _pictures(self, samples: Samples) -> Pictures:
+    def _pictures(self, samples: Samples, near: NearMisses) -> Pictures:
         lines = partial(_lines, self.blocks) if self.blocks else None
-        return read_run_pictures(samples, lines, self.limits, fault=self.fault)
+        return read_run_pictures(samples, lines, self.limits, fault=self.fault, near=near)
 
     def _publish(self, name: str, data: bytes) -> dict[str, Any]:
         with_retries(lambda: publish(os.path.join(self.output, name), lambda file: file.write(data)))
@@ -137,10 +149,14 @@ def _as_json(content: RunContent) -> bytes:
         "repeats": content.repeats or None,
         "similar_faces": content.similar,
         "quality": content.quality,
+        "near_misses": content.near_misses,
         "shown": {
             "most_faces": [_photo(photo) for photo in samples.most_faces],
             "sample": [_photo(photo) for photo in samples.sample],
-            "no_face": [_photo(photo) for photo in samples.no_face],
+            "no_face": [
+                {**_photo(photo), "candidates": [asdict(one) for one in content.pictures.candidates.get(photo.row, ())]}
+                for photo in samples.no_face
+            ],
             "least_certain": list(_faces(samples.least_certain, content.classes)),
             "labels": {
                 content.classes[index]: list(_faces(faces, content.classes))

@@ -13,43 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from pipeline.report.photo import KEPT, Face, Photo
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 
 SAMPLE, NO_FACE, MOST_FACES, LEAST_CERTAIN = 18, 12, 6, 12  # pictures in each group
 GALLERY_FACES, GALLERY_MOST, GALLERY_LEAST, GALLERY_LABELS = 70, 12, 2, 35  # of all labels; of one; how many labels
-KEPT = 150  # faces kept of one photo: the page draws no more
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """A face: its number in the photo, its box (x, y, width, height in pixels of the upright image), its label."""
-
-    number: int
-    box: tuple[int, int, int, int]
-    label: int
-    confidence: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo of the run.
-
-    Attributes:
-        row: in the order of ids.
-        digest: SHA-256 of its bytes in hex, "" where there were none.
-        faces: at most `KEPT`. `face_count`: all.
-    """
-
-    row: int
-    image_id: str
-    digest: str
-    width: int
-    height: int
-    true_label: str | None
-    faces: tuple[Face, ...]
-    face_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +95,8 @@ class Chooser:
     def result(self) -> Samples:
         """Returns what was chosen."""
         most = self._most.photos()
+        if most and most[0].face_count == 1:  # then all photos have as many
+            most = ()
         rows = {photo.row for photo in most}
         sample = [photo for photo in self._sample.photos() if photo.row not in rows]
         shown = np.argsort(-self._label_counts, kind="stable")[:GALLERY_LABELS]
@@ -181,6 +152,8 @@ def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
     """Returns an image of a batch with its first `most` faces."""
     count = int(batch.counts[row])
     values = batch.images.slice(row, 1).to_pylist()[0]
+    first = int(np.searchsorted(batch.image, row))
+    labels, of_each = np.unique(batch.label[first : first + count], return_counts=True)
     return Photo(
         row=batch.first + row,
         image_id=values["image_id"],
@@ -190,6 +163,7 @@ def photo_of(batch: ResultBatch, row: int, most: int = KEPT) -> Photo:
         true_label=values["true_label"],
         faces=tuple(_face(batch, row, number) for number in range(min(count, most))),
         face_count=count,
+        label_counts=tuple(zip(labels.tolist(), of_each.tolist(), strict=True)),
     )
 
 

@@ -123,8 +123,8 @@ def drive(
     if task.replaces and folder.identity() not in (None, task.identity):
         folder.clear()  # of other features or of another head; the cache holds the expensive part
     record = folder.record()
-    layout = Layout(job.block_images, job.block_bytes)
-    plan = make_plan(task.inputs, folder.plan, layout, job.limits, flag=task.flag, own=(folder.place, job.cache))
+    layout, own = Layout(job.reading.block_images, job.reading.block_bytes), (folder.place, job.cache.root)
+    plan = make_plan(task.inputs, folder.plan, layout, job.reading.limits, flag=task.flag, own=own)
     if record is not None and record["inputs_digest"] == plan.inputs_digest and folder.is_whole(record):
         return Driven(plan, record, before=True)
     check(plan)
@@ -184,11 +184,10 @@ def merge_request(ready: Ready, head: Head, *, started: float, rows_per_file: in
     """
     return MergeRequest(
         output=ready.folder.place,
-        parts=ready.job.parts,
-        classes=tuple(head.classes),
-        rejecting=bool(head.reject),
-        exif=ready.job.exif,
-        run_fingerprint=ready.job.run_fingerprint,
+        parts=ready.job.writing.parts,
+        spec=head.output,
+        exif=ready.job.reading.exif,
+        run_fingerprint=ready.job.writing.run_fingerprint,
         rows_per_file=rows_per_file,
         expected_images=ready.plan.images,
         streams=tuple(ready.plan.streams()),

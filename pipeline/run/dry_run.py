@@ -20,7 +20,7 @@ from transforms.crop_faces import detect_rows, rows_to_detect, with_rows
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.cache.folders import FINGERPRINT_FILE, fingerprint_folders
 from transforms.formats.canonical import digest_of_canonical
-from transforms.job import Job
+from transforms.job import CachePlace, Job
 from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
 from transforms.storage.paths import is_object
 from transforms.storage.stores import store_of
@@ -59,16 +59,16 @@ def show(
     """
     with tempfile.TemporaryDirectory() as scratch:
         layout = Layout(settings.read.block_images, settings.read.block_bytes)
-        plan = make_plan(patterns, scratch, layout, job.limits, own=(folder.path, job.cache))
+        plan = make_plan(patterns, scratch, layout, job.reading.limits, own=(folder.path, job.cache.root))
         check(plan)
         sampled = _sample(plan, job)
-        print("\n".join(_words(plan, sampled, folder, job)))
+        print("\n".join(_words(plan, sampled, folder, job.cache.root)))
     return 0
 
 
 def _sample(plan: Plan, job: Job) -> Sampled:
     chosen = {round(i) for i in np.linspace(0, plan.blocks - 1, min(SAMPLED_BLOCKS, plan.blocks))}
-    cache = _standing_cache(job)
+    cache = _standing_cache(job.cache)
     seen = Sampled()
     for index, (_, line) in enumerate(plan.lines()):
         if index in chosen:
@@ -76,24 +76,25 @@ def _sample(plan: Plan, job: Job) -> Sampled:
     return seen
 
 
-def _standing_cache(job: Job) -> FeatureCache | None:
+def _standing_cache(place: CachePlace) -> FeatureCache | None:
     """Returns the cache of these features if there is one; never makes a folder."""
-    fingerprint = digest_of_canonical(job.cache_key_json)
-    if is_object(job.cache):
-        here = store_of(f"{job.cache}/{fingerprint[:16]}")
-        return None if here.size(FINGERPRINT_FILE) is None else cache_of(job.cache, job.cache_key_json)
-    if fingerprint[:16] not in fingerprint_folders(job.cache):
+    fingerprint = digest_of_canonical(place.key_json)
+    if is_object(place.root):
+        here = store_of(f"{place.root}/{fingerprint[:16]}")
+        return None if here.size(FINGERPRINT_FILE) is None else cache_of(place.root, place.key_json)
+    if fingerprint[:16] not in fingerprint_folders(place.root):
         return None
-    return FeatureCache.open(job.cache, fingerprint, read_only=True)
+    return FeatureCache.open(place.root, fingerprint, read_only=True)
 
 
 def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen: Sampled) -> None:
-    start = time.perf_counter()
+    start, reading = time.perf_counter(), job.reading
     if planned.streamed:
-        blocks = stream_blocks(planned, job.limits, block_images=64, block_bytes=job.block_bytes, finished=set())
+        size = reading.block_bytes
+        blocks = stream_blocks(planned, reading.limits, block_images=64, block_bytes=size, finished=set())
         block = next(iter(blocks), None)
     else:
-        block = read_block(replace(planned, entries=planned.entries[: job.block_images]), job.limits)
+        block = read_block(replace(planned, entries=planned.entries[: reading.block_images]), reading.limits)
     seen.read_s += time.perf_counter() - start
     if block is None:
         return
@@ -107,10 +108,10 @@ def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     if not rows:
         return
     device = get_device(job.features)  # built before the clock starts
-    detector = job.detector.load()
+    detector = job.detecting.detector.load()
     seen.width = device.width
     start = time.perf_counter()
-    detected = with_rows(block, [detect_rows(block, rows, job, detector)])
+    detected = with_rows(block, [detect_rows(block, rows, job.detecting, detector)])
     crops = detected.fresh.crops
     if crops is not None:
         for first in range(0, len(crops), job.features.batch_size):
@@ -123,7 +124,7 @@ def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     seen.faces += len(detected.fresh)
 
 
-def _words(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[str]:
+def _words(plan: Plan, seen: Sampled, folder: OutputFolder, cache: str) -> list[str]:
     least = "at least " if plan.streamed else ""
     shards = ", ".join(f"{count:,} {kind}" for kind, count in sorted(plan.shards.items()))
     lines = [
@@ -137,8 +138,8 @@ def _words(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[st
     if plan.skipped:
         lines.append(f"would pass over {plan.skipped:,} files that are no images: {', '.join(plan.skipped_names)}")
     lines += _estimates(plan, seen)
-    lines += _space(plan, seen, folder, job)
-    lines.append(f"output: {folder.path}; feature cache: {job.cache}; nothing was written")
+    lines += _space(plan, seen, folder)
+    lines.append(f"output: {folder.path}; feature cache: {cache}; nothing was written")
     return lines
 
 
@@ -157,7 +158,7 @@ def _estimates(plan: Plan, seen: Sampled) -> list[str]:
     return lines
 
 
-def _space(plan: Plan, seen: Sampled, folder: OutputFolder, job: Job) -> list[str]:
+def _space(plan: Plan, seen: Sampled, folder: OutputFolder) -> list[str]:
     faces = seen.faces / seen.computed if seen.computed else 1.0
     missing = 1 - (seen.cached / seen.images if seen.images else 0.0)
     needed = plan.images * (OUTPUT_BYTES + missing * (CACHE_BYTES + 2 * seen.width * faces))

@@ -1,7 +1,8 @@
-"""Why a run failed: read from an exception, handed over by worker processes as `failure.json`, and put into one line.
+"""Why a graph failed: read from an exception, handed over by worker processes as `failure.json`, put into one line.
 
 Beam hands over the text of a traceback where workers are processes. Each of them therefore writes the failure itself.
-Not here: worker processes that died and could write nothing (`running.py`).
+Not here: worker processes that died and could write nothing (`running.py`), and errors outside a graph that no command
+caught (`uncaught.py`).
 """
 
 from __future__ import annotations

@@ -117,13 +117,13 @@ def features_of(sources: Sources, identity: Identity, name: str, *, unlabelled: 
             identity={**identity.parts, "purpose": name},
             inputs=patterns,
             flag=flag,
-            job=make_job(sources.settings, identity, output=folder.path, cache=sources.cache, head=""),
+            job=make_job(sources.settings, identity, output=folder.path, cache=sources.cache),
             replaces=True,
             go_on="features so far are in the cache: the same command goes on",
         )
 
         def stages(root: beam.Pipeline, ready: Ready) -> Any:
-            write = beam.ParDo(WriteTrainingRows(ready.job, unlabelled=unlabelled))
+            write = beam.ParDo(WriteTrainingRows(ready.job.writing.parts, unlabelled=unlabelled))
             return graph.featured(root, ready.progress.missing, ready.job) | "WriteTrainingRows" >> write
 
         plan = drive(task, stages, sources.execution).plan

@@ -19,22 +19,25 @@ from transforms.write_parts import WriteParts
 
 def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.PCollection:
     """Returns the blocks with features, each kept in the cache."""
+    read = ReadBlocks(job.reading, parts=job.writing.parts, heartbeat=job.heartbeat, provenance=job.provenance)
+    extract = ExtractFeatures(job.features, job.cache, job.provenance, accelerator=job.accelerator)
     return (
         root
         | "ListBlocks" >> beam.Create(blocks)
-        | "ReadBlocks" >> beam.ParDo(ReadBlocks(job))
-        | "FindCached" >> beam.ParDo(FindCached(job))
-        | "DetectFaces" >> beam.ParDo(DetectFaces(job))
-        | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job)).with_resource_hints(**dict(job.hints))
+        | "ReadBlocks" >> beam.ParDo(read)
+        | "FindCached" >> beam.ParDo(FindCached(job.cache))
+        | "DetectFaces" >> beam.ParDo(DetectFaces(job.detecting, job.provenance))
+        | "ExtractFeatures" >> beam.ParDo(extract).with_resource_hints(**dict(job.hints))
     )
 
 
 def label(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job, request: MergeRequest) -> beam.PCollection:
     """Returns the names of the final files; they and `run.json` are written by then."""
+    assert job.labelling is not None  # who asks for labels has chosen a head
     parts = (
         featured(root, blocks, job)
-        | "ApplyHead" >> beam.ParDo(ApplyHead(job))
-        | "WriteParts" >> beam.ParDo(WriteParts(job))
+        | "ApplyHead" >> beam.ParDo(ApplyHead(job.labelling, job.provenance))
+        | "WriteParts" >> beam.ParDo(WriteParts(job.writing, job.labelling.output))
     )
     return (
         root

@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.training.stored_rows import Rows, RowsWriter, some_rows
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.held_out import digests_of
 from pipeline.run.identity import given_labels
@@ -32,18 +34,17 @@ if TYPE_CHECKING:
 
 
 HOLDOUT = 0.1  # of the images, where no validation input is given
-SIDE = 48  # pixels, height and width of a crop
 LABELS = "labels"  # the task of the hard labels; the first one, by which an epoch is judged
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Decoded crops: `images` (n, h, w, 1) uint8, `ids`, `labels`, `digests` of the encoded bytes.
+    """Decoded crops: `images` (n, h, w, c) uint8, `ids`, `labels`, `digests` of the encoded bytes.
 
     A label is None where soft labels alone know the image.
     """
 
-    images: np.ndarray
+    images: Rows
     ids: list[str]
     labels: list[str | None]
     digests: list[bytes]
@@ -51,7 +52,7 @@ class LabelledImages:
     def of(self, rows: Sequence[int]) -> LabelledImages:
         """Returns these rows."""
         return LabelledImages(
-            self.images[list(rows)],
+            some_rows(self.images, rows),
             [self.ids[row] for row in rows],
             [self.labels[row] for row in rows],
             [self.digests[row] for row in rows],
@@ -60,6 +61,18 @@ class LabelledImages:
     def without(self, digests: set[bytes]) -> LabelledImages:
         """Returns the images without those of these bytes."""
         return self.of([row for row, digest in enumerate(self.digests) if digest not in digests])
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How images are read: (height, width) in pixels, 1 channel or 3, and the folder for a file of their pixels.
+
+    Without a folder they stay in memory.
+    """
+
+    size: tuple[int, int]
+    channels: int = 1
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ class Data:
 def read_data(
     patterns: Sequence[str],
     settings: Settings,
+    form: Form,
     *,
     validation: Sequence[str] = (),
     exclude_copies_of: Sequence[str] = (),
@@ -87,6 +101,7 @@ def read_data(
 
     Args:
         patterns: of the images to learn from.
+        form: size and channels of the crops, and where their pixels go.
         validation: patterns of images to choose by; without them a tenth of the images is held out.
         exclude_copies_of: patterns of images that must not be learned from.
         soft_labels: `NAME=PATH` texts.
@@ -94,11 +109,11 @@ def read_data(
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
     table = given_labels(settings)
     soft = read_soft_labels(soft_labels)
-    read, passed_over = read_labelled(patterns, (SIDE, SIDE), limits, soft=soft, table=table)
+    read, passed_over = read_labelled(patterns, form, limits, soft=soft, table=table)
     held_out: set[bytes] = set()
     judged = None
     if validation:
-        judged, _ = read_labelled(validation, (SIDE, SIDE), limits, "--validation", table=table)
+        judged, _ = read_labelled(validation, form, limits, "--validation", table=table)
         held_out.update(judged.digests)
     if exclude_copies_of:
         with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +162,7 @@ def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ..
 
 def read_labelled(
     patterns: Sequence[str],
-    size: tuple[int, int],
+    form: Form,
     limits: Limits,
     flag: str = "--input",
     *,
@@ -162,25 +177,39 @@ def read_labelled(
     Raises:
         UsageError: nothing there, or nothing with a label.
     """
-    images, ids, labels, digests, passed_over = [], [], [], [], 0
-    for image_id, label, digest, image in _decoded(patterns, size, limits, flag):
+    ids, labels, digests, passed_over = [], [], [], 0
+    pixels = _InMemory() if form.folder is None else RowsWriter(form.folder)
+    for image_id, label, digest, image in _decoded(patterns, form, limits, flag):
         if table is not None:
             label = table.of(image_id)
         known = label is not None or any(shares.of(image_id) is not None for shares in soft.values())
         if image is None or not known:
             passed_over += 1
             continue
-        images.append(image)
+        pixels.add(image)
         ids.append(image_id)
         labels.append(label)
         digests.append(digest)
     if all(label is None for label in labels):
         raise UsageError(f"{flag} {' '.join(patterns)}: no image with a label; {LABELS_COME}")
-    return LabelledImages(np.stack(images)[..., None], ids, labels, digests), passed_over
+    return LabelledImages(pixels.rows(), ids, labels, digests), passed_over
+
+
+class _InMemory:
+    """Collects rows in memory, as `RowsWriter` does in a file."""
+
+    def __init__(self) -> None:
+        self._rows: list[np.ndarray] = []
+
+    def add(self, row: np.ndarray) -> None:
+        self._rows.append(row)
+
+    def rows(self) -> np.ndarray:
+        return np.stack(self._rows)
 
 
 def _decoded(
-    patterns: Sequence[str], size: tuple[int, int], limits: Limits, flag: str
+    patterns: Sequence[str], form: Form, limits: Limits, flag: str
 ) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
     """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
     from transforms.containing import GATE, contained
@@ -201,18 +230,19 @@ def _decoded(
                     digest = hashlib.sha256(data or b"").digest()
                     try:
                         with GATE.together():
-                            image = contained(image_id, partial(_pixels, data or b"", size, limits))
+                            image = contained(image_id, partial(_pixels, data or b"", form, limits))
                     except RejectedContent:
                         image = None
                     yield image_id, label, digest, image
 
 
-def _pixels(data: bytes, size: tuple[int, int], limits: Limits) -> np.ndarray:
-    """Returns (*size) uint8 grey of an encoded image."""
+def _pixels(data: bytes, form: Form, limits: Limits) -> np.ndarray:
+    """Returns (height, width, channels) uint8 of an encoded image."""
     from models.detectors.cropping import resized
     from transforms.formats.decode import decode
 
-    return resized(decode(data, channels=1, limits=limits).image, size)
+    pixels = resized(decode(data, channels=form.channels, limits=limits).image, form.size)
+    return pixels.reshape(*form.size, form.channels)
 
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:

@@ -1,4 +1,4 @@
-"""From settings to what the stages need: the head, and the `Job`. Nothing is read yet."""
+"""From settings to what the stages need: the head, and the `Job`. No image is read yet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from models.backbones.registry import backbone
 from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
 from models.runtimes import device
+from models.runtimes.feature_settings import FeatureSettings
 from pipeline.errors import UsageError
 from pipeline.run.identity import SMALLEST_SIDE_PX, Identity, detector_spec, feature_settings, min_label_px
 from pipeline.settings.schema import Settings
 from transforms.formats.canonical import canonical_json, fingerprint_of
 from transforms.formats.records import Limits
-from transforms.job import Job
-from transforms.provenance import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, provenance
+from transforms.job import CachePlace, Cropping, Detecting, Job, Labelling, Reading, Writing
+from transforms.provenance import DETECTOR, HEAD, LABELS, REVISION, WEIGHTS, Provenance, provenance
 from transforms.storage.paths import is_local, is_object
 
 
@@ -53,7 +54,7 @@ def make_job(
     *,
     output: str,
     cache: str,
-    head: str,
+    head: tuple[str, Head] | None = None,
     heartbeat: str = "",
     layout: tuple[int, int] | None = None,
     all_labels: bool = False,
@@ -62,43 +63,26 @@ def make_job(
 
     Args:
         cache: root of the feature cache; "" for stages that use none.
+        head: as `chosen_head` returns it; None when nothing is labelled.
         layout: (images, bytes) of a block where an earlier plan fixed it.
         all_labels: True to keep labels of the input that are no classes of the head.
     """
-    features = feature_settings(settings)
-    block_images, block_bytes = layout or (settings.read.block_images, settings.read.block_bytes)
+    features, read = feature_settings(settings), settings.read
+    limits = Limits(max_image_bytes=read.max_image_bytes, max_pixels=read.max_pixels)
+    block_images, block_bytes = layout or (read.block_images, read.block_bytes)
     return Job(
-        parts=os.path.join(output, "parts"),
-        cache=local_cache(cache) if cache else "",
-        cache_key_json=canonical_json(identity.cache_key),
-        run_fingerprint=fingerprint_of(identity.parts),
-        detector=detector_spec(settings),
+        reading=Reading(
+            limits, block_images, block_bytes, exif=read.exif, labels=_labels(settings), label_column=read.label_column
+        ),
+        cache=CachePlace(local_cache(cache) if cache else "", canonical_json(identity.cache_key)),
+        detecting=Detecting(detector_spec(settings), _cropping(settings, features, limits), read.threads),
         features=features,
-        limits=Limits(max_image_bytes=settings.read.max_image_bytes, max_pixels=settings.read.max_pixels),
-        margin=settings.faces.margin,
-        smallest_side=SMALLEST_SIDE_PX,
-        channels=backbone(settings.features.backbone).channels,
-        head=portable_head(head),
-        threads=settings.read.threads,
-        block_images=block_images,
-        block_bytes=block_bytes,
+        labelling=None if head is None else _labelling(settings, features, *head),
+        writing=Writing(os.path.join(output, "parts"), fingerprint_of(identity.parts), all_labels),
         heartbeat=heartbeat,
-        all_labels=all_labels,
-        min_label_px=min_label_px(settings),
-        exif=settings.read.exif,
         accelerator=settings.features.accelerator or "",
         hints=_hints(settings),
-        labels=_whole_path(settings.read.labels or ""),
-        label_column=settings.read.label_column,
-        provenance=provenance(
-            {
-                WEIGHTS: identity.feature_space["weights"],
-                REVISION: device.revision_of(features.runtime),
-                DETECTOR: {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"},
-                HEAD: identity.parts["head"],
-                **({LABELS: identity.parts["labels"]["table"]} if settings.read.labels else {}),
-            }
-        ),
+        provenance=_provenance(settings, features, identity, portable_head(head[0]) if head else ""),
     )
 
 
@@ -107,6 +91,37 @@ def _hints(settings: Settings) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in wanted.items() if value)
 
 
-def _whole_path(path: str) -> str:
-    """Returns a path that means the same in every process; "" stays empty."""
+def _cropping(settings: Settings, features: FeatureSettings, limits: Limits) -> Cropping:
+    return Cropping(
+        features.height,
+        features.width,
+        channels=backbone(features.backbone).channels,
+        margin=settings.faces.margin,
+        limits=limits,
+        smallest_side=SMALLEST_SIDE_PX,
+    )
+
+
+def _labelling(settings: Settings, features: FeatureSettings, path: str, head: Head) -> Labelling:
+    return Labelling(portable_head(path), head.output, features.runtime, min_label_px(settings))
+
+
+def _provenance(settings: Settings, features: FeatureSettings, identity: Identity, head: str) -> Provenance:
+    """Returns what the stages load themselves, each with the path that a message names."""
+    detector = detector_spec(settings)
+    described = {name: value for name, value in identity.cache_key["faces"].items() if name != "margin"}
+    found = {
+        WEIGHTS: (features.weights, identity.feature_space["weights"]),
+        REVISION: ("", device.revision_of(features.runtime)),
+        DETECTOR: (getattr(detector.options, "model", None) or detector.name, described),
+        HEAD: (head, identity.parts["head"]),
+    }
+    if settings.read.labels:
+        found[LABELS] = (_labels(settings), identity.parts["labels"]["table"])
+    return provenance(found)
+
+
+def _labels(settings: Settings) -> str:
+    """Returns the path of the table of labels, the same in every process; "" for none."""
+    path = settings.read.labels or ""
     return os.path.abspath(path) if path and is_local(path) else path

@@ -12,13 +12,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from models.backbones.registry import backbone
 from models.heads.registry import BUNDLED_HEADS, files_of_head
 from pipeline.errors import StoppedError
 from transforms.job import Job
 from transforms.merge_request import MergeRequest
-from transforms.staged import DETECTOR, HEAD, LABELS, RECORD, SAMPLE, WEIGHTS, with_path
+from transforms.provenance import Provenance, Source
 from transforms.storage.paths import is_local
 from transforms.storage.staged_files import FAILURE, FOLDER, StagedFiles
 from transforms.storage.stores import Store, store_of
@@ -40,11 +41,43 @@ class Staging:
         Raises:
             StoppedError: a file cannot be read. StorageError: one cannot be sent.
         """
-        staged: list[tuple[str, StagedFiles]] = []
-        for role, folder, names, main in _own_files(job):
-            staged.append((role, self._sent(folder, names, main)))
-            job = with_path(job, role, f"{FOLDER}:{role}")
-        return replace(job, staged=tuple(staged), tell=self._place)
+        features, detecting, reading, labelling = job.features, job.detecting, job.reading, job.labelling
+        if features.weights not in SHIPPED:
+            path = backbone(features.backbone).weights_path(features.weights)
+            features = replace(features, weights=self._file(str(path)))
+        options: Any = detecting.detector.options
+        if getattr(options, "model", None):
+            spec = replace(detecting.detector, options=replace(options, model=self._file(options.model)))
+            detecting = replace(detecting, detector=spec)
+        if reading.labels and is_local(reading.labels):
+            reading = replace(reading, labels=self._file(reading.labels))
+        if labelling is not None and labelling.head not in BUNDLED_HEADS:
+            folder, names, main = files_of_head(labelling.head)
+            labelling = replace(labelling, head=self._sent(str(folder), names, main).as_path())
+        return replace(
+            job,
+            features=features,
+            detecting=detecting,
+            reading=reading,
+            labelling=labelling,
+            provenance=Provenance(tuple(map(_without_folder, job.provenance.sources)), self._place),
+        )
+
+    def request(self, request: MergeRequest) -> MergeRequest:
+        """Returns the request with its sample submission and its record staged: both state paths of this machine."""
+        sample = request.sample_submission
+        if sample is not None and is_local(sample):
+            request = replace(request, sample_submission=self._file(sample))
+        with tempfile.TemporaryDirectory(prefix="facelabel-") as folder:
+            path = os.path.join(folder, "record.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(request.record, file, default=str)
+            return replace(request, record={}, staged_record=self._file(path))
+
+    def _file(self, path: str) -> str:
+        """Sends a file; returns what stands for its path."""
+        folder, name = os.path.split(os.path.abspath(path))
+        return self._sent(folder, [name], name).as_path()
 
     def forget(self) -> None:
         """Removes what workers of an earlier job said."""
@@ -57,17 +90,6 @@ class Staging:
         except OSError:  # asked again soon
             return ""
         return "" if found is None else found[0].decode(errors="replace")
-
-    def request(self, request: MergeRequest) -> MergeRequest:
-        """Returns the request with its sample submission and its record staged: both state paths of this machine."""
-        text = json.dumps(request.record, default=str).encode()
-        staged = [(RECORD, self._sent_bytes("record.json", text))]
-        sample = request.sample_submission
-        if sample is not None and is_local(sample):
-            folder, name = os.path.split(os.path.abspath(sample))
-            staged.append((SAMPLE, self._sent(folder, [name], name)))
-            request = replace(request, sample_submission=f"{FOLDER}:{SAMPLE}")
-        return replace(request, record={}, staged=tuple(staged))
 
     def _sent(self, folder: str, names: Sequence[str], main: str) -> StagedFiles:
         return StagedFiles(self._place, tuple((name, self._put(os.path.join(folder, name))) for name in names), main)
@@ -83,31 +105,7 @@ class Staging:
             raise StoppedError(f"{path} is gone; put it back and run the same command again") from error
         return digest
 
-    def _sent_bytes(self, name: str, data: bytes) -> StagedFiles:
-        with tempfile.TemporaryDirectory(prefix="facelabel-") as folder:
-            path = os.path.join(folder, name)
-            with open(path, "wb") as file:
-                file.write(data)
-            return self._sent(folder, [name], name)
 
-
-def _own_files(job: Job) -> list[tuple[str, str, list[str], str]]:
-    """Returns role, folder, names and main name of each group of files that only this machine has."""
-    found: list[tuple[str, str, list[str], str]] = []
-    if job.head and job.head not in BUNDLED_HEADS:
-        folder, names, main = files_of_head(job.head)
-        found.append((HEAD, str(folder), list(names), main))
-    weights = job.features.weights
-    if weights not in SHIPPED:
-        found.append(_one(WEIGHTS, str(backbone(job.features.backbone).weights_path(weights))))
-    model = getattr(job.detector.options, "model", None)
-    if model:
-        found.append(_one(DETECTOR, model))
-    if job.labels and is_local(job.labels):
-        found.append(_one(LABELS, job.labels))
-    return found
-
-
-def _one(role: str, path: str) -> tuple[str, str, list[str], str]:
-    folder, name = os.path.split(os.path.abspath(path))
-    return role, folder, [name], name
+def _without_folder(source: Source) -> Source:
+    """Returns the source under its name alone, which messages show, where its path is one of this machine."""
+    return replace(source, path=os.path.basename(source.path)) if os.path.isabs(source.path) else source

@@ -34,17 +34,19 @@ def load_settings(
     *,
     flags: Mapping[str, Any] | None = None,
     origin: str = "a flag",
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Returns the settings of YAML files, later ones over earlier ones, `key=value` texts over them, flags over all.
 
     Args:
         flags: dotted names and values that were typed as flags of their own.
         origin: where flags come from, for errors.
+        defaults: dotted names and values that count where no file and no text says otherwise.
 
     Raises:
         SettingsError: a file cannot be read, a setting is unknown, wrong, or contradicts another one.
     """
-    values: dict[str, _Value] = {}
+    values = {name: _Value(value, "a default") for name, value in (defaults or {}).items()}
     for file in files:
         values |= _read_file(Path(file))
     for text in overrides:

@@ -6,35 +6,19 @@ setting answer at once. Not here: reading them (`load.py`) and showing them (`de
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
+from pipeline.settings.live import LiveSettings
 from pipeline.settings.section import Enters, Section, setting
 from pipeline.settings.training import MlpSettings, TrainSettings
+from pipeline.settings.values import BackboneName, Size
 
 SMALLEST_BATCH = 8  # below 8 rows TensorFlow picks other kernels and the last bits of features change
-
-
-def _parse_size(value: object) -> tuple[int, int] | None:
-    """Returns (height, width) for a number, "HxW" or [h, w]."""
-    if value is None or isinstance(value, bool):
-        return value  # type: ignore[return-value]  # a bool is refused by the type behind this validator
-    if isinstance(value, int):
-        return (value, value)
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", value.strip().lower())):
-        return (int(found[1]), int(found[2] or found[1]))
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return (value[0], value[1])
-    raise PydanticCustomError("size", "not a size")
-
-
-Side = Annotated[int, Field(ge=1, le=4096)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_parse_size)]
 
 
 class ReadSettings(Section):
@@ -200,9 +184,7 @@ class FacesSettings(Section):
 class FeaturesSettings(Section):
     """Turning faces into features."""
 
-    backbone: Literal["face_vgg", "vgg16", "vgg19"] = setting(
-        "face_vgg", "network that computes features", enters=Enters.FEATURE_SPACE
-    )
+    backbone: BackboneName = setting("face_vgg", "network that computes features", enters=Enters.FEATURE_SPACE)
     weights: str = setting(
         "",
         "weights of the backbone; by default bundled for face_vgg, imagenet for the others",
@@ -365,6 +347,7 @@ class Settings(Section):
     features: FeaturesSettings = FeaturesSettings()
     head: HeadSettings = HeadSettings()
     write: WriteSettings = WriteSettings()
+    live: LiveSettings = LiveSettings()
     train: TrainSettings = TrainSettings()
     mlp: MlpSettings = MlpSettings()
     beam: BeamSettings = BeamSettings()
@@ -384,20 +367,31 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if faces.detector == "yunet" and not faces.yunet.model:
         yield "faces.detector yunet needs faces.yunet.model, the path of its ONNX file"
     if features.backbone == "face_vgg" and features.weights == "imagenet":
-        yield "features.weights imagenet are for vgg16 and vgg19 only; for face_vgg use bundled, random or a path"
+        yield "there are no ImageNet weights of face_vgg; set features.weights to bundled, random or a path"
     if features.backbone != "face_vgg" and features.weights == "bundled":
         yield (
             f"features.weights bundled are for face_vgg only; for {features.backbone} use imagenet, random or a path"
         )
+    yield from _contradictions_of_training(settings.train)
     if settings.head.strength and settings.head.kind == "mlp":
         yield "head.strength is for logistic and ridge, but head.kind is mlp: drop one of them"
-    crop, largest = settings.train.crop, max(settings.train.progressive_sizes, default=0)
-    if 0 < crop < largest:
-        yield f"train.progressive_sizes has {largest}, but train.crop leaves {crop} pixels: set train.crop=0"
-    if settings.train.progressive_sizes and (settings.train.stop_patience or settings.train.schedule == "plateau"):
+    if write.id_column == write.label_column:
+        yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
+
+
+def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
+    if train.backbone == "face_vgg" and train.start == "imagenet":
+        yield "there are no ImageNet weights of face_vgg; set train.start to null, bundled or a path"
+    if train.backbone != "face_vgg" and train.start == "bundled":
+        yield f"train.start bundled is for face_vgg only; for {train.backbone} use null, imagenet or a path"
+    largest = max(train.progressive_sizes, default=0)
+    side = min(train.input_size or (48 if train.backbone == "face_vgg" else 224,))
+    if largest > side:
+        yield f"train.progressive_sizes has {largest}, but images are {side} pixels wide: leave it out"
+    if 0 < train.crop < largest:
+        yield f"train.progressive_sizes has {largest}, but train.crop leaves {train.crop} pixels: set train.crop=0"
+    if train.progressive_sizes and (train.stop_patience or train.schedule == "plateau"):
         yield (
             "train.progressive_sizes makes early epochs look bad on validation, which train.stop_patience and "
             "train.schedule plateau go by: set train.progressive_sizes=[], or neither of them"
         )
-    if write.id_column == write.label_column:
-        yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"

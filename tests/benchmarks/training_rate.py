@@ -100,7 +100,7 @@ def measure(turns: int, steps: int) -> dict[str, Any]:
     whole = max(found.sides)
     return {
         "normalisation": of({name: steps_of(whole, steps, keras_own=own)[1] for name, own in kinds.items()}),
-        "sides": of({str(side): steps_of(side, steps)[1] for side in sorted(set(found.sides))}),
+        "sides": of({str(side): steps_of(side, steps)[1] for side in sorted(set(found.progressive_sizes))}),
     }
 
 

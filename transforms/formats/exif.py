@@ -1,6 +1,6 @@
 """When, with what and where a photo was taken, as its EXIF block says. Every fault gives nulls, never an error.
 
-Not here: finding the block in a file (`decode/`).
+Not here: finding the block in a file (`decode/`), and the columns it fills (`exif_columns.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import struct
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-
-import pyarrow as pa
 
 from transforms.formats.decode.image import exif_block
 from transforms.formats.decode.tags import Directory
@@ -23,13 +21,6 @@ _TAKEN, _OFFSET = 0x9003, 0x9011  # DateTimeOriginal and its offset from UTC
 _NORTH_SOUTH, _LATITUDE, _EAST_WEST, _LONGITUDE = 1, 2, 3, 4
 _TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", re.ASCII)
 _FROM_UTC = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
-
-EXIF_FIELDS = (
-    pa.field("taken_at", pa.string()),
-    pa.field("camera", pa.string()),
-    pa.field("latitude", pa.float64()),
-    pa.field("longitude", pa.float64()),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +114,3 @@ def _text(directory: Directory | None, tag: int) -> str:
         return ""
     shown = "".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
     return " ".join(shown.split())
-
-
-def exif_columns(found: list[Exif]) -> list[pa.Array]:
-    """Returns a column for each of `EXIF_FIELDS`."""
-    return [pa.array([getattr(one, field.name) for one in found], field.type) for field in EXIF_FIELDS]

@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.exif_columns import EXIF_FIELDS
 from transforms.formats.publish import Upload, publish_file, storage_error
 from transforms.formats.records import FormatError
 
 FORMAT_VERSION = 2
-NO_LABEL_SCORE = "no_label_score"  # of a face: the probability that it has no label, where the head knows such classes
 GROUP_BYTES = 128 * 2**10  # of a row group in memory: each input of a merge holds one, however crowded the photos
 
+_BEFORE_ANSWERS = "labelled"  # the field of a face that those of the head's output follow
 _INFO, _CHECKSUM, _BLANK = b"part", b"part_crc32", b"00000000"
 _MARK = _CHECKSUM + b"\x18\x08"  # in Thrift's compact protocol: a string of eight bytes follows
 
@@ -129,31 +129,26 @@ def storable(text: str) -> str:
 
 
 @functools.cache
-def faces_type(classes: int, *, rejecting: bool = False) -> pa.ListType:
-    """Returns the type of the column `faces`: a list of structs, in which `p` has one probability per class.
+def faces_type(answers: tuple[pa.Field, ...]) -> pa.ListType:
+    """Returns the type of the column `faces`: a list of structs, in which the answers of the head come last.
 
-    Label and probabilities of a face that is not `labelled` are what the head says, and become nulls in the merge.
+    Answers of a face that is not `labelled` are what the head says, and become nulls in the merge.
 
     Args:
-        rejecting: True if the head also gives a reject score, which gets its own field.
+        answers: the fields of the head's output.
     """
-    probabilities = pa.list_(pa.field("element", pa.float64(), nullable=False), classes)
     fields = [pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")]
     fields += [
         pa.field("detection_score", pa.float32(), nullable=False),
-        pa.field("labelled", pa.bool_(), nullable=False),
-        pa.field("label_index", pa.int32(), nullable=False),
-        pa.field("confidence", pa.float64(), nullable=False),
-        pa.field("p", probabilities, nullable=False),
+        pa.field(_BEFORE_ANSWERS, pa.bool_(), nullable=False),
+        *answers,
     ]
-    if rejecting:
-        fields.append(pa.field(NO_LABEL_SCORE, pa.float64(), nullable=False))
     return pa.list_(pa.field("element", pa.struct(fields), nullable=False))
 
 
 @functools.cache
-def part_schema(classes: int, *, rejecting: bool = False, exif: bool = False) -> pa.Schema:
-    """Returns the columns of a part for a head of `classes` classes, with or without a reject score and EXIF."""
+def part_schema(answers: tuple[pa.Field, ...], *, exif: bool = False) -> pa.Schema:
+    """Returns the columns of a part for a head with these fields, with or without EXIF."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
@@ -169,7 +164,7 @@ def part_schema(classes: int, *, rejecting: bool = False, exif: bool = False) ->
             pa.field("true_label", pa.string()),
             pa.field("cached", pa.bool_(), nullable=False),
             *(EXIF_FIELDS if exif else ()),
-            pa.field("faces", faces_type(classes, rejecting=rejecting), nullable=False),
+            pa.field("faces", faces_type(answers), nullable=False),
         ]
     )
 
@@ -350,22 +345,15 @@ def _info(file: pq.ParquetFile, path: str) -> PartMetadata:
 def _schema(file: pq.ParquetFile, path: str) -> pa.Schema:
     """Returns the columns, checked to be those of a part, as no checksum of Parquet covers them."""
     schema = file.schema_arrow.remove_metadata()
-    if "faces" not in schema.names or schema != part_schema(
-        classes_of(schema), rejecting=is_rejecting(schema), exif=has_exif(schema)
-    ):
+    if "faces" not in schema.names or schema != part_schema(answers_in(schema), exif=has_exif(schema)):
         raise _damaged(path, "its columns are not those of a part")
     return schema
 
 
-def classes_of(schema: pa.Schema) -> int:
-    """Returns the number of classes for which a part has probabilities."""
-    probabilities = next(field for field in schema.field("faces").type.value_type if field.name == "p")
-    return int(probabilities.type.list_size)
-
-
-def is_rejecting(schema: pa.Schema) -> bool:
-    """True if the faces in a part have a reject score."""
-    return any(field.name == NO_LABEL_SCORE for field in schema.field("faces").type.value_type)
+def answers_in(schema: pa.Schema) -> tuple[pa.Field, ...]:
+    """Returns the fields of a face that hold the answers of a head."""
+    fields = list(schema.field("faces").type.value_type)
+    return tuple(fields[1 + [field.name for field in fields].index(_BEFORE_ANSWERS) :])
 
 
 def has_exif(schema: pa.Schema) -> bool:

@@ -53,7 +53,7 @@ _CURES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 _OTHER_CURE = "check that storage, then run the same command again"
-_LEFTOVER = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9]+\.tmp\Z", re.ASCII)
+_LEFTOVER = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9]+\.tmp(\.[a-z0-9]{1,8})?\Z", re.ASCII)
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -133,13 +133,16 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
 
 
 @contextlib.contextmanager
-def working_file(path: str) -> Iterator[str]:
+def working_file(path: str, suffix: str = "") -> Iterator[str]:
     """Yields a temporary name beside `path` that no other writer has; what is left under it is removed afterwards.
 
     For a writer that learns the final name only in the end (`put_in_place`), and for scratch files. A killed writer's
     file is found by `remove_leftovers`.
+
+    Args:
+        suffix: how it ends, for libraries that go by that, such as `.avi`.
     """
-    temporary = _temporary_name(path)
+    temporary = _temporary_name(path, suffix)
     try:
         with _being_written(temporary):
             yield temporary
@@ -187,11 +190,11 @@ def is_temporary(name: str) -> bool:
     return _LEFTOVER.search(name) is not None
 
 
-def _temporary_name(path: str) -> str:
+def _temporary_name(path: str, ending: str = "") -> str:
     folder, name = os.path.split(path)
     if is_remote(path):
         folder = tempfile.gettempdir()
-    suffix = f".{_place()}-{os.getpid()}-{next(_serials)}.tmp"  # the serial keeps threads apart
+    suffix = f".{_place()}-{os.getpid()}-{next(_serials)}.tmp{ending}"  # the serial keeps threads apart
     return os.path.join(folder, _shortened(name, MAX_NAME_BYTES - len(suffix)) + suffix)
 
 

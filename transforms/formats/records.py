@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, Protocol
 
+NO_LABEL = -1  # in place of the index of a class: of a face too small to label
+
 
 class Status(StrEnum):
     """The outcome of an image. Every planned image ends with exactly one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from transforms.formats.records import NO_LABEL
 from transforms.formats.results import ResultsError, checked_file, damage_named, parquet_files
 
 BATCH = 8_192  # images at a time: the row group that the tables are written in
@@ -20,9 +21,6 @@ IMAGE_COLUMNS = (
     *("status", "stage", "reason", "faces", "true_label"),
 )
 FACE_COLUMNS = ("x", "y", "width", "height", "detection_score", "label_index", "confidence")
-
-
-NO_LABEL = -1  # of a face too small to label
 
 
 @dataclass(frozen=True, slots=True)

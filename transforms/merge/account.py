@@ -1,4 +1,4 @@
-"""Counts images by what became of them, from the rows themselves, and the labels of the submission."""
+"""Counts images by what became of them, from the rows themselves, and keeps their labels for the submission."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.heads.output_spec import OutputSpec
 from transforms.formats.records import Status
-from transforms.formats.submission.rules import SubmissionRules, choose_face, no_face_index
+from transforms.formats.submission.rules import SubmissionRules, choose_face, no_face_label, unlabelled
 from transforms.formats.submission.write import SubmissionReport
 from transforms.merge.row_files import OutputFile
 from transforms.merge.sorted_parts import nested, text_column
-
-NOT_WANTED = -2  # in place of a label: the row of a duplicate, which no submission lists
 
 
 class AccountError(Exception):
@@ -32,7 +31,7 @@ class MergeResult:
 
     Attributes:
         counts: images, labelled, no_face, rejected, duplicate, faces, and of these unlabelled_faces.
-        labels: labelled faces of each class, in the order of the classes, zeros too.
+        labels: labelled faces of each class, in the order of the classes, zeros too; {} if the head has no classes.
         reasons: images of each reason (those rejected, without a labelled face, and the duplicates), sorted by reason.
         known: images whose true label is one of the classes, duplicates aside.
         correct: how many of these get their true label, by the face policy and the label stated for no face.
@@ -49,19 +48,38 @@ class MergeResult:
     submission: SubmissionReport | None = None
 
 
-class Account:
-    """Counts what is written, and keeps the label that the submission states for each image: four bytes an image."""
+@dataclass(frozen=True, slots=True)
+class ImageLabels:
+    """The labels of all images, in the order of `images/`.
 
-    def __init__(self, classes: tuple[str, ...], rules: SubmissionRules) -> None:
+    Attributes:
+        label: (images,) as the head's output has labels; its `none` where there is none.
+        wanted: (images,) bool, False for the row of a duplicate, which no submission lists.
+    """
+
+    label: np.ndarray
+    wanted: np.ndarray
+
+    def of(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the wanted labels of some rows, and which rows these are, as bool."""
+        wanted = self.wanted[rows]
+        return self.label[rows][wanted], wanted
+
+
+class Account:
+    """Counts what is written, and keeps the label that the submission states for each image: five bytes for classes."""
+
+    def __init__(self, spec: OutputSpec, rules: SubmissionRules) -> None:
         self.images = 0
-        self._classes = classes
+        self._spec = spec
         self._policy = rules.face_policy
-        self._no_face = no_face_index(classes, rules)
+        self._no_face = no_face_label(spec, rules)
         self._status: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._faces = np.zeros(len(classes), np.int64)
-        self._unlabelled = self._known = self._correct = 0
-        self._labels: list[np.ndarray] = []
+        self._faces = np.zeros(len(spec.classes), np.int64)
+        self._labelled = self._unlabelled = self._known = self._correct = 0
+        self._labels: list[np.ndarray] = [np.zeros(0, spec.none.dtype)]
+        self._wanted: list[np.ndarray] = [np.zeros(0, bool)]
 
     def add(self, rows: pa.Table) -> None:
         """Counts some rows of parts, duplicates resolved."""
@@ -70,28 +88,31 @@ class Account:
         self._reasons.update(_values(rows["reason"]))
         counts, faces = nested(text_column(rows, "faces"))
         fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
-        index = fields["label_index"].to_numpy()
+        value = fields[self._spec.label].to_numpy()
         labelled = fields["labelled"].to_numpy(zero_copy_only=False)
-        self._faces += np.bincount(index[labelled], minlength=len(self._classes))
+        if self._spec.classes:
+            self._faces += np.bincount(value[labelled], minlength=len(self._faces))
+        self._labelled += int(labelled.sum())
         self._unlabelled += int((~labelled).sum())
         box = np.stack([fields[name].to_numpy() for name in ("x", "y", "width", "height")], axis=1)
-        confidence = fields["confidence"].to_numpy()
+        confidence = fields[self._spec.confidence].to_numpy() if self._spec.confidence else np.zeros(len(box))
         chosen = choose_face(counts, box=box, confidence=confidence, labelled=labelled, policy=self._policy)
-        label = np.full(len(counts), -1, np.int32)
-        label[chosen >= 0] = index[chosen[chosen >= 0]]
+        label = np.full(len(counts), self._spec.none)
+        label[chosen >= 0] = value[chosen[chosen >= 0]]
         wanted = pc.not_equal(text_column(rows, "status"), Status.DUPLICATE.value).to_numpy(zero_copy_only=False)
         self._compare(text_column(rows, "true_label"), label, wanted)
-        self._labels.append(np.where(wanted, label, np.int32(NOT_WANTED)))
+        self._labels.append(label)
+        self._wanted.append(wanted)
 
     def _compare(self, true_label: pa.Array, label: np.ndarray, wanted: np.ndarray) -> None:
-        true = pc.index_in(true_label, pa.array(self._classes, pa.string())).fill_null(-1).to_numpy()
+        true = pc.index_in(true_label, pa.array(self._spec.classes, pa.string())).fill_null(-1).to_numpy()
         known = (true >= 0) & wanted
         self._known += int(known.sum())
-        self._correct += int((known & (np.where(label < 0, self._no_face, label) == true)).sum())
+        self._correct += int((known & (np.where(unlabelled(label), self._no_face, label) == true)).sum())
 
-    def labels(self) -> np.ndarray:
-        """Returns (images,) int32 indices of classes, -1 for no label, `NOT_WANTED` for a duplicate."""
-        return np.concatenate(self._labels) if self._labels else np.zeros(0, np.int32)
+    def labels(self) -> ImageLabels:
+        """Returns the labels of all images that were added."""
+        return ImageLabels(np.concatenate(self._labels), np.concatenate(self._wanted))
 
     def refuse_unless(self, expected: int | None) -> None:
         """Raises AccountError unless every image is accounted for."""
@@ -114,10 +135,10 @@ class Account:
     def result(self) -> MergeResult:
         """Returns the counts, without files."""
         statuses = {status.value: self._status[status.value] for status in Status}
-        faces = {"faces": int(self._faces.sum()) + self._unlabelled, "unlabelled_faces": self._unlabelled}
+        faces = {"faces": self._labelled + self._unlabelled, "unlabelled_faces": self._unlabelled}
         return MergeResult(
             counts={"images": self.images, **statuses, **faces},
-            labels=dict(zip(self._classes, self._faces.tolist(), strict=True)),
+            labels=dict(zip(self._spec.classes, self._faces.tolist(), strict=True)),
             reasons=dict(sorted(self._reasons.items())),
             known=self._known,
             correct=self._correct,

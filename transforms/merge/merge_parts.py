@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.heads.output_spec import OutputSpec
 from transforms.formats.parts import part_schema
 from transforms.formats.publish import StorageError, storage_error
 from transforms.formats.submission.rules import LabelledIds, SubmissionRules
 from transforms.formats.submission.sample import Sample
 from transforms.formats.submission.write import write_submission
-from transforms.merge.account import NOT_WANTED, Account, MergeResult
+from transforms.merge.account import Account, ImageLabels, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
 from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
 from transforms.merge.scratch import Scratch
 from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
+from transforms.output_fields import part_fields
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
 
@@ -34,8 +35,7 @@ def merge_parts(
     parts: Sequence[str],
     output: str,
     *,
-    classes: Sequence[str],
-    rejecting: bool = False,
+    spec: OutputSpec,
     exif: bool = False,
     rows_per_file: int = 1_000_000,
     row_group: int = ROW_GROUP,
@@ -50,8 +50,7 @@ def merge_parts(
     Args:
         parts: paths, in any order.
         output: folder of the run; final files of an earlier merge there are replaced.
-        classes: of the head, in the order of the probabilities.
-        rejecting: the head gives a reject score, and `predictions/` has a column of it.
+        spec: what the head says of a face.
         exif: `images/` has the columns of EXIF.
         rows_per_file, row_group: output file i holds the rows i·N … (i+1)·N−1, in row groups of exactly so many.
         max_open: files open at once, at least 4.
@@ -67,24 +66,24 @@ def merge_parts(
         StorageError: the output cannot be written.
     """
     rules = sample.rules if sample is not None else submission or SubmissionRules()
-    account = Account(tuple(classes), rules)
+    account = Account(spec, rules)
     images = RowFiles(
         os.path.join(output, "images"), image_schema(exif=exif), rows_per_file=rows_per_file, row_group=row_group
     )
     faces = RowFiles(
         os.path.join(output, "predictions"),
-        face_schema(classes, rejecting=rejecting),
+        face_schema(spec),
         rows_per_file=rows_per_file,
         row_group=row_group,
     )
-    schema = part_schema(len(classes), rejecting=rejecting, exif=exif)
+    schema = part_schema(part_fields(spec), exif=exif)
     with _storage(output), Scratch(output) as scratch, faces, images:
         runs = few_runs(parts, schema, scratch, max_open)
         for rows in without_repeated_ids(merged_rows(runs, schema, max_open - OUTPUTS_OPEN)):
             check()
             account.add(rows)
             images.add(image_rows(rows))
-            faces.add(face_rows(rows, classes))
+            faces.add(face_rows(rows, spec))
             if progress is not None:
                 progress(account.images)
         account.refuse_unless(expected_images)
@@ -94,21 +93,21 @@ def merge_parts(
         if submission is not None or sample is not None:
             batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
             path = os.path.join(output, "submission.csv")
-            write = partial(write_submission, path, batches, classes=classes, rules=rules, sample=sample)
+            write = partial(write_submission, path, batches, labels=spec, rules=rules, sample=sample)
             report = with_retries(write)  # by itself: the tables need not be merged again
             files.append(output_file(path, output, report.rows))
     return replace(account.result(), files=tuple(files), submission=report)
 
 
-def _labelled_ids(paths: Sequence[str], labels: np.ndarray) -> Iterator[LabelledIds]:
+def _labelled_ids(paths: Sequence[str], labels: ImageLabels) -> Iterator[LabelledIds]:
     """Yields the images of the final tables with their labels, duplicates left out."""
     start = 0
     for path in paths:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             for batch in file.iter_batches(ROW_GROUP, columns=["image_id"]):
-                some = labels[start : start + batch.num_rows]
+                some, wanted = labels.of(slice(start, start + batch.num_rows))
                 start += batch.num_rows
-                yield LabelledIds(batch.column(0).filter(pa.array(some != NOT_WANTED)), some[some != NOT_WANTED])
+                yield LabelledIds(batch.column(0).filter(pa.array(wanted)), some)
 
 
 @contextlib.contextmanager

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.formats.exif import EXIF_FIELDS
-from transforms.formats.parts import NO_LABEL_SCORE, has_exif
+from models.heads.output_spec import OutputSpec
+from transforms.formats.exif_columns import EXIF_FIELDS
+from transforms.formats.parts import has_exif
 from transforms.merge.sorted_parts import nested, text_column
+from transforms.output_fields import shown_fields, shown_values
 
 IMAGE_SCHEMA = pa.schema(
     [
@@ -62,42 +62,34 @@ def _hex(digests: pa.Array) -> pa.Array:
     return pc.if_else(digests.is_valid(), texts, pa.scalar(None, pa.string()))
 
 
-def face_schema(classes: Sequence[str], *, rejecting: bool = False) -> pa.Schema:
-    """Returns the columns of `predictions/`, with the reject score or without; what makes a label may be null."""
-    reject = [pa.field(NO_LABEL_SCORE, pa.float64())] if rejecting else []
+def face_schema(spec: OutputSpec) -> pa.Schema:
+    """Returns the columns of `predictions/`: the face, then what the head says of it, which may be null."""
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False),
             *(pa.field(name, pa.int32(), nullable=False) for name in ("face_index", "x", "y", "width", "height")),
             pa.field("detection_score", pa.float32(), nullable=False),
-            pa.field("label", pa.string()),
-            pa.field("label_index", pa.int32()),
-            pa.field("confidence", pa.float64()),
-            *reject,
-            *(pa.field(f"p_{name}", pa.float64()) for name in classes),
+            *shown_fields(spec),
         ]
     )
 
 
-def face_rows(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+def face_rows(rows: pa.Table, spec: OutputSpec) -> pa.Table:
     """Returns the rows of `predictions/` for some rows of parts; the faces of an image are numbered in their order.
 
-    A face that is not labelled has nulls for label, confidence and probabilities.
+    A face that is not labelled has nulls in place of what the head says.
     """
     counts, faces = nested(text_column(rows, "faces"))
     starts = np.cumsum(counts) - counts
     image = np.repeat(np.arange(len(counts)), counts)
     fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
-    p = fields["p"].flatten().to_numpy().reshape(-1, len(classes))
-    label_columns = [
-        pa.array(classes, pa.string()).take(fields["label_index"]),
-        *(fields[name] for name in ("label_index", "confidence", NO_LABEL_SCORE) if name in fields),
-        *(pa.array(np.ascontiguousarray(p[:, index])) for index in range(len(classes))),
+    predicted = [
+        pc.if_else(fields["labelled"], values, pa.scalar(None, values.type)) for values in shown_values(spec, fields)
     ]
     columns = [
         text_column(rows, "image_id").take(pa.array(image)),
         pa.array((np.arange(len(image)) - starts[image]).astype(np.int32)),
         *(fields[name] for name in ("x", "y", "width", "height", "detection_score")),
-        *(pc.if_else(fields["labelled"], column, pa.scalar(None, column.type)) for column in label_columns),
+        *predicted,
     ]
-    return pa.Table.from_arrays(columns, schema=face_schema(classes, rejecting=NO_LABEL_SCORE in fields))
+    return pa.Table.from_arrays(columns, schema=face_schema(spec))

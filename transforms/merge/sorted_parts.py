@@ -19,9 +19,8 @@ from transforms.formats.parts import (
     DamagedPart,
     PartMetadata,
     PartReader,
-    classes_of,
+    answers_in,
     close_part,
-    is_rejecting,
     part_info,
     part_writer,
     write_rows,
@@ -119,7 +118,7 @@ class _Input:
         if made_for != schema:
             self.close()
             raise DamagedPart(
-                f"part {run.path} is of a head with {_head_of(made_for)}, not {_head_of(schema)}; "
+                f"part {run.path} is of a head that gives {_output_of(made_for)}, not {_output_of(schema)}; "
                 "remove it, then give the same command again",
                 path=run.path,
             )
@@ -168,8 +167,10 @@ class _Input:
         return self._ids[row].as_py(), self._positions[row].as_py()
 
 
-def _head_of(schema: pa.Schema) -> str:
-    return f"{classes_of(schema)} classes" + (" and a reject score" if is_rejecting(schema) else "")
+def _output_of(schema: pa.Schema) -> str:
+    """Returns the answers of a head in words, such as `label_index, confidence, p (7)`."""
+    sizes = {field.name: getattr(field.type, "list_size", None) for field in answers_in(schema)}
+    return ", ".join(name if size is None else f"{name} ({size})" for name, size in sizes.items())
 
 
 def merged_rows(runs: Sequence[_Run], schema: pa.Schema, width: int) -> Iterator[pa.Table]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from transforms.storage.faults import FileChanged, InputFault
 
 FOLDER = "staged"  # below the output
 FAILURE = "failure.txt"  # there: why a worker cannot start, as a traceback ends (`transforms/telling.py`)
+_PREFIX = "staged:"
 _lock = threading.Lock()
 
 
@@ -35,6 +37,10 @@ class StagedFiles:
     files: tuple[tuple[str, str], ...]
     main: str = ""
 
+    def as_path(self) -> str:
+        """Returns what stands for the files where a path is expected; `local_path` makes it one."""
+        return _PREFIX + json.dumps([self.place, self.files, self.main])
+
     def fetched(self) -> str:
         """Returns the path of the files on this machine, fetched at most once a process.
 
@@ -43,6 +49,18 @@ class StagedFiles:
         """
         with _lock:  # the threads of a process wait for one copy
             return os.path.join(_fetched(self), self.main) if self.main else _fetched(self)
+
+
+def local_path(path: str) -> str:
+    """Returns a path on this machine: that of the copies here if files are staged; any other path unchanged.
+
+    Raises:
+        InputFault: a staged file is gone or damaged. StorageError: there is no room for it here.
+    """
+    if not path.startswith(_PREFIX):
+        return path
+    place, files, main = json.loads(path.removeprefix(_PREFIX))
+    return StagedFiles(place, tuple((name, digest) for name, digest in files), main).fetched()
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.detectors.cascade.shapes import OFFSET, SCALE, Inception, NetworkShape
-from models.detectors.onnx_graph import OnnxGraph, folded
+from models.onnx_graph import OnnxGraph, folded
 
 Weights = Mapping[str, np.ndarray]  # by layer and kind: conv1/kernel
 INPUT, OUTPUT = "pixels", "probabilities"

@@ -45,16 +45,20 @@ def maps_of(height: int, width: int) -> list[Map]:
     return [Map(stride, height // stride, width // stride) for stride in STRIDES]
 
 
-def boxes_of(answers: np.ndarray, stride: int) -> np.ndarray:
-    """Returns (rows, columns, 4) float32 boxes x, y, width, height in pixels of a map's answers.
+def boxes_of(answers: np.ndarray, stride: int, kept: np.ndarray | None = None) -> np.ndarray:
+    """Returns (rows, columns, 4) float32 boxes x, y, width, height in pixels of a map's answers, or (m, 4) of some.
 
     Args:
         answers: (rows, columns, 5).
+        kept: (rows, columns) bool, the m cells whose boxes are wanted: a handful of thousands; None for all.
 
     >>> boxes_of(np.zeros((1, 1, 5), np.float32), 8).tolist()
     [[[-6.0, -6.0, 20.0, 20.0]]]
     """
-    centres = Map(stride, *answers.shape[:2]).centres() + answers[..., 1:3] * stride
+    centres = Map(stride, *answers.shape[:2]).centres()
+    if kept is not None:
+        answers, centres = answers[kept], centres[kept]
+    centres = centres + answers[..., 1:3] * stride
     sides = np.exp(np.clip(answers[..., 3:5], -LOG_LIMIT, LOG_LIMIT)) * (UNIT * stride)
     return np.concatenate([centres - sides / 2, sides], axis=-1).astype(np.float32)
 

@@ -2,8 +2,8 @@
 
 An image is searched once at a scale at which the smallest face wanted has `LEARNED_PX`, and again at a quarter of it
 for faces too large for the first pass. Images are never enlarged. A box is likelier a face in a photo that shows sure
-faces: their number raises all scores of the photo (`in_company`). Every image is searched by itself, in one thread, so
-neither its neighbours nor the number of threads can change a box.
+faces: their number raises all scores of the photo (`in_company`). Every image is searched by itself, so its
+neighbours cannot change a box; nor can the number of threads, as each number of the maps is added up by one of them.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def scales_for(height: int, width: int, min_face_fraction: float) -> list[float]
 class OneShotNetwork:
     """The network: one image and one pass at a time, from any thread."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, threads: int = 1) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # threads belong to the pool that calls
+        options.intra_op_num_threads = threads  # 1 where a pool of threads calls
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores in between
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # its warnings name no image
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -122,7 +123,7 @@ class Pass:
         boxes, scores = [], []
         for stride, cells in zip(STRIDES, self.maps, strict=True):
             kept = cells[..., 0] >= _logit(threshold)
-            boxes.append(boxes_of(cells, stride)[kept])
+            boxes.append(boxes_of(cells, stride, kept))
             scores.append(_score(cells[..., 0][kept]))
         grow = np.asarray([self.image[1] / self.size[1], self.image[0] / self.size[0]] * 2)
         return Candidates((np.concatenate(boxes) * grow).astype(np.float32), np.concatenate(scores).astype(np.float32))
@@ -206,12 +207,12 @@ class OneShotDetector:
 
     channels = 3
 
-    def __init__(self, options: OneShotOptions, max_faces: int = 0) -> None:
+    def __init__(self, options: OneShotOptions, max_faces: int = 0, threads: int = 1) -> None:
         self._options, self._max_faces = options, max_faces
         path = options.model or SHIPPED
         model, _ = read_model(path, NAME)
         try:
-            self._network = OneShotNetwork(model)
+            self._network = OneShotNetwork(model, threads)
             self.detect_batch([np.zeros((PATCH, PATCH, 3), np.uint8)])  # another network fails only when it runs
         except Exception as error:
             raise DetectorError(f"detector one_shot: {path} is not a one-shot detector in ONNX") from error
@@ -271,6 +272,6 @@ def describe(options: OneShotOptions) -> dict[str, Any]:
     return {"revision": REVISION, "model": digest, **settings_in(options)}
 
 
-def load(options: OneShotOptions, max_faces: int) -> OneShotDetector:
-    """Returns the detector."""
-    return OneShotDetector(options, max_faces)
+def load(options: OneShotOptions, max_faces: int, threads: int = 1) -> OneShotDetector:
+    """Returns the detector, which searches an image with so many threads."""
+    return OneShotDetector(options, max_faces, threads)

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.detectors.one_shot.cells import ANSWERS, STRIDES
 from models.detectors.one_shot.shape import OneShotShape
-from models.detectors.onnx_graph import OnnxGraph, folded
+from models.onnx_graph import OnnxGraph, folded
 
 INPUT = "image"
 OUTPUTS = tuple(f"s{stride}_answers" for stride in STRIDES)

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.run_samples import Photo, drawn, photo_of, seed_of
+from pipeline.report.photo import Photo
+from pipeline.report.run_samples import drawn, photo_of, seed_of
 from transforms.formats.records import Status
 from transforms.formats.result_batches import ResultBatch, result_batches
 from transforms.storage.stopping import check

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.detectors.cropping import reduced, resized
+from pipeline.report.photo import Photo
 from pipeline.report.render.drawn_photo import (
     INK,
     PAPER,
@@ -23,7 +24,6 @@ from pipeline.report.render.drawn_photo import (
     item_width,
 )
 from pipeline.report.render.lettering import draw_text, height_of, shortened
-from pipeline.report.run_samples import Photo
 from pipeline.report.visible_names import visible
 
 WIDTH, HEIGHT = 1600, 2000  # pixels of a sheet, its height at most

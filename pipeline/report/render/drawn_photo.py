@@ -14,9 +14,9 @@ import numpy as np
 from models.boxes import rescale
 from models.detectors.cropping import resized
 from pipeline.report.overlay import has_label, label_of, percent
+from pipeline.report.photo import Face, Photo
 from pipeline.report.render.lettering import Colour, draw_text, height_of, shortened, width_of
 from pipeline.report.render.places import Rectangle, places
-from pipeline.report.run_samples import Face, Photo
 from pipeline.report.visible_names import visible
 
 COLOURS: tuple[Colour, ...] = (  # of the labels, in turn; black text reads well on each: as on the run's page

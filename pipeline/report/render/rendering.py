@@ -16,11 +16,11 @@ import numpy as np
 from models.boxes import square_with_margin
 from models.detectors.cropping import crop_resized
 from pipeline.report.overlay import has_label
+from pipeline.report.photo import Face, Photo
 from pipeline.report.render.chosen import Chosen, groups
 from pipeline.report.render.contact_sheets import ContactSheets
 from pipeline.report.render.drawn_photo import Look, drawn_photo, size_of, with_caption
 from pipeline.report.render.folder import FACES
-from pipeline.report.run_samples import Face, Photo
 from transforms.containing import GATE, contained
 from transforms.formats.decode import decode
 from transforms.formats.encode import as_jpeg, as_png

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.charts import stacked
-from pipeline.report.html_parts import minus
+from pipeline.report.decimals import minus
 from pipeline.report.overlay import COLOURS, view_of
-from pipeline.report.run_samples import Photo
+from pipeline.report.photo import Photo
 from pipeline.report.templating import number, render, share
 from pipeline.report.two_runs.differences import KINDS, Classes, Kind
 from pipeline.report.two_runs.matching import SAME_FACE

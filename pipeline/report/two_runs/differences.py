@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from pipeline.report.two_runs.matching import FacePairs, match_faces
 from pipeline.report.two_runs.pairing import ABSENT, PairedBatch
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 
 
 class Kind(StrEnum):
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         *(pa.field(f"{name}_{run}", pa.string()) for name in ("status", "reason") for run in "ab"),
-        *(pa.field(f"face_{run}", pa.int32()) for run in "ab"),
+        *(pa.field(f"face_index_{run}", pa.int32()) for run in "ab"),
         pa.field("iou", pa.float64()),
         *(pa.field(f"{name}_{run}", pa.int32()) for run in "ab" for name in _BOX),
         *(pa.field(f"detection_score_{run}", pa.float32()) for run in "ab"),

@@ -19,8 +19,8 @@ from models.evaluation.metrics import DRAWS, INTERVAL
 from pipeline.report.run_samples import drawn
 from pipeline.report.two_runs.differences import Classes
 from pipeline.report.two_runs.pairing import ABSENT, PairedBatch
-from transforms.formats.records import Status
-from transforms.formats.result_batches import NO_LABEL, ResultBatch
+from transforms.formats.records import NO_LABEL, Status
+from transforms.formats.result_batches import ResultBatch
 
 GROUPS = 1_024
 _LOOKED, _NO_FACE, _FACES, _SCORE, _SIDE, _LABELLED, _CONFIDENCE, _LABELS = range(8)  # columns of a group's sums

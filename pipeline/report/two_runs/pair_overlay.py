@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from pipeline.report.overlay import Mark, has_label, label_of, marks, percent
-from pipeline.report.run_samples import Face, Photo
+from pipeline.report.photo import Face, Photo
 from pipeline.report.two_runs.differences import Classes
 from pipeline.report.two_runs.pair_samples import Example
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pipeline.report.photo import Photo
 from pipeline.report.run_pictures import Lines, Picture, read_run_pictures
-from pipeline.report.run_samples import Photo, Samples
+from pipeline.report.run_samples import Samples
 from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_samples import Example, PhotoPair
 from transforms.formats.records import Limits

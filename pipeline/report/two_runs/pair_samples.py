@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.report.run_samples import Photo, drawn, photo_of, smallest
+from pipeline.report.photo import Photo
+from pipeline.report.run_samples import drawn, photo_of, smallest
 from pipeline.report.two_runs.differences import KINDS, Compared, Kind, face_numbers
 from pipeline.report.two_runs.pairing import ABSENT, PairedBatch
 from transforms.formats.result_batches import ResultBatch

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.report.two_runs.differences import KINDS, Classes, Compared
 from pipeline.report.two_runs.pairing import ABSENT, PairedBatch
-from transforms.formats.result_batches import NO_LABEL
+from transforms.formats.records import NO_LABEL
 
 FLOWS = 30  # changes of label that are listed, the most frequent
 

@@ -76,6 +76,8 @@ def pixels(data: bytes, header: Header, _channels: int, _reduction: int) -> np.n
     if details.largest != 255:
         values = (np.minimum(values, details.largest).astype(np.uint32) * 255 + details.largest // 2) // details.largest
     shape = (header.height, header.width, 3) if details.samples == 3 else (header.height, header.width)
+    if values.dtype == np.uint8:  # nothing in it is above 255
+        return values.reshape(shape).copy()  # what is read belongs to the bytes
     return np.asarray(np.minimum(values, 255), np.uint8).reshape(shape)
 
 

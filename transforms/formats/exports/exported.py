@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms.formats.exif import EXIF_FIELDS
+from transforms.formats.exif_columns import EXIF_FIELDS
 from transforms.formats.records import Status
 from transforms.formats.result_batches import RowBatch, columns_of, row_batches
 from transforms.formats.results import PREFIX

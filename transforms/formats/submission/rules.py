@@ -11,7 +11,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -69,17 +69,41 @@ class SubmissionRules:
         return bool(self.drop_folder or self.drop_extension)
 
 
+class Labels(Protocol):
+    """How the labels of a head become texts of the file, and back; `models/heads/output_spec.py` has them.
+
+    Attributes:
+        none: the label of an image without one: NaN among numbers, -1 among indices of classes.
+    """
+
+    @property
+    def none(self) -> np.generic: ...
+
+    def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:
+        """Returns what is written for (n,) labels, none of them missing; `names` asks for names of classes."""
+        ...
+
+    def label_of(self, text: str) -> int | float:
+        """Returns the label that a text states; raises ValueError, which says what it may be, if it states none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledIds:
     """Some images of a submission.
 
     Attributes:
         ids: (n,) strings, image ids.
-        labels: (n,) int, index of the class, -1 if there is none.
+        labels: (n,) index of the class, int, -1 if there is none; or numbers, NaN if there is none.
     """
 
     ids: pa.Array
     labels: np.ndarray
+
+
+def unlabelled(labels: np.ndarray) -> np.ndarray:
+    """Returns (n,) bool, True for an image without a label."""
+    return np.isnan(labels) if labels.dtype.kind == "f" else labels < 0
 
 
 def choose_face(
@@ -117,20 +141,19 @@ def label_texts(classes: Sequence[str], rules: SubmissionRules) -> list[str]:
     return list(classes) if rules.values == "name" else [str(index) for index in range(len(classes))]
 
 
-def no_face_index(classes: Sequence[str], rules: SubmissionRules) -> int:
-    """Returns the index of the class written for images without a label, -1 if none is set.
+def no_face_label(labels: Labels, rules: SubmissionRules) -> np.generic:
+    """Returns the label written for images without one, `labels.none` if none is set.
 
     Raises:
-        SubmissionError: the setting is not a class.
+        SubmissionError: the setting is not a label.
     """
-    label = rules.no_face_label
-    if label is None:
-        return -1
-    if label in classes:
-        return list(classes).index(label)
-    if label.isascii() and label.isdigit() and int(label) < len(classes):
-        return int(label)
-    raise SubmissionError(f"write.no_face_label={label} is not a class; choose one of {', '.join(classes)}")
+    text = rules.no_face_label
+    if text is None:
+        return labels.none
+    try:
+        return labels.none.dtype.type(labels.label_of(text))
+    except ValueError as error:
+        raise SubmissionError(f"write.no_face_label={text} {error}") from error
 
 
 def image_key(image_id: str, rules: SubmissionRules) -> str:

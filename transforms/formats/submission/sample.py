@@ -33,6 +33,7 @@ from transforms.formats.submission.rules import (
 )
 
 _IMAGE_AT_END = re.compile(rf"[^.]\.({'|'.join(sorted(IMAGE_SUFFIXES))})\Z", re.IGNORECASE)
+NOT_KNOWN = np.int32(-1)  # the label of an image that is only planned
 FOLDERS_FROM = 10_000  # ids whose first folder is tried before the images: enough for every folder of a contest
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
@@ -216,7 +217,7 @@ def _columns_of(header: tuple[str, ...], rules: SubmissionRules, name: str) -> t
 
 def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: str) -> SubmissionRules:
     """Returns the rules; those that are not set are taken from the sample."""
-    values = rules.values
+    values = rules.values if classes else "index"  # labels that are numbers are written as such
     if values == "index" and seen.labels and seen.all_names and not seen.all_integers:
         raise SampleError(
             f"{name} has class names as labels, but write.label_values=index asks for indices; remove that setting to "
@@ -251,7 +252,7 @@ def _implied(rules: SubmissionRules, seen: _Seen, classes: Sequence[str], name: 
 
 @dataclass(slots=True)
 class _Matched:
-    """Images found for the rows of a sample: `label` (rows,) int32, -1 for none; `found` (rows,) bool."""
+    """Images found for the rows of a sample: `label` (rows,), see `LabelledIds`; `found` (rows,) bool."""
 
     label: np.ndarray
     found: np.ndarray
@@ -282,9 +283,9 @@ def match_sample(sample: Sample, ids: Callable[[], Iterable[str]]) -> SampleRepo
     """
 
     def batches() -> Iterator[LabelledIds]:
-        return (LabelledIds(group, np.full(len(group), -1)) for group in id_batches(ids()))
+        return (LabelledIds(group, np.full(len(group), NOT_KNOWN)) for group in id_batches(ids()))
 
-    return sample_report(sample, match_ids(sample, batches))
+    return sample_report(sample, match_ids(sample, batches, NOT_KNOWN))
 
 
 def refuse_stranger(report: SampleReport) -> None:
@@ -297,9 +298,13 @@ def refuse_stranger(report: SampleReport) -> None:
         )
 
 
-def match_ids(sample: Sample, batches: Callable[[], Iterable[LabelledIds]]) -> _Matched:
-    """Matches images with rows: an image whose full id is in the sample fills that row, others that of their key."""
-    matched = _Matched(np.full(len(sample), -1, np.int32), np.zeros(len(sample), bool), MatchedIds())
+def match_ids(sample: Sample, batches: Callable[[], Iterable[LabelledIds]], none: np.generic) -> _Matched:
+    """Matches images with rows: an image whose full id is in the sample fills that row, others that of their key.
+
+    Args:
+        none: the label of a row without an image.
+    """
+    matched = _Matched(np.full(len(sample), none), np.zeros(len(sample), bool), MatchedIds())
     for batch in batches():
         _refuse_headless(sample, batch.ids)
         row = _rows_of(sample, batch.ids)

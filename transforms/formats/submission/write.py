@@ -17,13 +17,14 @@ from transforms.formats.submission.rules import (
     BATCH,
     NAMED,
     LabelledIds,
+    Labels,
     SubmissionError,
     SubmissionRules,
     image_keys,
-    label_texts,
-    no_face_index,
+    no_face_label,
     refuse_collisions,
     some_names,
+    unlabelled,
 )
 from transforms.formats.submission.sample import (
     MatchedIds,
@@ -71,7 +72,7 @@ def write_submission(
     path: str,
     batches: Callable[[], Iterable[LabelledIds]],
     *,
-    classes: Sequence[str],
+    labels: Labels,
     rules: SubmissionRules,
     sample: Sample | None = None,
 ) -> SubmissionReport:
@@ -80,7 +81,7 @@ def write_submission(
     Args:
         batches: gives the images from the start on each call: all that need a row, each id once, in the order of
             the rows (a sample brings its own order).
-        classes: in the order of the labels' indices.
+        labels: how they become texts.
         rules: how the file looks; a sample's own rules replace them.
 
     Raises:
@@ -91,11 +92,33 @@ def write_submission(
     """
     _remove(path)
     rules = rules if sample is None else sample.rules
-    fallback = no_face_index(classes, rules)
-    texts = pa.array(label_texts(classes, rules), pa.string())
+    texts = _Texts(labels, no_face_label(labels, rules), names=rules.values == "name")
     if sample is None:
-        return _write_all(path, batches, rules=rules, texts=texts, fallback=fallback)
-    return _write_sample(path, batches, sample, texts=texts, fallback=fallback)
+        return _write_all(path, batches, rules=rules, texts=texts)
+    return _write_sample(path, batches, sample, texts=texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What is written for labels.
+
+    Attributes:
+        fallback: the label of images without one. `names`: True to write names of classes.
+    """
+
+    labels: Labels
+    fallback: np.generic
+    names: bool
+
+    @property
+    def complete(self) -> bool:
+        """True if every image gets a text, because there is a fallback."""
+        return not unlabelled(np.asarray(self.fallback))
+
+    def of(self, labels: np.ndarray) -> pa.Array:
+        """Returns (n,) strings; call it with missing labels only if there is a fallback."""
+        filled = np.where(unlabelled(labels), self.fallback, labels)
+        return pa.array(self.labels.texts(filled, names=self.names), pa.string())
 
 
 def _write_all(
@@ -103,8 +126,7 @@ def _write_all(
     batches: Callable[[], Iterable[LabelledIds]],
     *,
     rules: SubmissionRules,
-    texts: pa.Array,
-    fallback: int,
+    texts: _Texts,
 ) -> SubmissionReport:
     rows, without = 0, MatchedIds()
     with publish_file(path) as temporary, open(temporary, "wb") as file:
@@ -112,36 +134,35 @@ def _write_all(
         for batch in batches():
             keys = image_keys(batch.ids, rules)
             _refuse_empty(keys, batch.ids)
-            unlabelled = batch.labels < 0
-            without.add(batch.ids.filter(pa.array(unlabelled)))
-            labels = np.where(unlabelled, fallback, batch.labels)
-            if fallback < 0:
-                keys, labels = keys.filter(pa.array(~unlabelled)), labels[~unlabelled]
+            missing, labels = unlabelled(batch.labels), batch.labels
+            without.add(batch.ids.filter(pa.array(missing)))
+            if not texts.complete:
+                keys, labels = keys.filter(pa.array(~missing)), labels[~missing]
             rows += len(keys)
-            file.write(_lines([keys, texts.take(pa.array(labels))]))
+            file.write(_lines([keys, texts.of(labels)]))
         if rules.drops:
             refuse_collisions(lambda: (batch.ids for batch in batches()), rules)
-    named: tuple[str, ...] = () if fallback >= 0 else tuple(without.names)
-    left_out = 0 if fallback >= 0 else without.count
+    named: tuple[str, ...] = () if texts.complete else tuple(without.names)
+    left_out = 0 if texts.complete else without.count
     return SubmissionReport(rows, without.count, left_out=left_out, left_out_names=named, values=_values(rules))
 
 
 def _write_sample(
-    path: str, batches: Callable[[], Iterable[LabelledIds]], sample: Sample, *, texts: pa.Array, fallback: int
+    path: str, batches: Callable[[], Iterable[LabelledIds]], sample: Sample, *, texts: _Texts
 ) -> SubmissionReport:
-    matched = match_ids(sample, batches)
+    matched = match_ids(sample, batches, texts.labels.none)
     report = sample_report(sample, matched)
     refuse_stranger(report)
-    unlabelled = np.flatnonzero(matched.label < 0)
-    without = MatchedIds(len(unlabelled), list(names_at(sample, unlabelled[:NAMED])))
-    _refuse_unlabelled(without, fallback)
-    labels = np.where(matched.label < 0, fallback, matched.label)
+    missing = np.flatnonzero(unlabelled(matched.label))
+    without = MatchedIds(len(missing), list(names_at(sample, missing[:NAMED])))
+    if not texts.complete:
+        _refuse_unlabelled(without)
     with publish_file(path) as temporary, open(temporary, "wb") as file:
         file.write(_lines([text_array([name]) for name in sample.columns]))
         keys = iter(sample.rows)
         for start in range(0, len(sample), BATCH):
             group = text_array(list(itertools.islice(keys, BATCH)))
-            file.write(_lines(_columns(sample, start, group, texts.take(pa.array(labels[start : start + BATCH])))))
+            file.write(_lines(_columns(sample, start, group, texts.of(matched.label[start : start + BATCH]))))
     return SubmissionReport(len(sample), without.count, report, values=_values(sample.rules))
 
 
@@ -181,8 +202,8 @@ def _refuse_empty(keys: pa.Array, ids: pa.Array) -> None:
         )
 
 
-def _refuse_unlabelled(without: MatchedIds, fallback: int) -> None:
-    if without.count and fallback < 0:
+def _refuse_unlabelled(without: MatchedIds) -> None:
+    if without.count:
         names = tuple(without.names)
         raise UnlabelledImages(
             f"{without.count} images have no label, so submission.csv is not written: {some_names(names)}; "

@@ -1,7 +1,7 @@
-"""Writes ONNX graphs node by node: what detectors of our own ship as.
+"""Writes ONNX graphs node by node: what our detectors ship as, and what some runtimes execute as a feature extractor.
 
-Weights are stored in 16 bits and widened when a session is made, so that a file is half as large. Only exporting needs
-the `onnx` package; running needs `onnxruntime` alone.
+A detector's weights are stored in 16 bits and widened when a session is made, which halves its file. Only writing a
+graph needs the `onnx` package; running one needs `onnxruntime` alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a command ends with where something failed that is no bug: one of our errors, in one line."""
+"""Turns an error that no command caught into one of ours, for the command line and for callers of the API.
+
+Imports neither Beam nor Arrow, as the command line loads it at its start.
+Not here: why a graph or a worker process failed (`run/failures.py`).
+"""
 
 from __future__ import annotations
 
