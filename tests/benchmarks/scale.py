@@ -54,11 +54,12 @@ def make_parts(place: Path, count: int, *, spread: bool) -> None:
     import blocks
     import numpy as np
 
+    from models.heads.output_spec import ClassOutput
     from transforms.write_parts import write_block
 
     place.mkdir()
     chosen = [number % 2 for number in range(BLOCK)]
-    template = blocks.finished(chosen)
+    template, spec = blocks.finished(chosen), ClassOutput(CLASSES)
     draw = np.random.default_rng(0)
     total = -(-count // BLOCK)
     for number in range(total):
@@ -67,7 +68,7 @@ def make_parts(place: Path, count: int, *, spread: bool) -> None:
         digests = draw.integers(0, 256, (BLOCK, 32), np.uint8)
         given = {"key": f"{number:032x}", "ids": names, "position": number * BLOCK, "digests": digests}
         values = {name: getattr(template, name) for name in template.__slots__} | given
-        write_block(type(template)(**values), str(place), CLASSES, FINGERPRINT)
+        write_block(type(template)(**values), str(place), spec, FINGERPRINT)
 
 
 def make_cache(place: Path, count: int) -> None:
@@ -154,10 +155,11 @@ def merge_spread(place: Path, count: int) -> None:
 
 
 def _merge(parts: Path, output: Path, count: int) -> None:
+    from models.heads.output_spec import ClassOutput
     from transforms.merge.merge_parts import merge_parts
 
     output.mkdir(exist_ok=True)
-    result = merge_parts([str(path) for path in sorted(parts.iterdir())], str(output), classes=CLASSES)
+    result = merge_parts([str(path) for path in sorted(parts.iterdir())], str(output), spec=ClassOutput(CLASSES))
     assert result.counts["images"] >= count
 
 
@@ -183,7 +185,7 @@ def telling(step: str, place: Path, count: int) -> int:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def requests(place: Path) -> list[list[Any]]:
+def requests(place: Path, source: Path) -> list[list[Any]]:
     """Returns for a first and a repeated `label` on a store how many requests of each kind it sent."""
     import google_bucket
 
@@ -203,8 +205,8 @@ def requests(place: Path) -> list[list[Any]]:
     google_bucket._Handler.parse_request = counting  # type: ignore[method-assign]
     with google_bucket.google_bucket() as address:
         os.environ["STORAGE_EMULATOR_HOST"] = address
-        source = measuring.write_tar(place / "stored.tar", measuring.repeated(_test_tar(), STORED))
-        objects.ObjectStore("gs://b/in").put("stored.tar", str(source))
+        archive = measuring.write_tar(place / "stored.tar", measuring.repeated(source, STORED))
+        objects.ObjectStore("gs://b/in").put("stored.tar", str(archive))
         for name in ("first run", "the same command again"):
             counted.clear()
             words = [*measuring.WHOLE, "features.weights=random", "features.pooling=avg", "features.input_size=16"]
@@ -216,10 +218,6 @@ def requests(place: Path) -> list[list[Any]]:
             kinds = ("LIST", "GET", "HEAD", "PUT", "DELETE")
             lines.append([name, *(counted.get(kind, 0) for kind in kinds), sum(counted.values())])
     return lines
-
-
-def _test_tar() -> Path:
-    return measuring.DATA / "fer2013" / "test.tar"
 
 
 def make_head(place: Path) -> None:
@@ -292,11 +290,12 @@ def main(words: Sequence[str]) -> int:
     with measuring.workplace(options) as place:
         claims = table(options, place)
         if not options.no_requests:
-            measuring.needed(_test_tar())
+            source = options.data / "fer2013" / "test.tar"
+            measuring.needed(source)
             measuring.progress("requests")
             make_head(place)
             head = [f"`label` of {STORED:,} images on a store", "LIST", "GET", "HEAD", "PUT", "DELETE", "all"]
-            measuring.show("Requests", head, requests(place))
+            measuring.show("Requests", head, requests(place, source))
     return measuring.verdict([] if options.small else claims)
 
 
