@@ -1,3 +1,3 @@
-"""What the user drives: commands, settings, the graph, progress and closing words."""
+"""What users run: commands, settings, the graph, progress and the closing summary."""
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""`python -m pipeline`. Nothing that a worker runs may be defined here."""
+"""`python -m pipeline`. Code that workers run must not be defined here."""
 
 import sys
 
@@ -7,7 +7,7 @@ from pipeline.house import check_house
 
 
 def main() -> None:
-    """Starts the command line, unless the current folder holds a package that would be taken for one of ours."""
+    """Starts the command line, unless a package in the current folder hides one of ours."""
     try:
         check_house()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Flags that are not ours: Beam's pass through, a mistyped one is refused with the nearest known name."""
+"""Flags that are not ours: Beam's are passed on; a mistyped one is refused with the nearest known name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_auto_workers(words: Sequence[str]) -> list[str]:
 
 
 def refuse_unknown_flags(command: Command, rest: list[str]) -> None:
-    """Raises for the first of `rest` that is no flag of Beam; looks Beam up only if there is something to look up."""
+    """Raises for the first of `rest` that is not one of Beam's flags; imports Beam only if `rest` is not empty."""
     rest = with_auto_workers(rest)
     if not rest:
         return
@@ -66,7 +66,7 @@ def own_flags(command: Command) -> list[str]:
 
 
 def _nearest_flag(flag: str, known: Iterable[str]) -> str:
-    """Returns the cure for a mistyped flag: the known flag or setting that reads most like it."""
+    """Returns the fix for a mistyped flag: the known flag or setting nearest to it."""
     words = flag.lstrip("-").replace("-", "_")
     by_words = {option.lstrip("-").replace("-", "_"): option for option in known}
     setting = nearest_setting(words)
@@ -91,7 +91,7 @@ class _BeamFlags(FlagParser):
     """A parser that Beam's option classes can fill."""
 
     def add_value_provider_argument(self, *names: str, **details: Any) -> None:
-        """Adds a flag whose value may come later, which makes no difference to its name."""
+        """Adds a flag whose value may come later; only its name matters here."""
         if names[0].startswith("-"):
             self.add_argument(*names, **details)
 
@@ -104,7 +104,7 @@ def _subclasses(kind: type[Any]) -> list[type[Any]]:
 
 
 class without_warnings:  # noqa: N801 - reads as a word in a `with`
-    """Hides the warnings about missing optional parts that Beam logs while it is imported."""
+    """Hides the warnings about missing optional packages that Beam logs on import."""
 
     def __enter__(self) -> None:
         self._level = logging.root.manager.disable

@@ -1,7 +1,7 @@
-"""The command line: parses, imports the command that is asked for, runs it, and reports errors in one line.
+"""The command line: parses, imports the requested command, runs it, and reports errors in one line.
 
-`--help`, a mistyped setting and a mistyped flag answer without Beam or TensorFlow; Beam is imported only to tell its
-own flags from mistyped ones. Not here: which flags a command has (`commands/`), and how help looks (`help.py`).
+`--help` and errors in settings or flags need neither Beam nor TensorFlow. Beam is imported only to tell its flags from
+mistyped ones. Not here: which flags a command has (`commands/`), and how help looks (`help.py`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pipeline.settings.describe import to_yaml
 from pipeline.settings.load import load_settings
 from pipeline.uncaught import as_ours
 
-INTERRUPTED = "interrupted; what is finished is kept, and the same command goes on"
+INTERRUPTED = "interrupted; progress is saved; run the same command to resume"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What was typed, checked: a command, its options, and what every command gets."""
+    """A checked command line: the command, its options, and the context that every command gets."""
 
     command: Command
     options: Options
@@ -41,7 +41,7 @@ class Call:
 
 
 def parse(arguments: Sequence[str]) -> Call | str:
-    """Returns the call that `arguments` state, or the text that `--help`, `--version`, `--print-config` ask for.
+    """Returns the call that `arguments` describe, or the text for `--help`, `--version` or `--print-config`.
 
     Raises:
         UsageError: unknown command, flag or setting, or a value that is not allowed.
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Call | str:
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Returns the command, None where none is named, and the rest."""
+    """Returns the command, or None if none is named, and the remaining arguments."""
     if not arguments or arguments[0].startswith("-"):
         return None, list(arguments)
     if arguments[0] in COMMANDS:
@@ -109,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     check_house()
     level = logging.INFO if "--verbose" in arguments else logging.ERROR if "--quiet" in arguments else logging.WARNING
-    # before anything else can: Beam warns while it is imported, which would set up a log of its own
+    # first of all: Beam warns on import, which would configure logging its way
     logging.basicConfig(level=level, format="pipeline: %(levelname)s: %(name)s: %(message)s")
-    logging.getLogger("pipeline").setLevel(level)  # where something else has set up the log already
+    logging.getLogger("pipeline").setLevel(level)  # in case logging was already configured
     call = parse(arguments)
     if isinstance(call, str):
         sys.stdout.write(call)
@@ -133,23 +133,23 @@ def _report(message: str, status: int, verbose: bool) -> int:
 
 
 def _reader_left() -> int:
-    """Ends quietly when the reader of stdout has gone (`--help | head`)."""
+    """Exits quietly when the reader of stdout has closed it (`--help | head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def entry_point() -> NoReturn:
-    """Ends the process with the exit status of `main`; the console script."""
+    """Exits with the status of `main`; the console script."""
     _open_what_is_closed()
     sys.exit(main())
 
 
 def _open_what_is_closed() -> None:
-    """Gives a closed stdin, stdout or stderr (`2>&-`) an end: else the next file opened would take its number."""
+    """Reopens a closed stdin, stdout or stderr (`2>&-`): otherwise the next opened file would get its descriptor."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 - for the life of the process
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115

@@ -1,13 +1,13 @@
-"""What a command raises when it cannot go on: one tree, and the exit status of each kind.
+"""What a command raises when it cannot continue: one tree, with an exit status for each kind.
 
-A message is one clause: what is wrong, where, and the cure. `pipeline.cli.main` prints it as one line.
+A message is one clause: what is wrong, where, and how to fix it. `pipeline.cli.main` prints it as one line.
 """
 
 from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Root of all that ends a command in an orderly way."""
+    """Root of all errors that end a command with one line."""
 
     exit_status = 3
 
@@ -19,7 +19,7 @@ class UsageError(PipelineError):
 
 
 class StoppedError(PipelineError):
-    """Stopped by a limit, by faulty storage, or by nothing to do; the same command may go on later."""
+    """Stopped by a limit, by a storage error, or because there is nothing to do; the same command may resume later."""
 
     exit_status = 3
 
@@ -28,7 +28,7 @@ class RejectedImage(PipelineError):
     """The content of one image cannot be used.
 
     Attributes:
-        name: its path, "" where it has none.
+        name: its path, "" if it has none.
         reason: why, in the words of docs/formats.md.
         width, height: pixels of the upright image, 0 where unknown.
     """
@@ -39,6 +39,6 @@ class RejectedImage(PipelineError):
 
 
 class Interrupted(PipelineError):
-    """Ended by the user; the message says how to go on."""
+    """Stopped by the user; the message says how to resume."""
 
     exit_status = 130

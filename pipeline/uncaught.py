@@ -13,7 +13,7 @@ from transforms.formats.records import FormatError
 
 
 def as_ours(error: Exception) -> PipelineError | None:
-    """Returns our error in place of any other: of a format, of memory, of storage. None where it is a bug."""
+    """Returns our error for one of a format, of memory or of storage; None for a bug."""
     if isinstance(error, PipelineError):
         return error
     if isinstance(error, BackboneError):
@@ -23,5 +23,5 @@ def as_ours(error: Exception) -> PipelineError | None:
     if lack := lack_of_memory(error):
         return StoppedError(lack)
     if isinstance(error, OSError):
-        return StoppedError(f"{error}; once that is cured, the same command goes on")
+        return StoppedError(f"{error}; once that is fixed, run the same command to resume")
     return None

@@ -235,7 +235,7 @@ def test_what_is_passed_over_by_name_is_told(name: str, bench: runs.Bench) -> No
     ended = bench.label(source).done()
     prefix = "" if name == "photos" else name + "/"
     reported = [prefix + other for other in others]
-    assert f"passed over 2 files that are no images: {', '.join(reported)}" in ended.out
+    assert f"skipped 2 files that are not images: {', '.join(reported)}" in ended.out
     assert ended.record["skipped_files"] == {"count": 2, "names": reported}
     check_account(ended, 2)
 
@@ -255,7 +255,7 @@ def test_links_and_pipes_among_images_are_accounted_for(bench: runs.Bench) -> No
     good = dict.fromkeys([*runs.faces(3), "good.png"], LABELLED)
     assert found == {**good, "gone.png": not_a_file, "pipe.jpg": not_a_file}
     check_account(ended, 6)
-    assert "passed over 1 files that are no images: older/ (a linked folder)" in ended.out
+    assert "skipped 1 files that are not images: older/ (a linked folder)" in ended.out
 
     pictures.write_folder(bench.path, {"nothing.png": runs.faces(1, first=9).popitem()[1]})
     mended = bench.label(source, "out", STATED).done()
@@ -292,7 +292,7 @@ def test_past_max_rejected_the_run_stops_before_merging_and_goes_on_later(bench:
     stopped = bench.label(source, "out", *settings, "--max-rejected", "0.49")
     assert stopped.status == 3
     assert "10 of 20 images were rejected, more than --max-rejected 0.49" in stopped.line
-    assert "the same command goes on" in stopped.line
+    assert "run the same command to resume" in stopped.line
     assert not any((stopped.output / name).exists() for name in ("predictions", "images", "submission.csv", "run.json"))
 
     gone_on = bench.label(source, "out", *settings).done()
@@ -331,7 +331,7 @@ def test_an_unforeseen_fault_costs_one_row_and_is_cured_by_a_later_version(
     check_account(first, 9)
     assert first.record["reasons"] == {"internal_error": 1}
     assert first.record["counts"]["labelled"] == 8
-    assert "1 of the rejected failed by a fault of the program (internal_error)" in first.out
+    assert "1 of the rejected images failed because of a bug in this program (internal_error)" in first.out
     assert "image 'happy/bad.png': unforeseen OverflowError: " in caplog.text
     assert limited.status == 3
     assert "1 of 9 images were rejected, more than --max-rejected 0.1" in limited.err
@@ -352,7 +352,7 @@ def test_a_fault_at_every_image_stops_the_run_and_it_goes_on_when_that_is_cured(
     line = next(line for line in stopped.err.splitlines() if line.startswith("pipeline: error: "))
     assert "20 images in a row, up to " in line
     assert "failed with an unforeseen OverflowError, so the program or its installation is at fault" in line
-    assert "the same command goes on" in line
+    assert "run the same command to resume" in line
     assert "Traceback" not in stopped.err
     assert not (stopped.output / "run.json").exists()
 

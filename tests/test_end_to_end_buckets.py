@@ -187,7 +187,7 @@ def test_a_store_that_is_gone_stops_the_run_in_one_line_and_it_goes_on(
     bucket.faults.append(buckets.failing(10**6, buckets.server_error, method="GET", part="loose"))
     stopped = bench.label(ROOT + "/in", "out", *SETTINGS)
     assert stopped.status == 3
-    assert "s3://faces/in/loose/" in stopped.line and "the same command goes on" in stopped.line
+    assert "s3://faces/in/loose/" in stopped.line and "run the same command to resume" in stopped.line
     bucket.faults.clear()
     gone_on = bench.label(ROOT + "/in", "out", *SETTINGS).done()
     assert gone_on.record["counts"]["rejected"] == 0
@@ -251,7 +251,7 @@ def test_a_run_into_a_bucket_that_was_stopped_goes_on_by_one_list(
     bucket.faults.clear()
     bucket.forget()
     gone_on = run_to_bucket(bench, collection).done()
-    assert "3 blocks of an earlier run kept" in gone_on.out
+    assert "3 blocks reused from an earlier run" in gone_on.out
     assert runs.results(fetched(bucket, bench.path / "far")) == runs.results(local.output)
     parts = [what for how, what in bucket.requests if how == "GET" and what.endswith(".parquet") and "/parts/" in what]
     assert len(parts) == len(set(parts))  # none is opened before the merge fetches it
@@ -306,7 +306,7 @@ def test_an_output_in_a_bucket_belongs_to_one_run(
     stop.set()
     thread.join()
     assert refused.status == 3
-    assert f"--output {OUT}: another run works there (process " in refused.err
+    assert f"--output {OUT}: another run is using it (process " in refused.err
     run_to_bucket(bench, collection, "--quiet").done()  # nobody renews it any more
     assert "some/out/lock.json" not in bucket.names()
 
@@ -314,7 +314,7 @@ def test_an_output_in_a_bucket_belongs_to_one_run(
 def test_what_is_not_a_runs_own_stays(bench: runs.Bench, bucket: Bucket, collection: Path) -> None:
     bucket.put("some/out/images/mine.jpg", b"a photo")
     refused = run_to_bucket(bench, collection, "--overwrite")
-    assert refused.status == 2 and "images/mine.jpg lies where results are written" in refused.line
+    assert refused.status == 2 and "images/mine.jpg is where results are written" in refused.line
     bucket.empty()
     bucket.put("some/out/notes.txt", b"mine")
     run_to_bucket(bench, collection).done()
@@ -356,7 +356,7 @@ def test_a_cache_in_a_bucket_is_as_good_as_a_local_one(
     assert runs.predictions(warm.output) == runs.predictions(local.output)
     assert runs.submission(warm.output) == runs.submission(local.output)
     dry = bench.label(ROOT + "/in", "dry", *SETTINGS, "--cache", OUT + "/cache", "--dry-run").done()
-    assert "100% are in the cache already" in dry.out
+    assert "100% are already in the cache" in dry.out
 
 
 def test_two_runs_share_a_cache_in_a_bucket(bench: runs.Bench, bucket: Bucket, collection: Path) -> None:

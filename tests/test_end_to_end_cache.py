@@ -189,7 +189,7 @@ def test_damaged_segments_are_set_aside_reported_and_computed_again(
     ended = again(bench, bench.path / "in", "healed").done()
 
     assert ended.record["cache"]["damaged"] == 2
-    assert "2 damaged cache files set aside and computed again" in ended.out
+    assert "2 damaged cache files moved aside and computed again" in ended.out
     assert 0 < ended.record["cache"]["computed"] < COUNT
     assert {path.name for path in folder.glob("*.damaged")} == {path.name + ".damaged" for path in segments[:2]}
     assert runs.results(ended.output) == runs.results(cached.output)

@@ -112,11 +112,11 @@ def test_every_link_leads_somewhere_and_no_id_is_there_twice(
     "words, message",
     [
         (["{a}", "{a}", "--output", "{a}"], "--output {a} is one of the runs; give another folder"),
-        (["{a}", "{a}/images", "--output", "x"], "compare {a}/images holds no run.json"),
-        (["{a}", "{a}/nowhere", "--output", "x"], "compare {a}/nowhere: there is no such folder"),
+        (["{a}", "{a}/images", "--output", "x"], "compare {a}/images has no run.json"),
+        (["{a}", "{a}/nowhere", "--output", "x"], "compare {a}/nowhere: no such folder"),
         (["{a}", "{a}", "--output", "x", "--images", "{a}/nowhere"], "--images {a}/nowhere: nothing is there"),
         (["{a}", "{a}", "--output", "x", "--rename-classes", "joy=sad"], "B has no label joy; it has happy, neutral"),
-        (["{a}", "{a}", "--output", "x", "--rename-classes", "sad="], "compare leaves no label out; give sad=CLASS"),
+        (["{a}", "{a}", "--output", "x", "--rename-classes", "sad="], "compare cannot exclude a label; give sad=CLASS"),
         (["{a}", "--output", "x"], "compare needs B"),
     ],
 )  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_folder_holds_one_comparison(bench: runs.Bench, a: runs.Ended, later: 
     before = (place / "comparison.json").read_bytes()
     refused = compare(bench, a, later, str(place), "--min-iou", "0.9")
     assert refused.status == 2
-    assert "holds what compare made in another way (options.min_iou: " in refused.line
+    assert "holds results of compare with other options (options.min_iou: " in refused.line
     assert (place / "comparison.json").read_bytes() == before
     assert compare(bench, later, a, str(place)).status == 2
     compare(bench, a, later, str(place), "--min-iou", "0.9", "--overwrite").done()
@@ -151,7 +151,7 @@ def test_pictures_that_moved_are_found_or_told(bench: runs.Bench, a: runs.Ended,
     (bench.path / "in").rename(place)
     try:
         gone = compare(bench, a, later, "gone").done()
-        assert "could not be read again: --images says where they are now" in gone.out
+        assert "could not be read again; give --images with their new place" in gone.out
         assert "could not be read again" in Page(gone.output / "comparison.html").text
     finally:
         place.rename(bench.path / "in")

@@ -81,7 +81,7 @@ def test_turning_it_on_is_another_run(bench: runs.Bench) -> None:
     assert refused.status == 2 and "exif" in refused.line
     killed = bench.label(bench.path / "in", "kept", "read.exif=true", "write.keep_parts=true").done()
     again = bench.label(bench.path / "in", "kept", "read.exif=true").done()
-    assert "finished before" in again.out and reported(again) == reported(killed)
+    assert "already finished" in again.out and reported(again) == reported(killed)
 
 
 def test_a_fault_of_exif_never_costs_an_image(

@@ -139,7 +139,7 @@ def test_a_keras_model_beside_another_head_is_not_described(bench: runs.Bench) -
     (folder / "own.keras").write_bytes(b"any")
     refused = describe(folder / "own.keras", bench.settings)
     assert refused.status == 2
-    assert "describes another head; put own.keras into a folder of its own" in refused.line
+    assert "describes another head; move own.keras to a separate folder" in refused.line
     assert (folder / "head.json").read_bytes() == before
 
 
@@ -226,7 +226,7 @@ def test_a_head_by_votes_gives_a_no_label_score_that_labelling_writes(bench: run
     more = ("--soft-labels", str(votes), "--reject", "unknown", "NF")
     trained = train(bench, source, "by_votes", *more).done()
     assert "training: 240 faces" in trained.err
-    assert "1 images without votes left out" in trained.err
+    assert "1 images without votes skipped" in trained.err
     assert "AUC of the reject score" in trained.out
     about = json.loads((trained.output / "head.json").read_text())
     assert (about["classes"], about["reject"]) == (["happy", "neutral", "sad"], ["NF", "unknown"])

@@ -113,7 +113,7 @@ def test_killed_at_three_moments_it_goes_on_to_the_same_bytes(
     assert len(kept) < BLOCKS
     gone_on = bench.label(source, "killed", *SETTINGS, "features.batch_size=32").done()
     assert gone_on.record["resume"] == {"blocks_reused": len(kept), "blocks_redone": 0}
-    assert f"{len(kept)} blocks of an earlier run kept" in gone_on.out
+    assert f"{len(kept)} blocks reused from an earlier run" in gone_on.out
     assert runs.results(output) == runs.results(undisturbed.output)
     assert not list(leftovers(output))
 
@@ -172,7 +172,7 @@ def test_ctrl_c_stops_within_seconds_says_how_to_go_on_and_goes_on(
     assert time.monotonic() - asked < 10
     assert stopped.status == 130
     assert "Traceback" not in stopped.err
-    assert f"what is finished is kept in {output}: the same command goes on" in stopped.err
+    assert f"run the same command to resume; progress is saved in {output}" in stopped.err
     check_nothing_half_written(output)
 
     kept = runs.parts(output)
@@ -187,4 +187,4 @@ def test_ctrl_c_while_the_engine_is_loaded_is_answered_too(bench: runs.Bench, so
     arguments = bench.arguments(source, "loading", *SETTINGS)
     stopped = runs.finish(runs.start(*arguments, script=INTERRUPTED_WHILE_LOADING), output)
     assert stopped.status == 130
-    assert f"what is finished is kept in {output}: the same command goes on" in stopped.err
+    assert f"run the same command to resume; progress is saved in {output}" in stopped.err

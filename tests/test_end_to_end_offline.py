@@ -73,8 +73,8 @@ def test_a_dry_run_tells_and_writes_nothing(bench: runs.Bench) -> None:
     assert "would read 101 images" in reported.out
     assert "1 loose" in reported.out
     assert "1 zip" in reported.out
-    assert "would pass over 1 files that are no images: notes.txt" in reported.out
-    assert "0% are in the cache already" in reported.out
+    assert "would skip 1 files that are not images: notes.txt" in reported.out
+    assert "0% are already in the cache" in reported.out
     assert "nothing was written" in reported.out
 
 
@@ -84,14 +84,14 @@ def test_a_dry_run_over_a_finished_run_knows_its_cache_and_touches_nothing(bench
     before = runs.tree(bench.path)
     reported = bench.label(source, "out", "--dry-run").done()
     assert runs.tree(bench.path) == before
-    assert "100% are in the cache already" in reported.out
+    assert "100% are already in the cache" in reported.out
 
     segment = runs.segments(bench.path / "out" / "cache")[0]
     segment.write_bytes(segment.read_bytes()[:-9])
     before = runs.tree(bench.path)
     reported = bench.label(source, "out", "--dry-run").done()
     assert runs.tree(bench.path) == before  # a run moves it aside, a look does not
-    assert "0% are in the cache already" in reported.out
+    assert "0% are already in the cache" in reported.out
 
 
 def test_a_dry_run_of_a_stream_says_at_least(bench: runs.Bench) -> None:

@@ -189,7 +189,7 @@ def test_without_its_photos_the_page_stands_and_says_so(head: Path, tmp_path: Pa
     shutil.move(source, tmp_path / "elsewhere")
     assert main(["report", str(done.output), "--quiet"]) == 0
     page = Page(done.output / "report.html")
-    assert "No photo could be read again (the inputs of the run are not there)" in page.text
+    assert "No photo could be read again (the run's inputs cannot be found)" in page.text
     assert page.all("image") == page.all("img") == []
     assert "9 faces in 9 images" in page.text
     assert main(["report", str(done.output), "--images", str(tmp_path / "elsewhere"), "--quiet"]) == 0
@@ -243,7 +243,7 @@ def test_a_page_that_fails_costs_no_run_its_results(
     assert done.record["report"]["fault"] == "ZeroDivisionError: nobody foresaw this"
     assert "no page was written" in caplog.text
     assert not (done.output / "report.html").exists()
-    assert "to look at" not in done.out
+    assert "report: " not in done.out
     monkeypatch.undo()
     assert main(["report", str(done.output), "--quiet"]) == 0
     assert "fault" not in done.record["report"]
@@ -252,6 +252,6 @@ def test_a_page_that_fails_costs_no_run_its_results(
 
 def test_report_refuses_what_is_no_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
-    assert "holds no run.json" in capsys.readouterr().err
+    assert "has no run.json" in capsys.readouterr().err
     assert main(["report"]) == 2
     assert "report needs RUN" in capsys.readouterr().err

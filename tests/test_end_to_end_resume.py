@@ -76,7 +76,7 @@ def test_an_input_that_changed_meanwhile_is_done_again_and_reported(bench: runs.
     ended = bench.label(inputs, "out", *SETTINGS).done()
 
     assert ended.record["resume"] == {"blocks_reused": blocks - 1, "blocks_redone": 1}
-    assert "1 done again, as an input changed or their part was damaged" in ended.out
+    assert "1 done again because an input changed or their part was damaged" in ended.out
     assert runs.results(ended.output) == fresh(bench, inputs)
 
 
@@ -281,6 +281,6 @@ def test_one_run_an_output_folder(bench: runs.Bench) -> None:
     with OutputFolder(str(bench.path / "out")).locked():
         refused = bench.label(inputs, "out", *SETTINGS)
         assert refused.status == 3
-        assert "another run works in this folder" in refused.line
+        assert "another run is using this folder" in refused.line
         assert os.listdir(bench.path / "out") == [".lock"]
     bench.label(inputs, "out", *SETTINGS).done()

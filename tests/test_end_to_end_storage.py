@@ -72,7 +72,7 @@ def test_a_full_disk_stops_the_run_and_more_room_lets_it_go_on(bench: runs.Bench
     assert stopped.status == 3
     assert "No space left on device" in stopped.line
     assert "free space there" in stopped.line
-    assert "the same command goes on" in stopped.line
+    assert "run the same command to resume" in stopped.line
     kept = runs.parts(stopped.output)
     assert 0 < len(kept) < 20
 
@@ -138,7 +138,7 @@ def test_a_fault_that_no_stage_has_named_is_told_in_a_line_too(
         stopped = bench.label(source, "out", *SETTINGS)
     assert stopped.status == 3
     assert f"{os.strerror(fault)}: '{stopped.output / 'parts'}" in stopped.line
-    assert "the same command goes on" in stopped.line
+    assert "run the same command to resume" in stopped.line
     assert bench.label(source, "out", *SETTINGS).done().record["resume"]["blocks_redone"] == 0
 
 

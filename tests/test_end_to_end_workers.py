@@ -49,16 +49,16 @@ def test_crashed_and_interrupted_it_says_so_in_a_line_and_goes_on(bench: runs.Be
     os.kill(workers(output)[0], signal.SIGSEGV)
     crashed = runs.finish(process, output)
     assert crashed.status == 3
-    assert "a worker process ended before its time (SIGSEGV); its last words: Fatal Python error" in crashed.line
-    assert "the same command goes on" in crashed.line
+    assert "a worker process ended unexpectedly (SIGSEGV); its last output: Fatal Python error" in crashed.line
+    assert "run the same command to resume" in crashed.line
 
     process = begun(bench, source, parts=2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the run
     interrupted = runs.finish(process, output)
     assert interrupted.status == 130
     stopping, last = lines(interrupted)
-    assert stopping == "stopping after the step in hand ..."
-    assert last.endswith(f"interrupted; what is finished is kept in {output}: the same command goes on")
+    assert stopping == "stopping after the current step ..."
+    assert last.endswith(f"interrupted; run the same command to resume; progress is saved in {output}")
 
     done = runs.finish(runs.start(*bench.arguments(source, "out", *SETTINGS, *PROCESSES)), output).done()
     assert done.err == ""
@@ -67,5 +67,5 @@ def test_crashed_and_interrupted_it_says_so_in_a_line_and_goes_on(bench: runs.Be
     assert done.record["counts"]["images"] == 801
 
     again = bench.label(source, "out", *SETTINGS, *PROCESSES).done()
-    assert "finished before" in again.out
+    assert "already finished" in again.out
     assert not (output / "heartbeats").exists()

@@ -849,7 +849,7 @@ def test_a_folder_that_states_other_settings_is_refused(cache: FeatureCache, tmp
     held = json.loads(path.read_text("utf-8"))
     for change in ({"sha256": "0" * 64}, {"settings": {}}):
         path.write_text(json.dumps({**held, **change}), "utf-8")
-        with pytest.raises(FormatError, match=r"fingerprint\.json states other settings; give another --cache"):
+        with pytest.raises(FormatError, match=r"fingerprint\.json has other settings; give another --cache"):
             FeatureCache.create(tmp_path / "cache", SETTINGS)
 
 
@@ -905,7 +905,7 @@ def test_open_takes_the_cache_or_one_folder_in_it(filled: FeatureCache, tmp_path
 @pytest.mark.parametrize("name", ["", "missing", "file"])
 def test_what_is_no_cache_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FormatError, match="holds no feature cache; give the --cache folder of a run"):
+    with pytest.raises(FormatError, match="has no feature cache; give the --cache folder of a run"):
         FeatureCache.open(tmp_path / name)
 
 

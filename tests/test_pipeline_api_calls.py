@@ -151,7 +151,7 @@ def test_faults_of_others_become_errors_of_ours(place: Path, tmp_path: Path, mon
 
 def test_a_head_is_trained_and_used(place: Path, run: api.Run, capsys: pytest.CaptureFixture[str]) -> None:
     head = api.train_head(
-        place / "in", place / "mine", kind="ridge", holdout=0.5, names=["happy", "sad"],
+        place / "in", place / "mine", kind="ridge", holdout=0.5, classes=["happy", "sad"],
         settings=SETTINGS, cache=run.path / "cache",
     )  # fmt: skip
     assert head.classes == ("happy", "sad")
@@ -190,7 +190,9 @@ def test_contradictions_are_those_of_the_command(place: Path, run: api.Run) -> N
 
 
 @pytest.mark.parametrize("kind", [api.Run, api.TrainedHead, api.Evaluation])
-@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), ("{", "damaged"), ("[]", "holds no object")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read"), ("{", "damaged"), ("[]", "not a JSON object")]
+)
 def test_what_is_no_result_is_refused(tmp_path: Path, kind: Any, content: str | None, words: str) -> None:
     for name in ("run.json", "head.json", "metrics.json"):
         if content is not None:
@@ -206,7 +208,7 @@ def test_a_run_whose_files_have_changed_is_refused(place: Path) -> None:
     with pytest.raises(api.UsageError, match=r"part-00000-of-00001\.parquet is missing or has changed"):
         api.Run.open(run.path)
     (run.path / "run.json").write_text('{"parts": []}')
-    with pytest.raises(api.UsageError, match="not that of a run of label"):
+    with pytest.raises(api.UsageError, match="not written by label"):
         api.Run.open(run.path)
 
 

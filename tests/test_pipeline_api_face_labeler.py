@@ -232,7 +232,7 @@ def test_what_is_no_image_is_refused_in_one_line(labeler: FaceLabeler, given: An
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"head": "bundled/nobody"}, "is no bundled head"),
+        ({"head": "bundled/nobody"}, "is not a bundled head"),
         ({"head": "nowhere"}, "nowhere"),
         ({"settings": {"faces.detector": "hare"}}, r"faces.detector is 'hare' \(an argument\)"),
         ({"settings": {"features.pooling": "avg"}}, "pooling: head multi, here avg"),

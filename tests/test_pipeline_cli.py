@@ -203,7 +203,7 @@ def test_comparing_takes_files_or_none() -> None:
     [
         (("--reject", "NF"), "--reject names classes of --soft-labels"),
         (("--rename-classes", "joy=happy"), "--rename-classes names classes of --soft-labels"),
-        (("--compare", "--kind", "mlp"), "--compare fits every kind and keeps none; drop --kind"),
+        (("--compare", "--kind", "mlp"), "--compare fits every kind and keeps no head; drop --kind"),
         (("--compare", "--tensorboard"), "drop --tensorboard"),
         (("--kind", "forest"), "allowed is one of logistic, ridge, mlp"),
         (("--set", "mlp.epoch=3"), "nearest is mlp.epochs"),
@@ -261,7 +261,7 @@ def test_cache(folder: list[str]) -> None:
         ([*LABEL, "--set", "faces.detecter=haar"], "nearest is faces.detector"),
         (["train-head", *LABEL, "--holdout", "1"], "above 0 and below 1"),
         (["train-head", *LABEL, "--holdout", "0.1", "--validation", "v"], "exclude each other"),
-        (["train-backbone", *LABEL, "--epochs", "0"], "not a whole number from 1"),
+        (["train-backbone", *LABEL, "--epochs", "0"], "not a whole number of at least 1"),
         (["train-backbone", *LABEL, "--runner=DirectRunner"], "unknown flag --runner"),
         (["train-backbone", *LABEL, "--", "--x"], "starts no runner"),
         (["cache"], "one of info, verify, prune"),
@@ -395,9 +395,9 @@ def test_the_command_is_handed_over_and_its_status_back(monkeypatch: pytest.Monk
         (UsageError("wrong"), 2, "pipeline: error: wrong\n"),
         (StoppedError("full"), 3, "pipeline: error: full\n"),
         (Interrupted("stopped"), 130, "pipeline: error: stopped\n"),
-        (KeyboardInterrupt(), 130, "pipeline: error: interrupted; what is finished is kept"),
+        (KeyboardInterrupt(), 130, "pipeline: error: interrupted; progress is saved"),
         (FormatError("a.tar is none"), 3, "pipeline: error: a.tar is none\n"),
-        (OSError(28, "No space left on device", "/x"), 3, "No space left on device: '/x'; once that is cured"),
+        (OSError(28, "No space left on device", "/x"), 3, "No space left on device: '/x'; once that is fixed"),
     ],
 )
 @pytest.mark.parametrize("verbose", [False, True])
@@ -448,7 +448,7 @@ def test_packages_of_others_in_our_place_are_named(monkeypatch: pytest.MonkeyPat
     assert main(["--help"]) == 2
     shown = capsys.readouterr().err
     assert all(place in shown for place in places.values())
-    assert "environment of its own" in shown
+    assert "separate environment" in shown
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "models in no place" in refused_house()
 
@@ -469,7 +469,7 @@ def test_a_package_of_the_user_in_the_current_folder_is_one_line_with_the_cure(t
     )
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert f"{theirs} in {tmp_path / theirs}" in ended.stderr
-    assert "from another folder or by its command, facelabel" in ended.stderr
+    assert "from another folder or with its command, facelabel" in ended.stderr
 
 
 def test_beams_flags_may_come_from_a_file_and_typed_ones_follow(tmp_path: Path) -> None:

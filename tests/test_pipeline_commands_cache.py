@@ -67,7 +67,7 @@ def test_info_of_one_fingerprint(root: Path, capsys: pytest.CaptureFixture[str])
 def test_verify_of_a_whole_cache(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "verify", str(root)]) == 0
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.endswith("1 segments are whole, 2 rows (1 with faces, 1 without, 0 rejected), 1 faces")
+    assert line.endswith("1 segments are intact, 2 rows (1 with faces, 1 without, 0 rejected), 1 faces")
 
 
 def test_verify_finds_damage_and_prune_removes_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,7 @@ def test_verify_finds_damage_and_prune_removes_it(root: Path, capsys: pytest.Cap
     shown = capsys.readouterr()
     assert f"damaged: {segment.name}" in shown.out
     assert shown.err == (
-        "pipeline: error: 1 damaged segments were moved aside; the next run computes their images anew\n"
+        "pipeline: error: 1 damaged segments were moved aside; the next run computes their images again\n"
     )
     assert main(["cache", "prune", str(root)]) == 0
     assert f"removed {segment}.damaged" in capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_verify_does_not_say_moved_of_what_stays(
     assert main(["cache", "verify", str(root)]) == 3
     assert capsys.readouterr().err.splitlines()[-1] == (
         "pipeline: error: 2 damaged segments, of which 2 could not be moved aside; "
-        "the next run computes their images anew"
+        "the next run computes their images again"
     )
 
 
@@ -171,20 +171,20 @@ def test_prune_keeps_several(root: Path) -> None:
 def test_a_slip_in_keep_removes_nothing(root: Path, keep: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     before = folders(root)
     assert main(["cache", "prune", str(root), "--keep", *keep]) == 2
-    assert "fits 0 of the fingerprints there" in capsys.readouterr().err
+    assert "matches 0 of the fingerprints there" in capsys.readouterr().err
     assert folders(root) == before
 
 
 def test_keep_wants_the_whole_cache(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = folders(root)[0]
     assert main(["cache", "prune", one, "--keep", os.path.basename(one)]) == 2
-    assert "the folder that holds them all" in capsys.readouterr().err
+    assert "the folder that contains them all" in capsys.readouterr().err
     assert len(folders(root)) == 2
 
 
 def test_a_folder_without_a_cache_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "info", str(tmp_path)]) == 2
-    assert "holds no feature cache" in capsys.readouterr().err
+    assert "has no feature cache" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -49,7 +49,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> runs.Bench:
 
 @pytest.fixture(scope="module")
 def source(bench: runs.Bench) -> Path:
-    """60 faces of three classes, one of them twice; two files that are no images."""
+    """60 faces of three classes, one of them twice; two files that are not images."""
     files = runs.faces(60)
     files["sad/copy.png"] = files["happy/00000.png"]
     files["sad/text.png"] = b"no image"
@@ -228,7 +228,7 @@ def test_excluded_images_do_not_count_whatever_their_name(
         ("ex_run", ("--predictions", str(labelled.output))),
     ):
         ended = evaluate(bench, output, *given, "--exclude-copies-of", str(other)).done()
-        assert "excluded: 10 images, 10 of different bytes" in ended.err
+        assert "excluded: 10 images, 10 of them distinct" in ended.err
         about = metrics_of(ended)["evaluated"]
         assert (about["counts"]["excluded"], about["counts"]["evaluated"]) == (11, 50)  # with the copy
         assert about["excluded"] == [str(other)]
@@ -424,8 +424,8 @@ def test_the_page_goes_first_and_comes_last(
     ("arguments", "words"),
     [
         ([], "evaluate needs --output"),
-        (["--output", "o"], "evaluate needs labelled images, --input, or the output of a run, --predictions"),
-        (["--output", "o", "--input", "a", "--predictions", "b"], "one of them"),
+        (["--output", "o"], "evaluate needs exactly one of --input, labelled images, and --predictions"),
+        (["--output", "o", "--input", "a", "--predictions", "b"], "exactly one of"),
         (["--output", "o", "--predictions", "b", "--head", "h"], "--head goes with --input"),
         (["--output", "o", "--predictions", "b", "--cache", "c"], "--cache goes with --input"),
         (["--output", "o", "--input", "a", "--images", "c"], "--images goes with --predictions"),
@@ -488,11 +488,11 @@ def test_folders_that_are_no_finished_run_are_refused(bench: runs.Bench, labelle
     part.unlink()
     assert "missing or changed; label again" in refusal()
     (copy / "run.json").write_text('{"counts": {}}')
-    assert "not that of a label run" in refusal()
+    assert "not written by label" in refusal()
     (copy / "run.json").unlink()
-    assert "holds no run.json" in refusal()
+    assert "has no run.json" in refusal()
     shutil.rmtree(copy)
-    assert "there is no such folder" in refusal()
+    assert "no such folder" in refusal()
     assert not (bench.path / "no_run").exists()
 
 

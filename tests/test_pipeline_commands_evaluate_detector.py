@@ -169,7 +169,7 @@ def test_faults_are_one_line(
 
 def test_a_table_that_is_not_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, boxes="none.csv") == 2
-    assert f"--boxes {place / 'none.csv'}: there is no such file" in capsys.readouterr().err
+    assert f"--boxes {place / 'none.csv'}: no such file" in capsys.readouterr().err
 
 
 def test_two_images_by_one_name_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

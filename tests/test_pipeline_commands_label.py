@@ -58,7 +58,7 @@ def test_pictures_where_results_are_written_are_refused_and_stay(
     inputs = pictures.write_folder(tmp_path / "mine" / folder, runs.faces(3))
     before = runs.tree(inputs)
     ended = bench.label(inputs, "mine", *overwrite)
-    assert ended.status == 2 and "lies where results are written" in ended.err
+    assert ended.status == 2 and "is where results are written" in ended.err
     assert runs.tree(inputs) == before
 
 
@@ -141,7 +141,7 @@ def test_a_link_where_results_go_is_refused_and_nothing_behind_it_is_touched(hea
         for more in ((), ("--overwrite",)):
             ended = bench.label(inputs, out.name, *more)
             assert ended.status == 2
-            assert f"{folder}, where results go, is a link, through which nothing is written or removed" in ended.line
+            assert f"{folder}, where results go, is a link, and links are not followed" in ended.line
         assert runs.tree(done.output) == before
 
 
@@ -151,7 +151,7 @@ def test_a_link_among_parts_and_a_file_in_place_of_a_folder_are_refused(head: Pa
     part = next((bench.label(inputs, "other", "--keep-parts").done().output / "parts").glob("*.parquet"))
     (tmp_path / "out" / "parts").mkdir(parents=True)
     (tmp_path / "out" / "parts" / part.name).symlink_to(part)
-    assert f"parts/{part.name} lies where results are written" in bench.label(inputs, "out").line
+    assert f"parts/{part.name} is where results are written" in bench.label(inputs, "out").line
     pictures.write_folder(tmp_path / "file", {"images": b"mine"})
     assert "images, where results go, is no folder" in bench.label(inputs, "file", "--overwrite").line
 
@@ -165,7 +165,7 @@ def test_a_damaged_record_is_named_and_overwriting_cures_it(head: Path, tmp_path
     (done.output / name).write_bytes(b"garbage")
     refused = bench.label(inputs, "out")
     assert refused.status == 2
-    assert f"{name} is damaged, so nobody can tell which settings the results there are of; --overwrite" in refused.line
+    assert f"{name} is damaged, so the settings of the results there are unknown; --overwrite" in refused.line
     assert runs.results(bench.label(inputs, "out", "--overwrite").done().output) == before
 
 
@@ -242,7 +242,7 @@ def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     inputs = pictures.write_folder(tmp_path / "in", runs.faces(1))
     pictures.write_folder(tmp_path / "out", {"run.json": b'{"name": "another program"}'})
     ended = bench.label(inputs, "out")
-    assert ended.status == 2 and "its run.json is not that of a run of label" in ended.err
+    assert ended.status == 2 and "its run.json was not written by label" in ended.err
 
 
 def test_a_dry_run_refuses_what_the_run_would_refuse(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_label_renders_a_sample_at_its_end(bench: runs.Bench) -> None:
     assert len(names) == 6 and names[-2:] == ["index.csv", "sheet-0001.jpg"]
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     again = bench.label(bench.path / "in", "run", "--render", "4").done()
-    assert "finished before" in again.out and "rendered: 4 photos and 1 contact sheet" in again.out
+    assert "already finished" in again.out and "rendered: 4 photos and 1 contact sheet" in again.out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     bench.label(bench.path / "in", "run", "--render", "2").done()
     assert len(list(folder.iterdir())) == 4  # those of before are gone
@@ -53,7 +53,7 @@ def test_pictures_of_a_run_go_with_it(bench: runs.Bench, tmp_path: Path) -> None
     arguments = bench.arguments(bench.path / "in", "run", "--overwrite")
     arguments[arguments.index("--output") + 1] = str(tmp_path / "run")
     refused = runs.run(*arguments, output=tmp_path / "run")
-    assert refused.status == 2 and "rendered/mine.jpg lies where results are written" in refused.line
+    assert refused.status == 2 and "rendered/mine.jpg is where results are written" in refused.line
     (folder / "mine.jpg").unlink()
     runs.run(*arguments, output=tmp_path / "run").done()
     assert not folder.exists()
@@ -62,7 +62,7 @@ def test_pictures_of_a_run_go_with_it(bench: runs.Bench, tmp_path: Path) -> None
 def test_render_writes_what_it_says(bench: runs.Bench, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = pipeline(bench, "render", "--output", str(out), "--sample", "5", "--crops", "--sheets").done()
-    assert ended.out == f"5 photos of 12 that fit, 5 faces, 1 contact sheet in {out}\n"
+    assert ended.out == f"5 photos of 12 that match, 5 faces, 1 contact sheet in {out}\n"
     rows = index_of(out)
     assert [row["kind"] for row in rows].count("photo") == 5 and len(rows) == 10
     assert all((out / row["file"]).is_file() for row in rows)
@@ -94,7 +94,7 @@ def test_photos_that_are_gone_are_counted_and_none_is_an_error(bench: runs.Bench
     moved = ("--images", str(tmp_path / "in"))
     (tmp_path / "in" / "happy" / "00000.png").unlink()
     ended = pipeline(bench, "render", "--output", str(tmp_path / "out"), *moved).done()
-    assert "11 photos in" in ended.out and "1 photo could not be read again; --images says where" in ended.out
+    assert "11 photos in" in ended.out and "1 photo could not be read again; give --images" in ended.out
     before = sorted(path.name for path in (tmp_path / "out").iterdir())
     for path in (tmp_path / "in").rglob("*.png"):
         path.write_bytes(pictures.png(pictures.plain(9, 9)))
@@ -108,24 +108,24 @@ def test_a_run_whose_inputs_are_gone(bench: runs.Bench, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "inputs": [str(tmp_path / "nowhere")]}))
     ended = runs.run("render", str(tmp_path / "run"), "--output", str(tmp_path / "out"), output=tmp_path)
-    assert ended.status == 3 and "the inputs of the run are not there" in ended.line
+    assert ended.status == 3 and "the run's inputs cannot be found" in ended.line
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sample", "0"], "'0' is not a whole number from 1"),
-        (["--label", "hapy"], "--label hapy is no label of this run; nearest is happy"),
-        (["--ids", "{tmp}/none.txt"], "No such file or directory; give a file"),
-        (["--ids", "{tmp}/empty.txt"], "names no image"),
-        (["--ids", "{tmp}/other.txt"], "none of its 1 ids is in the run, such as 'x.png'"),
+        (["--sample", "0"], "'0' is not a whole number of at least 1"),
+        (["--label", "hapy"], "--label hapy is not a label of this run; nearest is happy"),
+        (["--ids", "{tmp}/none.txt"], "No such file or directory; give a readable file"),
+        (["--ids", "{tmp}/empty.txt"], "contains no ids"),
+        (["--ids", "{tmp}/other.txt"], "none of its 1 ids, such as 'x.png', is in the run"),
         (["--ids", "{tmp}/other.txt", "--sample", "3"], "--ids names the photos; drop --sample"),
-        (["--margin", "0.2"], "give that too, or drop --margin"),
+        (["--margin", "0.2"], "give both, or drop --margin"),
         (["--crops", "--margin", "7"], "'7' is not a share from 0 to 2"),
         (["--format", "jpg"], "'jpg' is not one of jpeg, png; nearest is jpeg"),
         (["--size", "9"], "not a number of pixels from 64"),
         (["--images", "{tmp}/nowhere"], "--images"),
-        (["--output", "{run}/images/mine"], "lies among the results of"),
+        (["--output", "{run}/images/mine"], "is among the results of"),
         (["--output", "{run}"], "lies there, and no rendering wrote it"),
         (["--output", "s3://bucket/pictures"], "is not a local path"),
         (["--output", "{tmp}/mine"], "notes.txt lies there, and no rendering wrote it; give an empty folder"),
@@ -150,7 +150,7 @@ def test_what_render_refuses(bench: runs.Bench, arguments: list[str], message: s
 
 def test_render_of_no_run(tmp_path: Path) -> None:
     ended = runs.run("render", str(tmp_path), "--output", str(tmp_path / "out"), output=tmp_path)
-    assert ended.status == 2 and "holds no run.json" in ended.line
+    assert ended.status == 2 and "has no run.json" in ended.line
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
@@ -165,15 +165,15 @@ def test_export_writes_and_says_what(bench: runs.Bench, form: str, tmp_path: Pat
     path = tmp_path / "out"
     ended = pipeline(bench, "export", "--format", form, "--output", str(path)).done()
     assert ended.out.startswith(f"12 faces of {13 if form == 'megadetector' else 12} images in {path}\n")
-    assert ("1 images are left out" in ended.out) == (form != "megadetector")
+    assert ("1 images are not included" in ended.out) == (form != "megadetector")
     again = pipeline(bench, "export", "--format", form, "--output", str(path))
     if EXPORTS[form].names:
         assert again.status == 0  # a folder of ours is replaced
         (path / "mine.txt").write_text("mine")
         refused = pipeline(bench, "export", "--format", form, "--output", str(path))
-        assert refused.status == 2 and "mine.txt lies there, and no export wrote it" in refused.line
+        assert refused.status == 2 and "contains mine.txt, which no export wrote" in refused.line
     else:
-        assert again.status == 2 and "is there already; give another name, or --overwrite" in again.line
+        assert again.status == 2 and "already exists; give another name, or --overwrite" in again.line
         pipeline(bench, "export", "--format", form, "--output", str(path), "--overwrite").done()
 
 
@@ -184,7 +184,7 @@ def test_files_that_were_edited_are_not_replaced(bench: runs.Bench, tmp_path: Pa
     made_by = edited.pop("made_by")
     path.write_text(json.dumps({**edited, "made_by": made_by}, indent=2))  # as labelme saves it: other keys come last
     refused = pipeline(bench, "export", "--format", "labelme", "--output", str(tmp_path))
-    assert refused.status == 2 and f"{path.name} lies there, and no export wrote it" in refused.line
+    assert refused.status == 2 and f"contains {path.name}, which no export wrote" in refused.line
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_files_that_were_edited_are_not_replaced(bench: runs.Bench, tmp_path: Pa
         (["--output", "x.csv"], "export needs --format, one of csv, coco"),
         (["--format", "cocoa", "--output", "x"], "nearest is coco"),
         (["--format", "csv"], "export needs --output"),
-        (["--format", "csv", "--output", "{tmp}"], "is a folder, and csv is one file"),
+        (["--format", "csv", "--output", "{tmp}"], "is a folder, but csv is one file"),
         (["--format", "csv", "--output", "gs://bucket/faces.csv"], "is not a local path"),
-        (["--format", "labelme", "--output", "{tmp}/file"], "is a file, and labelme takes a folder"),
-        (["--format", "csv", "--output", "{run}/submission.csv", "--overwrite"], "lies among the results of"),
+        (["--format", "labelme", "--output", "{tmp}/file"], "is a file, but labelme needs a folder"),
+        (["--format", "csv", "--output", "{run}/submission.csv", "--overwrite"], "is among the results of"),
     ],
 )
 def test_what_export_refuses(bench: runs.Bench, arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_without_any_runtime_the_command_ends_with_one_line(
 ) -> None:
     measured.clear()
     assert main(["runtimes"]) == 3
-    assert re.fullmatch("pipeline: error: no runtime can compute .*\n", capsys.readouterr().err)
+    assert re.fullmatch("pipeline: error: no runtime works .*\n", capsys.readouterr().err)
 
 
 def test_what_takes_too_long_is_left_out(

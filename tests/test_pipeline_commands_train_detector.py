@@ -138,8 +138,14 @@ def test_what_has_no_group_is_split_by_its_number() -> None:
     "changes, words",
     [
         ({"photos": [{"archive": "gone.tar", "table": "photos.csv"}]}, "gone.tar cannot be read"),
-        ({"photos": [{"archive": "photos.csv", "table": "photos.csv"}]}, "photos.csv is damaged or not such a set"),
-        ({"photos": [{"archive": "photos.tar", "table": "scores.csv"}]}, "photos.tar is damaged or not such a set"),
+        (
+            {"photos": [{"archive": "photos.csv", "table": "photos.csv"}]},
+            "photos.csv is damaged or not a set of this kind",
+        ),
+        (
+            {"photos": [{"archive": "photos.tar", "table": "scores.csv"}]},
+            "photos.tar is damaged or not a set of this kind",
+        ),
     ],
 )
 def test_a_set_that_cannot_be_read_is_named(data: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -38,8 +38,8 @@ def test_excluded_images_are_known_by_their_bytes_and_cost_no_features(tmp_path:
     output = tmp_path / "head"
     given = ["--input", str(train), "--exclude-copies-of", str(held_out), "--output", str(output), "--set", *runs.SMALL]
     ended = runs.run("train-head", "--runner=DirectRunner", *given, output=output).done()
-    assert "excluded: 26 images, 26 of different bytes" in ended.err
-    assert "20 copies of validation or excluded images left out" in ended.err
+    assert "excluded: 26 images, 26 of them distinct" in ended.err
+    assert "20 copies of validation or excluded images skipped" in ended.err
     assert len(FeatureCache.open(output / "cache")) == 60
     assert not (output / "work" / "excluded").exists()
 
@@ -60,8 +60,8 @@ VOTES = "id,happy,neutral,sad,NF\n" + "".join(f"{name},3,2,1,0\n" for name in ru
 @pytest.mark.parametrize(
     "text, more, status, said",
     [
-        (VOTES, ("--reject", "unknown"), 2, "--reject unknown: --soft-labels have no such class; known: happy"),
-        (VOTES, ("--classes", "bored"), 2, "--classes bored: --soft-labels have no such class"),
+        (VOTES, ("--reject", "unknown"), 2, "--reject unknown: --soft-labels has no such class; known: happy"),
+        (VOTES, ("--classes", "bored"), 2, "--classes bored: --soft-labels has no such class"),
         ("id,a,b\nelsewhere.png,1,0\n", (), 2, "--soft-labels knows none of the images, whose ids are like"),
         ("id,a,b\nx.png,1\n", (), 3, "votes.csv, line 2: expected 2 numbers of 0 or more"),
         (VOTES, (), 3, "no training row has a vote for NF"),
@@ -120,7 +120,7 @@ def test_votes_beside_labels_are_learned_by_their_share_and_labels_stay_the_trut
     for share in ("0.02", "0.98"):
         said = ("head.kind=ridge", f"head.soft_share={share}", "head.strength=0.01")
         ended = head(source, tmp_path / share, *votes, "--set", *said).done()
-        assert "images without votes learn their label alone" in ended.err
+        assert "images without votes use only their label" in ended.err
         found[share] = json.loads((ended.output / "head.json").read_text())
     for share, about in found.items():
         assert about["classes"] == list(runs.CLASSES)
@@ -137,8 +137,8 @@ def test_images_whose_votes_a_reject_class_leads_are_not_learned_beside_labels(s
     (tmp_path / "votes.csv").write_text("\n".join(["id," + ",".join(OTHERS), *lines]) + "\n")
     votes = ("--soft-labels", str(tmp_path / "votes.csv"), *MAPPED[:-1], "--reject", "NF", "--kind", "ridge")
     ended = head(source, tmp_path / "head", *votes, "--set", "head.soft_share=0.5").done()
-    assert "12 images not learned, as NF leads their votes" in ended.err
-    assert "10 images without votes learn their label alone" in ended.err
+    assert "12 images skipped because NF leads their votes" in ended.err
+    assert "10 images without votes use only their label" in ended.err
     about = json.loads((ended.output / "head.json").read_text())
     assert about["split"]["train"] + about["split"]["held_out"] == 48
     assert about["classes"] == list(runs.CLASSES) and "reject" not in about
@@ -203,12 +203,12 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more, said",
     [
-        (("--set", "head.soft_share=0.5"), "head.soft_share is about --soft-labels; give those, or drop it"),
-        ((*SILENCED, "nf"), "--reject nf: --soft-labels have no such class"),
+        (("--set", "head.soft_share=0.5"), "head.soft_share needs --soft-labels; give both, or drop head.soft_share"),
+        ((*SILENCED, "nf"), "--reject nf: --soft-labels has no such class"),
         ((*SILENCED, *OTHERS[1:]), "--reject leaves fewer than two classes of --soft-labels"),
         (
             (*SILENCED, "calm", "NF", "--rename-classes", "calm=sad"),
-            "--reject calm: --rename-classes says that it is sad",
+            "--reject calm: --rename-classes renames it to sad",
         ),
         (
             ("--soft-labels", "V", "--set", "head.soft_share=0.5"),
@@ -216,12 +216,12 @@ def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
         ),
         (
             ("--soft-labels", "V", "--rename-classes", "bored=sad"),
-            "--rename-classes bored=: --soft-labels have no such",
+            "--rename-classes bored=: --soft-labels has no such",
         ),
         (("--soft-labels", "V", "--rename-classes", "joy=", "calm=", "NF="), "fewer than two classes"),
         (
             ("--soft-labels", "V", "--classes", "x", "--set", "head.soft_share=0.5"),
-            "--classes x: --soft-labels have none",
+            "--classes x: --soft-labels has none",
         ),
         (("--soft-labels", "V", "--rename-classes", "joy"), "give OTHER=CLASS, such as happiness=happy"),
     ],
@@ -272,7 +272,7 @@ def test_the_table_of_all_kinds_has_one_split_and_keeps_no_head(source: Path, tm
 
 def test_a_comparison_of_fewer_images_than_a_batch_leaves_the_dense_layers_out(source: Path, tmp_path: Path) -> None:
     ended = head(source, tmp_path / "out", "--compare", "--set", "mlp.batch_size=64").done()
-    assert "all blocks: mlp is left out: 48 training rows are fewer than one batch of 64" in ended.err
+    assert "all blocks: skipped mlp: 48 training rows are fewer than one batch of 64" in ended.err
     with open(ended.output / "compare.csv", newline="") as file:
         assert {row["head"] for row in csv.DictReader(file)} == {"logistic", "ridge"}
 
@@ -360,7 +360,7 @@ def test_recipes_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
         path.write_text("mlp:\n  epochs: 1\n")
     ended = head(source, tmp_path / "out", "--compare", str(tmp_path / "r.yaml"), str(tmp_path / "a" / "r.yaml"))
     assert ended.status == 2
-    assert "names of their own" in ended.line
+    assert "give files with distinct names" in ended.line
 
 
 @pytest.mark.parametrize(("kind", "name"), [("logistic", "c"), ("ridge", "alpha")])
@@ -389,7 +389,7 @@ def test_one_training_an_output_folder(source: Path, tmp_path: Path) -> None:
         for more in ((), ("--compare",)):
             refused = head(source, tmp_path / "head", *more)
             assert refused.status == 3
-            assert "another run works in this folder; wait for it" in refused.line
+            assert "another run is using this folder; wait for it" in refused.line
     assert not (tmp_path / "head" / "work").exists()
 
 
@@ -450,10 +450,10 @@ def test_an_id_is_grouped_by_the_first_group_of_the_match(image_id: str, key: st
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (("--folds", "1"), "--folds: '1' is not a whole number from 2"),
+        (("--folds", "1"), "--folds: '1' is not a whole number of at least 2"),
         (("--group-by", "("), r"--group-by: '\(' is not a regular expression"),
-        (("--folds", "3", "--validation", "x"), "does not go with --validation"),
-        (("--folds", "3", "--soft-labels", "x.csv"), "does not go with --soft-labels"),
+        (("--folds", "3", "--validation", "x"), "drop it, or drop --validation"),
+        (("--folds", "3", "--soft-labels", "x.csv"), "drop it, or drop --soft-labels"),
     ],
 )
 def test_flags_of_folds_that_cannot_be_meant(flags: tuple[str, ...], words: str) -> None:

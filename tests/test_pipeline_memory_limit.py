@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 )
 def test_what_libraries_say_of_it(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_limit_bytes", lambda: None)
-    assert "too little memory to load what is needed" in str(lack_of_memory(error))
+    assert "too little memory to load the libraries" in str(lack_of_memory(error))
     behind = RuntimeError("stage failed")
     behind.__cause__ = error
     assert str(error) in str(lack_of_memory(behind))

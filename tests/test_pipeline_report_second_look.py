@@ -152,7 +152,7 @@ def test_the_page_says_why_it_did_not_look(tmp_path: Path) -> None:
     RunReport(str(tmp_path), "", Limits(), similar_up_to=None)(record)
     assert json.loads((tmp_path / "report.json").read_text())["similar_faces"]["groups"] == 2
     RunReport(str(tmp_path), "", Limits())({**record, "cache_folder": str(tmp_path / "gone")})
-    assert "holds no feature cache" in json.loads((tmp_path / "report.json").read_text())["similar_faces"]["why_not"]
+    assert "has no feature cache" in json.loads((tmp_path / "report.json").read_text())["similar_faces"]["why_not"]
 
 
 def test_a_run_of_an_earlier_version_has_a_page_without_them(tmp_path: Path) -> None:

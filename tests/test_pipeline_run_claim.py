@@ -47,7 +47,7 @@ def test_the_same_work_may_be_done_again_and_removes_nothing(tmp_path: Path) -> 
 def test_the_same_command_in_another_way_is_refused_with_the_differences(tmp_path: Path) -> None:
     folder = made(tmp_path, kind="ridge")
     before = contents(folder)
-    with pytest.raises(UsageError, match=r"made in another way \(kind: ridge there, mlp here\).*--overwrite to start"):
+    with pytest.raises(UsageError, match=r"with other options \(kind: ridge there, mlp here\).*--overwrite to start"):
         claim(str(folder), work(kind="mlp"), overwrite=False)
     assert contents(folder) == before
     claim(str(folder), work(kind="mlp"), overwrite=True)
@@ -72,9 +72,7 @@ def test_the_folder_of_another_command_is_refused_in_any_case(tmp_path: Path, ov
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_that_nothing_proves_to_be_ours_is_the_users(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "head.json").write_text("mine")
-    with pytest.raises(
-        UsageError, match=r"head\.json lies where results are written, and nothing says that train-head"
-    ):
+    with pytest.raises(UsageError, match=r"head\.json is where results are written, but nothing says that train-head"):
         claim(str(tmp_path), work(), overwrite=overwrite)
     assert contents(tmp_path) == {"head.json": "mine"}
 
@@ -101,7 +99,7 @@ def test_a_link_in_the_place_of_a_result_is_never_followed(tmp_path: Path) -> No
 def test_a_damaged_note_is_refused_until_the_user_starts_anew(tmp_path: Path) -> None:
     folder = made(tmp_path)
     (folder / COMMAND_FILE).write_text("{")
-    with pytest.raises(UsageError, match="--overwrite to start anew"):
+    with pytest.raises(UsageError, match="--overwrite to start over"):
         claim(str(folder), work(), overwrite=False)
     claim(str(folder), work(), overwrite=True)
     assert contents(folder) == {"mine.txt": "mine.txt"}

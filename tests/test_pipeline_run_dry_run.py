@@ -69,9 +69,9 @@ def test_what_would_be_read(tmp_path: Path, capsys: Any, device: FakeDevice) -> 
     write_tar(tmp_path / "in" / "a.tar", images(10))
     lines = shown(tmp_path, capsys, tmp_path / "in").splitlines()
     assert re.fullmatch(r"would read 13 images \(0\.\d MB\) in \d blocks of shards: 1 loose, 1 tar", lines[0])
-    assert lines[1] == "would pass over 1 files that are no images: notes.txt"
-    assert "0% are in the cache already" in lines[2]
-    assert "1.0 faces an image, about " in lines[3]
+    assert lines[1] == "would skip 1 files that are not images: notes.txt"
+    assert "0% are already in the cache" in lines[2]
+    assert "1.0 faces per image, about " in lines[3]
     assert lines[-1].startswith(f"output: {tmp_path}/out; ")
     assert lines[-1].endswith("nothing was written")
 
@@ -107,7 +107,7 @@ def test_what_the_cache_knows_is_not_computed(tmp_path: Path, capsys: Any, devic
     chosen = job(tmp_path)
     fill_cache(chosen, list(images(3).values()), np.zeros((3, 4), np.float16))
     text = shown(tmp_path, capsys, tmp_path / "a.tar", chosen=chosen)
-    assert "75% are in the cache already" in text
+    assert "75% are already in the cache" in text
     assert "estimate from 1 computed images" in text
     assert device.calls == [1]
 
@@ -118,7 +118,7 @@ def test_a_cache_that_is_whole_needs_no_device(tmp_path: Path, capsys: Any, monk
     chosen = job(tmp_path)
     fill_cache(chosen, [b"no image"], None)
     text = shown(tmp_path, capsys, tmp_path / "in", chosen=chosen)
-    assert "100% are in the cache already" in text
+    assert "100% are already in the cache" in text
     assert "computed images" not in text
 
 
@@ -126,15 +126,15 @@ def test_the_number_of_images_in_a_stream_is_a_least(tmp_path: Path, capsys: Any
     write_tar(tmp_path / "a.tar.gz", images(10))
     text = shown(tmp_path, capsys, tmp_path / "a.tar.gz")
     assert "would read at least 0 images" in text
-    assert "1 archives can only be streamed; their images are not counted before they are read" in text
-    assert "faces an image, at least about" in text
+    assert "1 archives can only be streamed; their images are counted when they are read" in text
+    assert "faces per image, at least about" in text
 
 
 def test_bad_images_cost_the_estimate_nothing(tmp_path: Path, capsys: Any, device: FakeDevice) -> None:
     cut = jpeg(gradient(20, 20))[:-9]
     write_folder(tmp_path / "in", {"a.png": b"words", "b.jpg": cut, "c.png": b"", **images(1)})
     text = shown(tmp_path, capsys, tmp_path / "in", settings=("read.block_images=256",))
-    assert "0.2 faces an image" in text  # one of four, rounded
+    assert "0.2 faces per image" in text  # one of four, rounded
 
 
 class Usage(NamedTuple):

@@ -56,5 +56,5 @@ def test_rendered_pictures_are_ours_by_their_mark_alone(tmp_path: Path) -> None:
     write_folder(tmp_path / "rendered", {"0000001-a.jpg": as_jpeg(picture, 90), "sheet-0001.jpg": as_jpeg(picture, 90)})
     refuse_foreign(str(tmp_path))
     write_folder(tmp_path / "rendered", {"0000002-mine.jpg": jpeg(picture)})
-    with pytest.raises(UsageError, match=r"rendered/0000002-mine\.jpg lies where results are written"):
+    with pytest.raises(UsageError, match=r"rendered/0000002-mine\.jpg is where results are written"):
         refuse_foreign(str(tmp_path))

@@ -59,7 +59,7 @@ def keys(plan: Plan) -> list[str]:
 def test_one_run_a_folder(tmp_path: Path) -> None:
     with OutputFolder(str(tmp_path / "out")).locked():
         with (
-            pytest.raises(StoppedError, match="out: another run works in this folder"),
+            pytest.raises(StoppedError, match="out: another run is using this folder"),
             OutputFolder(str(tmp_path / "out")).locked(),
         ):
             pass
@@ -81,7 +81,7 @@ def test_the_lock_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
 def test_an_output_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with (
-        pytest.raises(UsageError, match=r"--output .*out: .*give a folder"),
+        pytest.raises(UsageError, match=r"--output .*out: .*give a writable folder"),
         OutputFolder(str(tmp_path / "out")).locked(),
     ):
         pass
@@ -121,7 +121,7 @@ def test_what_says_whose_run_it_is_is_refused_where_it_is_damaged(folder: Output
     folder.refuse_damaged()
     path = Path(getattr(folder, name))
     path.write_text(text)
-    reported = rf"--output .*: {path.relative_to(folder.path)} is damaged, .*; --overwrite starts anew .*another folder"
+    reported = rf"--output .*: {path.relative_to(folder.path)} is damaged, .*; --overwrite starts over .*another folder"
     with pytest.raises(UsageError, match=reported):
         folder.refuse_damaged()
 

@@ -24,17 +24,17 @@ def names(patterns: list[Path], output: Path, cache: Path | None = None) -> list
 def test_an_input_where_results_are_written_is_refused(tmp_path: Path, folder: str) -> None:
     write_folder(tmp_path / folder, {"a.png": png(gradient(4, 4))})
     for pattern in (tmp_path / folder, tmp_path, tmp_path / folder / "*.png"):
-        with pytest.raises(UsageError, match=rf"{folder}/a\.png lies where results are written \(--output .*another"):
+        with pytest.raises(UsageError, match=rf"{folder}/a\.png is where results are written \(--output .*another"):
             names([pattern], tmp_path)
     assert len(names([tmp_path / folder], tmp_path / "elsewhere")) == 1
 
 
 def test_shards_of_the_users_with_our_names_are_refused_and_never_dropped(tmp_path: Path) -> None:
     write_folder(tmp_path / "images", {PART: b""})
-    with pytest.raises(UsageError, match="lies where results are written"):
+    with pytest.raises(UsageError, match="is where results are written"):
         names([tmp_path], tmp_path)  # no run has been here
     write_folder(tmp_path, {"run.json": b"{}"})
-    with pytest.raises(UsageError, match="lies where results are written"):
+    with pytest.raises(UsageError, match="is where results are written"):
         names([tmp_path / "images"], tmp_path)  # asked for by name
 
 
@@ -51,7 +51,7 @@ def test_an_output_folder_within_the_input_is_no_input(tmp_path: Path) -> None:
 def test_a_link_to_the_output_is_the_output(tmp_path: Path) -> None:
     write_folder(tmp_path / "real" / "images", {"a.png": b""})
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(UsageError, match="lies where results are written"):
+    with pytest.raises(UsageError, match="is where results are written"):
         names([tmp_path / "real" / "images"], tmp_path / "link")
 
 

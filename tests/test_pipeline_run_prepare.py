@@ -252,7 +252,7 @@ def test_imagenet_weights_are_looked_for_where_keras_keeps_them(
 
 
 def test_a_bundled_head_of_another_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"bundled/fer is no bundled head: there are bundled, .*bundled/ferplus"):
+    with pytest.raises(UsageError, match=r"bundled/fer is not a bundled head; known: bundled, .*bundled/ferplus"):
         chosen_head(settings_of("head.path=bundled/fer"))
 
 

@@ -247,7 +247,7 @@ def test_a_run_gives_its_own_totals() -> None:
         (
             (MemoryError, "no memory to decode"),
             StoppedError,
-            "no memory to decode; fewer read.threads, a smaller read.block_images or faces.max_faces take less; "
+            "no memory to decode; fewer read.threads, a smaller read.block_images or faces.max_faces need less memory; "
             "the same command goes on",
         ),
         ((DeviceOutOfMemory, "no memory"), StoppedError, "no memory; the same command goes on"),
@@ -297,7 +297,7 @@ class Refused(beam.DoFn):
 def test_storage_that_nobody_named_ends_in_one_line_too(given: tuple[Any, ...], words: str) -> None:
     with pytest.raises(StoppedError) as ended:
         run(Refused(*given))
-    assert str(ended.value) == f"{words}; once that is cured, the same command goes on"
+    assert str(ended.value) == f"{words}; once that is fixed, the same command goes on"
     assert ended.value.exit_status == 3
 
 
@@ -315,7 +315,7 @@ def test_so_it_does_in_a_worker_process(tmp_path: Path) -> None:
             go_on="the same command goes on",
         )
     assert str(ended.value) == (
-        f"[Errno 2] No such file or directory: '{gone}'; once that is cured, the same command goes on"
+        f"[Errno 2] No such file or directory: '{gone}'; once that is fixed, the same command goes on"
     )
 
 
@@ -359,9 +359,9 @@ def behind(cause: BaseException, error: BaseException) -> BaseException:
         (
             PermissionError(errno.EACCES, "Permission denied", "x"),
             StoppedError,
-            "[Errno 13] Permission denied: 'x'; once that is cured, ",
+            "[Errno 13] Permission denied: 'x'; once that is fixed, ",
         ),
-        (OSError(5, "Input/output error"), StoppedError, "[Errno 5] Input/output error; once that is cured, "),
+        (OSError(5, "Input/output error"), StoppedError, "[Errno 5] Input/output error; once that is fixed, "),
         (behind(PermissionError(13, "Permission denied"), ZeroDivisionError("a bug")), RuntimeError, "Traceback"),
     ],
 )
@@ -475,11 +475,11 @@ def run_with_workers(stage: beam.DoFn, folder: Path) -> None:
         (
             -11,
             "Fatal Python error: Segmentation fault\n\nThread",
-            "(SIGSEGV); its last words: Fatal Python error: Segm",
+            "(SIGSEGV); its last output: Fatal Python error: Segm",
         ),
-        (-9, "", "(SIGKILL); often for want of memory: give fewer workers; the same command goes on"),
+        (-9, "", "(SIGKILL); often caused by lack of memory: use fewer workers; the same command goes on"),
         (-40, "", "(signal 40); the same command goes on"),  # one without a name
-        (7, "INFO: hello\ndouble free", "(exit status 7); its last words: double free (all of them in "),
+        (7, "INFO: hello\ndouble free", "(exit status 7); its last output: double free (full log in "),
     ],
 )
 def test_the_end_of_a_worker_process_is_told_in_one_line(
@@ -622,7 +622,7 @@ def test_the_first_signal_asks_the_stages_to_stop(number: int, exits: list[int],
             stopping.check()
     assert signal.getsignal(number) is before
     assert exits == []
-    assert "stopping after the step in hand" in capfd.readouterr().err
+    assert "stopping after the current step" in capfd.readouterr().err
     assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and not t.finished.is_set()]
 
 

@@ -69,14 +69,12 @@ def test_a_run_that_is_unfinished_or_changed_is_no_teacher(tmp_path: Path) -> No
     part.write_bytes(data)
     read_source(str(run))
     (run / "run.json").unlink()
-    with pytest.raises(
-        UsageError, match=r"--soft-labels .*run holds no run.json: give the output folder of a finished"
-    ):
+    with pytest.raises(UsageError, match=r"--soft-labels .*run has no run.json; give the output folder of a finished"):
         read_source(str(run))
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("votes.csv", "there is no such file"), ("votes", "is neither a CSV file nor the folder of a")]
+    ("name", "words"), [("votes.csv", "no such file"), ("votes", "is neither a CSV file nor the folder of a")]
 )
 def test_what_is_not_there_is_named_with_its_flag(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(UsageError, match=rf"--soft-labels .*{name}:? {words}"):
@@ -84,5 +82,5 @@ def test_what_is_not_there_is_named_with_its_flag(tmp_path: Path, name: str, wor
 
 
 def test_a_run_elsewhere_is_to_be_copied() -> None:
-    with pytest.raises(UsageError, match=r"--soft-labels gs://b/run: a finished run must lie on this machine"):
+    with pytest.raises(UsageError, match=r"--soft-labels gs://b/run: a finished run must be in a local folder"):
         read_source("gs://b/run")

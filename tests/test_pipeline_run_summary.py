@@ -35,7 +35,7 @@ def test_the_closing_words_of_a_plain_run(tmp_path: Path) -> None:
     (tmp_path / "predictions").mkdir()
     (tmp_path / "plan").mkdir()
     lines = words(tmp_path)
-    assert lines[0] == "1,234 images: 1,200 labelled, 20 without a face, 10 rejected, 4 with an id that came before"
+    assert lines[0] == "1,234 images: 1,200 labelled, 20 without a face, 10 rejected, 4 with a duplicate id"
     assert lines[1] == "1,500 faces: happy 1,200, sad 200, angry 100"
     assert lines[2].startswith("61.2 s, 99 images/s ")
     assert lines[2].endswith(", 1,000 of 1,234 results from the cache")
@@ -54,16 +54,16 @@ def test_what_stands_for_a_class_is_said_with_the_order(tmp_path: Path, values: 
     "other, line",
     [
         ({"reasons": {"empty": 2, "truncated": 8}}, "reasons: truncated 8, empty 2"),
-        ({"accuracy": {"known": 2000, "correct": 1500}}, "0.7500 of 2,000 stated labels agree"),
+        ({"accuracy": {"known": 2000, "correct": 1500}}, "0.7500 of 2,000 known labels agree"),
         (
             {"skipped_files": {"count": 1200, "names": ["a.txt", "b.txt"]}},
-            "passed over 1,200 files that are no images: a.txt, b.txt",
+            "skipped 1,200 files that are not images: a.txt, b.txt",
         ),
         ({"notes": ["keep this in mind"]}, "keep this in mind"),
         (
             {"reasons": {"empty": 2, "internal_error": 8}},
-            "8 of the rejected failed by a fault of the program (internal_error), not of their own: the warnings tell "
-            "which; the cache holds nothing of them, and --overwrite tries them again",
+            "8 of the rejected images failed because of a bug in this program (internal_error): the warnings name "
+            "them; they are not cached, and --overwrite tries them again",
         ),
         ({"labels": {}, "counts": {**PLAIN["counts"], "faces": 0}}, "0 faces"),
         (unlabelled(1200), "1,200 faces are smaller than 24 px and have no label"),
@@ -78,11 +78,11 @@ def test_what_is_said_only_where_there_is_something_to_say(tmp_path: Path, other
 @pytest.mark.parametrize(
     "other, clause",
     [
-        ({"cache": {"cached": 0, "computed": 3, "damaged": 2}}, "2 damaged cache files set aside and computed again"),
-        ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks of an earlier run kept"),
+        ({"cache": {"cached": 0, "computed": 3, "damaged": 2}}, "2 damaged cache files moved aside and computed again"),
+        ({"resume": {"blocks_reused": 5000, "blocks_redone": 0}}, "5,000 blocks reused from an earlier run"),
         (
             {"resume": {"blocks_reused": 0, "blocks_redone": 3}},
-            "3 done again, as an input changed or their part was damaged or held an internal_error",
+            "3 done again because an input changed or their part was damaged or had an internal_error",
         ),
     ],
 )

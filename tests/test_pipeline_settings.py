@@ -181,7 +181,7 @@ def test_contradictions_are_refused(overrides: list[str], words: str) -> None:
         ("faces: {detecter: haar}", "unknown setting faces.detecter ("),
         ("faces:\n  margin: 1\n  margin: 2\n", "margin is set twice, line 3"),
         ("faces.margin: 1\nfaces: {margin: 2}\n", "faces.margin is set twice"),
-        ("- a\n- b\n", "holds ['a', 'b']; write sections"),
+        ("- a\n- b\n", "contains ['a', 'b']; write sections"),
         ("faces: 3", "is a section"),
         ("faces: [1]", "is a section"),
         ("faces: {", "is not YAML"),

@@ -152,5 +152,5 @@ def test_damage_costs_its_segment_alone(bucket: Bucket, lost: str) -> None:
 def test_other_settings_in_the_same_place_are_refused(bucket: Bucket) -> None:
     cache = cache_of(ROOT, KEY)
     bucket.put(f"cache/{cache.fingerprint[:16]}/fingerprint.json", b'{"sha256": "0", "settings": {}}')
-    with pytest.raises(FormatError, match="states other settings; give another --cache"):
+    with pytest.raises(FormatError, match="has other settings; give another --cache"):
         cache_of(ROOT, KEY)

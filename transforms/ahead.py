@@ -1,6 +1,6 @@
 """Works ahead in threads, bounded and in order, so that reading, decoding and writing overlap with the device.
 
-A runner calls stages one after the other in one thread, so nothing overlaps without threads of our own.
+A runner calls stages one after the other in one thread, so nothing overlaps without our own threads.
 A stage puts block n in and yields block n-k, and the rest when its bundle ends.
 """
 

@@ -20,7 +20,7 @@ from transforms.tally import TALLY
 from transforms.telling import telling
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class ApplyHead(beam.DoFn):
     """Applies the run's head to each block."""
 

@@ -19,21 +19,21 @@ from transforms.storage.stopping import Stopped
 
 logger = logging.getLogger("pipeline.images")
 
-IN_A_ROW = 20  # images: one damaged archive may hold several bad ones side by side, hardly so many of one kind
-MESSAGE_SHOWN = 200  # letters of an exception's own words
+IN_A_ROW = 20  # images: one damaged archive may hold several adjacent bad ones, but hardly this many of one kind
+MESSAGE_SHOWN = 200  # characters of an exception's message
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 
 class ProgramFault(RuntimeError):
-    """Many images in a row failed in the same way, so the program is at fault and not the images. Resumable."""
+    """Many images in a row failed in the same way, so the program is at fault, not the images. Resumable."""
 
 
 class Gate:
-    """Lets many in together, or one alone.
+    """Admits many threads together, or one alone.
 
-    For what failed for want of memory: tried again alone, the outcome does not depend on the number of threads.
+    For work that ran out of memory: retried alone, its outcome does not depend on the number of threads.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Gate:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Waits while somebody is, or wants to be, alone."""
+        """Waits while a thread is alone inside, or waits to be."""
         with self._changed:
             self._changed.wait_for(lambda: not self._wanted)
             self._inside += 1
@@ -56,7 +56,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Waits, from within `together`, until all others are outside."""
+        """Waits, from within `together`, until all other threads are outside."""
         with self._changed:
             self._inside -= 1
             self._wanted += 1
@@ -77,7 +77,7 @@ GATE = Gate()  # of this process
 
 
 def contained(image_id: str, work: Callable[[], T]) -> T:
-    """Returns what `work` makes of one image; call it within `GATE.together()`.
+    """Returns the result of `work` for one image; call it within `GATE.together()`.
 
     Raises:
         RejectedContent: a fault of content as it is; any unforeseen exception as `INTERNAL_ERROR`, with a warning. The
@@ -91,9 +91,9 @@ def contained(image_id: str, work: Callable[[], T]) -> T:
                 return work()
     except (RejectedContent, Stopped, StorageError, InputFault):
         raise
-    except Exception as error:  # a broad one: what nobody foresaw must not cost the neighbours
+    except Exception as error:  # broad: an unforeseen exception must not cost other images
         if isinstance(error, OSError) and error.errno is not None and may_heal(error):
-            raise  # a full disk, too many open files: of this machine
+            raise  # a full disk, too many open files: caused by this machine
         logger.warning(
             "image %r: unforeseen %s: %s; it is rejected as %s",
             image_id, type(error).__name__, " ".join(str(error).split())[:MESSAGE_SHOWN], Reason.INTERNAL_ERROR,
@@ -104,9 +104,9 @@ def contained(image_id: str, work: Callable[[], T]) -> T:
 def contained_batch(
     ids: Sequence[str], items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[T]]
 ) -> list[T | RejectedContent]:
-    """Returns what `work` makes of several images at once; a rejection in the place of each one that it fails at.
+    """Returns the results of `work` for several images at once, with a rejection for each image that fails.
 
-    Call it within `GATE.together()`. After an unforeseen exception every image is tried by itself, so that only the one
+    Call it within `GATE.together()`. After an unforeseen exception every image is tried alone, so that only the one
     at fault loses its row.
 
     Raises:
@@ -117,8 +117,8 @@ def contained_batch(
             return list(work(items))
         except (Stopped, StorageError, InputFault):
             raise
-        except Exception as error:  # noqa: BLE001 - which image it was shows below
-            logger.debug("unforeseen %s in a batch of %d images: each is tried alone", type(error).__name__, len(items))
+        except Exception as error:  # noqa: BLE001 - the image at fault is found below
+            logger.debug("unforeseen %s in a batch of %d images: trying each alone", type(error).__name__, len(items))
     return [_alone(image_id, item, work) for image_id, item in zip(ids, items, strict=True)]
 
 
@@ -130,12 +130,12 @@ def _alone(image_id: str, item: Item, work: Callable[[Sequence[Item]], Sequence[
 
 
 def fault_of(rejected: RejectedContent) -> str:
-    """Returns the class name of the unforeseen exception behind a rejection, "" where it was foreseen."""
+    """Returns the class name of the unforeseen exception that caused a rejection, "" if it was foreseen."""
     return type(rejected.__cause__).__name__ if rejected.reason is Reason.INTERNAL_ERROR else ""
 
 
 class FaultsInARow:
-    """Counts unforeseen faults of one kind that follow each other, in the order of the images.
+    """Counts consecutive unforeseen faults of one kind, in the order of the images.
 
     An image that comes through ends the row. One that is rejected for its content neither ends it nor counts.
     """
@@ -162,5 +162,5 @@ class FaultsInARow:
             if self._count == IN_A_ROW:
                 raise ProgramFault(
                     f"{IN_A_ROW} images in a row, up to {image_id}, failed with an unforeseen {fault}, so the program "
-                    "or its installation is at fault and not the images: please report the warnings above"
+                    "or its installation is at fault, not the images: please report the warnings above"
                 )

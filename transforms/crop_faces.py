@@ -1,4 +1,4 @@
-"""Decodes images, rejects what cannot be used, detects faces in batches and cuts the crops. Needs no Beam.
+"""Decodes images, rejects unusable ones, detects faces in batches and cuts the crops. Needs no Beam.
 
 Not here: how a detector works (`models/detectors/`), how bytes become pixels (`formats/decode/`), and the stage of the
 graph (`detect_faces.py`).
@@ -23,19 +23,19 @@ from transforms.formats.decode import Decoded, decode
 from transforms.formats.records import Reason, RejectedContent, Status
 from transforms.job import Cropping, Detecting
 
-REVISION = 1  # part of the cache key: raise it when the same settings would cut other crops
-BATCH_BYTES = 32 * 2**20  # decoded; a detector gets as many images at once as make so much, at least one
+REVISION = 1  # part of the cache key: raise it when the same settings give other crops
+BATCH_BYTES = 32 * 2**20  # decoded bytes per batch of the detector; at least one image
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one image: its size, why it was rejected, or its faces.
+    """The outcome of one image: its size, and either its faces or why it was rejected.
 
     Attributes:
         width, height: pixels of the upright image, 0 where unknown.
         reason: why it was rejected, else None.
-        faces: with crops; `image` is 0. None where it was rejected.
-        fault: class name of the exception that nobody foresaw, "" where there was none.
+        faces: with crops; `image` is 0. None if it was rejected.
+        fault: class name of an unforeseen exception, "" if there was none.
     """
 
     width: int
@@ -47,14 +47,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CroppedRows:
-    """What came of some images of a block, in columns.
+    """The outcomes of some images of a block, in columns.
 
     Attributes:
         rows: k rows of the block, ascending.
         width, height: k numbers of pixels of the upright image, 0 where unknown.
         reason: k reasons for a rejection, or None.
         faces: of all of them, with crops; `image` is the row of the block.
-        fault: k class names of exceptions that nobody foresaw, "" where there was none.
+        fault: k class names of unforeseen exceptions, "" if there was none.
     """
 
     rows: Sequence[int]
@@ -66,7 +66,7 @@ class CroppedRows:
 
 
 def rows_to_detect(block: Block) -> list[int]:
-    """Returns the rows that have to be decoded: the first of their bytes, not cached, not rejected."""
+    """Returns the rows to decode: the first with their bytes, neither cached nor rejected."""
     return [
         row
         for row, (first, data, status) in enumerate(zip(block.same_as.tolist(), block.data, block.status, strict=True))
@@ -75,7 +75,7 @@ def rows_to_detect(block: Block) -> list[int]:
 
 
 def detect_rows(block: Block, rows: Sequence[int], how: Detecting, detector: Detector) -> CroppedRows:
-    """Returns what comes of these rows of a block, ascending. What nobody foresaw costs the image its own row."""
+    """Returns the outcomes of these rows of a block, ascending. An unforeseen exception costs only the image's row."""
     with GATE.together():
         if how.detector.name == "none":
             return whole_images(block, rows, how.cropping)
@@ -86,7 +86,7 @@ def detect_rows(block: Block, rows: Sequence[int], how: Detecting, detector: Det
 
 
 def detect_images(ids: Sequence[str], data: Sequence[bytes], how: Cropping, detector: Detector) -> list[Outcome]:
-    """Returns what comes of each encoded image; call it within `GATE.together()`.
+    """Returns the outcome of each encoded image; call it within `GATE.together()`.
 
     Faults of content are outcomes, not errors. The outcome of an image does not depend on its neighbours.
     """
@@ -109,7 +109,7 @@ def detect_images(ids: Sequence[str], data: Sequence[bytes], how: Cropping, dete
 
 
 def _detected(ids: Sequence[str], decoded: dict[int, Decoded], how: Cropping, detector: Detector) -> dict[int, Outcome]:
-    """Returns the outcomes of a batch of decoded images, by place."""
+    """Returns the outcomes of a batch of decoded images, by index."""
     images = [in_channels(one.image, detector.channels) for one in decoded.values()]
     found = contained_batch([ids[place] for place in decoded], images, detector.detect_batch)
     return {
@@ -143,21 +143,21 @@ def cropped(image: np.ndarray, found: Detections, how: Cropping) -> Faces:
 
 
 def in_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Returns RGB pixels as the luma of ITU-R BT.601 where grey is wanted; else the image as it is."""
+    """Returns the luma (ITU-R BT.601) of RGB pixels if grey is requested; otherwise the image unchanged."""
     if channels == 3 or image.ndim == 2:
         return image
     return grey_of(image)
 
 
 def grey_of(image: np.ndarray) -> np.ndarray:
-    """Returns (h, w) uint8 grey of (h, w, 3) uint8 RGB, as OpenCV rounds it."""
+    """Returns (h, w) uint8 grey of (h, w, 3) uint8 RGB, rounded like OpenCV."""
     import cv2
 
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def whole_images(block: Block, rows: Sequence[int], how: Cropping) -> CroppedRows:
-    """Returns of each of `rows` the whole image as its crop: without a detector, a JPEG may be decoded smaller."""
+    """Returns the whole image as crop for each of `rows`: without a detector, a JPEG may be decoded at reduced size."""
     size, channels = how.size, how.channels
     crops = np.empty((len(rows), *size) if channels == 1 else (len(rows), *size, channels), np.uint8)
     width, height, reason = [0] * len(rows), [0] * len(rows), cast("list[Reason | None]", [None] * len(rows))
@@ -226,7 +226,7 @@ def with_rows(block: Block, parts: Sequence[CroppedRows]) -> Block:
 
 
 def leave_threads_to_the_pool() -> None:
-    """OpenCV's own threads would compete with the pool's, and may order detections differently."""
+    """OpenCV's threads would compete with the pool's, and may order detections differently."""
     import cv2
 
     cv2.setNumThreads(1)

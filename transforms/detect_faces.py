@@ -1,6 +1,6 @@
-"""Detects the faces of each block in a pool, a few blocks ahead of the device.
+"""Detects the faces of each block in a thread pool, a few blocks ahead of the device.
 
-Not here: what is done to an image (`crop_faces.py`), which needs no Beam.
+Not here: the processing of an image (`crop_faces.py`), which needs no Beam.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from transforms.storage.stopping import check
 from transforms.tally import TALLY
 from transforms.telling import telling
 
-IMAGES_A_TASK = 32  # what one thread of the pool takes at a time: small enough to share a block of slow photos
-BYTES_A_TASK = 256 * 2**10  # encoded; of small images it takes as many as make so much
-BLOCKS_AHEAD = 3  # blocks of crops that wait for the device
+IMAGES_A_TASK = 32  # images per task of the pool: few enough to share a block of slow photos
+BYTES_A_TASK = 256 * 2**10  # encoded bytes per task: small images are grouped up to this size
+BLOCKS_AHEAD = 3  # blocks of crops waiting for the device
 
 
-@beam.typehints.with_output_types(Block)  # or Beam takes a bundle's end for anything, and loses the coder
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class DetectFaces(beam.DoFn):
-    """Detects the faces of each block in a pool, a few blocks ahead of the device."""
+    """Detects the faces of each block in a thread pool, a few blocks ahead of the device."""
 
     def __init__(self, detecting: Detecting, provenance: Provenance) -> None:
         self._detecting, self._provenance = detecting, provenance

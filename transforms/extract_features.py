@@ -124,7 +124,7 @@ def _crops(block: Block) -> np.ndarray:
 class Groups:
     """Gathers blocks that arrive quickly, to store them in one cache segment.
 
-    A block that took long leaves alone. The grouping changes only the order of rows in the cache, not the result of a
+    A slow block gets its own segment. The grouping changes only the order of rows in the cache, not the result of a
     run, so it may depend on the clock.
     """
 
@@ -211,7 +211,7 @@ def copy_to_same(block: Block) -> Block:
     )
 
 
-@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class ExtractFeatures(beam.DoFn):
     """Feeds the process's device; writes cache segments while the device works.
 
@@ -231,7 +231,7 @@ class ExtractFeatures(beam.DoFn):
             raise self._missing()  # at once, without loading a runtime
         self._settings = replace(self._settings, weights=local_path(self._settings.weights))
         self._cache = with_retries(lambda: cache_of(self._place.root, self._place.key_json))
-        TALLY.add_damaged(len(self._cache.damaged))  # whichever stage opens the cache first meets broken segments
+        TALLY.add_damaged(len(self._cache.damaged))  # the stage that opens the cache first finds damaged segments
         self._keeps = True
         self._device: Device | None = None
         self._batches = BatchAcrossBlocks(self._extract, self._settings.batch_size)
@@ -288,7 +288,7 @@ class ExtractFeatures(beam.DoFn):
             return [copy_to_same(block) for block in group]
 
     def _added(self, contents: Contents) -> bool:
-        """Adds to the cache; False, with a warning, if its folder is read-only, as the run can do without."""
+        """Adds to the cache; False, with a warning, if its folder is read-only; the run does not need it."""
         try:
             with_retries(lambda: self._cache.add(contents))
         except StorageError as error:

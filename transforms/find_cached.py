@@ -65,7 +65,7 @@ def _undecided(block: Block) -> np.ndarray:
     return np.asarray(firsts & np.asarray([s is None for s in block.status], bool))
 
 
-@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class FindCached(beam.DoFn):
     """Looks each block up in the cache of the run's cache key."""
 

@@ -1,4 +1,4 @@
-"""Labels that a table states, for the images of a block: `read.labels`. Without one, class folders and tables do."""
+"""Labels of a block's images from the table `read.labels`. Without it, labels come from class folders and tables."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def labels_of(reading: Reading, begun_with: Provenance) -> LabelTable | None:
 
 
 def relabelled(block: Block, table: LabelTable | None) -> Block:
-    """Returns the block with the labels of the table in place of its own; unchanged if there is no table."""
+    """Returns the block with the table's labels instead of its own; unchanged if there is no table."""
     return block if table is None else replace(block, labels=tuple(table.of(image_id) for image_id in block.ids))

@@ -19,8 +19,8 @@ from transforms.formats.records import Limits, RejectedContent
 from transforms.read_blocks import LOOSE, PlannedBlock, image_id, read_block, stream_blocks
 from transforms.storage.store import InputFault
 
-STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # of a stream, in memory at a time
-MARGIN = 0.15  # around a face on a sheet: some of the head shows more than the box alone
+STREAMED_IMAGES, STREAMED_BYTES = 256, 64 * 2**20  # images of a stream in memory at a time
+MARGIN = 0.15  # around a face on a sheet, to show more of the head than the box
 BACKGROUND = 235  # grey around a picture that is not square
 
 
@@ -31,7 +31,7 @@ def read_all(lines: Iterable[bytes], limits: Limits) -> Iterator[Block]:
         lines: of a plan.
 
     Raises:
-        InputFault: a planned file is gone or cannot be read.
+        InputFault: a planned file is missing or cannot be read.
     """
     for line in lines:
         yield from _blocks(PlannedBlock.from_json(line), limits)
@@ -44,7 +44,7 @@ def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
         lines: of a plan.
 
     Raises:
-        InputFault: a planned file is gone or cannot be read.
+        InputFault: a planned file is missing or cannot be read.
     """
     for block in read_all(lines, limits):
         for digest, data in zip(block.digests, block.data, strict=True):
@@ -55,15 +55,15 @@ def read_digests(lines: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
 def read_pictures(
     lines: Iterable[bytes], wanted: Mapping[str, str], limits: Limits, *, most_streamed: int | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields (image id, encoded bytes) of wanted images that are still what they were; stops when it has all.
+    """Yields (image id, encoded bytes) of requested images that have not changed; stops when it has all.
 
     Args:
         lines: of a plan.
         wanted: SHA-256 in hex of the bytes, by image id.
-        most_streamed: images after which an archive that can only be streamed is left; None reads it to its end.
+        most_streamed: images to read from an archive that can only be streamed; None reads it to its end.
 
     Raises:
-        InputFault: a planned file is gone or cannot be read.
+        InputFault: a planned file is missing or cannot be read.
     """
     missing = dict(wanted)
     for line in lines:
@@ -76,7 +76,7 @@ def read_pictures(
 
 @dataclass(slots=True)
 class Faults:
-    """Inputs that could not be read: how many, the first reason, and how many of them came last without a success."""
+    """Inputs that could not be read: how many, the first reason, and how many in a row up to now."""
 
     count: int = 0
     first: str = ""
@@ -96,12 +96,12 @@ def read_what_is_left(
     most_faults: int,
     most_streamed: int | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields as `read_pictures` does, but an input that cannot be read costs its own images: it is counted in `faults`.
+    """Like `read_pictures`, but an unreadable input only loses its own images and is counted in `faults`.
 
     Loose files are read one by one, archives a block at a time.
 
     Args:
-        most_faults: in a row, after which the rest is not tried.
+        most_faults: consecutive faults after which the rest is not tried.
     """
     missing = dict(wanted)
     for line in lines:
@@ -117,7 +117,7 @@ def read_what_is_left(
 
 
 def _singly(planned: PlannedBlock | None) -> Iterator[PlannedBlock]:
-    """Yields a block of loose files as one block for each file; others as they are."""
+    """Yields a block of loose files as one block per file, and other blocks unchanged."""
     if planned is not None and planned.kind == LOOSE:
         yield from (replace(planned, entries=(entry,)) for entry in planned.entries)
     elif planned is not None:
@@ -127,7 +127,7 @@ def _singly(planned: PlannedBlock | None) -> Iterator[PlannedBlock]:
 def _pictures(
     planned: PlannedBlock, missing: dict[str, str], limits: Limits, most_streamed: int | None
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields the images of a block that are missing, and takes them off the list."""
+    """Yields the images of a block that are still missing, and removes them from the list."""
     passed = 0
     for block in _blocks(planned, limits):
         for name, digest, data in zip(block.ids, block.digests, block.data, strict=True):
@@ -140,7 +140,7 @@ def _pictures(
 
 
 def _only(planned: PlannedBlock, wanted: Mapping[str, str]) -> PlannedBlock | None:
-    """Returns the block with the entries that may be wanted, or None; some formats name images only when read."""
+    """Returns the block with the entries that may be requested, or None; some formats name images only when read."""
     if planned.streamed:
         return planned
     kept = tuple(e for e in planned.entries if not e.name or image_id(planned.prefix, e.name) in wanted)

@@ -108,7 +108,7 @@ def read_block(planned: PlannedBlock, limits: Limits, file: BinaryIO | None = No
         file: the shard, opened; None opens it here (loose files are always opened one by one).
 
     Raises:
-        InputFault: a planned file is gone or cannot be read.
+        InputFault: a planned file is missing or cannot be read.
     """
     if planned.kind == LOOSE:
         sources = tuple(text_of(os.fsencode(planned.path + entry.name)) for entry in planned.entries)
@@ -246,13 +246,13 @@ def _each_with_exif(blocks: Generator[Block, None, StreamMark]) -> Generator[Blo
 def image_id(prefix: str, name: str) -> str:
     """Returns an image's id: text, even if the path is not.
 
-    The last row of a damaged archive has no name of its own, so it gets that of the archive.
+    The last row of a damaged archive has no name, so it gets the archive's.
     """
     path = prefix + name if name else prefix.rstrip("/")
     return path if path.isascii() else text_of(path.encode("utf-8", "surrogateescape"))
 
 
-@beam.typehints.with_output_types(Block)  # else finish_bundle makes Beam infer Any, and the coder is lost
+@beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
 class ReadBlocks(beam.DoFn):
     """Reads the referenced blocks, a few ahead of the next stage."""
 

@@ -1,4 +1,4 @@
-"""Which parts of a run stand, in a local folder or in an object store."""
+"""Lists the finished parts of a run, in a local folder or in an object store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PART = ".parquet"
 def stored_parts(parts: str) -> tuple[dict[str, StoredPart], list[str]]:
     """Returns the parts in an object store by the key of their block, and the names of surplus ones, by one LIST.
 
-    A block that was done twice may have two parts: if the program failed at an image in one of them. The better stands.
+    A block that was done twice may have two parts, if one of them has an internal_error. The better one is kept.
     """
     best: dict[str, StoredPart] = {}
     surplus: list[str] = []
@@ -34,7 +34,7 @@ def finished_blocks_of(parts: str, stream: str) -> set[str]:
     if not is_object(parts):
         names = (found.name for found in store_of(parts).list())
         return {name.removesuffix(PART) for name in names if is_part_name(name) and name.startswith(stream)}
-    for listed in store_of(parts).list(after=stream):  # names come in order: the archive's own are the first
+    for listed in store_of(parts).list(after=stream):  # names are sorted: those of the archive come first
         found = stored_part(listed.name)
         if not listed.name.startswith(stream):
             break

@@ -1,8 +1,8 @@
 """A feature cache on an object store. Segments are whole objects, named by content, so writing one twice is harmless.
 
-Beside each segment lies its list of digests (`.digests`). From these every worker builds an index on its own disk: it
-fetches the lists that are new to it. `index.bin` in the store is such an index, published now and then, so that a new
-worker need not fetch every list. It may be old: what it lacks is fetched.
+Each segment has a list of its digests next to it (`.digests`). From these lists every worker builds an index on its own
+disk; it fetches only new lists. `index.bin` in the store is such an index, published from time to time, so that a new
+worker need not fetch every list. It may be out of date: missing lists are fetched.
 Not here: the cache itself (`formats/cache/`).
 """
 
@@ -41,13 +41,13 @@ def cache_of(root: str, key_json: str) -> FeatureCache:
     """Returns the cache of a run's cache key, on this machine's disk or in an object store; creates it if missing.
 
     Raises:
-        FormatError: the place states other settings. StorageError, InputFault: it cannot be read or written.
+        FormatError: the cache has other settings. StorageError, InputFault: it cannot be read or written.
     """
     return StoreCache.of(root, key_json) if is_object(root) else FeatureCache.create(root, key_json)
 
 
 class StoreCache(FeatureCache):
-    """The results of one cache key, in an object store; the index lies on this machine's disk."""
+    """The results of one cache key, in an object store; the index is on this machine's disk."""
 
     def __init__(self, store: Store, fingerprint: str, settings: dict[str, object], *, memory_bytes: int) -> None:
         self._store = store
@@ -61,13 +61,13 @@ class StoreCache(FeatureCache):
         """Opens the place of one cache key below `root`; creates it if it is missing.
 
         Raises:
-            FormatError: its fingerprint.json states other settings.
+            FormatError: its fingerprint.json has other settings.
         """
         settings, digest = json.loads(key_json), digest_of_canonical(key_json)
         store = store_of(f"{root.rstrip('/')}/{digest[:16]}")
         text = json.dumps({"sha256": digest, "settings": settings}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         if store.put_if_absent(FINGERPRINT_FILE, text.encode()) is None and not _states(store, digest, settings):
-            raise FormatError(f"{store.path(FINGERPRINT_FILE)} states other settings; give another --cache")
+            raise FormatError(f"{store.path(FINGERPRINT_FILE)} has other settings; give another --cache")
         return cls(store, digest, settings, memory_bytes=memory_bytes)
 
     def _listed(self) -> tuple[str, ...]:
@@ -81,14 +81,14 @@ class StoreCache(FeatureCache):
         return name in self._known and name not in dict(self.damaged)
 
     def _publish(self, name: str, contents: Contents, data: memoryview) -> None:
-        """Sends the list of digests, then the segment: where a segment is listed, its list is there too."""
+        """Uploads the list of digests, then the segment, so that every listed segment has its list."""
         self._store.put_bytes(name + DIGESTS, _FACES.pack(len(contents.face_image)) + contents.digest.tobytes())
         self._store.put_bytes(name, bytes(data))
 
     def _glimpsed(self, name: str) -> tuple[np.ndarray, int] | None:
         data = self._lists.pop(name, b"")
         if len(data) < _FACES.size or (len(data) - _FACES.size) % 32:
-            return None  # lost or damaged: the segment itself is read
+            return None  # lost or damaged: read the segment itself
         return np.frombuffer(data, np.uint8, offset=_FACES.size).reshape(-1, 32), _FACES.unpack_from(data)[0]
 
     def _rebuilt(self, names: tuple[str, ...], old: Index, path: str) -> Index:
@@ -140,7 +140,7 @@ class StoreSegments(Segments):
 
 
 def _states(store: Store, digest: str, settings: object) -> bool:
-    """True if fingerprint.json in the store states these settings."""
+    """True if fingerprint.json in the store has these settings."""
     found = store.get(FINGERPRINT_FILE)
     try:
         held = json.loads(found[0]) if found is not None else {}

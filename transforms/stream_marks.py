@@ -1,4 +1,4 @@
-"""Totals of an archive that can only be streamed, written beside its parts once its end is reached.
+"""Totals of an archive that can only be streamed, written next to its parts once its end is reached.
 
 Its images cannot be counted while planning. The last stage counts against this mark, and a resumed run learns from it
 if all blocks of the archive are done. Not here: streaming (`read_blocks.py`).
@@ -65,7 +65,7 @@ def read_mark(parts: str, key: str) -> StreamMark | None:
 
 
 def remove_other_marks(parts: str, keys: Collection[str]) -> None:
-    """Removes the marks of archives not in `keys`: those that changed, or that are not inputs any more."""
+    """Removes the marks of archives not in `keys`: those that changed, or are no longer inputs."""
     store = store_of(parts)
     marks = [found.name for found in store.list() if found.name.endswith(MARK_SUFFIX)]
     store.delete(name for name in marks if name.removesuffix(MARK_SUFFIX) not in keys)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from functools import reduce
 from pathlib import Path
 
-HEARTBEAT_S = 0.5  # a bar redraws about as often
+HEARTBEAT_S = 0.5  # about as often as a progress bar redraws
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Totals:
     cached: int = 0
     blocks: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    cpu: dict[str, float] = field(default_factory=dict)  # of the calling threads, without those of a runtime
+    cpu: dict[str, float] = field(default_factory=dict)  # of the calling threads, without a runtime's threads
     began_at: float = 0.0
     began_cpu: float = 0.0
     first_block_at: float = 0.0
@@ -109,7 +109,7 @@ class Tally:
     def runtime_start(self, runtime: str) -> Iterator[None]:
         """Counts the time inside as the start of the device, which rates exclude; `runtime` is shown meanwhile.
 
-        Stages that meanwhile work ahead in their own threads keep their CPU time.
+        Stages that work ahead in their own threads keep their CPU time.
         """
         start, cpu = time.perf_counter(), time.process_time() - self._clocked()
         self._load(runtime)
@@ -197,7 +197,7 @@ class Tally:
         return json.dumps({"process": _PROCESS, **asdict(self.totals())})
 
 
-_PROCESS = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"  # of this process, and of no other anywhere
+_PROCESS = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"  # unique to this process on any machine
 
 
 def sum_of_totals(texts: Iterable[str]) -> Totals:

@@ -1,1 +1,1 @@
-"""What each command does, a file each, named as the command. `pipeline/commands/` says what may be typed."""
+"""What the commands do, one file per command, named after it. `pipeline/commands/` declares their flags."""

@@ -1,6 +1,6 @@
-"""`cache info|verify|prune`: what a feature cache holds, whether it is whole, and taking out what is of no use.
+"""`cache info|verify|prune`: shows what a feature cache holds, checks it, and removes fingerprints no longer needed.
 
-No logic of the cache: that is `transforms/formats/cache/feature_cache.py`; here it is called and put into words.
+Not here: the cache itself (`transforms/formats/cache/feature_cache.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.errors import StoppedError, UsageError
 if TYPE_CHECKING:
     from transforms.formats.cache.feature_cache import FeatureCache
 
-Say = Callable[[str], None]  # prints a line, unless the user wants none
+Say = Callable[[str], None]  # prints a line, unless --quiet is given
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -24,8 +24,8 @@ def run(options: CacheOptions, context: Context) -> int:
     """Does what `options.action` names and returns the exit status.
 
     Raises:
-        UsageError: there is no cache in the folder, or no such fingerprint to keep.
-        StoppedError: `verify` found damage, or a folder does not say what it stands for; the others were done.
+        UsageError: the folder has no cache, or a fingerprint to keep is not in it.
+        StoppedError: `verify` found damage, or a folder lacks its description; the other folders were processed.
     """
     say = _say_nothing if context.quiet else print
     if faults := ACTIONS[options.action](_folders(options.place), options, say):
@@ -41,11 +41,11 @@ def _folders(root: str) -> list[str]:
         return [root]
     if found := [os.path.join(root, name) for name in fingerprint_folders(root, lost=True)]:
         return found
-    raise UsageError(f"{root} holds no feature cache; name the folder that a run was given as --cache")
+    raise UsageError(f"{root} has no feature cache; give the folder that was a run's --cache")
 
 
 def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -> Iterator[FeatureCache]:
-    """Yields the cache in each folder; one that does not say what it stands for is a line, and in the end a fault."""
+    """Yields the cache in each folder. One without a description is reported in a line, and as an error in the end."""
     from transforms.formats.cache.feature_cache import FeatureCache
     from transforms.formats.records import FormatError
 
@@ -63,7 +63,7 @@ def _opened(folders: list[str], faults: list[str], *, read_only: bool = False) -
 
 
 def _say_nothing(text: str) -> None:
-    """Stands for `print` where the user wants no closing words."""
+    """Replaces `print` under --quiet."""
 
 
 def _info(folders: list[str], _options: CacheOptions, _say: Say) -> list[str]:
@@ -96,10 +96,10 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _verify(folders: list[str], _options: CacheOptions, say: Say) -> list[str]:
     faults: list[str] = []
     damaged = in_place = 0
-    for cache in _opened(folders, faults):  # building the index may already meet damage
+    for cache in _opened(folders, faults):  # building the index may already find damage
         report = cache.verify()
         say(
-            f"{cache.folder}: {report.segments:,} segments are whole, {report.images:,} rows "
+            f"{cache.folder}: {report.segments:,} segments are intact, {report.images:,} rows "
             f"({report.labelled:,} with faces, {report.no_face:,} without, {report.rejected:,} rejected), "
             f"{report.faces:,} faces"
         )
@@ -111,13 +111,13 @@ def _verify(folders: list[str], _options: CacheOptions, say: Say) -> list[str]:
         moved = f"{damaged} damaged segments were moved aside"
         if in_place:
             moved = f"{damaged} damaged segments, of which {in_place} could not be moved aside"
-        faults.append(f"{moved}; the next run computes their images anew")
+        faults.append(f"{moved}; the next run computes their images again")
     return faults
 
 
 def _prune(folders: list[str], options: CacheOptions, say: Say) -> list[str]:
     if options.keep and folders == [options.place]:
-        raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep wants the folder that holds them all")
+        raise UsageError(f"{folders[0]} is one fingerprint of a cache; --keep needs the folder that contains them all")
     keep = [_kept(folders, wanted) for wanted in options.keep]
     others = [os.path.basename(os.path.abspath(kept)) for kept in keep] if keep else None
     faults: list[str] = []
@@ -139,16 +139,16 @@ ACTIONS: dict[str, Callable[[list[str], CacheOptions, Say], list[str]]] = {
 
 
 def _kept(folders: list[str], wanted: str) -> str:
-    """Returns the one folder whose fingerprint begins with `wanted`: a slip here would remove what was to stay."""
+    """Returns the one folder whose fingerprint begins with `wanted`: a typing error must not remove the wrong ones."""
     found = [folder for folder in folders if os.path.basename(os.path.abspath(folder)).startswith(wanted[:16].lower())]
     if len(found) != 1:
         known = ", ".join(os.path.basename(os.path.abspath(folder)) for folder in folders)
-        raise UsageError(f"--keep {wanted} fits {len(found)} of the fingerprints there: {known}")
+        raise UsageError(f"--keep {wanted} matches {len(found)} of the fingerprints there: {known}")
     return found[0]
 
 
 def size_in_words(size: int) -> str:
-    """Returns bytes in the unit that a person would say: `512 bytes`, `1.5 MB`."""
+    """Returns bytes in a readable unit: `512 bytes`, `1.5 MB`."""
     if size < 1000:
         return f"{size} bytes"
     power = min((len(str(size)) - 1) // 3, len(SIZE_UNITS) - 1)

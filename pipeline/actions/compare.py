@@ -1,4 +1,4 @@
-"""`compare`: what differs between two finished runs. It reads their outputs, their caches, and a few pictures.
+"""`compare`: shows what differs between two finished runs. It reads their outputs, their caches and a few pictures.
 
 Not here: what a difference is, and what the page holds (`pipeline/report/two_runs/`).
 """
@@ -36,7 +36,7 @@ def run(options: CompareOptions, context: Context) -> int:
     """Writes `comparison.html`, `comparison.json` and `differences.parquet` into the output folder.
 
     Raises:
-        UsageError: a run is not finished, its files are not those it wrote, the output is one of the runs, --images
+        UsageError: a run is not finished, its files have changed, the output is one of the runs, --images
             finds nothing, --rename-classes names no label of B, or the output folder holds other results.
     """
     runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
@@ -73,16 +73,16 @@ def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     """Returns A's name of a label by B's name of it.
 
     Raises:
-        UsageError: a pair names no label of B, or no label at all.
+        UsageError: a pair names a label that B lacks, or an empty label.
     """
     renamed = {}
     for other, name in class_pairs(given, "happiness=happy").items():
         if other not in classes:
             raise UsageError(
-                f"--rename-classes {other}={name or ''}: B has no label {other}; it has {', '.join(classes)}"
+                f"--rename-classes {other}={name or ''}: B has no label {other}; its labels are {', '.join(classes)}"
             )
         if name is None:
-            raise UsageError(f"--rename-classes {other}=: compare leaves no label out; give {other}=CLASS")
+            raise UsageError(f"--rename-classes {other}=: compare cannot exclude a label; give {other}=CLASS")
         renamed[other] = name
     return renamed
 
@@ -94,7 +94,7 @@ def _finished(folder: str, record: Mapping[str, Any], options: CompareOptions, s
 
 
 def closing_words(found: Comparison, output: str) -> str:
-    """Returns a few lines for people."""
+    """Returns a summary of a few lines."""
     images, faces = found.numbers["images"], found.numbers["faces"]
     kinds = {kind: counts["rows"] for kind, counts in found.numbers["differences"].items()}
     lines = [
@@ -106,5 +106,5 @@ def closing_words(found: Comparison, output: str) -> str:
     if found.pictures_missing:
         missing = found.pictures_missing
         what = "photo" if missing == 1 else "photos"
-        lines.append(f"{missing:,} {what} could not be read again: --images says where they are now")
+        lines.append(f"{missing:,} {what} could not be read again; give --images with their new place")
     return "\n".join([*lines, f"page: {os.path.join(output, PAGE)}"])

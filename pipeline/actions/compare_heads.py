@@ -1,8 +1,8 @@
-"""`train-head --compare`: every kind of head on several features of the same images, one table.
+"""`train-head --compare`: fits every kind of head on several features of the same images and writes one table.
 
-Logistic regression stands there once for each thing that can be done for rare classes, all else being equal.
-Features of each setting are computed once and cached; images, split and seed are the same in every line. Nothing is
-kept but the table: the line that is best is trained again by `train-head`, in seconds, from the cache.
+Logistic regression has one row for each treatment of rare classes, all else being equal. Features of each setting are
+computed once and cached; images, split and seed are the same in every row. Only the table is kept: `train-head` fits
+the best head again from the cache in seconds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FEATURES: dict[str, dict[str, Any]] = {  # settings of `features` by the name in
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A head of the table: its name there, and the settings that it is fitted by; `mlp` counts for that kind alone."""
+    """A row of the table: its name, and the settings of the head; `mlp` applies only to that kind."""
 
     name: str
     head: HeadSettings
@@ -72,23 +72,23 @@ def compare(options: TrainHeadOptions, context: Context) -> int:
 
 
 def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
-    """Returns each head: logistic for each way with rare classes, ridge, the mlp of each file, or else that in force.
+    """Returns the heads: logistic with each treatment of rare classes, ridge, and an mlp for each file or the command.
 
-    What is done for rare classes in ridge and the mlp, `head.imbalance` says: that in force, or that of the file.
+    For ridge and the mlp, `head.imbalance` of the command or of the file decides the treatment of rare classes.
 
     Raises:
-        UsageError: a file is no file of settings, two have one name, or one blends another share of votes.
+        UsageError: a file is not a settings file, two have the same name, or one has another head.soft_share.
     """
     named = {Path(file).stem: load_settings([file]) for file in files} if files else {"mlp": settings}
     if len(named) < len(files) or {"logistic", "ridge"} & named.keys():
-        raise UsageError(f"--compare {' '.join(files)}: the files need names of their own, which the table shows")
+        raise UsageError(f"--compare {' '.join(files)}: give files with distinct names, not logistic or ridge")
 
-    share = settings.head.soft_share  # of what is learned, which is gathered once
+    share = settings.head.soft_share  # part of the training data, which is gathered once
     for name, chosen in named.items():
         if "soft_share" in chosen.head.model_fields_set and chosen.head.soft_share != share:
             raise UsageError(
-                f"--compare: head.soft_share is {chosen.head.soft_share} in {name} and {share} in the command; all "
-                "lines learn the same, so give it by --set or --config alone"
+                f"--compare: head.soft_share is {chosen.head.soft_share} in {name} but {share} in the command; "
+                "all rows learn the same data, so set it only with --set or --config"
             )
 
     def candidate(name: str, chosen: Settings, **change: str) -> Candidate:
@@ -102,15 +102,15 @@ def candidates_of(files: Sequence[str], settings: Settings) -> list[Candidate]:
 
 
 def with_features(sources: Sources, features: FeaturesSettings) -> Sources:
-    """Returns the sources with other settings of the features."""
+    """Returns the sources with different feature settings."""
     return replace(sources, settings=sources.settings.model_copy(update={"features": features}))
 
 
 def rows_of(data: Gathered, features: str, candidates: Sequence[Candidate], how: Fitting) -> list[dict[str, Any]]:
-    """Returns the lines of all heads on one kind of features; a head that so few rows do not allow is left out.
+    """Returns the rows of all heads on one kind of features; skips a head that has too little data.
 
     Raises:
-        CannotFit: the rows allow none of them.
+        CannotFit: there is too little data for any of them.
     """
     rows: list[dict[str, Any]] = []
     fault: CannotFit | None = None
@@ -118,7 +118,7 @@ def rows_of(data: Gathered, features: str, candidates: Sequence[Candidate], how:
         try:
             rows.append(row_of(data, features, candidate, how))
         except CannotFit as error:
-            note(f"{features}: {candidate.name} is left out: {error}")
+            note(f"{features}: skipped {candidate.name}: {error}")
             fault = error
     if fault is not None and not rows:
         raise fault
@@ -126,10 +126,10 @@ def rows_of(data: Gathered, features: str, candidates: Sequence[Candidate], how:
 
 
 def row_of(data: Gathered, features: str, candidate: Candidate, how: Fitting) -> dict[str, Any]:
-    """Returns the line of one head on one kind of features; its metrics are of the rows held out."""
+    """Returns the row of one head on one kind of features; its metrics are those of the held-out images."""
     imbalance = candidate.head.imbalance
     note(f"{features}: {candidate.name}, {imbalance}")
-    began = time.process_time()  # of all threads: what it costs, on a busy machine too
+    began = time.process_time()  # of all threads: measures the cost even on a busy machine
     fitted = fit(data, candidate.head, candidate.mlp, how)
     seconds = time.process_time() - began
     metrics = fitted.metrics

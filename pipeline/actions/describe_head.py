@@ -1,4 +1,4 @@
-"""`describe-head`: writes the `head.json` of a Keras model of the user's own, after trying the model.
+"""`describe-head`: writes `head.json` for the user's own Keras model, after trying the model.
 
 The file says which classes the model's outputs are and which feature space it was trained for: that of the settings.
 """
@@ -24,10 +24,10 @@ from transforms.formats.publish import publish
 
 
 def run(options: DescribeHeadOptions, context: Context) -> int:
-    """Tries the model on features of the settings' width, and writes `head.json` beside it.
+    """Tries the model on features of the width that the settings give, and writes `head.json` next to it.
 
     Raises:
-        UsageError: there is no such model, it does not fit classes or features, or the file describes another head.
+        UsageError: the model is missing or does not fit classes or features, or the file describes another head.
     """
     path = Path(options.head)
     try:
@@ -53,10 +53,10 @@ def description(path: Path, classes: tuple[str, ...], space: dict[str, Any]) -> 
         space: the feature space that it was trained for.
 
     Raises:
-        UsageError: it is no `.keras` file, or cannot be read.
+        UsageError: it is not a `.keras` file, or cannot be read.
     """
     if path.suffix != ".keras":
-        raise UsageError(f"--head {path}: give a .keras file; heads of train-head have their head.json")
+        raise UsageError(f"--head {path}: give a .keras file; heads from train-head already have a head.json")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -83,7 +83,7 @@ def _head(path: Path, about: dict[str, Any]) -> KerasHead:
 
 
 def _refuse_another(path: Path) -> None:
-    """Raises UsageError if the `head.json` beside the model is that of another head."""
+    """Raises UsageError if the `head.json` next to the model belongs to another head."""
     about = path.with_name(HEAD_JSON)
     try:
         held = json.loads(about.read_text(encoding="utf-8"))
@@ -93,4 +93,4 @@ def _refuse_another(path: Path) -> None:
     except (OSError, ValueError, AttributeError):
         own = False
     if not own:
-        raise UsageError(f"{about} describes another head; put {path.name} into a folder of its own")
+        raise UsageError(f"{about} describes another head; move {path.name} to a separate folder")

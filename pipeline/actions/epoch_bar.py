@@ -1,4 +1,4 @@
-"""What a training shows on stderr: a bar for the steps of an epoch, and a line for each epoch that is done."""
+"""The progress of a training on stderr: a bar for the steps of an epoch, and a line for each finished epoch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class EpochBar:
-    """Shows the steps of the present epoch on a terminal, and a line for each epoch that is done.
+    """Shows the steps of the current epoch on a terminal, and a line for each finished epoch.
 
     Args:
-        steps: of an epoch.
-        epochs: of the whole training.
-        describe: returns an epoch's metrics in words, from its row of the history.
-        quiet: nothing is shown.
+        steps: steps per epoch.
+        epochs: epochs of the whole training.
+        describe: turns an epoch's row of the history into words.
+        quiet: True to show nothing.
     """
 
     def __init__(self, steps: int, epochs: int, describe: Callable[[dict[str, float]], str], *, quiet: bool) -> None:

@@ -1,7 +1,7 @@
-"""`evaluate`: how good labels are, on labelled images or on the output of a finished run; metrics, plots and a page.
+"""`evaluate`: measures labels, on labelled images or on the output of a finished run; metrics, plots and a page.
 
-Labelled images go through the graph of `label` into a working folder, and what stands there is read as the output
-of any other run is. Not here: which rows count (`evaluated_rows.py`), and what is written (`evaluation_files.py`).
+Labelled images go through the graph of `label` into a working folder, which is read like the output of any other
+run. Not here: which rows count (`evaluated_rows.py`), and what is written (`evaluation_files.py`).
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ ROWS_PER_FILE = 1_000_000  # of the tables in the working folder
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    """What is judged.
+    """What is evaluated.
 
     Attributes:
-        results: a row an image.
+        results: one row per image.
         about: of the labels, for `metrics.json`: inputs, head, fingerprints.
         patterns: inputs to read pictures from again.
-        head: folder of the head, which may be gone since.
+        head: folder of the head, which may no longer exist.
     """
 
     results: Results
@@ -102,10 +102,10 @@ def _work(options: EvaluateOptions, about: dict[str, Any]) -> Work:
 
 @contextmanager
 def _working_folder(output: str, *, keep: bool) -> Iterator[None]:
-    """Holds `output/work` for one evaluation and removes it in the end.
+    """Provides `output/work` for one evaluation and removes it at the end.
 
     Args:
-        keep: True to leave it after an error, for the same command to go on from.
+        keep: True to keep it after an error, so that the same command can resume.
     """
     folder = OutputFolder(os.path.join(output, "work"))
     refuse_foreign_work(folder.path)
@@ -157,14 +157,14 @@ def _evaluate(
         **truth,
         "excluded": list(options.exclude_copies_of),
         "question": _question_told(question, rows),
-        "face": "the largest labelled face of an image; the first of equally large ones",
+        "face": "the largest labelled face of an image; ties go to the first",
         "counts": rows.counts,
     }
     evaluated = Evaluated(rows, about, options.seed or 0, exact_csv=options.exact_csv)
     try:
         written = write_evaluation(output, evaluated, _pictures(options, context, labelled, work), _limits(context))
     except InputFault as error:
-        raise StoppedError(f"{error}; the sheets show pictures, so keep the images where they were") from error
+        raise StoppedError(f"{error}; the contact sheets need the images, so keep them in place") from error
     if not context.quiet:
         print(closing_words(written, output))
     return 0
@@ -184,11 +184,11 @@ def _limits(context: Context) -> Limits:
 
 
 def _pictures(options: EvaluateOptions, context: Context, labelled: _Labelled, work: str) -> Pictures:
-    """Returns where the pictures are. Figures do without those of a run, which may have been made elsewhere.
+    """Returns where the pictures are. A run's pictures are optional, as it may have been made elsewhere.
 
     Raises:
-        UsageError: --images names what is not there.
-        InputFault: what --images or --input names cannot be read.
+        UsageError: --images finds nothing.
+        InputFault: --images or --input cannot be read.
     """
     needed = bool(options.images) or not options.predictions
     read = context.settings.read
@@ -238,7 +238,7 @@ def _of_input(options: EvaluateOptions, context: Context, path: str, head: Head,
 def _label(
     options: EvaluateOptions, context: Context, folder: OutputFolder, path: str, head: Head, identity: Identity
 ) -> None:
-    """Labels the input into a working folder, or as much of it as an interrupted evaluation left undone."""
+    """Labels the input into a working folder; resumes an interrupted evaluation."""
     job = make_job(
         context.settings,
         identity,

@@ -1,4 +1,4 @@
-"""`evaluate-detector`: how well the detector of the settings finds known faces; tables, metrics, plots and a page.
+"""`evaluate-detector`: measures how well the chosen detector finds known faces; tables, metrics, plots and a page.
 
 Images are read and decoded as in a run, but outside the graph: no features, no head, no cache. Not here: what is judged
 (`known_and_found.py`), and what is written (`detection_files.py`).
@@ -102,7 +102,7 @@ def _known(paths: tuple[str, ...], columns: tuple[str, ...]) -> Annotations:
     for path in paths:
         try:
             if is_local(path) and not os.path.isfile(path):
-                raise UsageError(f"--boxes {path}: there is no such file")
+                raise UsageError(f"--boxes {path}: no such file")
             with open_file(path) as file:
                 tables.append((path, read_annotations(file, path, columns)))
         except UnknownColumn as error:
@@ -113,7 +113,7 @@ def _known(paths: tuple[str, ...], columns: tuple[str, ...]) -> Annotations:
 def _looks(
     options: EvaluateDetectorOptions, spec: DetectorSpec, detector: Detector, compared: Compared
 ) -> dict[str, Look]:
-    """Returns what the second look is for, by the name of its metrics."""
+    """Returns what the second pass is for, by the name of its metrics."""
     least = -np.inf if options.threshold is None else options.threshold
     looks: dict[str, Look] = {}
     if options.changes:
@@ -133,7 +133,7 @@ def _looking(settings: Settings) -> Looking:
         detector: Detector = detector_spec(settings).load()
     except DetectorError as error:
         raise UsageError(str(error)) from error
-    channels = max(detector.channels, backbone(settings.features.backbone).channels)  # as a run decodes them
+    channels = max(detector.channels, backbone(settings.features.backbone).channels)  # the same decoding as in a run
     limits = Limits(settings.read.max_image_bytes, settings.read.max_pixels)
     return Looking(detector, limits, channels, SMALLEST_SIDE_PX)
 
@@ -146,7 +146,7 @@ def _plan(patterns: tuple[str, ...], work: str, settings: Settings, limits: Limi
 
 @contextmanager
 def _working_folder(output: str) -> Iterator[str]:
-    """Holds `output/work` for one evaluation and removes it in the end."""
+    """Provides `output/work` for one evaluation and removes it at the end."""
     folder = OutputFolder(os.path.join(output, "work"))
     with folder.locked():
         try:

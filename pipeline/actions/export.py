@@ -20,14 +20,14 @@ from transforms.formats.exports.exported import MADE_BY, Exported, Run
 from transforms.formats.exports.registry import EXPORTS, ExportFormat
 from transforms.formats.publish import is_temporary
 
-_START = 64  # bytes of a file that hold our mark
+_START = 64  # bytes at the start of a file that contain our mark
 
 
 def run(options: ExportOptions, context: Context) -> int:
-    """Writes the export and says what is in it.
+    """Writes the export and prints a summary.
 
     Raises:
-        UsageError: there is no finished run, or something else lies at the output.
+        UsageError: there is no finished run, or something else is at the output path.
     """
     folder, record = finished_run(options.run, flag="export")
     refuse_among_results(options.output, folder.path)
@@ -50,9 +50,9 @@ def run(options: ExportOptions, context: Context) -> int:
 def _to_file(form: ExportFormat, exported: Run, options: ExportOptions) -> Exported:
     path = options.output
     if os.path.isdir(path):
-        raise UsageError(f"--output {path} is a folder, and {options.format} is one file; give the name of a file")
+        raise UsageError(f"--output {path} is a folder, but {options.format} is one file; give a file name")
     if os.path.lexists(path) and not options.overwrite:
-        raise UsageError(f"--output {path} is there already; give another name, or --overwrite")
+        raise UsageError(f"--output {path} already exists; give another name, or --overwrite")
     return form.write(exported, path)
 
 
@@ -60,7 +60,7 @@ def _into_folder(form: ExportFormat, exported: Run, options: ExportOptions) -> E
     path = options.output
     assert form.names is not None
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise UsageError(f"--output {path} is a file, and {options.format} takes a folder; give one")
+        raise UsageError(f"--output {path} is a file, but {options.format} needs a folder; give a folder")
     _own_files(path, form.names)
     with OutputFolder(path).locked():
         for name in _own_files(path, form.names):
@@ -72,17 +72,17 @@ def _own_files(folder: str, names: re.Pattern[str]) -> list[str]:
     """Returns the files of an earlier export.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder contains other files.
     """
     try:
         found = sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UsageError(f"--output {folder}: {error.strerror}; give a folder that can be read and written") from error
+        raise UsageError(f"--output {folder}: {error.strerror}; give a readable and writable folder") from error
     for name in found:
         if name != LOCK and not is_temporary(name) and not (names.fullmatch(name) and _is_ours(folder, name)):
-            raise UsageError(f"--output {folder}: {name} lies there, and no export wrote it; give an empty folder")
+            raise UsageError(f"--output {folder} contains {name}, which no export wrote; give an empty folder")
     return [name for name in found if name != LOCK]
 
 
@@ -99,5 +99,5 @@ def _closing_words(form: ExportFormat, summary: Exported, output: str) -> str:
     if summary.unlabelled:
         lines.append(f"{summary.unlabelled:,} of the faces have no label")
     if summary.left_out:
-        lines.append(f"{summary.left_out:,} images are left out: {form.left_out}")
+        lines.append(f"{summary.left_out:,} images are not included: {form.left_out}")
     return "\n".join(lines)

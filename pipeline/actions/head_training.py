@@ -1,4 +1,4 @@
-"""From the options of `train-head` to what gathering and fitting need; `--compare` needs the same."""
+"""Turns the options of `train-head` into the arguments of gathering and fitting; `--compare` uses it too."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.run.gathering import WORK, Sources
 from pipeline.run.identity import identity_of
 from pipeline.run.trained_on import TRAINED_ON
 
-FOLDS = "folds.json"  # what cross-validation found
+FOLDS = "folds.json"  # results of cross-validation
 HEAD_FILES = ("head.json", "head.npz", TRAINED_ON, FOLDS, "history.csv", "history.svg", "compare.csv")
 
 
 @dataclass(frozen=True, slots=True)
 class HeadTraining:
-    """What is read, which answers count, and how heads are fitted."""
+    """What is read, which targets count, and how heads are fitted."""
 
     sources: Sources
     wanted: Wanted
@@ -30,7 +30,7 @@ class HeadTraining:
 
 
 def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
-    """Returns all that a training of heads needs, as the user wants it."""
+    """Returns all arguments of a training of heads."""
     output, settings = os.path.abspath(options.output), context.settings
     work = os.path.join(output, WORK)
     share = settings.head.soft_share
@@ -63,7 +63,7 @@ def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
 
 
 def work_of_head(options: TrainHeadOptions, context: Context) -> Work:
-    """Returns what is made in the output folder: a head, or the table of all kinds."""
+    """Returns the work in the output folder: a head, or the table of all kinds."""
     settings = context.settings
     identity = {
         "options": asked(options, besides=("tensorboard",)),

@@ -1,4 +1,4 @@
-"""`label`: from photos to a label for every face, an account of every image and a submission file."""
+"""`label`: labels every face, accounts for every image and writes a submission file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from transforms.merge_request import MergeRequest
 from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
-NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # of a run.json, to go by it
+NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # fields that a usable run.json has
 VERSIONED = (
     *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
     *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
@@ -54,7 +54,7 @@ VERSIONED = (
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What the steps below share."""
+    """Shared by the steps below."""
 
     options: LabelOptions
     context: Context
@@ -66,16 +66,16 @@ class _Run:
     started: float
 
     def say(self, text: str) -> None:
-        """Prints closing words, unless the user wants none."""
+        """Prints the closing summary, unless --quiet is given."""
         if not self.context.quiet:
             print(text, flush=True)
 
 
 def run(options: LabelOptions, context: Context) -> int:
-    """Does the whole job, or as much of it as is not done yet; returns the exit status."""
+    """Runs the job, or resumes it; returns the exit status."""
     started = time.time()
     if options.render and not is_local(options.output):
-        raise UsageError(f"--render writes pictures into a local folder, and --output is {options.output}; drop one")
+        raise UsageError(f"--render needs a local --output, not {options.output}; drop --render or give a local folder")
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
     context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
     head_path, head = chosen_head(context.settings)
@@ -98,7 +98,7 @@ def run(options: LabelOptions, context: Context) -> int:
 
 
 def _paths_of_workers(options: LabelOptions) -> dict[str, str | None]:
-    """Returns the paths that workers open, by the flag that gave each; None is no path."""
+    """Returns the paths that workers open, by the flag that gave each; None if not set."""
     return {
         "--output": options.output,
         "--cache": options.cache,
@@ -107,7 +107,7 @@ def _paths_of_workers(options: LabelOptions) -> dict[str, str | None]:
 
 
 def _with_sample(identity: Identity, path: str | None) -> Identity:
-    """Returns the identity of a run that follows a sample submission: another sample is another run."""
+    """Returns the identity of a run with a sample submission: another sample makes another run."""
     if path is None:
         return identity
     try:
@@ -129,23 +129,23 @@ def _check_head(head: Head, identity: Identity, context: Context) -> None:
 
 
 def _refuse_another(this: _Run) -> dict[str, Any] | None:
-    """Returns `run.json` if the run is finished already; changes nothing.
+    """Returns `run.json` if the run is already finished; changes nothing.
 
     Raises:
-        UsageError: the folder holds what is not this run's, or cannot be written; or Beam's options are wrong.
+        UsageError: the folder contains other files or cannot be written; or Beam's options are wrong.
     """
     folder, overwrite = this.folder, this.options.overwrite
-    empty_pipeline(options_of(this.context.beam_options))  # what is mistyped must not cost the results that lie here
+    empty_pipeline(options_of(this.context.beam_options))  # a typing error must not cost finished results
     _refuse_foreign(folder)
     if overwrite:
         without_own(find_inputs(this.options.input), folder.place, this.cache)
         return None
     if this.options.dry_run and isinstance(folder, OutputStore):
-        return None  # whose run lies there is read under the lease, which a dry run does not take
+        return None  # the run there is identified under the lease, which a dry run does not take
     folder.refuse_damaged()
     record = folder.record()
     if record is not None and not record.keys() >= NEEDED:
-        raise UsageError(f"--output {folder.place}: its run.json is not that of a run of label; give another folder")
+        raise UsageError(f"--output {folder.place}: its run.json was not written by label; give another folder")
     folder.refuse_another(record and record["identity"], this.identity.run)
     folder.refuse_another(folder.identity(), this.identity.parts)
     return record
@@ -160,13 +160,13 @@ def _label(this: _Run) -> int:
     standing = stored_layout(folder.plan) if folder.identity() else None
     layout = standing or Layout(read.block_images, read.block_bytes)
     if standing is None and record is not None and "layout" in record:
-        layout = Layout(**record["layout"])  # as the finished run was cut: another size of blocks changes no result
+        layout = Layout(**record["layout"])  # with the block size of the finished run: it changes no result
     task = Task(
         folder=folder,
         identity=this.identity.parts,
         inputs=options.input,
         job=_job(this, layout),
-        go_on=f"what is finished is kept in {folder.place}: the same command goes on",
+        go_on=f"run the same command to resume; progress is saved in {folder.place}",
     )
     stages = label_stages(partial(_request, this))
     driven = drive(task, stages, execution_of(this.context), check=partial(_check_ids, this))
@@ -174,7 +174,7 @@ def _label(this: _Run) -> int:
         this.say(f"template: {template}; the job that it starts writes {folder.place}")
         return 0
     record = recorded(driven, folder)
-    return _finished(this, record, "finished before, and nothing has changed since\n" if driven.before else "")
+    return _finished(this, record, "already finished; nothing has changed since\n" if driven.before else "")
 
 
 def _job(this: _Run, layout: Layout | None = None) -> Job:
@@ -189,7 +189,7 @@ def _job(this: _Run, layout: Layout | None = None) -> Job:
 
 
 def _rules(this: _Run) -> SubmissionRules:
-    """Returns how submission.csv is to look."""
+    """Returns the format of submission.csv."""
     write = this.context.settings.write
     return SubmissionRules(
         id_column=write.id_column,
@@ -203,10 +203,10 @@ def _rules(this: _Run) -> SubmissionRules:
 
 
 def _check_ids(this: _Run, plan: Plan) -> None:
-    """Checks the ids that are known already against the submission.
+    """Checks the ids that are already known against the submission.
 
     Raises:
-        UsageError: two images would get one id there, or the sample to follow is missing, damaged or of other images.
+        UsageError: two images would get the same id, or the sample is missing, damaged or of other images.
     """
     rules, path = _rules(this), this.options.sample_submission
     try:
@@ -215,7 +215,7 @@ def _check_ids(this: _Run, plan: Plan) -> None:
             return
         with open_file(path) as file:
             report = match_sample(read_sample(file, classes=this.head.classes, rules=rules, name=path), plan.ids)
-        if report.unexpected == plan.images and not plan.streamed:  # else some ids are known only when they are read
+        if report.unexpected == plan.images and not plan.streamed:  # otherwise some ids are known only later
             refuse_stranger(report)
     except (SubmissionError, InputFault) as error:
         raise UsageError(str(error)) from error
@@ -243,7 +243,7 @@ def _report(this: _Run, ready: Ready) -> RunReport:
 
 
 def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
-    """Tidies up after a finished run, says what it found, and renders what is asked for."""
+    """Cleans up after a finished run, prints the summary, and renders photos if asked to."""
     _tidy(this)
     this.say(first_words + closing_words(record, this.folder.place))
     if this.options.render:
@@ -252,7 +252,7 @@ def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
 
 
 def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
-    """Writes pictures of a sample of photos and returns words about them; the results stand, whatever comes of it."""
+    """Renders a sample of photos and returns a line about it; a failure here does not affect the results."""
     output = os.path.join(this.folder.path, PICTURES)
     chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
     if not len(chosen.rows):
@@ -275,8 +275,8 @@ def _refuse_foreign(folder: OutputFolder) -> None:
 
 
 def _tidy(this: _Run) -> None:
-    """Removes the working files of a finished run, unless they are to be kept and there are parts to keep."""
-    with suppress(OSError):  # results stand, and the next run tidies again
+    """Removes the working files of a finished run, unless write.keep_parts is set and there are parts to keep."""
+    with suppress(OSError):  # the results are complete; the next run cleans up again
         remove_own(this.folder.path, ("heartbeats",), ())
     if not (this.context.settings.write.keep_parts and _has_parts(this.folder)):
         this.folder.tidy()
@@ -287,7 +287,7 @@ def _has_parts(folder: OutputFolder) -> bool:
 
 
 def _record(this: _Run, ready: Ready) -> dict[str, Any]:
-    """Returns the part of `run.json` that is known before the run."""
+    """Returns the fields of `run.json` that are known before the run."""
     plan, progress, features = ready.plan, ready.progress, ready.job.features
     return {
         "inputs": list(this.options.input),

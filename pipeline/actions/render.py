@@ -1,4 +1,4 @@
-"""`render`: photos of a finished run with boxes and labels, contact sheets and face crops, as files.
+"""`render`: writes photos of a finished run with boxes and labels, contact sheets and face crops.
 
 Not here: how they look (`pipeline/report/render/`).
 """
@@ -28,15 +28,15 @@ from pipeline.run.progress import counting_bar
 from transforms.formats.spreadsheets import uncelled
 
 ID_COLUMN = "image_id"
-NAMED = 3  # ids in a message
+NAMED = 3  # ids quoted in a message
 
 
 def run(options: RenderOptions, context: Context) -> int:
-    """Writes the pictures and says how many.
+    """Writes the pictures and prints how many.
 
     Raises:
-        UsageError: there is no finished run, the folder is another work's, or what is asked for is not in the run.
-        StoppedError: no photo fits, or none could be read again.
+        UsageError: there is no finished run, the folder belongs to another command, or the run lacks the request.
+        StoppedError: no photo matches, or none could be read again.
     """
     folder, record = finished_run(options.run, flag="render")
     refuse_among_results(options.output, folder.path)
@@ -62,10 +62,10 @@ def rendered(
     images: tuple[str, ...] = (),
     quiet: bool,
 ) -> Rendered:
-    """Writes pictures of a run into a folder that exists, and removes those of an earlier rendering there.
+    """Writes pictures of a run into an existing folder, and removes those of an earlier rendering.
 
     Raises:
-        UsageError: the folder holds other files, or `images` find nothing.
+        UsageError: the folder contains other files, or `images` finds nothing.
         StoppedError: none of the photos could be read again; the earlier pictures are kept.
     """
     earlier = own_pictures(output)
@@ -79,7 +79,7 @@ def rendered(
             why = plan.fault or str(error) or GONE
             raise StoppedError(
                 f"none of {counted(len(chosen.rows), 'photo')} could be read again ({why}), so nothing was written; "
-                "--images says where they are now"
+                "give --images with their new place"
             ) from error
     clear(earlier, output)
     return written
@@ -105,13 +105,13 @@ def _chosen(options: RenderOptions, folder: str, record: dict[str, Any]) -> Chos
     if len(chosen.rows):
         return chosen
     if ids is not None and len(chosen.unknown) == len(ids):
-        raise UsageError(f"--ids {options.ids}: none of its {len(ids):,} ids is in the run, such as {_some(chosen)}")
+        raise UsageError(f"--ids {options.ids}: none of its {len(ids):,} ids, such as {_some(chosen)}, is in the run")
     kind = f"a face labelled {' or '.join(options.label)}" if labels else "pixels"
     raise StoppedError(f"no photo of {options.run} has {kind}, so there is nothing to render")
 
 
 def seed_of_run(record: dict[str, Any]) -> str:
-    """Returns what draws the sample: the same run shows the same photos."""
+    """Returns the seed of the sample: the same run shows the same photos."""
     return str(record.get("run_fingerprint", ""))
 
 
@@ -120,26 +120,26 @@ def _labels(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             known = f"nearest is {near[0]}" if near else f"known are {', '.join(classes)}"
-            raise UsageError(f"--label {name} is no label of this run; {known}")
+            raise UsageError(f"--label {name} is not a label of this run; {known}")
     return tuple(classes.index(name) for name in names)
 
 
 def _ids(path: str) -> frozenset[str]:
-    """Returns the ids that a file names: in the column `image_id` of a CSV, else one on each line."""
+    """Returns the ids in a file: the column `image_id` of a CSV, or one id per line."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"--ids {path}: {error.strerror}; give a file that can be read") from error
+        raise UsageError(f"--ids {path}: {error.strerror}; give a readable file") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"--ids {path} is not UTF-8 text; give an id a line, or a CSV") from error
+        raise UsageError(f"--ids {path} is not UTF-8 text; give one id per line, or a CSV") from error
     ids = _column(text, path) or frozenset(line.removesuffix("\r") for line in text.split("\n") if line.strip())
     if not ids:
-        raise UsageError(f"--ids {path} names no image; give an id a line, or a CSV with a column {ID_COLUMN}")
+        raise UsageError(f"--ids {path} contains no ids; give one id per line, or a CSV with a column {ID_COLUMN}")
     return ids
 
 
 def _column(text: str, path: str) -> frozenset[str]:
-    """Returns the ids in the column `image_id` of a CSV; none if the text is not one with that column."""
+    """Returns the ids in the column `image_id` of a CSV; none if the text is not a CSV with that column."""
     first_line = text.partition("\n")[0]
     if ID_COLUMN not in first_line:
         return frozenset()
@@ -148,21 +148,21 @@ def _column(text: str, path: str) -> frozenset[str]:
         head = next(rows)
         at = head.index(ID_COLUMN)
         return frozenset(uncelled(row[at]) for row in rows if len(row) > at and row[at])
-    except ValueError:  # an image of that name
+    except ValueError:  # an image with that name
         return frozenset()
     except csv.Error as error:
-        raise UsageError(f"--ids {path}, line {rows.line_num} is no CSV: {error}; give an id a line instead") from error
+        raise UsageError(f"--ids {path}, line {rows.line_num} is not CSV: {error}; give one id per line") from error
 
 
 def _closing_words(options: RenderOptions, written: Rendered, chosen: Chosen) -> str:
     more = [counted(written.crops, "face")] if options.crops else []
     more += [counted(written.sheets, "contact sheet")] if options.sheets else []
-    of = f" of {chosen.of:,} that fit" if chosen.of > len(chosen.rows) else ""
+    of = f" of {chosen.of:,} that match" if chosen.of > len(chosen.rows) else ""
     lines = [f"{counted(written.photos, 'photo')}{of}{''.join(f', {part}' for part in more)} in {options.output}"]
     if written.missing:
         why = f" ({written.fault})" if written.fault else ""
         lines.append(
-            f"{counted(written.missing, 'photo')} could not be read again{why}; --images says where they are now"
+            f"{counted(written.missing, 'photo')} could not be read again{why}; give --images with their new place"
         )
     if chosen.without_pixels:
         lines.append(f"without a picture: {chosen.without_pixels:,} of --ids, which were rejected or repeat an id")

@@ -1,4 +1,4 @@
-"""`report`: the page of a finished run, also of one that an earlier version made, or whose photos have moved.
+"""`report`: writes the page of a finished run, including runs of earlier versions or with moved photos.
 
 Not here: what the page holds (`pipeline/report/`). At the end of `label` the same page is written.
 """
@@ -24,10 +24,10 @@ from transforms.storage.retrying import with_retries
 
 
 def run(options: ReportOptions, context: Context) -> int:
-    """Writes `report.html` and `report.json` into the folder of the run, and notes them in its `run.json`.
+    """Writes `report.html` and `report.json` into the run's folder, and adds them to its `run.json`.
 
     Raises:
-        UsageError: there is no finished run, its files are not those it wrote, or --images finds nothing.
+        UsageError: there is no finished run, its files have changed, or --images finds nothing.
     """
     folder, _ = finished_run(options.run, flag="report")
     with folder.locked():
@@ -40,15 +40,15 @@ def run(options: ReportOptions, context: Context) -> int:
     if not context.quiet:
         print(f"written: {os.path.join(folder.path, PAGE)}")
         if entry["photos_missing"]:
-            print(f"{entry['photos_missing']:,} photos could not be read again: --images says where they lie now")
+            print(f"{entry['photos_missing']:,} photos could not be read again; give --images with their new place")
     return 0
 
 
 def _report(options: ReportOptions, folder: OutputFolder, record: dict[str, Any], scratch: str) -> RunReport:
-    """Returns what writes the page; where the inputs cannot be found, without pictures.
+    """Returns the writer of the page; without pictures if the inputs cannot be found.
 
     Raises:
-        UsageError, InputFault: --images names what cannot be read.
+        UsageError, InputFault: --images cannot be read.
     """
     inputs = inputs_again(folder.path, record, options.images, scratch)
     similar_up_to = None if options.similar else SIMILAR_UP_TO

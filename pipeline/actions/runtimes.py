@@ -1,6 +1,6 @@
-"""`runtimes`: times every runtime that is installed on this machine, and recommends one by what it measured.
+"""`runtimes`: times every runtime installed on this machine, and recommends the fastest.
 
-Each runtime and precision runs in a process of its own, on noise in the form of the settings' crops.
+Each runtime and precision runs in a separate process, on noise of the size of the face crops.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pipeline.commands.runtimes import RuntimesOptions
 from pipeline.errors import StoppedError
 from pipeline.run.identity import feature_settings
 
-SECONDS = 4  # for each, unless the user says otherwise
+SECONDS = 4  # per runtime, by default
 LIMIT_S = 100.0  # for all together, with the default seconds
-REFERENCE = ("tensorflow", "float32")  # what the bundled heads' metrics were measured with
+REFERENCE = ("tensorflow", "float32")  # the bundled heads' metrics were measured with it
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One runtime in one precision: a rate, or why there is none."""
+    """One runtime in one precision: its rate, or why it failed."""
 
     runtime: str
     precision: str
@@ -35,13 +35,13 @@ class Measured:
 
 
 def run(options: RuntimesOptions, context: Context) -> int:
-    """Prints a table of rates, and the line for the config."""
+    """Prints a table of rates, and the setting for the fastest."""
     chosen = feature_settings(context.settings)
     seconds = options.seconds or SECONDS
     deadline = time.monotonic() + max(LIMIT_S, LIMIT_S * seconds / SECONDS)
     kinds = [
         (name, precision)
-        for precision in ("float32", "bfloat16")  # what each has comes first, should time run out
+        for precision in ("float32", "bfloat16")  # every runtime's first precision, in case time runs out
         for name, runtime in RUNTIMES.items()
         if precision in runtime.precisions
     ]
@@ -64,7 +64,7 @@ def _measured(settings: FeatureSettings, seconds: float, deadline: float) -> Mea
 
 
 def _table(found: list[Measured]) -> list[str]:
-    """Returns the lines of the table; differences are of features, as a share of the largest."""
+    """Returns the lines of the table; differences are between features, as a share of the largest."""
     reference = next((one.rate for one in found if (one.runtime, one.precision) == REFERENCE), None)
     lines = [f"{'runtime':<12}{'precision':<11}{'start CPU s':>12}{'faces/s':>10}{'faces/CPU-s':>13}{'difference':>13}"]
     for one in found:
@@ -86,7 +86,7 @@ def _difference(rate: Rate, reference: Rate) -> float:
 
 
 def _advice(found: list[Measured]) -> list[str]:
-    """Returns the line for the config: the fastest by the clock, and the fastest in float32 if that is another.
+    """Returns the line for the config: the fastest, and the fastest in float32 if it is another one.
 
     Raises:
         StoppedError: no runtime could compute.
@@ -94,7 +94,7 @@ def _advice(found: list[Measured]) -> list[str]:
     exact = _fastest([one for one in found if one.precision == "float32"])
     best = _fastest(found)
     if best is None:
-        raise StoppedError("no runtime can compute with these settings; the table says why")
+        raise StoppedError("no runtime works with these settings; the table says why")
     lines = [f"fastest: {_rate_in_words(best, exact)}; put this line into the config:", _config_line(best)]
     if exact is not None and best is not exact:
         lines += ["a few labels may differ in bfloat16; the fastest in float32:", _config_line(exact)]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipeline.settings.training import TrainSettings
 
 
-ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, if the weights are not averaged
 
 
 def run(options: TrainBackboneOptions, context: Context) -> int:
@@ -64,7 +64,7 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
             Work(command="train-backbone", files=names.files, proof=RECIPE_JSON),
             overwrite=options.overwrite,
         )
-        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe do nothing by default
+        unsaid = json.loads(json.dumps(asdict(Recipe())))  # new fields of a recipe have no effect by default
         hold_recipe(output / RECIPE_JSON, provenance, (CHECKPOINT, HISTORY, names.weights), unsaid=unsaid)
         network = _network(tasks, recipe, settings.backbone, form, shape, start)
         try:
@@ -114,10 +114,10 @@ def _read(options: TrainBackboneOptions, context: Context, form: Form) -> tuple[
     if len(train) < settings.batch_size:
         raise UsageError(
             f"{len(train)} training images are fewer than one batch of {settings.batch_size}; "
-            "--input or --set train.batch_size decide that"
+            "give more images or a smaller train.batch_size"
         )
     if silenced := _silenced(data, train):
-        note(f"labels not learned, as {', '.join(settings.reject)} leads: {silenced:,}")
+        note(f"labels not learned because {', '.join(settings.reject)} leads: {silenced:,}")
     return data, train, examples_of(data.validation, data, ())
 
 
@@ -130,7 +130,7 @@ def _kept_row(history: Sequence[Mapping[str, float]], recipe: Recipe) -> Mapping
     """Returns the row of the epoch whose weights are kept; {} if no epoch was run."""
     if not history:
         return {}
-    if recipe.keep == "best":  # the last of equally good epochs, as the trainer keeps
+    if recipe.keep == "best":  # ties go to the last epoch, as in the trainer
         return max(reversed(history), key=lambda row: row["val_accuracy"])
     return history[-1]
 
@@ -141,7 +141,7 @@ def _existing(folder: Path) -> Path:
 
 
 def recipe_of(settings: TrainSettings) -> Recipe:
-    """Returns the recipe that the settings describe."""
+    """Returns the recipe from the settings."""
     values = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
     values["frozen"] = tuple(settings.frozen)
     values["progressive_sizes"] = tuple(settings.progressive_sizes)
@@ -153,7 +153,7 @@ def _start_of(settings: TrainSettings) -> Path | None:
     """Returns the file of weights to start from, if any.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: it is missing.
     """
     from models.backbones.backbone import BackboneError
     from models.backbones.registry import backbone
@@ -165,7 +165,7 @@ def _start_of(settings: TrainSettings) -> Path | None:
     except BackboneError as error:
         raise UsageError(str(error).replace("features.weights", "train.start")) from error
     if settings.backbone == "face_vgg" and path.suffix != ".npz":
-        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz, as train-backbone writes it")
+        raise UsageError(f"train.start={settings.start}: give a face_vgg.npz that train-backbone wrote")
     return path
 
 
@@ -198,12 +198,12 @@ def _network(
         try:
             kind.start_from(network, start)
         except BackboneError as error:
-            more = "; train.widths and train.convs must be those of train.start" if name == "face_vgg" else ""
+            more = "; train.widths and train.convs must match train.start" if name == "face_vgg" else ""
             raise UsageError(f"{error}{more}") from error
     names = [layer.name for layer in network.layers]
     for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
         if lost := [text for text in beginnings if not any(name.startswith(text) for name in names)]:
-            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; there are {', '.join(names)}")
+            raise UsageError(f"{setting}: no layer's name begins with {', '.join(lost)}; layers: {', '.join(names)}")
     return network
 
 
@@ -225,7 +225,7 @@ def _check_tensorboard(folder: Path | None) -> None:
     from importlib.util import find_spec
 
     if folder is not None and find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or drop the flag")
 
 
 def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | None) -> None:
@@ -235,7 +235,7 @@ def _draw(history: list[dict[str, float]], output: Path, tensorboard: Path | Non
         publish_bytes(output / "history.svg", history_plot(history))
     else:
         note("no history.svg: matplotlib is not installed; history.csv has the curves")
-    if tensorboard is not None:  # again: a finished training has no epoch left that would
+    if tensorboard is not None:  # again, since a finished training has no epoch left to do it
         write_events(history, tensorboard)
 
 
@@ -284,7 +284,7 @@ def _provenance(
     start: Path | None,
     examples: Sequence[Examples],
 ) -> dict[str, Any]:
-    """Returns all that the weights depend on; images, labels and votes by digest."""
+    """Returns everything that the weights depend on; images, labels and votes as digests."""
     provenance = {
         "recipe": asdict(recipe),
         "network": _network_of(settings, form, shape),

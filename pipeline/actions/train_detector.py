@@ -1,8 +1,8 @@
-"""`train-detector`: trains the one-shot detector on photos with known faces; exports what `faces.one_shot.model` takes.
+"""`train-detector`: trains the one-shot detector on photos with known faces; exports it for `faces.one_shot.model`.
 
-A recipe of several parts is trained part by part, each from the weights of the one before, in a folder of its own.
+A recipe of several parts is trained part by part, each in a separate folder, starting from the weights of the last.
 
-The loop is `models/training/loop.py`, as for networks of features; the lesson is `models/training/detection/lesson.py`.
+The loop is `models/training/loop.py`, as for backbones; the lesson is `models/training/detection/lesson.py`.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ MODEL, WEIGHTS, CARD = "one_shot.onnx", "weights.npz", "one_shot.json"
 RECIPE_JSON, CURVES = "recipe.json", "history.svg"
 FILES = (RECIPE_JSON, "checkpoint.npz", "best.npz", "history.csv", CURVES, MODEL, WEIGHTS, CARD)
 WORK = Work(command="train-detector", files=FILES, proof=RECIPE_JSON)
-ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, where the weights are not averaged
+ENOUGH_MOMENTUM = 0.99  # of the normalisation's statistics, if the weights are not averaged
 
 
 def run(options: TrainDetectorOptions, context: Context) -> int:
-    """Trains, continuing from the output folder's checkpoint if there is one, and exports the model."""
+    """Trains, resuming from the output folder's checkpoint if there is one, and exports the model."""
     if find_spec("onnx") is None:
         raise UsageError("train-detector writes ONNX: pip install onnx")
     parts = load_recipe(Path(options.recipe), epochs=options.epochs, seed=options.seed)
     start, output = _start(options.start), Path(options.output)
-    sets = read_sets(parts[0].sets, Path(options.data))  # what is wrong with them must not claim the folder
+    sets = read_sets(parts[0].sets, Path(options.data))  # faulty sets must not claim the folder
     folders = [output / f"part-{number}" for number in range(1, len(parts))] + [output]
     with OutputFolder(str(output)).locked():
-        for folder in reversed(folders):  # a refusal must not wait until the parts before are trained
+        for folder in reversed(folders):  # refuse before the earlier parts are trained
             claim(str(folder), WORK, overwrite=options.overwrite)
         for number, (recipe, folder) in enumerate(zip(parts, folders, strict=True), 1):
             if len(parts) > 1:
@@ -78,7 +78,7 @@ def _train_part(recipe: DetectorRecipe, folder: Path, start: Start | None, sets:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Weights that training starts from, and the SHA-256 of their file."""
+    """Initial weights, and the SHA-256 of their file."""
 
     path: Path
     digest: str
@@ -86,12 +86,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a part has made.
+    """The result of a part.
 
     Attributes:
         network: in Keras, with its averaged weights.
-        history: a row an epoch.
-        at: recall and threshold at the false alarms that `scores` states; None without it.
+        history: one row per epoch.
+        at: recall and threshold at the false alarms in `scores`; None without it.
     """
 
     network: Any
@@ -163,7 +163,7 @@ def shape_of(recipe: DetectorRecipe) -> OneShotShape:
 
 
 def recipe_of(recipe: DetectorRecipe) -> Recipe:
-    """Returns the numbers of the training as the loop takes them; what it says of pixels does not count."""
+    """Returns the training values for the loop; those about pixels do not apply."""
     own = recipe.training.model_dump(exclude={"scenes_an_epoch", "mine_every"})
     return Recipe(**own, schedule="cosine", keep="last")
 

@@ -1,4 +1,4 @@
-"""`train-head`: fills the feature cache through the same stages as `label`, and fits a classifier on the features.
+"""`train-head`: fills the feature cache with the same stages as `label`, and fits a classifier on the features.
 
 Not here: what is learned (`run/gathering.py`, `run/answers.py`), the fits (`run/fitting.py`), and the table of all
 kinds (`compare_heads.py`).
@@ -29,7 +29,7 @@ CURVES = ("history.csv", "history.svg")
 
 
 def run(options: TrainHeadOptions, context: Context) -> int:
-    """Fits a head on the labelled inputs and writes it to the output folder."""
+    """Fits a head on the labelled input and writes it to the output folder."""
     if options.compare is not None:
         from pipeline.actions.compare_heads import compare
 
@@ -60,9 +60,9 @@ def _check_tensorboard(options: TrainHeadOptions, context: Context) -> None:
     if not options.tensorboard:
         return
     if context.settings.head.kind != "mlp":
-        raise UsageError("--tensorboard shows epochs, which the kind mlp alone has; give --kind mlp or drop it")
+        raise UsageError("--tensorboard shows epochs, which only the kind mlp has; give --kind mlp or drop it")
     if find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or leave the flag out")
+        raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard, or drop the flag")
 
 
 def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
@@ -83,7 +83,7 @@ def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
 
 
 def _publish_folds(folds: Folds | None, output: Path, context: Context) -> None:
-    """Writes what cross-validation found; removes that of an earlier head."""
+    """Writes the results of cross-validation; removes those of an earlier head."""
     (output / FOLDS).unlink(missing_ok=True)
     if folds is not None:
         found = folds.summary(seed=context.settings.features.seed)

@@ -1,4 +1,4 @@
-"""The program as functions and objects of Python. Importing it imports neither Beam nor a runtime."""
+"""The program as Python functions and objects. Importing it imports neither Beam nor a runtime."""
 
 from pipeline.api.calls import evaluate, label, train_head
 from pipeline.api.face_labeler import FaceLabeler

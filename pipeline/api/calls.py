@@ -1,6 +1,6 @@
-"""`label`, `train_head` and `evaluate` as functions: the commands of the same names, with the same results.
+"""`label`, `train_head` and `evaluate` as functions, with the same results as the commands.
 
-They raise the errors of `pipeline/errors.py` and never end the process. Runs of one process wait for each other.
+They raise the errors of `pipeline/errors.py` and never end the process. Runs in one process wait for each other.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ def label(
     beam_options: Sequence[str] = DIRECT,
     quiet: bool = True,
 ) -> Run:
-    """Labels every face of a collection, or as much of it as is not done yet, and returns the finished run.
+    """Labels every face of a collection, or resumes doing so, and returns the finished run.
 
     Args:
-        inputs: folders, archives, tables or wildcards, one or several, as `--input` takes them.
-        output: folder of the results. A run that was stopped there continues.
-        head: `bundled`, `bundled/ferplus`, the folder of a head, or what `train_head` returned.
+        inputs: folders, archives, tables or wildcards, one or several, as for `--input`.
+        output: folder for the results. A stopped run there resumes.
+        head: `bundled`, `bundled/ferplus`, the folder of a head, or the result of `train_head`.
         settings: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a YAML file.
         cache: folder of the feature cache; None is `output/cache`.
         sample_submission: CSV whose columns, ids and order submission.csv follows.
         max_rejected: stop once this fraction of the images is rejected.
-        render: also write so many photos with boxes and labels, into `output/rendered`.
-        overwrite: start anew in the folder of another run.
+        render: also write this many photos with boxes and labels to `output/rendered`.
+        overwrite: replace the results of another run.
         beam_options: flags of Apache Beam.
-        quiet: no progress bar and no closing words.
+        quiet: no progress bar and no closing summary.
 
     Raises:
         UsageError: an argument or a setting is wrong; nothing was written.
-        StoppedError: stopped by a limit or by storage; the same call continues.
-        Interrupted: stopped by the user; the same call continues.
+        StoppedError: stopped by a limit or a storage error; the same call resumes.
+        Interrupted: stopped by the user; the same call resumes.
     """
     options = options_of(
         LabelOptions,
@@ -98,21 +98,21 @@ def train_head(
     """Trains a head on labelled images and returns it.
 
     Args:
-        inputs: labelled images: folders with a folder for each class, archives or tables.
-        output: folder of the head.
-        kind: `logistic`, `ridge` or `mlp`; None is that of the settings.
-        validation, holdout: labelled images to choose by, or the fraction of the input to choose by.
-        folds: also cross-validate, with so many heads.
+        inputs: labelled images: folders with one folder per class, archives or tables.
+        output: folder for the head.
+        kind: `logistic`, `ridge` or `mlp`; None uses the settings.
+        validation, holdout: labelled images to select by, or the fraction of the input to select by.
+        folds: also cross-validate with this many heads.
         group_by: pattern; images whose ids give the same match stay together in every split.
         exclude_copies_of: images that must not be trained on.
-        classes: classes that count; () for all.
+        classes: classes to learn; () for all.
         soft_labels, rename_classes, reject: as `--soft-labels`, `--rename-classes` and `--reject`.
         settings, cache, beam_options, quiet: as for `label`.
-        overwrite: start anew in the folder of another training.
+        overwrite: replace the results of another training.
 
     Raises:
         UsageError: an argument or a setting is wrong.
-        StoppedError, Interrupted: stopped; the same call continues from the cache.
+        StoppedError, Interrupted: stopped; the same call resumes from the cache.
     """
     options = options_of(
         TrainHeadOptions,
@@ -153,20 +153,20 @@ def evaluate(
     beam_options: Sequence[str] = DIRECT,
     quiet: bool = True,
 ) -> Evaluation:
-    """Measures how good labels are and returns the metrics; plots and a page are in the output folder.
+    """Evaluates labels and returns the metrics; writes plots and a page to the output folder.
 
     Args:
         inputs: labelled images, or a finished run of `label` on labelled images.
-        output: folder of metrics, plots and the page.
+        output: folder for metrics, plots and the page.
         head, settings, cache, beam_options, quiet: as for `label`; a finished run takes neither head nor cache.
         exclude_copies_of: images that must not count.
-        images: of a finished run: where its pictures are now.
+        images: where the pictures of a finished run are now.
         soft_labels, rename_classes, positive, positive_labels, seed: as the flags of those names.
-        overwrite: start anew in the folder of another evaluation.
+        overwrite: replace the results of another evaluation.
 
     Raises:
         UsageError: an argument or a setting is wrong.
-        StoppedError, Interrupted: stopped; the same call continues from the cache.
+        StoppedError, Interrupted: stopped; the same call resumes from the cache.
     """
     finished = str(inputs.path) if isinstance(inputs, Run) else None
     options = options_of(
@@ -193,7 +193,7 @@ def _act(name: str, options: Options, context: Context) -> None:
     """Runs a command in this process.
 
     Raises:
-        PipelineError: as the command line would report it.
+        PipelineError: the error that the command line would report.
     """
     with _ONE_RUN, never_leaving():
         try:

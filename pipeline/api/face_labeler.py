@@ -1,7 +1,7 @@
 """Labels the faces of single images in a notebook, a service or a loop over video frames. Imports no Beam.
 
-The pure functions of the stages do the work, so the numbers are those that `label` writes. Not here: collections,
-which `label` does with a cache, an account of every image, and resuming.
+It uses the pure functions of the stages, so it gives the same numbers as `label`. Not here: collections,
+which `label` handles with a cache, an account of every image, and resuming.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from transforms.label_faces import apply_head, leave_small_unlabelled
 
 Image: TypeAlias = np.ndarray | bytes | bytearray | memoryview | str | os.PathLike[str]
 
-IMAGES_AT_ONCE = 16  # of `label_many`: enough to fill batches, few enough to hold in memory
+IMAGES_AT_ONCE = 16  # of `label_many`: enough to fill batches, few enough to keep in memory
 
 
 class FaceLabeler:
     """Finds and labels the faces of images.
 
-    Loads everything once, when it is made. Its methods may be called from several threads. All objects with the same
-    network settings share one copy of the network. OpenCV is set to one thread in this process, as `label` sets it.
+    Loads everything once, at construction. Its methods may be called from several threads. All objects with the same
+    network settings share one copy of the network. OpenCV is set to one thread in this process, as in `label`.
 
     Args:
         head: `bundled`, `bundled/ferplus` or the folder of a head; None takes the one of the settings.
@@ -87,7 +87,7 @@ class FaceLabeler:
 
     @classmethod
     def bundled(cls) -> FaceLabeler:
-        """Returns a labeler with everything that ships: detector, network, head and default settings."""
+        """Returns a labeler with the bundled detector, network and head, and default settings."""
         return cls()
 
     @property
@@ -115,8 +115,8 @@ class FaceLabeler:
                 or (h, w) grey, as an array or as anything that numpy turns into one, such as a Pillow image.
 
         Raises:
-            RejectedImage: its content cannot be used; `reason` is what `label` would write.
-            UsageError: the file cannot be read, or the array is of another kind.
+            RejectedImage: its content cannot be used; `reason` is the one that `label` would write.
+            UsageError: the file cannot be read, or the array has another shape or type.
         """
         return self.label_found(self.find(image))
 
@@ -127,7 +127,7 @@ class FaceLabeler:
             image: as `label` takes it.
 
         Raises:
-            UsageError: the file cannot be read, or the array is of another kind.
+            UsageError: the file cannot be read, or the array has another shape or type.
         """
         return self._find([self._read(image, 0)])
 
@@ -149,10 +149,10 @@ class FaceLabeler:
         Images are taken a few at a time, so an endless source is fine.
 
         Args:
-            images: as `label` takes them.
+            images: as for `label`.
 
         Raises:
-            UsageError: a file cannot be read, or an array is of another kind.
+            UsageError: a file cannot be read, or an array has another shape or type.
         """
         numbered = enumerate(images)
         while some := list(islice(numbered, IMAGES_AT_ONCE)):
@@ -169,7 +169,7 @@ class FaceLabeler:
 
     def _label(self, found: FoundFaces) -> Iterator[LabelledImage]:
         block = with_features(found.block, self._features(found.block.fresh.crops))
-        with self._one_head:  # a Keras model promises nothing to threads
+        with self._one_head:  # Keras models are not guaranteed to be thread-safe
             block = apply_head(block, self._head)
         block = leave_small_unlabelled(block, min_label_px(self.settings))
         faces = _faces_of(block.faces, self._head.output)
@@ -198,12 +198,12 @@ class FaceLabeler:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """An image as it was given.
+    """An image as given.
 
     Attributes:
-        name: the path, "" where there is none. `called`: how warnings call it.
+        name: the path, "" if there is none. `called`: its name in warnings.
         data: bytes of an image file; `reason` says why there are none.
-        picture: what shows it later.
+        picture: shows it later.
     """
 
     name: str
@@ -247,20 +247,20 @@ def _read_file(path: Path, max_bytes: int) -> _Encoded:
 
 
 def _as_pnm(image: Any) -> bytes:
-    """Returns pixels as a file without compression, so that an array takes the way of every other image."""
+    """Returns pixels as an uncompressed file, so that an array is processed like every other image."""
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         what = type(image).__name__ if pixels.dtype == object else f"{pixels.dtype} of shape {pixels.shape}"
         raise UsageError(
             "an image is a path, the bytes of an image file, or uint8 pixels of shape (height, width, 3), RGB, or "
-            f"(height, width), grey, and not {what}"
+            f"(height, width), grey, not {what}"
         )
     kind = b"P6" if pixels.ndim == 3 else b"P5"
     return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
 
 
 def _block_of(images: Sequence[_Encoded]) -> Block:
-    """Returns images in memory as a block that no plan knows."""
+    """Returns images in memory as a block that is not in a plan."""
     count = len(images)
     return Block(
         key="",
@@ -281,7 +281,7 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
 
 
 def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
-    """Returns all faces of a labelled block, in their order."""
+    """Returns all faces of a labelled block, in order."""
     assert faces.answers is not None and faces.labelled is not None  # set by the steps before
     predicted, classes = output.stored(faces.answers), output.classes
     index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")

@@ -1,6 +1,6 @@
-"""What `FaceLabeler` returns: an image with its faces, to be read by code and by people.
+"""The result of `FaceLabeler`: an image with its faces, readable by code and by people.
 
-The fields carry the names and the values of the columns of `predictions/` and `images/`.
+The fields have the names and values of the columns of `predictions/` and `images/`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from transforms.formats.records import Reason, Status
 
-SHOWN = 3  # faces that a line of text names
+SHOWN = 3  # faces listed in a line of text
 
 
 class Box(NamedTuple):
@@ -32,10 +32,10 @@ class Face:
         box: where it is.
         detection_score: the detector's confidence, 0 to 1.
         label: the most likely class; None for a face that is too small to be labelled.
-        label_index: place of the label among the classes; None without a label.
+        label_index: index of the label among the classes; None without a label.
         confidence: probability of the label, 0 to 1; None without a label.
         probabilities: by class, in alphabetical order; {} without a label.
-        no_label_score: probability of the head's reject classes, such as "no face"; None where the head has none.
+        no_label_score: probability of the head's reject classes, such as "no face"; None if the head has none.
     """
 
     box: Box
@@ -64,9 +64,9 @@ class LabelledImage:
 
     Attributes:
         name: the path as given; "" for an array or bytes.
-        width, height: pixels of the upright image, 0 where unknown.
+        width, height: pixels of the upright image, 0 if unknown.
         status: `labelled`, `no_face` or `rejected`.
-        reason: why it was rejected, or `too_small_to_label` where it has only such faces; else None.
+        reason: why it was rejected, or `too_small_to_label` if it has only such faces; else None.
         faces: best detection first, then from top to bottom, then from left to right.
         classes: all classes of the head, in alphabetical order.
         picture: the encoded image, or the path to read it from, to show it.
@@ -91,7 +91,7 @@ class LabelledImage:
         return self.faces[index]
 
     def __bool__(self) -> bool:
-        """True also without a face: an image is not nothing."""
+        """True even without a face: an image is never falsy."""
         return True
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class LabelledImage:
 
     @property
     def words(self) -> str:
-        """What was found, in a few words."""
+        """The findings, in a few words."""
         if self.status is Status.REJECTED:
             return f"rejected, {self.reason}"
         if not self.faces:
@@ -112,7 +112,7 @@ class LabelledImage:
     def _repr_html_(self) -> str:
         from pipeline.report.photo import KEPT, Photo
         from pipeline.report.photo import Face as Drawn
-        from pipeline.report.photo_figure import photo_figure  # pages are loaded when the first one is shown
+        from pipeline.report.photo_figure import photo_figure  # imported when the first page is shown
         from transforms.formats.records import NO_LABEL
 
         drawn = tuple(

@@ -1,4 +1,4 @@
-"""Turns what a caller gives into settings and options, checked as the command line checks them."""
+"""Turns a caller's arguments into settings and options, with the checks of the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings_from(given: SettingsLike, **over: object) -> Settings:
     Args:
         given: settings; a mapping, flat (`{"faces.margin": 0.1}`) or by section (`{"faces": {"margin": 0.1}}`); the
             path of a YAML file; None for the defaults.
-        over: values that count over those of `given`, by dotted name with `__` for the dot; None changes nothing.
+        over: values that override those of `given`, by dotted name with `__` for the dot; None changes nothing.
 
     Raises:
         SettingsError: a setting is unknown, wrong, or contradicts another one, or the file cannot be read.
@@ -77,12 +77,12 @@ def options_of(kind: type[Some], /, **given: Any) -> Some:
 
 
 def path_text(path: PathLike | None) -> str | None:
-    """Returns a path as the command line takes it."""
+    """Returns a path in the form of the command line."""
     return None if path is None else os.fspath(path)
 
 
 def path_texts(paths: Paths) -> tuple[str, ...]:
-    """Returns one path or several as the command line takes them."""
+    """Returns one path or several in the form of the command line."""
     return (os.fspath(paths),) if isinstance(paths, str | os.PathLike) else tuple(os.fspath(path) for path in paths)
 
 

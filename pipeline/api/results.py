@@ -1,4 +1,4 @@
-"""What the functions of this package return, to be read by code and by people: a run, a head, an evaluation."""
+"""Results of the functions of this package: a run, a head, an evaluation; readable by code and by people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RUN, HEAD, METRICS, SUBMISSION = "run.json", "head.json", "metrics.json", "submission.csv"
 PAGE_OF_RUN, PAGE_OF_EVALUATION = "report.html", "evaluation.html"
-NEEDED = {"counts", "labels", "reasons", "parts", "head", "seconds"}  # of a run.json, to go by it
+NEEDED = {"counts", "labels", "reasons", "parts", "head", "seconds"}  # fields that a usable run.json has
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Run:
 
     Attributes:
         path: the output folder.
-        record: what `run.json` says.
+        record: the content of `run.json`.
     """
 
     path: Path
@@ -36,12 +36,12 @@ class Run:
         """Returns the finished run in an output folder.
 
         Raises:
-            UsageError: there is none, or a file that its `run.json` lists is missing or of another size.
+            UsageError: there is none, or a file in its `run.json` is missing or has another size.
         """
         folder = Path(os.path.abspath(path))
         record = _read_json(folder / RUN, "give the output folder of a finished run of label")
         if not record.keys() >= NEEDED:
-            raise UsageError(f"{folder / RUN} is not that of a run of label; give another folder")
+            raise UsageError(f"{folder / RUN} was not written by label; give another folder")
         for part in record["parts"]:
             file = folder / part["path"]
             if not file.is_file() or file.stat().st_size != part["bytes"]:
@@ -50,27 +50,27 @@ class Run:
 
     @property
     def predictions(self) -> Dataset:
-        """The faces, a row each, as a pyarrow dataset: `.to_table().to_pandas()` gives a data frame."""
+        """The faces, one row each, as a pyarrow dataset: `.to_table().to_pandas()` gives a data frame."""
         return _dataset(self.path / "predictions")
 
     @property
     def images(self) -> Dataset:
-        """The images, a row each, as a pyarrow dataset."""
+        """The images, one row each, as a pyarrow dataset."""
         return _dataset(self.path / "images")
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Numbers of images, by status too, and of faces."""
+        """Number of images, also by status, and of faces."""
         return dict(self.record["counts"])
 
     @property
     def labels(self) -> Mapping[str, int]:
-        """Faces of each label, in alphabetical order."""
+        """Number of faces by label, in alphabetical order."""
         return dict(self.record["labels"])
 
     @property
     def reasons(self) -> Mapping[str, int]:
-        """Images of each reason for a rejection."""
+        """Number of images by reason for rejection."""
         return dict(self.record["reasons"])
 
     @property
@@ -80,12 +80,12 @@ class Run:
 
     @property
     def page(self) -> Path | None:
-        """The page about the run; None where none was written."""
+        """The page about the run; None if none was written."""
         return _file(self.path / PAGE_OF_RUN)
 
     @property
     def submission(self) -> Path | None:
-        """`submission.csv`; None where none was written."""
+        """`submission.csv`; None if none was written."""
         return _file(self.path / SUBMISSION)
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        from pipeline.report.run_figure import run_figure  # pages are loaded when the first one is shown
+        from pipeline.report.run_figure import run_figure  # imported when the first page is shown
 
         return run_figure(self.counts, self.labels, self.reasons, str(self.path), str(self.page or ""))
 
@@ -109,7 +109,7 @@ class TrainedHead:
 
     Attributes:
         path: its folder.
-        record: what `head.json` says.
+        record: the content of `head.json`.
     """
 
     path: Path
@@ -135,7 +135,7 @@ class TrainedHead:
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """How good it is on the held-out images."""
+        """Its metrics on the held-out images."""
         return dict(self.record.get("metrics", {}))
 
     def __repr__(self) -> str:
@@ -146,11 +146,11 @@ class TrainedHead:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
         path: the output folder.
-        record: what `metrics.json` says.
+        record: the content of `metrics.json`.
     """
 
     path: Path
@@ -166,17 +166,17 @@ class Evaluation:
         folder = Path(os.path.abspath(path))
         record = _read_json(folder / METRICS, "give the output folder of evaluate")
         if "accuracy" not in record.get("metrics", {}):
-            raise UsageError(f"{folder / METRICS} is not that of evaluate; give another folder")
+            raise UsageError(f"{folder / METRICS} was not written by evaluate; give another folder")
         return cls(folder, record)
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """Accuracy, F1 and all others, with their intervals: docs/evaluate.md says what they mean."""
+        """Accuracy, F1 and all other metrics, with intervals; docs/evaluate.md explains them."""
         return dict(self.record["metrics"])
 
     @property
     def page(self) -> Path | None:
-        """The page; None where none was written."""
+        """The page; None if none was written."""
         return _file(self.path / PAGE_OF_EVALUATION)
 
     def __repr__(self) -> str:
@@ -207,5 +207,5 @@ def _read_json(path: Path, cure: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}); {cure}") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{path} is damaged (it holds no object); {cure}")
+        raise UsageError(f"{path} is damaged (not a JSON object); {cure}")
     return found

@@ -1,1 +1,1 @@
-"""What may be typed, a light file each: options, summary and example. `pipeline/actions/` does the work."""
+"""The commands, one light file per command: options, summary and example. `pipeline/actions/` does the work."""

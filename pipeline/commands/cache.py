@@ -1,4 +1,4 @@
-"""`cache info|verify|prune`: what may be typed. The work is `pipeline/actions/cache.py`."""
+"""`cache info|verify|prune`: its flags. `pipeline/actions/cache.py` does the work."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class CacheOptions(Options):
 
     @property
     def place(self) -> str:
-        """The folder, given either way."""
+        """The folder, from the positional value or the flag."""
         return self.folder or self.cache or ""
 
 
 COMMAND = Command(
     name="cache",
-    summary="info, verify or prune of a feature cache",
+    summary="inspect (info), verify or prune a feature cache",
     example="cache info out/cache",
     options=CacheOptions,
 )

@@ -1,4 +1,4 @@
-"""What a command is: its options, its page of `--help`, and what it is given to work with."""
+"""What a command is: its options, its help text, and the context that it gets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Common(Options):
     config: tuple[str, ...] = many("FILE", "settings, YAML; later files override earlier ones")
     set: tuple[str, ...] = many("KEY=VALUE", "one setting; overrides --config")
     print_config: bool = switch("print the settings in force and exit")
-    verbose: bool = switch("log lines, and tracebacks of errors")
-    quiet: bool = switch("no progress bar, no closing words")
+    verbose: bool = switch("show log lines, and tracebacks of errors")
+    quiet: bool = switch("no progress bar, no closing summary")
     version: bool = switch("print the version and exit")
     help: bool = switch("print this page and exit", short="-h")
 
@@ -28,12 +28,12 @@ ABOUT_SETTINGS = ("config", "set", "print_config")  # flags of no use to a comma
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every command gets beside its own options.
+    """What every command gets in addition to its own options.
 
     Attributes:
-        settings: files, `--set` and flags together.
-        beam_options: flags for Beam as typed, checked by name; those after a bare `--` are not checked.
-        quiet: True for no progress bar and no closing words.
+        settings: from files, `--set` and flags.
+        beam_options: flags for Beam as typed; their names are checked, except after a bare `--`.
+        quiet: True for no progress bar and no closing summary.
         verbose: True for log lines.
     """
 
@@ -48,12 +48,12 @@ class Command:
     """One command.
 
     Attributes:
-        name: as it is typed. `pipeline/actions/` holds the module of that name, with `_` for `-`, which does the work.
+        name: as it is typed. The module of that name in `pipeline/actions/`, with `_` for `-`, does the work.
         summary: one clause for `--help`.
-        example: what follows `python -m pipeline` in a command that people would type.
+        example: a realistic command line, without `python -m pipeline`.
         options: the class of its options.
         settings: sections and single settings that it reads, by dotted name.
-        settings_unused: parts of those that it does not read.
+        settings_unused: those in these sections that it does not read.
         defaults: settings, by dotted name, that have another default here than elsewhere.
         beam: True if it starts Beam and so takes Beam's flags.
     """

@@ -1,4 +1,4 @@
-"""`compare`: what may be typed. The work is `pipeline/actions/compare.py`."""
+"""`compare`: its flags. `pipeline/actions/compare.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pipeline.flags import Options, many, needed, parsed, position, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions(Options):
-    """Two runs, and where the page goes."""
+    """Two runs, and where to write the page."""
 
     a: str = position("A", "output folder of a finished run", required=True)
     b: str = position("B", "output folder of the run to compare with it", required=True)
-    output: str = needed("DIR", "folder of the page and the differences")
-    overwrite: bool = switch("start anew in the folder of another comparison")
+    output: str = needed("DIR", "folder for the page and the differences")
+    overwrite: bool = switch("replace the results of another comparison")
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
     rename_classes: tuple[str, ...] = many(
-        "OTHER=CLASS", "labels of B by the names that A gives them", parse=flag_values.class_text
+        "OTHER=CLASS", "B's label OTHER is A's label CLASS", parse=flag_values.class_text
     )
     min_iou: float | None = parsed(
         flag_values.fraction, "F", "overlap (IoU) below which two boxes of a face count as different; default 0.5"
     )
-    seed: int | None = parsed(flag_values.seed, "N", "of the images shown and of the intervals; default 0")
+    seed: int | None = parsed(flag_values.seed, "N", "seed of the images shown and of the intervals; default 0")
 
 
 COMMAND = Command(

@@ -1,4 +1,4 @@
-"""`describe-head`: what may be typed. The work is `pipeline/actions/describe_head.py`."""
+"""`describe-head`: its flags. `pipeline/actions/describe_head.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pipeline.flags import Options, many, needed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeHeadOptions(Options):
-    """A model and what its outputs are."""
+    """A model and its classes."""
 
     head: str = needed("FILE.keras", "a Keras model from features to classes")
-    classes: tuple[str, ...] = many("NAME", "in the order of the model's outputs", required=True, parse=class_text)
+    classes: tuple[str, ...] = many(
+        "NAME", "its classes, in the order of the model's outputs", required=True, parse=class_text
+    )
 
 
 COMMAND = Command(
     name="describe-head",
-    summary="write the head.json of a Keras model of your own",
+    summary="write head.json for your own Keras model",
     example="describe-head --head mine.keras --classes angry happy sad",
     options=DescribeHeadOptions,
     settings=("features",),

@@ -1,4 +1,4 @@
-"""`evaluate`: what may be typed. The work is `pipeline/actions/evaluate.py`."""
+"""`evaluate`: its flags. `pipeline/actions/evaluate.py` does the work."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from pipeline.flags import Options, many, needed, one, parsed, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions(Options):
-    """What is judged, by which truth, and where the page goes."""
+    """What to evaluate, against which truth, and where to write the page."""
 
-    input: tuple[str, ...] = many("PATTERN", "labelled images: a folder for each class, archives or tables")
-    predictions: str | None = one("DIR", "instead of --input: output of a finished run")
-    output: str = needed("DIR", "folder of metrics, plots and the page")
+    input: tuple[str, ...] = many("PATTERN", "labelled images: one folder per class, archives or tables")
+    predictions: str | None = one("DIR", "instead of --input: output folder of a finished run")
+    output: str = needed("DIR", "folder for metrics, plots and the page")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
         "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
     )
-    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not count: identical files are left out")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "input images identical to these are excluded")
     images: tuple[str, ...] = many(
         "PATTERN", "with --predictions: where the pictures are now, if not where the run read them"
     )
     soft_labels: str | None = one(
-        "PATH", "truth in place of the input's labels: the class of most votes in a CSV, or what a finished run says"
+        "PATH", "truth in place of the input's labels: the top class of a CSV of votes, or a finished run's labels"
     )
     rename_classes: tuple[str, ...] = many(
-        "OTHER=CLASS", "labels of the input or the votes by other names; OTHER= leaves its images out", parse=class_text
+        "OTHER=CLASS", "OTHER in the input or the votes means CLASS; OTHER= excludes its images", parse=class_text
     )
     positive: tuple[str, ...] = many(
-        "CLASS", "ask only for these classes, together, against all others", parse=class_text
+        "CLASS", "evaluate only these classes, together, against all others", parse=class_text
     )
     positive_labels: tuple[str, ...] = many(
-        "LABEL", "labels that count as positive; default those of --positive", parse=class_text
+        "LABEL", "labels that count as positive; default: those of --positive", parse=class_text
     )
-    seed: int | None = parsed(flag_values.seed, "N", "of the bootstrap; default 0")
-    overwrite: bool = switch("start anew in the folder of another evaluation")
+    seed: int | None = parsed(flag_values.seed, "N", "seed of the bootstrap; default 0")
+    overwrite: bool = switch("replace the results of another evaluation")
     exact_csv: bool = switch(
-        "ids and labels in label_errors.csv as they are; default: a ' before = + - @, or a spreadsheet runs them"
+        "ids and labels in label_errors.csv unchanged; default: ' before = + - @, so that no spreadsheet runs them"
     )
 
     def __post_init__(self) -> None:
         if bool(self.input) == bool(self.predictions):
             raise UsageError(
-                "evaluate needs labelled images, --input, or the output of a run, --predictions: one of them"
+                "evaluate needs exactly one of --input, labelled images, and --predictions, the output of a run"
             )
         alien = {"images": self.images} if self.input else {"head": self.head, "cache": self.cache}
         if strangers := [flag for flag, given in alien.items() if given]:

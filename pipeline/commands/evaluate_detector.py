@@ -1,4 +1,4 @@
-"""`evaluate-detector`: what may be typed. The work is `pipeline/actions/evaluate_detector.py`."""
+"""`evaluate-detector`: its flags. `pipeline/actions/evaluate_detector.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.flags import Options, many, needed, one, parsed, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateDetectorOptions(Options):
-    """Images, their known faces, and where the page goes."""
+    """Images, their known faces, and where to write the page."""
 
     images: tuple[str, ...] = many(
         "PATTERN", "folders, archives, tables or wildcards: images whose faces are known", required=True
@@ -21,16 +21,18 @@ class EvaluateDetectorOptions(Options):
         "the known faces: a CSV (image, x, y, w, h), FDDB's lists of ellipses or WIDER's lists of boxes",
         required=True,
     )
-    output: str = needed("DIR", "folder of tables, metrics, plots and the page")
+    output: str = needed("DIR", "folder for tables, metrics, plots and the page")
     ignore: tuple[str, ...] = many(
-        "WORD", "faces that --boxes marks with this word, such as mask, count neither as found nor as missed"
+        "WORD", "faces that --boxes marks with this word, such as mask, count as neither found nor missed"
     )
-    min_face: float | None = parsed(pixels, "PX", "nor do faces whose longer side has fewer pixels; default 0")
-    overwrite: bool = switch("start anew in the folder of another evaluation")
-    threshold: float | None = parsed(number, "S", "boxes of a lower score count in the curves only; default all")
-    by: tuple[str, ...] = many("COLUMN", "also recall by what this column of --boxes says: skin, age, sex, pose")
-    changes: bool = switch("also search the photos turned, half-lit, small and grey")
-    steps: bool = switch("also show what each step of the detector leaves and costs")
+    min_face: float | None = parsed(
+        pixels, "PX", "faces with a longer side below PX pixels count as neither; default 0"
+    )
+    overwrite: bool = switch("replace the results of another evaluation")
+    threshold: float | None = parsed(number, "S", "boxes of a lower score count only in the curves; default: all count")
+    by: tuple[str, ...] = many("COLUMN", "also recall for each value of this column of --boxes: skin, age, sex, pose")
+    changes: bool = switch("also search the photos rotated, half-lit, reduced and in grey")
+    steps: bool = switch("also show what each step of the detector keeps and costs")
     explain: str | None = one("ID", "draw the detector at work on this image")
 
 

@@ -1,4 +1,4 @@
-"""`export`: what may be typed. The work is `pipeline/actions/export.py`."""
+"""`export`: its flags. `pipeline/actions/export.py` does the work."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pipeline.errors import UsageError
 from pipeline.flag_values import one_of
 from pipeline.flags import Options, needed, parsed, position, switch
 
-FORMATS = ("csv", "coco", "labelme", "fiftyone", "megadetector")  # as the registry of exports has them: a test compares
+FORMATS = ("csv", "coco", "labelme", "fiftyone", "megadetector")  # those of the registry of exports: a test compares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions(Options):
-    """A run, and what its faces become."""
+    """A run, and the format to export its faces to."""
 
     run: str = position("RUN", "output folder of a finished run", required=True)
     format: str | None = parsed(one_of(*FORMATS), "FORMAT", ", ".join(FORMATS))
-    output: str = needed("PATH", "the file; for labelme and fiftyone a folder")
-    overwrite: bool = switch("replace a file that is there")
-    exact_csv: bool = switch("texts of csv as they are; default: a ' before = + - @, or a spreadsheet runs them")
+    output: str = needed("PATH", "the file to write; a folder for labelme and fiftyone")
+    overwrite: bool = switch("replace an existing file")
+    exact_csv: bool = switch("texts of csv unchanged; default: ' before = + - @, so that no spreadsheet runs them")
 
     def __post_init__(self) -> None:
         if self.format is None:

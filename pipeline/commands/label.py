@@ -1,4 +1,4 @@
-"""`label`: what may be typed. The work is `pipeline/actions/label.py`."""
+"""`label`: its flags. `pipeline/actions/label.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pipeline.flags import Options, many, needed, one, parsed, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelOptions(Options):
-    """What to label, and where results go."""
+    """What to label, and where to write results."""
 
     input: tuple[str, ...] = many(
         "PATTERN", "folders, archives, tables or wildcards; NAME=PATTERN puts NAME/ before the ids", required=True
     )
-    output: str = needed("DIR", "folder of the results")
+    output: str = needed("DIR", "folder for the results")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
         "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
     )
     sample_submission: str | None = one("FILE", "CSV whose columns, ids and order to follow")
-    dry_run: bool = switch("show what would be read and exit")
-    overwrite: bool = switch("start anew in the folder of another run")
+    dry_run: bool = switch("show what would be read, then exit")
+    overwrite: bool = switch("replace the results of another run")
     max_rejected: float | None = parsed(fraction, "F", "stop once this fraction of the images is rejected")
-    render: int | None = parsed(count, "N", "also write N photos with boxes and labels, into OUTPUT/rendered")
-    keep_parts: bool = switch("keep plan/ and parts/", setting="write.keep_parts")
+    render: int | None = parsed(count, "N", "also write N photos with boxes and labels to OUTPUT/rendered")
+    keep_parts: bool = switch("keep the working files in plan/ and parts/", setting="write.keep_parts")
 
 
 COMMAND = Command(

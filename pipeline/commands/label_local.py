@@ -1,4 +1,4 @@
-"""`label-local`: what may be typed. The work is `pipeline/actions/label_local.py`."""
+"""`label-local`: its flags. `pipeline/actions/label_local.py` does the work."""
 
 from __future__ import annotations
 

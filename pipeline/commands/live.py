@@ -1,4 +1,4 @@
-"""`live`: what may be typed. The work is `pipeline/actions/live.py`."""
+"""`live`: its flags. `pipeline/actions/live.py` does the work."""
 
 from __future__ import annotations
 

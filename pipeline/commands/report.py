@@ -1,4 +1,4 @@
-"""`report`: what may be typed. The work is `pipeline/actions/report.py`."""
+"""`report`: its flags. `pipeline/actions/report.py` does the work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class ReportOptions(Options):
 
     run: str = position("RUN", "output folder of a finished run", required=True)
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the run read them")
-    similar: bool = switch("look for near-duplicates among more than 50,000 faces, too")
+    similar: bool = switch("look for near-duplicates even among more than 50,000 faces")
 
 
 COMMAND = Command(
     name="report",
-    summary="write the page of a finished run, also of an older one",
+    summary="write the page of a finished run, including older runs",
     example="report out/",
     options=ReportOptions,
 )

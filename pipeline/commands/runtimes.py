@@ -1,4 +1,4 @@
-"""`runtimes`: what may be typed. The work is `pipeline/actions/runtimes.py`."""
+"""`runtimes`: its flags. `pipeline/actions/runtimes.py` does the work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.flags import Options, parsed
 class RuntimesOptions(Options):
     """How long to measure."""
 
-    seconds: int | None = parsed(flag_values.count, "N", "measure each runtime for so many seconds; default 4")
+    seconds: int | None = parsed(flag_values.count, "N", "measure each runtime for N seconds; default 4")
 
 
 COMMAND = Command(
     name="runtimes",
-    summary="time the runtimes on this machine, and print the line for the config",
+    summary="time the runtimes on this machine and print the setting for the fastest",
     example="runtimes",
     options=RuntimesOptions,
     settings=("features",),

@@ -1,4 +1,4 @@
-"""`train-backbone`: what may be typed. The work is `pipeline/actions/train_backbone.py`."""
+"""`train-backbone`: its flags. `pipeline/actions/train_backbone.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from pipeline.flags import Options, many, needed, parsed, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainBackboneOptions(Options):
-    """What to learn from, and where the weights go."""
+    """What to learn from, and where to write the weights."""
 
     input: tuple[str, ...] = many(
         "PATTERN",
-        "images with labels: a folder for each class, archives or tables; others learn --soft-labels alone",
+        "images with labels: one folder per class, archives or tables; images without learn --soft-labels only",
         required=True,
     )
-    output: str = needed("DIR", "folder of weights, curves and state")
-    validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
-    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
+    output: str = needed("DIR", "folder for weights, curves and state")
+    validation: tuple[str, ...] = many("PATTERN", "labelled images for validation")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "training images identical to these are excluded")
     soft_labels: tuple[str, ...] = many(
         "NAME=PATH",
-        "shares of classes learned beside the labels: a CSV of votes by image, or a finished run as teacher",
+        "shares of classes to learn in addition to labels: a CSV of votes per image, or a finished run as teacher",
     )
-    overwrite: bool = switch("start anew in the folder of another training")
+    overwrite: bool = switch("replace the results of another training")
     tensorboard: bool = switch("also write the curves for TensorBoard")
     epochs: int | None = parsed(flag_values.count, "N", "passes over the images", setting="train.epochs")
-    seed: int | None = parsed(flag_values.seed, "N", "of first weights, order and random changes", setting="train.seed")
+    seed: int | None = parsed(
+        flag_values.seed, "N", "seed of initial weights, order and augmentation", setting="train.seed"
+    )
 
 
 COMMAND = Command(

@@ -1,4 +1,4 @@
-"""`train-detector`: what may be typed. The work is `pipeline/actions/train_detector.py`."""
+"""`train-detector`: its flags. `pipeline/actions/train_detector.py` does the work."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pipeline.flags import Options, needed, one, parsed, switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainDetectorOptions(Options):
-    """What to learn from, and where the detector goes."""
+    """What to learn from, and where to write the detector."""
 
-    recipe: str = needed("FILE", "network, training, scenes and sets, YAML")
+    recipe: str = needed("FILE", "YAML with network, training, scenes and sets")
     data: str = needed("DIR", "folder of the sets that the recipe names")
-    output: str = needed("DIR", "folder of model, curves and state")
+    output: str = needed("DIR", "folder for model, curves and state")
     start: str | None = one("FILE", "weights.npz of an earlier training to start from")
-    overwrite: bool = switch("start anew in the folder of another training")
-    epochs: int | None = parsed(flag_values.count, "N", "in place of the recipe's training.epochs")
-    seed: int | None = parsed(flag_values.seed, "N", "in place of the recipe's training.seed")
+    overwrite: bool = switch("replace the results of another training")
+    epochs: int | None = parsed(flag_values.count, "N", "overrides the recipe's training.epochs")
+    seed: int | None = parsed(flag_values.seed, "N", "overrides the recipe's training.seed")
 
 
 COMMAND = Command(

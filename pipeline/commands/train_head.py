@@ -1,4 +1,4 @@
-"""`train-head`: what may be typed. The work is `pipeline/actions/train_head.py`."""
+"""`train-head`: its flags. `pipeline/actions/train_head.py` does the work."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from pipeline.flags import Options, any_number, many, needed, one, parsed, switc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainHeadOptions(Options):
-    """What to learn from, and where the head goes."""
+    """What to learn from, and where to write the head."""
 
-    input: tuple[str, ...] = many(
-        "PATTERN", "labelled images: a folder for each class, archives or tables", required=True
-    )
-    output: str = needed("DIR", "folder of the trained head")
+    input: tuple[str, ...] = many("PATTERN", "labelled images: one folder per class, archives or tables", required=True)
+    output: str = needed("DIR", "folder for the trained head")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
-    overwrite: bool = switch("start anew in the folder of another training")
-    validation: tuple[str, ...] = many("PATTERN", "labelled images to choose by")
-    exclude_copies_of: tuple[str, ...] = many("PATTERN", "images that must not be trained on")
-    holdout: float | None = parsed(proper_fraction, "F", "fraction of the input to choose by instead")
+    overwrite: bool = switch("replace the results of another training")
+    validation: tuple[str, ...] = many("PATTERN", "labelled images to select the best head by")
+    exclude_copies_of: tuple[str, ...] = many("PATTERN", "training images identical to these are excluded")
+    holdout: float | None = parsed(proper_fraction, "F", "instead: select by this fraction of the input")
     folds: int | None = parsed(
-        fold_count, "K", "also cross-validate: K heads, each judged on images whose groups it has not seen"
+        fold_count, "K", "also cross-validate: K heads, each tested on images of groups it has not seen"
     )
     group_by: str | None = parsed(
         pattern,
         "REGEX",
-        "images whose ids give the same match (of its first group, if it has one) stay together in every split",
+        "images whose ids give the same match (or first group, if any) stay together in every split",
     )
-    classes: tuple[str, ...] = many("CLASS", "classes that count; default all", parse=class_text)
+    classes: tuple[str, ...] = many("CLASS", "classes to learn; default all", parse=class_text)
     kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
     soft_labels: str | None = one(
         "PATH",
-        "shares in place of the input's labels, or beside them (head.soft_share): a CSV of votes by image, or a "
-        "finished run as teacher",
+        "shares of classes instead of the input's labels, or blended with them (head.soft_share): a CSV of votes per "
+        "image, or a finished run as teacher",
     )
     rename_classes: tuple[str, ...] = many(
-        "OTHER=CLASS", "OTHER of --soft-labels is CLASS of the labels; OTHER= leaves it out", parse=class_text
+        "OTHER=CLASS", "OTHER in --soft-labels means CLASS; OTHER= excludes it", parse=class_text
     )
     reject: tuple[str, ...] = many(
         "CLASS",
-        "classes of --soft-labels that say that there is no label; beside labels, images that one leads are left out",
+        'classes of --soft-labels that mean "no label"; with labels, images where one leads are excluded',
         parse=class_text,
     )
     tensorboard: bool = switch("with mlp: also write the curves for TensorBoard")
     compare: tuple[str, ...] | None = any_number(
-        "FILE", "fit every kind on several features and write a table, no head; each FILE of settings is one more mlp"
+        "FILE", "fit every kind on several features; writes a table, no head; each FILE of settings adds one mlp"
     )
 
     def __post_init__(self) -> None:
         if self.validation and self.holdout:
-            raise UsageError("--validation and --holdout exclude each other; give one of them")
+            raise UsageError("--validation and --holdout exclude each other; give only one")
         if self.folds and (self.validation or self.soft_labels or self.compare is not None):
             other = "validation" if self.validation else "soft-labels" if self.soft_labels else "compare"
-            raise UsageError(f"--folds judges every labelled image of --input; it does not go with --{other}")
+            raise UsageError(f"--folds tests every labelled image of --input; drop it, or drop --{other}")
         if self.reject and not self.soft_labels:
-            raise UsageError("--reject names classes of --soft-labels; give those, or drop it")
+            raise UsageError("--reject names classes of --soft-labels; give --soft-labels, or drop --reject")
         if self.rename_classes and not self.soft_labels:
-            raise UsageError("--rename-classes names classes of --soft-labels; give those, or drop it")
+            raise UsageError(
+                "--rename-classes names classes of --soft-labels; give --soft-labels, or drop --rename-classes"
+            )
         if self.compare is not None and (self.kind or self.tensorboard):
             raise UsageError(
-                f"--compare fits every kind and keeps none; drop --{'kind' if self.kind else 'tensorboard'}"
+                f"--compare fits every kind and keeps no head; drop --{'kind' if self.kind else 'tensorboard'}"
             )
 
 

@@ -1,1 +1,1 @@
-"""From inputs to a finished run: plan, output folder, job, graph, runners, progress, closing words."""
+"""From inputs to a finished run: plan, output folder, job, graph, runners, progress, closing summary."""

@@ -1,4 +1,4 @@
-"""The cached features of a finished run, where they are still there."""
+"""The cached features of a finished run, if they still exist."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from transforms.formats.cache.feature_cache import FeatureCache
 from transforms.formats.records import FormatError
 
-MEMORY_BYTES = 32 * 2**20  # of segments kept: a run's images are asked for in the order that they were cached in
+MEMORY_BYTES = 32 * 2**20  # segments kept open: a run's images are read in the order in which they were cached
 
 
 def cache_of_run(folder: str, record: Mapping[str, Any]) -> FeatureCache:
     """Opens the cache that a run filled, without changing it.
 
     Args:
-        folder: output folder of the run. `record`: its `run.json`, as far as it goes.
+        folder: output folder of the run. `record`: its `run.json`.
 
     Raises:
-        FormatError: there is none, or not of this run's features. StorageError: it cannot be read.
+        FormatError: there is no cache, or it has other features. StorageError: it cannot be read.
     """
     key = record.get("cache_key")
     if not key:

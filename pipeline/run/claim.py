@@ -1,7 +1,7 @@
-"""One work an output folder: which command it belongs to, and what its results depend on.
+"""One job per output folder: the command that it belongs to, and what its results depend on.
 
 `label` notes that in `run.json` (`output_folder.py`); the other commands note it in `command.json` and follow the same
-rule: the same command goes on or does it again, another one is refused, and `--overwrite` starts anew.
+rule: the same command resumes or repeats the job, another one is refused, and `--overwrite` starts over.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LABEL = "label"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a command is about to do in its output folder.
+    """A command's job in its output folder.
 
     Attributes:
         command: its name.
@@ -41,7 +41,7 @@ class Work:
 
 
 def asked(options: Options, *, besides: Sequence[str]) -> dict[str, Any]:
-    """Returns the options that results depend on, as JSON.
+    """Returns the options that the results depend on, as JSON.
 
     Args:
         besides: names of those that they do not depend on.
@@ -52,7 +52,7 @@ def asked(options: Options, *, besides: Sequence[str]) -> dict[str, Any]:
 
 
 def refuse_other_command(folder: str, command: str) -> None:
-    """Raises UsageError if the folder holds the results of another command; `--overwrite` does not change that."""
+    """Raises UsageError if the folder holds the results of another command, even with `--overwrite`."""
     found = _note(folder).get("command")
     if found is None and any(os.path.lexists(os.path.join(folder, name)) for name in (RECORD, IDENTITY)):
         found = LABEL
@@ -61,18 +61,18 @@ def refuse_other_command(folder: str, command: str) -> None:
 
 
 def claim(folder: str, work: Work, *, overwrite: bool) -> None:
-    """Makes the folder that of this work, and notes it there. The caller holds its lock.
+    """Assigns the folder to this job, and notes that there. The caller holds its lock.
 
-    A work that failed before it wrote any result holds nothing, so the same command may follow in any way.
+    A job that failed before it wrote any result claims nothing, so the command may follow with other options.
 
     Raises:
-        UsageError: it holds another work, or files of the user where results are written.
+        UsageError: it belongs to another job, or has files of the user where results are written.
     """
     refuse_other_command(folder, work.command)
     present = [name for name in work.files if os.path.lexists(os.path.join(folder, name))]
     if present and not any(os.path.isfile(os.path.join(folder, name)) for name in (COMMAND_FILE, work.proof)):
         raise UsageError(
-            f"--output {folder}: {present[0]} lies where results are written, and nothing says that {work.command} "
+            f"--output {folder}: {present[0]} is where results are written, but nothing says that {work.command} "
             "wrote it; move it away or give another output folder"
         )
     for name in present:
@@ -88,16 +88,16 @@ def claim(folder: str, work: Work, *, overwrite: bool) -> None:
         and (other := differences(_note(folder), note))
     ):
         raise UsageError(
-            f"--output {folder} holds what {work.command} made in another way "
+            f"--output {folder} holds results of {work.command} with other options "
             f"({'; '.join(text.removeprefix('identity.') for text in other[:6])}); give another folder, or "
-            "--overwrite to start anew"
+            "--overwrite to start over"
         )
     os.makedirs(folder, exist_ok=True)
     publish_bytes(os.path.join(folder, COMMAND_FILE), (json.dumps(note, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _note(folder: str) -> dict[str, Any]:
-    """Returns what an earlier command noted; {} where none did, or where its note is damaged."""
+    """Returns the note of an earlier command; {} if there is none or it is damaged."""
     try:
         with open(os.path.join(folder, COMMAND_FILE), encoding="utf-8") as file:
             found = json.load(file)

@@ -1,4 +1,4 @@
-"""What a detector learns from and is judged on, read from the sets that a recipe names."""
+"""The training and validation data of a detector, read from the sets that a recipe names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DetectionData:
-    """All that is learned from, and what is held out.
+    """The training data, and what is held out.
 
     Attributes:
         material: for training.
@@ -67,12 +67,12 @@ def _tiles(one: TileSet, data: Path) -> list[Photo]:
 
 
 def held_out(number: int, photo: Photo, every: int) -> bool:
-    """Returns True if a photo is held out: its group's number, or its own where there is none, is a multiple."""
+    """Returns True if a photo is held out: the number of its group, or else its own, is a multiple."""
     return (int(photo.group) if photo.group.isdecimal() else number) % every == 0
 
 
 def _empty(scene: EmptySet, data: Path) -> tuple[list[Photo], list[Photo]]:
-    """Returns the scenes to learn from and those kept out."""
+    """Returns the scenes to learn from and those held out."""
     left_out = _reading(scene.scores or "", lambda: _suspected(scene, data))
     listed = _reading(scene.archive, lambda: read_scenes(data / scene.archive, left_out))
     if scene.keep_out is None:
@@ -105,11 +105,11 @@ def _reading(name: str, read: Callable[[], T]) -> T:
     except OSError as error:
         raise UsageError(f"--data: {error.filename or name} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, tarfile.TarError, csv.Error) as error:
-        raise UsageError(f"--data: {name} is damaged or not such a set: {error}") from error
+        raise UsageError(f"--data: {name} is damaged or not a set of this kind: {error}") from error
 
 
 def counted(data: DetectionData) -> Sequence[str]:
-    """Returns what there is, in words."""
+    """Returns the amount of data, in words."""
     faces = sum(len(photo.boxes) for listed, _ in data.material.photos for photo in listed)
     return [
         f"{sum(len(listed) for listed, _ in data.material.photos):,} photos with {faces:,} faces",

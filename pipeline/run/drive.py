@@ -67,7 +67,7 @@ class Task:
     job: Job
     flag: str = "--input"
     replaces: bool = False
-    go_on: str = "what is finished is kept: the same command goes on"
+    go_on: str = "run the same command to resume; progress is saved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,9 @@ def recorded(driven: Driven, folder: OutputFolder) -> dict[str, Any]:
         StoppedError: they did not.
     """
     if driven.record is None:
-        raise StoppedError(f"the runner ended, but {folder.record_file} was not written; the same command goes on")
+        raise StoppedError(
+            f"the runner ended, but {folder.record_file} was not written; run the same command to resume"
+        )
     return driven.record
 
 

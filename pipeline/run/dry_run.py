@@ -1,4 +1,4 @@
-"""`--dry-run`: the same planning code, then a look at a few sampled blocks. Writes nothing that stays."""
+"""`--dry-run`: the same planning code, then a few sampled blocks. Leaves no files behind."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from transforms.storage.stores import store_of
 from transforms.store_cache import cache_of
 
 SAMPLED_BLOCKS = 4
-SAMPLED_IMAGES = 24  # computed in each of them: enough for a rate, little enough to wait for
-OUTPUT_BYTES = 400  # an image in parts and final files: the final ones took 137 on FER2013's test part
-CACHE_BYTES = 256  # an image in the cache beside its features: digest, boxes, names, HDF5's own: 212 on FER2013
+SAMPLED_IMAGES = 24  # computed in each of them: enough for a rate, few enough to be quick
+OUTPUT_BYTES = 400  # per image in parts and final files: the final ones took 137 on FER2013's test part
+CACHE_BYTES = 256  # per image in the cache besides features: digest, boxes, names, HDF5's overhead: 212 on FER2013
 
 
 @dataclass
 class Sampled:
-    """What the sampled blocks showed: images read, found in the cache, computed; faces; seconds."""
+    """Counts of the sampled blocks: images read, found in the cache, computed; faces; seconds."""
 
     images: int = 0
     cached: int = 0
@@ -52,10 +52,10 @@ def show(
     job: Job,
     check: Callable[[Plan], None] = lambda plan: None,
 ) -> int:
-    """Prints what would be read and done, and what it may cost; returns exit status 0.
+    """Prints what would be read and done, with an estimate of the cost; returns exit status 0.
 
     Args:
-        check: looks at the plan, and raises where the run would.
+        check: checks the plan, and raises if the run would.
     """
     with tempfile.TemporaryDirectory() as scratch:
         layout = Layout(settings.read.block_images, settings.read.block_bytes)
@@ -77,7 +77,7 @@ def _sample(plan: Plan, job: Job) -> Sampled:
 
 
 def _standing_cache(place: CachePlace) -> FeatureCache | None:
-    """Returns the cache of these features if there is one; never makes a folder."""
+    """Returns the cache of these features if it exists; never makes a folder."""
     fingerprint = digest_of_canonical(place.key_json)
     if is_object(place.root):
         here = store_of(f"{place.root}/{fingerprint[:16]}")
@@ -107,7 +107,7 @@ def _look_into(planned: PlannedBlock, job: Job, cache: FeatureCache | None, seen
 def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     if not rows:
         return
-    device = get_device(job.features)  # built before the clock starts
+    device = get_device(job.features)  # built before timing starts
     detector = job.detecting.detector.load()
     seen.width = device.width
     start = time.perf_counter()
@@ -116,7 +116,7 @@ def _compute(block: Block, rows: list[int], job: Job, seen: Sampled) -> None:
     if crops is not None:
         for first in range(0, len(crops), job.features.batch_size):
             device.features(crops[first : first + job.features.batch_size])
-    # a last batch that is not full costs a full one: count it by what it holds
+    # a partial last batch costs as much as a full one, so it counts by its content
     padded = -(-len(detected.fresh) // job.features.batch_size) * job.features.batch_size
     share = len(detected.fresh) / padded if padded else 1.0
     seen.compute_s += (time.perf_counter() - start) * max(share, 0.25)
@@ -132,11 +132,9 @@ def _words(plan: Plan, seen: Sampled, folder: OutputFolder, cache: str) -> list[
         f"in {least}{plan.blocks:,} blocks of shards: {shards}"
     ]
     if plan.streamed:
-        lines.append(
-            f"{plan.streamed:,} archives can only be streamed; their images are not counted before they are read"
-        )
+        lines.append(f"{plan.streamed:,} archives can only be streamed; their images are counted when they are read")
     if plan.skipped:
-        lines.append(f"would pass over {plan.skipped:,} files that are no images: {', '.join(plan.skipped_names)}")
+        lines.append(f"would skip {plan.skipped:,} files that are not images: {', '.join(plan.skipped_names)}")
     lines += _estimates(plan, seen)
     lines += _space(plan, seen, folder)
     lines.append(f"output: {folder.path}; feature cache: {cache}; nothing was written")
@@ -147,13 +145,13 @@ def _estimates(plan: Plan, seen: Sampled) -> list[str]:
     if not seen.images:
         return []
     cached = seen.cached / seen.images
-    lines = [f"estimate from {seen.images:,} sampled images: {cached:.0%} are in the cache already"]
+    lines = [f"estimate from {seen.images:,} sampled images: {cached:.0%} are already in the cache"]
     if seen.computed:
         least = "at least " if plan.streamed else ""
         each = seen.read_s / seen.images + (1 - cached) * seen.compute_s / seen.computed
         lines.append(
-            f"estimate from {seen.computed:,} computed images: {seen.faces / seen.computed:.1f} faces an image, "
-            f"{least}{_duration(each * plan.images)} in all on this machine, start not counted"
+            f"estimate from {seen.computed:,} computed images: {seen.faces / seen.computed:.1f} faces per image, "
+            f"{least}{_duration(each * plan.images)} in all on this machine, without the startup"
         )
     return lines
 

@@ -1,6 +1,6 @@
 """Why a graph failed: read from an exception, handed over by worker processes as `failure.json`, put into one line.
 
-Beam hands over the text of a traceback where workers are processes. Each of them therefore writes the failure itself.
+If workers are processes, Beam passes on only the text of a traceback. So each worker writes the failure itself.
 Not here: worker processes that died and could write nothing (`running.py`), and errors outside a graph that no command
 caught (`uncaught.py`).
 """
@@ -29,19 +29,19 @@ from transforms.storage.stopping import Stopped
 from transforms.storage.store import InputFault
 
 FAILURE_FILE = "failure.json"
-LESS_MEMORY = "fewer read.threads, a smaller read.block_images or faces.max_faces take less"
-WHERE = " [while running"  # Beam adds it, and the name of the stage, to a message
+LESS_MEMORY = "fewer read.threads, a smaller read.block_images or faces.max_faces need less memory"
+WHERE = " [while running"  # Beam appends it, and the name of the stage, to a message
 
 
 class FailureKind(StrEnum):
-    """What a failure means for the user."""
+    """What a failure means to the user."""
 
     USAGE = "usage"  # a setting, a head or weights are wrong
-    STOPPED = "stopped"  # a limit, an input, the storage or the device, named by us; resumable
+    STOPPED = "stopped"  # a limit, an input, the storage or the device, reported by us; resumable
     MEMORY = "memory"
-    STORAGE = "storage"  # an error of the operating system that none of ours has named
+    STORAGE = "storage"  # an error of the operating system that is not one of ours
     INTERRUPTED = "interrupted"
-    FAULT = "fault"  # a bug, here or in a library
+    FAULT = "fault"  # a bug, in this program or a library
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Failure:
 
     Attributes:
         kind: what it means.
-        text: in the words of the exception.
-        item: the file that was in hand, else the stage; "" where neither is known.
+        text: the message of the exception.
+        item: the file being processed, else the stage; "" if neither is known.
     """
 
     kind: FailureKind
@@ -69,7 +69,7 @@ NAMED = (*INTERRUPTIONS, *USAGE, *STOPPED, MemoryError)
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Returns what an exception out of a graph means: the outermost error of ours among its causes decides.
+    """Classifies an exception from a graph: the outermost error of ours among its causes decides.
 
     An error of the operating system counts only if a stage ended with it. What is raised while such an error is
     handled is another error.
@@ -88,7 +88,7 @@ def _first_named(error: BaseException) -> BaseException | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yields an exception and its causes; a chain may be a ring."""
+    """Yields an exception and its causes; a chain may be circular."""
     cause: BaseException | None = error
     met: set[int] = set()
     while cause is not None and id(cause) not in met:
@@ -98,7 +98,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _without_beams_copies(error: BaseException) -> BaseException:
-    """Returns the exception that a stage raised: Beam replaces it by one whose message names the stage."""
+    """Returns the exception that a stage raised: Beam replaces it with one whose message names the stage."""
     for cause in _chain(error):
         if not getattr(cause, "_tagged_with_step", False) or cause.__context__ is None:
             return cause
@@ -118,7 +118,7 @@ def _kind_of(error: type[BaseException]) -> FailureKind:
 
 
 def failure_in_text(text: str) -> Failure | None:
-    """Returns the outermost failure that a traceback names, for jobs elsewhere: their runners hand over text alone.
+    """Returns the outermost failure in a traceback, for remote jobs: their runners pass on only text.
 
     A traceback begins with the cause, so the outermost error is the last.
     """
@@ -132,7 +132,7 @@ def failure_in_text(text: str) -> Failure | None:
 
 
 def _dotted(kind: type[BaseException]) -> str:
-    """Returns the name that a traceback shows."""
+    """Returns the exception's name as in a traceback."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -152,10 +152,10 @@ def _item(error: BaseException) -> str:
 
 
 def ended_by(failure: Failure, go_on: str) -> PipelineError | None:
-    """Returns what a command ends with, None where the exception itself says more: it is a bug.
+    """Returns the error that ends the command; None for a bug, whose exception says more.
 
     Args:
-        go_on: how to continue, for the last words.
+        go_on: how to resume, for the end of the message.
     """
     text = failure.text
     if failure.kind is FailureKind.INTERRUPTED:
@@ -165,26 +165,26 @@ def ended_by(failure: Failure, go_on: str) -> PipelineError | None:
     if failure.kind is FailureKind.MEMORY:
         return StoppedError(f"{text or 'no memory'}; {LESS_MEMORY}; {go_on}")
     if failure.kind is FailureKind.STORAGE:
-        return StoppedError(f"{text}; once that is cured, {go_on}")
+        return StoppedError(f"{text}; once that is fixed, {go_on}")
     return StoppedError(f"{text}; {go_on}") if failure.kind is FailureKind.STOPPED else None
 
 
 def in_one_line(error: BaseException, go_on: str) -> BaseException:
-    """Returns what a command ends with that failed outside worker processes; a bug stays what it is."""
+    """Returns the error that ends a command which failed outside worker processes; a bug is returned unchanged."""
     return ended_by(failure_of(error), go_on) or error
 
 
 def write_failure(folder: str, error: BaseException) -> None:
-    """Writes why a worker process failed, unless another one did before: the rest may follow from that."""
+    """Writes why a worker process failed, unless another one did already: later failures may follow from the first."""
     path = os.path.join(folder, FAILURE_FILE)
     if os.path.exists(path):
         return
-    with suppress(OSError):  # the run then has the text of the traceback
+    with suppress(OSError):  # the run then uses the text of the traceback
         publish_bytes(path, json.dumps(asdict(failure_of(error)), indent=1).encode())
 
 
 def read_failure(folder: str) -> Failure | None:
-    """Returns why a worker process failed, None where none said so."""
+    """Returns why a worker process failed; None if none reported it."""
     try:
         with open(os.path.join(folder, FAILURE_FILE), encoding="utf-8") as file:
             found = json.load(file)

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class CannotFit(StoppedError):
-    """The rows do not allow a head of this kind; another kind may do."""
+    """There is too little data for a head of this kind; another kind may work."""
 
 
-HOLDOUT = 0.2  # of the images, where no validation input is given
+HOLDOUT = 0.2  # of the images, if no validation input is given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,11 @@ class Fitting:
     """How heads are fitted, whatever their kind.
 
     Attributes:
-        holdout: fraction of the images to choose by, where no validation input is given.
+        holdout: fraction of the images to select by, if no validation input is given.
         seed: of the split and of first weights.
-        work: folder for the checkpoint of dense layers; removed in the end.
+        work: folder for the checkpoint of dense layers; removed at the end.
         soft_share: how much of an answer the shares are, for the record; 1 if they or the labels are learned alone.
-        quiet: True for no lines on the way.
+        quiet: True for no progress lines.
     """
 
     holdout: float = HOLDOUT
@@ -57,13 +57,13 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
     """Returns the fitted head.
 
     Args:
-        data: what it learns.
+        data: the training data.
         head: of these settings kind, strength and imbalance count.
         mlp: for the kind mlp alone.
         how: the same for every kind.
 
     Raises:
-        CannotFit: the rows do not allow it. StoppedError: a checkpoint is damaged.
+        CannotFit: there is too little data. StoppedError: a checkpoint is damaged.
     """
     of_mlp = partial(_fit_mlp, how.work / "mlp", mlp)
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
@@ -90,13 +90,13 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
 
 
 def cross_validate(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting, folds: int) -> Folds:
-    """Returns what so many heads say about images whose groups they have not seen.
+    """Cross-validates: returns the predictions of heads for images of groups that they have not seen.
 
     Args:
         data, head, mlp, how: as for `fit`.
 
     Raises:
-        StoppedError: the rows do not allow it.
+        StoppedError: there is too little data.
     """
     numbers = iter(range(1, folds + 1))
 
@@ -107,7 +107,7 @@ def cross_validate(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fi
 
     train = data.train
     if isinstance(train.labels, Votes | Blend):
-        raise StoppedError("--folds judges labels, and these are votes")
+        raise StoppedError("--folds tests labels, but these are votes")
     try:
         return cross_validated(fold, train.features, train.labels, train.groups, folds=folds, seed=how.seed)
     except FitError as error:
@@ -136,7 +136,7 @@ def _fit_mlp(folder: Path, mlp: MlpSettings, features: Rows, labels: Labels, *, 
 
 
 def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
-    """Returns the recipe of dense layers: what it says of pixels does not count."""
+    """Returns the recipe of dense layers; its values about pixels do not apply."""
     from models.training.fit_mlp import recipe_of_features
 
     shared = {f.name: getattr(mlp, f.name) for f in fields(Recipe) if f.name in type(mlp).model_fields}
@@ -144,7 +144,7 @@ def recipe_of(mlp: MlpSettings, imbalance: str) -> Recipe:
 
 
 def save_head(folder: str | Path, fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> None:
-    """Publishes `head.npz` and then `head.json` in the folder; other files are left alone.
+    """Publishes `head.npz` and then `head.json` in the folder; does not touch other files.
 
     Args:
         fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.

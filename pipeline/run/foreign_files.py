@@ -1,8 +1,8 @@
-"""Whose the files in an output folder are, by name and by content: a run refuses what is not its own, before it begins.
+"""Tells a run's files in an output folder from the user's, by name and content: a run refuses others before it begins.
 
-Only then may `own_files.py` remove by name. A file counts as ours if nothing speaks against it: a sound file of another
-make is the user's, also under a name of ours; a damaged one is ours where a run has been.
-Not here: inputs that lie in an output folder (`own_files.py`).
+Only then may `own_files.py` remove by name. A file counts as ours unless its content says otherwise: an intact file of
+another kind is the user's, even under one of our names; a damaged one is ours in a folder that a run has used.
+Not here: inputs inside an output folder (`own_files.py`).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from transforms.formats.publish import is_temporary
 from transforms.storage.staged_files import FAILURE, FOLDER
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
-FOOTER_BYTES = 64 * 2**20  # at most looked at: of a file of ours with columns for a thousand classes a thousandth
-_MARKS = {  # words in the footer of a Parquet file, which Arrow writes as they are
+FOOTER_BYTES = 64 * 2**20  # most to read; the footer of our file with a thousand classes takes a thousandth of it
+_MARKS = {  # words in the footer of a Parquet file, which Arrow writes verbatim
     "parts": (b"part_crc32", b"image_id"),
     ".merging": (b"part_crc32", b"image_id"),
     "predictions": (b"image_id", b"detection_score"),
     "images": (b"image_id", b"true_label"),
 }
-_KEYS = {  # of a JSON file that a run writes
+_KEYS = {  # keys of a JSON file that a run writes
     "plan.json": ("inputs_digest", "layout"),
     "plan.tmp": ("inputs_digest", "layout"),
     "identity.json": ("features",),
@@ -52,15 +52,15 @@ _KEYS = {  # of a JSON file that a run writes
     NUMBERS: ("run_fingerprint", "counts", "shown"),
 }
 _ROWS = {"ids.npy", "labels.npy", "digests.npy", "features.npy"}  # of a file of training rows
-WORKING = {"run", "training", "validation"}  # below `work/`: output folders of their own
+WORKING = {"run", "training", "validation"}  # below `work/`: each is an output folder
 OF_A_RUN = {*OWN_FOLDERS, *OWN_FILES, LOCK}
 LEARNED = {"training.npy", "validation.npy"}
-PLANS = {"excluded", "pictures"}  # a plan each
+PLANS = {"excluded", "pictures"}  # one plan each
 MLP, MLP_FILES = "mlp", (".npz", ".json", ".csv", ".tmp")  # the checkpoint of dense layers
 
 
 def refuse_foreign(output: str, *, flag: str = "--output") -> None:
-    """Raises UsageError if a file that a run would remove or replace there is not a run's own; changes nothing."""
+    """Raises UsageError if a file that a run would remove or replace was not written by a run; changes nothing."""
     ours = False
     damaged = []
     for folder in OWN_FOLDERS:
@@ -74,9 +74,7 @@ def refuse_foreign(output: str, *, flag: str = "--output") -> None:
                 damaged.append(f"{folder}/{name}")
     record = _whose_json(os.path.join(output, RECORD), RECORD)
     if record is False:
-        raise UsageError(
-            f"{flag} {output}: its run.json is not that of a run of label; move it away or give another folder"
-        )
+        raise UsageError(f"{flag} {output}: its run.json was not written by label; move it away or give another folder")
     if page := _foreign_page(output):
         raise _foreign(flag, output, page)
     if ours or record:
@@ -99,7 +97,7 @@ def _foreign_page(output: str) -> str | None:
 
 
 def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:
-    """Raises UsageError if `work`, which a command removes in the end, holds what no command of ours put there."""
+    """Raises UsageError if `work`, which a command removes at the end, has files that no command of ours wrote."""
     known = {*WORKING, *LEARNED, *PLANS, MLP, LOCK}
     for name in _only(work, known.__contains__, flag):
         inner = os.path.join(work, name)
@@ -113,7 +111,7 @@ def refuse_foreign_work(work: str, *, flag: str = "--output") -> None:
 
 
 def _only(folder: str, known: Callable[[str], bool], flag: str) -> list[str]:
-    """Returns the names in a working folder; refuses others than those that are known."""
+    """Returns the names in a working folder; refuses unknown ones."""
     parent, own = os.path.split(folder)
     names = _names(folder, flag, parent)
     for name in names:
@@ -123,7 +121,7 @@ def _only(folder: str, known: Callable[[str], bool], flag: str) -> list[str]:
 
 
 def _names(folder: str, flag: str, output: str) -> list[str]:
-    """Returns what lies in a folder that a run writes to, nothing where there is none; refuses a link and a file."""
+    """Returns the names in a folder that a run writes to, none if it does not exist; refuses a link and a file."""
     try:
         mode = os.lstat(folder).st_mode
         if stat.S_ISDIR(mode):
@@ -131,8 +129,8 @@ def _names(folder: str, flag: str, output: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UsageError(f"{flag} {folder}: {error.strerror}; give a folder that can be read and written") from error
-    kind = "a link, through which nothing is written or removed" if stat.S_ISLNK(mode) else "no folder"
+        raise UsageError(f"{flag} {folder}: {error.strerror}; give a readable and writable folder") from error
+    kind = "a link, and links are not followed" if stat.S_ISLNK(mode) else "no folder"
     raise UsageError(
         f"{flag} {output}: {os.path.basename(folder)}, where results go, is {kind}; "
         "move it away or give another output folder"
@@ -141,13 +139,13 @@ def _names(folder: str, flag: str, output: str) -> list[str]:
 
 def _foreign(flag: str, output: str, name: str) -> UsageError:
     return UsageError(
-        f"{flag} {output}: {name} lies where results are written, and no run wrote it; "
+        f"{flag} {output}: {name} is where results are written, but no run wrote it; "
         "move it away or give another output folder"
     )
 
 
 def _whose(path: str, folder: str, name: str) -> bool | None:
-    """Returns True for a sound file of ours or an empty one, False for another's, None where it is damaged."""
+    """Returns True for an intact file of ours or an empty one, False for another's, None if it is damaged."""
     if not is_own(folder, name):
         return False
     try:
@@ -161,7 +159,7 @@ def _whose(path: str, folder: str, name: str) -> bool | None:
             if folder == FOLDER:  # named by its content
                 return True if hashlib.file_digest(file, "sha256").hexdigest() == name else None
             return _whose_content(file, folder, name)
-    except FileNotFoundError:  # moved meanwhile
+    except FileNotFoundError:  # moved in the meantime
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; get permission, or move it away") from error
@@ -169,7 +167,7 @@ def _whose(path: str, folder: str, name: str) -> bool | None:
 
 def _whose_content(file: BinaryIO, folder: str, name: str) -> bool | None:
     start = file.read(4)
-    if not start.strip(b"\0"):  # empty, or as a power cut leaves a file: nothing to lose
+    if not start.strip(b"\0"):  # empty, or zeros after a power cut: nothing to lose
         return True
     if name.endswith(".npz"):
         return _whose_rows(file) if start == ZIP else False
@@ -185,7 +183,7 @@ def _whose_content(file: BinaryIO, folder: str, name: str) -> bool | None:
 
 
 def _parquet_footer(file: BinaryIO) -> bytes | None:
-    """Returns the end of a Parquet file with names of columns and notes; None where it is cut short."""
+    """Returns the footer of a Parquet file, with column names and metadata; None if it is truncated."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
     length, magic = struct.unpack("<I4s", file.read(8).rjust(8, b"\0"))
@@ -204,7 +202,7 @@ def _whose_rows(file: BinaryIO) -> bool | None:
 
 
 def _whose_json(path: str, name: str) -> bool | None:
-    """Returns True for a JSON object with the keys of ours, None where there is none or it is damaged."""
+    """Returns True for a JSON object with our keys, None if it is missing or damaged."""
     try:
         with open(path, "rb") as file:
             text = file.read()

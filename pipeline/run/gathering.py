@@ -1,6 +1,6 @@
-"""Features and answers that a head learns from: through the stages of `label`, held-out copies left out.
+"""Features and targets that a head learns from: through the stages of `label`, without copies of held-out images.
 
-Not here: what an image is learned as (`answers.py`).
+Not here: the targets (`answers.py`).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from pipeline.settings.schema import Settings
 
 
-WORK = "work"  # below the output folder: plans, features, checkpoints; removed in the end
+WORK = "work"  # below the output folder: plans, features, checkpoints; removed at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """All that is learned from, in one feature space. Its features lie in files that the context removes."""
+    """The training data in one feature space. Its features are in files that the context removes."""
 
     identity: Identity
     train: Labelled
@@ -53,8 +53,8 @@ class Sources:
     """Where images come from, and where features go.
 
     Attributes:
-        inputs, validation, exclude_copies_of: patterns: learned from, chosen by, left out.
-        work: folder for what is removed in the end.
+        inputs, validation, exclude_copies_of: patterns to learn from, to select by, to exclude.
+        work: folder for temporary files; removed at the end.
         cache: root of the feature cache.
         settings: of reading, faces and features.
         execution: of the graphs.
@@ -71,7 +71,7 @@ class Sources:
 
 @contextmanager
 def gathered(sources: Sources, wanted: Wanted, shares: Shares | None) -> Iterator[Gathered]:
-    """Yields features and answers of training and validation, copies left out; removes their files afterwards.
+    """Yields features and targets of training and validation without copies; removes their files afterwards.
 
     The caller holds the output folder: another training in it would change features under this one.
     """
@@ -95,19 +95,19 @@ def gathered(sources: Sources, wanted: Wanted, shares: Shares | None) -> Iterato
     finally:
         for name in ("training", "validation"):
             Path(sources.work, f"{name}.npy").unlink(missing_ok=True)
-        with suppress(OSError):  # files of a killed training stay
+        with suppress(OSError):  # a killed training leaves files
             os.rmdir(sources.work)
 
 
 def features_of(sources: Sources, identity: Identity, name: str, *, unlabelled: bool = False) -> TrainingRows:
-    """Returns features and labels of all labelled images of these inputs that show a face, in plan order.
+    """Returns features and labels of all labelled images of these inputs that have a face, in plan order.
 
     Args:
         name: training or validation.
-        unlabelled: True to take images without a label too.
+        unlabelled: True to include images without a label.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there are none.
     """
     patterns, flag = (sources.inputs, "--input") if name == "training" else (sources.validation, "--validation")
     folder = OutputFolder(os.path.join(sources.work, name))
@@ -119,7 +119,7 @@ def features_of(sources: Sources, identity: Identity, name: str, *, unlabelled: 
             flag=flag,
             job=make_job(sources.settings, identity, output=folder.path, cache=sources.cache),
             replaces=True,
-            go_on="features so far are in the cache: the same command goes on",
+            go_on="run the same command to resume; computed features are cached",
         )
 
         def stages(root: beam.Pipeline, ready: Ready) -> Any:
@@ -137,19 +137,19 @@ def features_of(sources: Sources, identity: Identity, name: str, *, unlabelled: 
 
 
 def _in_plan_order(folder: str, plan: Plan) -> list[str]:
-    """Returns the files of the plan's blocks, and none that an earlier run with other inputs left behind."""
+    """Returns the files of the plan's blocks, without files from an earlier run with other inputs."""
     place = {head_of(line)[0]: number for number, (_, line) in enumerate(plan.lines())}
     keys = sorted(name.removesuffix(".npz") for name in os.listdir(folder) if name.endswith(".npz"))
     known = [key for key in keys if key.split(STREAM_MARK)[0] in place]
-    ordered = sorted(known, key=lambda key: place[key.split(STREAM_MARK)[0]])  # stable: a stream's blocks by number
+    ordered = sorted(known, key=lambda key: place[key.split(STREAM_MARK)[0]])  # stable
     return [os.path.join(folder, key + ".npz") for key in ordered]
 
 
 def _without_copies(train: TrainingRows, held_out: Set[bytes]) -> np.ndarray:
-    """Returns the rows without those of these digests; says how many were left out."""
+    """Returns the rows without these digests; reports how many were skipped."""
     kept = np.asarray([digest.tobytes() not in held_out for digest in train.digests], bool)
     if not kept.all():
-        note(f"{int((~kept).sum()):,} copies of validation or excluded images left out")
+        note(f"{int((~kept).sum()):,} copies of validation or excluded images skipped")
     if not kept.any():
-        raise UsageError("--input: every image stands in --validation or --exclude-copies-of too; give others")
+        raise UsageError("--input: every image is also in --validation or --exclude-copies-of; give others")
     return np.flatnonzero(kept)

@@ -1,4 +1,4 @@
-"""The Beam graph of `label` and of filling the cache: a table of contents, one line a stage, no logic."""
+"""The Beam graph of `label` and of filling the cache: a table of contents, one line per stage, no logic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transforms.write_parts import WriteParts
 
 
 def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.PCollection:
-    """Returns the blocks with features, each kept in the cache."""
+    """Returns the blocks with features, and stores each in the cache."""
     read = ReadBlocks(job.reading, parts=job.writing.parts, heartbeat=job.heartbeat, provenance=job.provenance)
     extract = ExtractFeatures(job.features, job.cache, job.provenance, accelerator=job.accelerator)
     return (
@@ -32,7 +32,7 @@ def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.
 
 
 def label(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job, request: MergeRequest) -> beam.PCollection:
-    """Returns the names of the final files; they and `run.json` are written by then."""
+    """Returns the names of the final files, after they and `run.json` are written."""
     assert job.labelling is not None  # who asks for labels has chosen a head
     parts = (
         featured(root, blocks, job)

@@ -1,4 +1,4 @@
-"""The digests of images that are held out: read and digested, nothing decoded, no features."""
+"""The digests of held-out images: they are read and digested, not decoded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transforms.read_again import read_digests
 
 
 def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[bytes]:
-    """Returns the SHA-256 of every image of --exclude-copies-of, labelled or not; reports how many there are.
+    """Returns the SHA-256 of every image of --exclude-copies-of, labelled or not; reports their number.
 
     Args:
         folder: of the plan.
 
     Raises:
-        UsageError: nothing is there.
+        UsageError: there are no images.
         InputFault: a file cannot be read.
     """
     read = settings.read
@@ -30,5 +30,5 @@ def digests_of(patterns: Sequence[str], folder: str, settings: Settings) -> set[
     for digest in read_digests((line for _, line in plan.lines()), limits):
         digests.add(digest)
         count += 1
-    note(f"excluded: {count:,} images, {len(digests):,} of different bytes")
+    note(f"excluded: {count:,} images, {len(digests):,} of them distinct")
     return digests

@@ -1,7 +1,7 @@
-"""What a run is made of, and the fingerprints that stand for it. The one place where they are put together.
+"""What the results of a run depend on, and the fingerprints of that. The only place where they are composed.
 
 - The *feature space* is what a head is trained for: network, weights, pooling, input size, preprocessing.
-- The *cache key* is the feature space and all else that can change features: reading, faces, runtime, precision.
+- The *cache key* adds everything else that can change features: reading, faces, runtime, precision.
 - The *run* adds the head and the output's settings.
 
 A head is bound to the space, not to the detector: one that was trained on crops serves whatever finds the faces.
@@ -39,16 +39,16 @@ from transforms.formats.records import FormatError
 from transforms.known_labels import label_table
 from transforms.storage.faults import InputFault
 
-SMALLEST_SIDE_PX = 12  # an image with less cannot show a face that the smallest net could tell anything of
+SMALLEST_SIDE_PX = 12  # a smaller image cannot show a face that the smallest network could recognise
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a run is made of, readable; `fingerprint_of` each of them is its digest.
+    """What the results of a run depend on, readable; `fingerprint_of` gives the digest of each.
 
     Attributes:
         feature_space: what heads are bound to.
-        cache_key: all that can change features; names the cache's folder.
+        cache_key: everything that can change features; names the cache's folder.
         parts: cache key, head, and which faces it labels: what finished blocks depend on.
         run: parts and output settings.
     """
@@ -60,7 +60,7 @@ class Identity:
 
 
 def identity_of(settings: Settings, head: Head | None) -> Identity:
-    """Returns what a run with these settings is made of.
+    """Returns what the results of a run with these settings depend on.
 
     Raises:
         UsageError: weights or a detector's model are missing or wrong, the crops are too small, or the runtime cannot
@@ -75,7 +75,7 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
     parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
-    if settings.read.exif:  # else nothing: runs of before keep their fingerprints
+    if settings.read.exif:  # otherwise nothing, so that older runs keep their fingerprints
         parts["exif"] = True
     if head is not None:
         parts["faces"] = {**output["faces"], "min_label_px": min_label_px(settings)}
@@ -83,10 +83,10 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
 
 
 def _labels(settings: Settings) -> dict[str, Any]:
-    """Returns what `read.labels` adds to a run: labels by class folder add nothing.
+    """Returns what `read.labels` adds to a run's identity; labels from class folders add nothing.
 
     Raises:
-        UsageError: the table is missing, or not one of labels.
+        UsageError: the table is missing, or not a table of labels.
     """
     read = settings.read
     if read.labels is None:
@@ -96,10 +96,10 @@ def _labels(settings: Settings) -> dict[str, Any]:
 
 
 def given_labels(settings: Settings) -> LabelTable | None:
-    """Returns the table of `read.labels`; None if labels are those of class folders and tables.
+    """Returns the table of `read.labels`; None if labels come from class folders and tables.
 
     Raises:
-        UsageError: the table is missing, or not one of labels.
+        UsageError: the table is missing, or not a table of labels.
     """
     read = settings.read
     return None if read.labels is None else _table(read.labels, read.label_column)[0]
@@ -123,10 +123,10 @@ def feature_space(settings: Settings) -> dict[str, Any]:
     kind.check_size(chosen.height, chosen.width)
     check_weights_file(chosen.backbone, chosen.weights)
     in_other_words: dict[str, dict[str, Any]] = {
-        "weights": {"weights": device.weights_digest(chosen)},  # what lies at a path, not the path
-        "input_size": {"input": [chosen.height, chosen.width, kind.channels]},  # the default may be named or left out
-        "seed": {},  # stands in the name of random weights
-        "flip_cut": {"flip_cut": chosen.flip_cut} if chosen.flip_cut else {},  # of nothing mirrored, nothing
+        "weights": {"weights": device.weights_digest(chosen)},  # the content of a file, not its path
+        "input_size": {"input": [chosen.height, chosen.width, kind.channels]},  # naming the default changes nothing
+        "seed": {},  # part of the name of random weights
+        "flip_cut": {"flip_cut": chosen.flip_cut} if chosen.flip_cut else {},  # without mirror images it has no effect
     }
     space: dict[str, Any] = {"preprocess": kind.preprocess.name, "revision": backbones.REVISION}
     for name, value in _entering(settings, Enters.FEATURE_SPACE)["features"].items():
@@ -135,7 +135,7 @@ def feature_space(settings: Settings) -> dict[str, Any]:
 
 
 def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
-    """Returns all that can change features.
+    """Returns everything that can change features.
 
     Args:
         space: the feature space of the same settings.
@@ -147,7 +147,7 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
     chosen = detector_spec(settings)
     faces, features = tree.pop("faces"), tree.pop("features")
     del features["runtime"]  # the runtime describes itself
-    own: dict[str, Any] = faces.get(chosen.name, {})  # the settings of other detectors change nothing
+    own: dict[str, Any] = faces.get(chosen.name, {})  # the settings of other detectors have no effect
     shared = {name: value for name, value in faces.items() if name not in ("detector", "max_faces", *DETECTORS)}
     if chosen.name == "none":
         shared["margin"] = 0.0  # the whole image has none
@@ -162,7 +162,7 @@ def cache_key(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entering(settings: Settings, kind: Enters) -> dict[str, Any]:
-    """Returns the values of the settings that enter one fingerprint, as a tree of sections."""
+    """Returns the settings that enter one fingerprint, as a tree of sections."""
     tree: dict[str, Any] = {}
     for info in known_settings():
         if info.enters is kind:
@@ -175,7 +175,7 @@ def _entering(settings: Settings, kind: Enters) -> dict[str, Any]:
 
 
 def detector_spec(settings: Settings) -> DetectorSpec:
-    """Returns the detector that the settings choose, with the settings of its own section."""
+    """Returns the chosen detector, with the settings of its section."""
     faces = settings.faces
     name = BUNDLED if faces.detector == "bundled" else faces.detector
     own = getattr(faces, name, None)
@@ -184,12 +184,12 @@ def detector_spec(settings: Settings) -> DetectorSpec:
 
 
 def min_label_px(settings: Settings) -> int:
-    """Returns the least side of a face that gets a label; without a detector the user says what is a face."""
+    """Returns the smallest side of a face that gets a label; without a detector every image counts as a face."""
     return settings.faces.min_label_px if settings.faces.detector != "none" else 0
 
 
 def feature_settings(settings: Settings) -> FeatureSettings:
-    """Returns the device's share of the settings, with the backbone's own size where none is set."""
+    """Returns the settings of the features, with the backbone's input size if none is set."""
     chosen = settings.features
     height, width = chosen.input_size or backbone(chosen.backbone).native_size
     weights = chosen.weights if chosen.weights in ("bundled", "imagenet", "random") else os.path.abspath(chosen.weights)

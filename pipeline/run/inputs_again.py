@@ -1,4 +1,4 @@
-"""Where the images of a finished run lie, to read a few of them again for pictures.
+"""Finds the images of a finished run, to read a few of them again for pictures.
 
 Not here: reading them (`transforms/read_again.py`).
 """
@@ -16,12 +16,12 @@ from transforms.formats.records import Limits
 from transforms.storage.stopping import check
 from transforms.storage.store import InputFault
 
-GONE = "the inputs of the run are not there"
+GONE = "the run's inputs cannot be found"
 
 
 @dataclass(frozen=True, slots=True)
 class InputsAgain:
-    """A plan of a run's inputs as they are now.
+    """A plan of a run's current inputs.
 
     Attributes:
         blocks: path of its lines; "" if the inputs cannot be found.
@@ -48,11 +48,11 @@ def inputs_again(folder: str, record: Mapping[str, Any], images: Sequence[str], 
 
     Args:
         folder: its output folder. `record`: its `run.json`.
-        images: patterns to read in place of the run's inputs; empty reads those.
+        images: patterns to read instead of the run's inputs; empty for the run's inputs.
         scratch: folder for the plan.
 
     Raises:
-        UsageError, InputFault: `images` names what cannot be read.
+        UsageError, InputFault: `images` cannot be read.
     """
     limits = _limits(record)
     layout = Layout(**record["layout"]) if "layout" in record else Layout(256, 64 * 2**20)

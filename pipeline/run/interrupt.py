@@ -1,4 +1,4 @@
-"""Ctrl-C: asks the stages to stop between steps, and leaves after five seconds in any case."""
+"""Ctrl-C: asks the stages to stop between steps, and exits after five seconds at the latest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from types import FrameType
 from transforms.storage import stopping
 
 _MAY_LEAVE: ContextVar[bool] = ContextVar("may leave", default=True)
-PATIENCE_S = 5.0  # a batch of a large network on a CPU takes about as long
+PATIENCE_S = 5.0  # about as long as a batch of a large network on a CPU
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Returns the signals that stop a run: a terminal that hangs up too, unless `nohup` says that this is no reason."""
+    """Returns the signals that stop a run; SIGHUP is one unless `nohup` ignores it."""
     known = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
     return known if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*known, hang_up]
@@ -26,7 +26,7 @@ def stop_signals() -> list[signal.Signals]:
 
 @contextmanager
 def never_leaving() -> Iterator[None]:
-    """While inside, Ctrl-C never ends the process, which is somebody's notebook or service: only the run ends.
+    """Inside, Ctrl-C ends only the run, never the process, which may be a notebook or a service.
 
     A second Ctrl-C raises KeyboardInterrupt. SIGTERM and SIGHUP stay as they are.
     """
@@ -39,20 +39,20 @@ def never_leaving() -> Iterator[None]:
 
 @contextmanager
 def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """While inside, the first Ctrl-C, SIGTERM or SIGHUP stops work softly; a second, or five seconds, leave at once.
+    """Inside, the first Ctrl-C, SIGTERM or SIGHUP stops work gracefully; a second one, or five seconds, exit at once.
 
-    Nothing is lost by leaving at once: what has a final name is whole, the rest has a temporary name.
+    Exiting at once loses nothing: files with a final name are complete, all others have a temporary name.
 
     Args:
         last_words: what to print on the way out.
-        tell: asks other processes of the run to stop too; a fault of the storage there is no reason to go on.
+        tell: asks other processes of the run to stop too; a storage error in it does not keep this one running.
     """
     stopping.forget()
     may_leave = _MAY_LEAVE.get()
-    stderr_copy = os.dup(2)  # while a runtime is loaded, descriptor 2 itself leads nowhere
+    stderr_copy = os.dup(2)  # while a runtime is loaded, descriptor 2 itself is redirected to nothing
 
     def leave() -> None:
-        with suppress(OSError):  # the terminal that hung up is gone
+        with suppress(OSError):  # the terminal is gone
             os.write(stderr_copy, ("\n" + last_words() + "\n").encode())
         os._exit(130)  # threads of the runtime may never end
 
@@ -65,7 +65,7 @@ def interruptible(last_words: Callable[[], str], tell: Callable[[], None] = lamb
         with suppress(OSError):
             tell()
         with suppress(OSError):
-            os.write(stderr_copy, b"\nstopping after the step in hand ...\n")
+            os.write(stderr_copy, b"\nstopping after the current step ...\n")
         if may_leave:
             timer = threading.Timer(PATIENCE_S, leave)
             timer.daemon = True

@@ -1,4 +1,4 @@
-"""Images and answers that a backbone learns from: decoded, copies of held-out images left out.
+"""Decoded images and targets that a backbone learns from, without copies of held-out images.
 
 Reads any input that `label` reads; every image is one face, as `faces.detector=none` takes it.
 """
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from pipeline.settings.training import TrainSettings
 
 
-HOLDOUT = 0.1  # of the images, where no validation input is given
-LABELS = "labels"  # the task of the hard labels; the first one, by which an epoch is judged
+HOLDOUT = 0.1  # of the images, if no validation input is given
+LABELS = "labels"  # the task of the hard labels; it comes first, and epochs are judged by it
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
     """Decoded crops: `images` (n, h, w, c) uint8, `ids`, `labels`, `digests` of the encoded bytes.
 
-    A label is None where soft labels alone know the image.
+    A label is None if the image has only soft labels.
     """
 
     images: Rows
@@ -59,7 +59,7 @@ class LabelledImages:
         )
 
     def without(self, digests: set[bytes]) -> LabelledImages:
-        """Returns the images without those of these bytes."""
+        """Returns the images without those with these digests."""
         return self.of([row for row, digest in enumerate(self.digests) if digest not in digests])
 
 
@@ -77,7 +77,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """All that is learned from: images apart, the tasks, and how many images were left out and why."""
+    """The training data: training and validation images, the tasks, and how many images were skipped and why."""
 
     train: LabelledImages
     validation: LabelledImages
@@ -97,7 +97,7 @@ def read_data(
 ) -> Data:
     """Returns images, classes and soft labels.
 
-    Copies of validation or excluded images and pictures of one value are left out.
+    Skips copies of validation or excluded images, and images of a single colour.
 
     Args:
         patterns: of the images to learn from.
@@ -121,7 +121,7 @@ def read_data(
     train = read.without(held_out)
     if not train.labels:
         raise UsageError(
-            "--input holds nothing but copies of --validation and --exclude-copies-of: nothing is left to train on"
+            "--input has only copies of --validation and --exclude-copies-of, so nothing is left to train on"
         )
     shown = [row for row, image in enumerate(train.images) if image.min() != image.max()]
     left_out = {
@@ -131,12 +131,12 @@ def read_data(
     }
     train = train.of(shown)
     taught = train.labels.count(None)
-    also = f", {taught:,} of them by soft labels alone" if taught else ""
-    note(f"{len(train.labels):,} images to learn from{also}; left out: {_counted(left_out)}")
+    also = f", {taught:,} of them with soft labels only" if taught else ""
+    note(f"{len(train.labels):,} images to learn from{also}; skipped: {_counted(left_out)}")
     if judged is None:
         train, judged = _split(train)
         if only := sorted(_named(judged) - _named(train)):
-            raise UsageError(f"too few images of {', '.join(only)} to hold some out: add more, or give --validation")
+            raise UsageError(f"too few images of {', '.join(only)} to hold some out; add more, or give --validation")
     return Data(train, judged, _classes(train, judged), soft, left_out)
 
 
@@ -155,7 +155,7 @@ def _classes(train: LabelledImages, validation: LabelledImages) -> tuple[str, ..
         raise UsageError(f"--validation has classes that --input lacks: {', '.join(unknown)}")
     if len(classes) < 2:
         raise UsageError(
-            f"--input has one class only ({', '.join(classes) or 'and no image of it'}); at least two are needed"
+            f"--input has fewer than two classes ({', '.join(classes) or 'none'}); at least two are needed"
         )
     return classes
 
@@ -172,10 +172,10 @@ def read_labelled(
     """Returns the images of the inputs that have labels or `soft` labels in plan order, and how many were passed over.
 
     Args:
-        table: labels by image id, in place of the inputs' own.
+        table: labels by image id, instead of the inputs' labels.
 
     Raises:
-        UsageError: nothing there, or nothing with a label.
+        UsageError: there are no images, or none with a label.
     """
     ids, labels, digests, passed_over = [], [], [], 0
     pixels = _InMemory() if form.folder is None else RowsWriter(form.folder)
@@ -211,7 +211,7 @@ class _InMemory:
 def _decoded(
     patterns: Sequence[str], form: Form, limits: Limits, flag: str
 ) -> Iterator[tuple[str, str | None, bytes, np.ndarray | None]]:
-    """Yields id, label, digest and crop of every image; no crop where the image is rejected."""
+    """Yields id, label, digest and crop of every image; no crop if the image is rejected."""
     from transforms.containing import GATE, contained
     from transforms.formats.records import RejectedContent
     from transforms.read_blocks import PlannedBlock, read_block, stream_blocks
@@ -246,13 +246,13 @@ def _pixels(data: bytes, form: Form, limits: Limits) -> np.ndarray:
 
 
 def _split(images: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Returns (training, validation), decided by the digest alone, so that copies stay on one side."""
+    """Returns (training, validation), split by digest, so that copies stay together."""
     labelled = {d for d, label in zip(images.digests, images.labels, strict=True) if label is not None}
     held_out = {d for d in labelled if int.from_bytes(d[:8], "big") / 2**64 < HOLDOUT}
     judged = enumerate(zip(images.digests, images.labels, strict=True))
     rows = [row for row, (digest, label) in judged if digest in held_out and label is not None]
     if not rows or len(rows) == len(images.labels):
-        raise StoppedError(f"{len(images.labels)} images are too few to hold some out: give --validation")
+        raise StoppedError(f"{len(images.labels)} images are too few to hold some out; give --validation")
     return images.without(held_out), images.of(rows)
 
 
@@ -260,19 +260,19 @@ def read_soft_labels(sources: Sequence[str]) -> dict[str, SoftLabels]:
     """Returns the soft labels of `NAME=PATH` texts by name; a path is a CSV of votes or a finished run's folder.
 
     Raises:
-        UsageError: a text is no NAME=PATH, a name stands twice, or nothing is there.
+        UsageError: a text is not NAME=PATH, a name occurs twice, or a path does not exist.
     """
     found: dict[str, SoftLabels] = {}
     for source in sources:
         name, equals, path = source.partition("=")
         if not equals or not name.isidentifier() or name in (LABELS, *found):
-            raise UsageError(f"--soft-labels {source}: give NAME=PATH with a name of its own, such as votes=votes.csv")
+            raise UsageError(f"--soft-labels {source}: give NAME=PATH with a new name, such as votes=votes.csv")
         found[name] = read_source(path)
     return found
 
 
 def tasks_of(data: Data, settings: TrainSettings) -> list[Task]:
-    """Returns the task of the labels and one for each source of soft labels."""
+    """Returns the task of the labels and one task per source of soft labels."""
     from models.training.trainer import Task
 
     soft = [Task(name, labels.classes, settings.soft_weight, soft=True) for name, labels in data.soft.items()]
@@ -283,7 +283,7 @@ def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Ex
     """Returns what the trainer learns from.
 
     Args:
-        reject: classes of soft labels; where one has the largest share, the hard label weighs nothing.
+        reject: classes of soft labels; where one has the largest share, the hard label gets weight 0.
 
     """
     from models.training.trainer import Examples, one_hot
@@ -304,12 +304,12 @@ def examples_of(images: LabelledImages, data: Data, reject: Sequence[str]) -> Ex
 
 
 def check_soft_labels(train: Examples, data: Data, reject: Sequence[str]) -> None:
-    """Raises UsageError if soft labels know none of the images, or have no class of a name in `reject`."""
+    """Raises UsageError if soft labels have none of the images, or lack a class in `reject`."""
     for name in data.soft:
         if not train.weights[name].any():
             raise UsageError(f"--soft-labels {name} knows none of the images, whose ids are like {data.train.ids[0]}")
     known = sorted({label for labels in data.soft.values() for label in labels.classes})
     if unknown := sorted(set(reject) - set(known)):
         raise UsageError(
-            f"train.reject {', '.join(unknown)}: no --soft-labels have that class; known: {', '.join(known) or 'none'}"
+            f"train.reject {', '.join(unknown)}: no --soft-labels has that class; known: {', '.join(known) or 'none'}"
         )

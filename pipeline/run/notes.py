@@ -1,4 +1,4 @@
-"""Notes to the user on the way: lines on standard error that `--quiet` silences, as it does warnings."""
+"""Progress notes: lines on standard error that `--quiet` silences, like warnings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ logger = logging.getLogger("pipeline.notes")
 
 
 def note(text: str) -> None:
-    """Prints one line on standard error, unless the user wants none."""
+    """Prints one line on standard error, unless --quiet is given."""
     if logger.isEnabledFor(logging.WARNING):
         print(text, file=sys.stderr, flush=True)

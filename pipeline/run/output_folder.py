@@ -1,4 +1,4 @@
-"""What stands in an output folder from earlier: whose run it is, which blocks are finished, and the lock.
+"""What an output folder already contains: which run, which finished blocks; and the lock.
 
 Not here: planning (`plan.py`), and what a part holds (`transforms/formats/parts.py`).
 """
@@ -26,18 +26,18 @@ from transforms.storage.retrying import with_retries
 from transforms.storage.store import is_local
 from transforms.stream_marks import read_mark, remove_other_marks
 
-DIGEST = "digest"  # of the rest of identity.json
+DIGEST = "digest"  # digest of the rest of identity.json
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Which planned blocks stand finished.
+    """Which planned blocks are finished.
 
     Attributes:
-        missing: references of the blocks that have to be done; a stream of which one is missing is one of them.
-        reused: blocks whose parts stand.
-        redone: parts that stood, and no longer fit an input, were damaged, or hold an image that the program failed at:
-            removed, their blocks are done again.
+        missing: references of the blocks to do, including a stream with a missing block.
+        reused: blocks with finished parts.
+        redone: parts that no longer match an input, were damaged, or contain an internal_error: they are removed and
+            their blocks are done again.
         images_done: images of the reused blocks.
     """
 
@@ -48,7 +48,7 @@ class Progress:
 
 
 class OutputFolder:
-    """One run's folder: knows its paths and what an earlier run left there."""
+    """The folder of a run: its paths, and what an earlier run left there."""
 
     def __init__(self, path: str) -> None:
         if not is_local(path):
@@ -67,42 +67,42 @@ class OutputFolder:
 
         Raises:
             StoppedError: another run holds it.
-            UsageError: it cannot be made or written.
+            UsageError: it cannot be created or written.
         """
         import fcntl
 
         try:
             os.makedirs(self.path, exist_ok=True)
-            lock = open(os.path.join(self.path, LOCK), "a")  # noqa: SIM115 - held below; "a" empties nobody's file
+            lock = open(os.path.join(self.path, LOCK), "a")  # noqa: SIM115 - held below; "a" truncates no file
         except OSError as error:
-            raise UsageError(f"--output {self.path}: {error.strerror}; give a folder that can be written") from error
+            raise UsageError(f"--output {self.path}: {error.strerror}; give a writable folder") from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StoppedError(f"--output {self.path}: another run works in this folder; wait for it") from error
+                raise StoppedError(f"--output {self.path}: another run is using this folder; wait for it") from error
             except OSError as error:
                 raise UsageError(
-                    f"--output {self.path} cannot be locked: {error.strerror}; give another one"
+                    f"--output {self.path} cannot be locked: {error.strerror}; give another folder"
                 ) from error
             yield
 
     def refuse_unwritable(self) -> None:
-        """Raises UsageError if the folder cannot be made or written, as `locked` would; makes nothing."""
+        """Raises UsageError if the folder cannot be created or written, as `locked` would; creates nothing."""
         place = self.path
         while not os.path.lexists(place):
             place = os.path.dirname(place)
         if not os.path.isdir(place):
-            raise UsageError(f"--output {self.path}: {place} is not a folder; give a folder that can be written")
+            raise UsageError(f"--output {self.path}: {place} is not a folder; give a writable folder")
         if not os.access(place, os.W_OK | os.X_OK):
-            raise UsageError(f"--output {self.path}: Permission denied; give a folder that can be written")
+            raise UsageError(f"--output {self.path}: Permission denied; give a writable folder")
 
     def record(self) -> dict[str, Any] | None:
         """Returns `run.json` of a finished run, or None."""
         return _read_json(self.record_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """Returns what the unfinished run that stands here is made of, nothing where that is damaged; else None."""
+        """Returns the identity of the unfinished run in this folder, empty if damaged; None if there is no run."""
         found = _read_json(self.identity_file)
         if found is None:
             return None
@@ -110,7 +110,7 @@ class OutputFolder:
         return found if digest in (None, fingerprint_of(found)) else {}
 
     def refuse_damaged(self) -> None:
-        """Raises UsageError if nobody can tell whose run stands here, as the files that say so are damaged."""
+        """Raises UsageError if the files that identify the run in this folder are damaged."""
         record = self.record() or {}
         identity = (record.get("identity"), record.get("run_fingerprint"))
         damaged = {
@@ -120,17 +120,17 @@ class OutputFolder:
         for path, is_damaged in damaged.items():
             if is_damaged and os.path.lexists(path):
                 raise UsageError(
-                    f"--output {self.place}: {os.path.relpath(path, self.path)} is damaged, so nobody can tell which "
-                    "settings the results there are of; --overwrite starts anew (the cache keeps what was computed), "
+                    f"--output {self.place}: {os.path.relpath(path, self.path)} is damaged, so the settings of the "
+                    "results there are unknown; --overwrite starts over (computed features stay in the cache), "
                     "or give another folder"
                 )
 
     def clear(self) -> None:
-        """Removes everything a run of ours has put here; the cache, if it lies here, stays."""
+        """Removes everything that a run wrote here, except the cache."""
         remove_own(self.path)
 
     def prepare(self, identity: dict[str, Any]) -> None:
-        """Makes the working folders and notes whose they are; from now on the run counts as unfinished.
+        """Creates the working folders and notes their run, which counts as unfinished from now on.
 
         Raises:
             UsageError: they belong to a run with other settings; lists the differences.
@@ -142,17 +142,17 @@ class OutputFolder:
         remove_leftovers(self.path)
         text = json.dumps({**identity, DIGEST: fingerprint_of(identity)}, indent=1, sort_keys=True).encode()
         with_retries(lambda: publish(self.identity_file, lambda file: file.write(text)))
-        self.forget_record()  # only now: at no time the folder lacks a sign of whose it is
+        self.forget_record()  # only now, so that the folder always has a file that identifies its run
 
     def forget_record(self) -> None:
-        """Makes the run unfinished: `run.json` comes last and goes first, and with it page and pictures of the run."""
+        """Marks the run as unfinished: `run.json` is written last and removed first, with its page and pictures."""
         Path(self.record_file).unlink(missing_ok=True)
         for name in (PAGE, NUMBERS):
             Path(self.path, name).unlink(missing_ok=True)
         remove_own(self.path, (PICTURES,), ())
 
     def is_whole(self, record: dict[str, Any]) -> bool:
-        """True if every file that `run.json` lists still stands with its size."""
+        """True if every file that `run.json` lists still exists with the same size."""
         for file in record["parts"]:
             path = os.path.join(self.path, file["path"])
             if not os.path.isfile(path) or os.path.getsize(path) != file["bytes"]:
@@ -160,26 +160,26 @@ class OutputFolder:
         return True
 
     def refuse_another(self, standing: dict[str, Any] | None, identity: dict[str, Any]) -> None:
-        """Raises UsageError if what stands here was made with settings that give other results."""
+        """Raises UsageError if the run in this folder has settings that give other results."""
         if standing is not None and standing != identity:
             listed = "; ".join(differences(standing, identity)[:6])
             raise UsageError(
                 f"--output {self.place} holds a run with other settings ({listed}); "
-                "give another folder, or --overwrite to start anew"
+                "give another folder, or --overwrite to start over"
             )
 
     @property
     def place(self) -> str:
-        """Where workers find it: a path that they can open too."""
+        """The path at which workers can open it."""
         return self.path
 
     @property
     def blocks_file(self) -> str:
-        """Where workers find the lines of the plan."""
+        """The path at which workers can open the lines of the plan."""
         return os.path.join(self.plan, BLOCKS)
 
     def progress(self, plan: Plan) -> Progress:
-        """Returns which blocks of the plan are finished; removes parts that no longer belong or are damaged."""
+        """Returns which blocks of the plan are finished; removes parts that are obsolete or damaged."""
         standing = self._standing()
         missing: list[BlockRef] = []
         reused = redone = images_done = 0
@@ -207,7 +207,7 @@ class OutputFolder:
         return Progress([ref for ref in missing if ref not in whole], reused, redone, images_done)
 
     def _kept_of(self, streams: Iterable[str], standing: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Returns for each streamed archive the parts of it that can be kept, with their images.
+        """Returns the reusable parts of each streamed archive, with their images.
 
         None are kept where they are all there and hold other images than were seen: one of them is wrong.
         """
@@ -224,7 +224,7 @@ class OutputFolder:
         return kept
 
     def _is_streamed(self, key: str, kept: Mapping[str, int]) -> bool:
-        """True if an archive was read to its end, and all its blocks stand: then it need not be read again."""
+        """True if an archive was read to its end and all its blocks are finished, so that it need not be read again."""
         seen = read_mark(self.place_of_parts, key)
         return seen is not None and (seen.blocks, seen.images) == (len(kept), sum(kept.values()))
 
@@ -234,7 +234,7 @@ class OutputFolder:
         return self.parts
 
     def _standing(self) -> set[str]:
-        """Returns the keys of the blocks whose parts stand."""
+        """Returns the keys of the blocks that have parts."""
         ours = [name for name in os.listdir(self.parts) if is_own("parts", name)]
         return {name.removesuffix(".parquet") for name in ours if name.endswith(".parquet")}
 
@@ -246,7 +246,7 @@ class OutputFolder:
         return os.path.join(self.parts, key + ".parquet")
 
     def _images(self, key: str) -> int | None:
-        """Returns how many images the part of a block holds; None if it is damaged, or the program failed at one."""
+        """Returns the number of images in the part of a block; None if it is damaged or has an internal_error."""
         try:
             info = with_retries(lambda: part_info(self._part(key)))
         except DamagedPart:
@@ -255,7 +255,7 @@ class OutputFolder:
 
     def tidy(self) -> None:
         """Removes the working files of a finished run."""
-        with suppress(OSError):  # results stand, and the next run tidies again
+        with suppress(OSError):  # the results are complete; the next run cleans up again
             remove_own(self.path, WORKING, ())
 
 

@@ -1,7 +1,7 @@
-"""An output on an object store: what `OutputFolder` is for a local folder, with a local copy of plan and record.
+"""An output on an object store: the counterpart of `OutputFolder`, with a local copy of plan and record.
 
-The store holds all that matters: plan, parts, results. A LIST tells which blocks are finished, as the names of parts
-carry their counts. The local copy is scratch space; another machine makes its own.
+The store has everything that matters: plan, parts, results. One LIST tells which blocks are finished, since the names
+of parts contain their counts. The local copy is scratch space; another machine makes its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transforms.storage.stores import Store, fetch, store_of
 
 logger = logging.getLogger("pipeline.storage")
 
-PLAN_FILES = ("plan/identity.json", f"plan/{BLOCKS}", "plan/plan.json")  # sent in this order
+PLAN_FILES = ("plan/identity.json", f"plan/{BLOCKS}", "plan/plan.json")  # uploaded in this order
 
 
 def output_of(path: str) -> OutputFolder:
@@ -42,7 +42,7 @@ def output_of(path: str) -> OutputFolder:
 
 
 class OutputStore(OutputFolder):
-    """One run's objects below a prefix."""
+    """The objects of a run below a prefix."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -68,32 +68,32 @@ class OutputStore(OutputFolder):
 
     @property
     def blocks_file(self) -> str:
-        """Where workers find the lines of the plan."""
+        """The path at which workers can open the lines of the plan."""
         return f"{self.url}/plan/{BLOCKS}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the place for one run, with a fresh local copy of plan and record.
+        """Locks the output for one run, with a fresh local copy of plan and record.
 
         Raises:
-            StoppedError: another run holds it. UsageError: something else lies there.
+            StoppedError: another run holds it. UsageError: there is something else.
         """
-        with super().locked():  # of two runs on this machine the second need not wait for the lease
+        with super().locked():  # a second run on this machine need not wait for the lease
             try:
                 with lease(self.store, LEASE, waiting=logger.warning):
                     self._copy_plan()
                     yield
             except Held as error:
-                raise StoppedError(f"--output {self.url}: another run works there ({error}); wait for it") from error
+                raise StoppedError(f"--output {self.url}: another run is using it ({error}); wait for it") from error
 
     def refuse_foreign(self) -> None:
-        """Raises UsageError if an object that a run would remove or replace has a name that no run gives."""
+        """Raises UsageError if an object that a run would remove or replace has a name that no run uses."""
         for folder in OWN_FOLDERS:
             for found in self.store.list(folder):
                 if not _is_own(found.name):
                     raise UsageError(
-                        f"--output {self.url}: {found.name} lies where results are written, and no run wrote it; "
-                        "move it away or give another place"
+                        f"--output {self.url}: {found.name} is where results are written, but no run wrote it; "
+                        "move it away or give another output"
                     )
 
     def record(self) -> dict[str, Any] | None:
@@ -104,21 +104,21 @@ class OutputStore(OutputFolder):
         return super().record()
 
     def clear(self) -> None:
-        """Removes everything a run of ours has put there; a cache that lies there stays."""
+        """Removes everything that a run wrote there, except a cache."""
         super().clear()
         self.store.delete([RECORD])  # first: without it the run is unfinished
         names = [found.name for folder in OWN_FOLDERS for found in self.store.list(folder) if _is_own(found.name)]
         self.store.delete([*names, *OWN_FILES])
 
     def prepare(self, identity: dict[str, Any]) -> None:
-        """Sends the plan and notes whose it is; from now on the run counts as unfinished."""
+        """Uploads the plan and notes its run, which counts as unfinished from now on."""
         super().prepare(identity)
         for name in PLAN_FILES:
             self.store.put(name, os.path.join(self.path, name))
         self.store.delete([RECORD, PAGE, NUMBERS])
 
     def is_whole(self, record: dict[str, Any]) -> bool:
-        """True if every file that `run.json` lists still stands with its size."""
+        """True if every file that `run.json` lists still exists with the same size."""
         sizes = {found.name: found.size for folder in ("predictions", "images") for found in self.store.list(folder)}
         return all(
             sizes.get(file["path"]) == file["bytes"]
@@ -128,7 +128,7 @@ class OutputStore(OutputFolder):
         )
 
     def progress(self, plan: Plan) -> Progress:
-        """Returns which blocks of the plan are finished, by one LIST; removes parts that no longer belong."""
+        """Returns which blocks of the plan are finished, with one LIST; removes obsolete parts."""
         found = super().progress(plan)
         return replace(found, missing=[replace(ref, plan=self.blocks_file) for ref in found.missing])
 
@@ -139,7 +139,7 @@ class OutputStore(OutputFolder):
         self.store.delete(name for name in names if _is_own(name))
 
     def _copy_plan(self) -> None:
-        """Makes the local copy what the store holds."""
+        """Makes the local copy equal to the store."""
         remove_own(self.path)
         os.makedirs(self.plan, exist_ok=True)
         fetch(self.store, {name: name for name in PLAN_FILES}, self.path)
@@ -153,7 +153,7 @@ class OutputStore(OutputFolder):
         self.store.delete([f"parts/{self._parts[key].name}"])
 
     def _images(self, key: str) -> int | None:
-        """Returns how many images a part holds, by its name; None if the program failed at one."""
+        """Returns the number of images in a part, from its name; None if it has an internal_error."""
         part = self._parts[key]
         return None if part.failed else part.images
 

@@ -1,7 +1,7 @@
-"""Which files in an output folder are a run's own, by their names: no input, and all that is ever removed there.
+"""Recognises a run's own files in an output folder by name: they are never inputs, and nothing else is removed.
 
-A folder called `images` may be the user's. So nothing is removed by the name of its folder alone, and a run refuses an
-input among what it writes. That the content too is ours is made sure of before a run begins (`foreign_files.py`).
+A folder called `images` may be the user's. So nothing is removed just because of its folder's name, and a run refuses
+an input among its results. Before a run begins, `foreign_files.py` checks that the content is ours too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transforms.storage.staged_files import FAILURE, FOLDER
 from transforms.storage.store import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
-PICTURES = "rendered"  # photos with boxes and labels: `label --render`; `pictures` may well be the user's
+PICTURES = "rendered"  # photos with boxes and labels: `label --render`; `pictures` may be the user's folder
 OWN_FOLDERS = {
     "predictions": _TABLE,
     "images": _TABLE,
@@ -36,9 +36,9 @@ _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of fe
 RECORD = "run.json"
 IDENTITY = "plan/identity.json"
 LOCK = ".lock"
-LEASE = "lock.json"  # in its place in an object store
+LEASE = "lock.json"  # its counterpart in an object store
 PAGE, NUMBERS = "report.html", "report.json"  # about a run, and its numbers
-PAGE_MARK, PAGE_HEAD = b"facelabel-pipeline, page of a run", 4_096  # stands within so many bytes of the page
+PAGE_MARK, PAGE_HEAD = b"facelabel-pipeline, page of a run", 4_096  # within this many bytes of the page
 OWN_FILES = ("submission.csv", PAGE, NUMBERS, RECORD)
 
 
@@ -47,7 +47,7 @@ class Found(Protocol):
 
     @property
     def root(self) -> str:
-        """The folder that its name hangs below, with a final `/`; "" for the current one."""
+        """The folder that its name is relative to, with a final `/`; "" for the current one."""
 
     @property
     def name(self) -> str:
@@ -62,22 +62,22 @@ Input = TypeVar("Input", bound=Found)
 
 
 def is_own(folder: str, name: str) -> bool:
-    """True if a run gives such a name to a file of this one of its folders."""
+    """True if a run writes files with such a name to this folder."""
     return bool(OWN_FOLDERS[folder].fullmatch(name)) or is_temporary(name)
 
 
 def refuse_among_results(path: str, run: str, *, flag: str = "--output") -> None:
-    """Raises UsageError if a path is not local, or lies among the results of a run, where nothing else may lie."""
+    """Raises UsageError if a path is not local, or is among the results of a run."""
     if not is_local(path):
-        raise UsageError(f"{flag} {path} is not a local path; pictures and exports are written locally")
+        raise UsageError(f"{flag} {path} is not a local path; pictures and exports are written only locally")
     whole, folder = os.path.realpath(path), os.path.realpath(run)
     first = os.path.relpath(whole, folder).partition("/")[0] if _within(whole, folder) else ""
     if first in (*OWN_FOLDERS, *OWN_FILES, LOCK):
-        raise UsageError(f"{flag} {path} lies among the results of {run}; give another place")
+        raise UsageError(f"{flag} {path} is among the results of {run}; give another path")
 
 
 def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: Iterable[str] = OWN_FILES) -> None:
-    """Removes the run's own files; a folder goes if nothing else is left in it."""
+    """Removes the run's own files, and folders that are then empty."""
     for folder in folders:
         path = os.path.join(output, folder)
         if os.path.islink(path) or not os.path.isdir(path):
@@ -95,17 +95,17 @@ def remove_own(output: str, folders: Iterable[str] = tuple(OWN_FOLDERS), files: 
 
 
 def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = "--input") -> list[Input]:
-    """Returns the files of an input without a run's own: an output folder may lie within an input.
+    """Returns the files of an input without a run's own files: an output folder may be inside an input.
 
     Raises:
-        UsageError: something else lies where the run writes: it is not to be lost, and not to be mixed up with results.
+        UsageError: another file is where the run writes; it must neither be lost nor be mixed with results.
     """
     files = [file for file in files if not _is_in_store(file, output, cache)]
     output, cache = os.path.realpath(output), os.path.realpath(cache)
-    wholes: dict[str, str | None] = {}  # by root: its path, None where no file below it can lie in these places
+    wholes: dict[str, str | None] = {}  # by root: its path, None if no file below it can be in these folders
     kept = []
     for file in files:
-        if file.kind is Kind.LINKED_FOLDER:  # not followed: nothing in it is an input
+        if file.kind is Kind.LINKED_FOLDER:  # links are not followed: nothing in it is an input
             kept.append(file)
             continue
         if file.root not in wholes:
@@ -117,7 +117,7 @@ def without_own(files: Iterable[Input], output: str, cache: str, *, flag: str = 
 
 
 def _is_in_store(file: Found, output: str, cache: str) -> bool:
-    """True if an object is a run's own, by its name."""
+    """True if an object was written by a run, judging by its name."""
     path = file.root + file.name
     if is_object(cache) and path.startswith(cache.rstrip("/") + "/"):
         return bool(_CACHED.match(path[len(cache.rstrip("/")) + 1 :]))
@@ -147,7 +147,7 @@ def _is_the_runs(path: str, root: str, output: str, cache: str, flag: str) -> bo
             if not asked_for and is_own(first, rest) and _is_of_a_run(output):
                 return True
             raise UsageError(
-                f"{flag}: {path} lies where results are written (--output {output}); give another output folder"
+                f"{flag}: {path} is where results are written (--output {output}); give another output folder"
             )
     return _within(path, cache) and bool(_CACHED.match(os.path.relpath(path, cache)))
 

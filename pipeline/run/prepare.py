@@ -27,7 +27,7 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
     """
     named = settings.head.path
     if named.startswith("bundled/") and named not in BUNDLED_HEADS and not os.path.exists(named):
-        raise UsageError(f"head.path={named} is no bundled head: there are {', '.join(BUNDLED_HEADS)}")
+        raise UsageError(f"head.path={named} is not a bundled head; known: {', '.join(BUNDLED_HEADS)}")
     path = str(BUNDLED_HEADS.get(named) or os.path.abspath(named))
     try:
         return path, load_head(path)
@@ -36,7 +36,7 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
 
 
 def local_cache(path: str) -> str:
-    """Returns the whole path of a cache's folder, local or on S3 or Google Cloud Storage.
+    """Returns the absolute path of a cache folder, local or on S3 or Google Cloud Storage.
 
     Raises:
         UsageError: it is on another kind of storage.
@@ -64,8 +64,8 @@ def make_job(
     Args:
         cache: root of the feature cache; "" for stages that use none.
         head: as `chosen_head` returns it; None when nothing is labelled.
-        layout: (images, bytes) of a block where an earlier plan fixed it.
-        all_labels: True to keep labels of the input that are no classes of the head.
+        layout: (images, bytes) of a block if an earlier plan fixed them.
+        all_labels: True to keep input labels that are not classes of the head.
     """
     features, read = feature_settings(settings), settings.read
     limits = Limits(max_image_bytes=read.max_image_bytes, max_pixels=read.max_pixels)

@@ -1,4 +1,4 @@
-"""The live bar of local runs; silent where nobody watches."""
+"""The progress bar of local runs; silent without a terminal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from transforms.tally import HEARTBEAT_S, TALLY, Totals, read_heartbeats
 
 
 def totals_from(heartbeat: str) -> Callable[[], Totals]:
-    """Returns what to ask for totals: this process, or the files of worker processes."""
+    """Returns the source of totals: this process, or the files of worker processes."""
     return (lambda: read_heartbeats(heartbeat)) if heartbeat else TALLY.totals
 
 
 @contextmanager
 def counting_bar(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-    """Draws how much of `total` is done while the block runs; yields what to call with the number done so far.
+    """Draws how much of `total` is done while the block runs; yields a function to call with the number done.
 
     Args:
-        quiet: draw nothing; so it is too where standard error is no terminal.
+        quiet: draw nothing; also if standard error is not a terminal.
     """
     from tqdm import tqdm
 
@@ -34,9 +34,9 @@ def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bo
     """Draws images done of total, rate, time left, faces, rejected and cached images while the block runs.
 
     Args:
-        total: images, None where the inputs do not tell.
+        total: images, None if unknown.
         done: images that earlier runs finished.
-        quiet: draw nothing; so it is too where standard error is no terminal.
+        quiet: draw nothing; also if standard error is not a terminal.
     """
     if quiet or not sys.stderr.isatty():
         yield
@@ -49,7 +49,7 @@ def bar(total: int | None, *, done: int, totals: Callable[[], Totals], quiet: bo
         def redraw() -> None:
             now = totals()
             if (words := f"loading {now.loading}: " if now.loading else "") != drawn.desc:
-                drawn.set_description_str(words)  # drawn at once, as no image moves the bar meanwhile
+                drawn.set_description_str(words)  # drawn at once, since no image moves the bar yet
             drawn.set_postfix(faces=now.faces, rejected=now.rejected, cached=now.cached, refresh=False)
             drawn.update(done + now.images - drawn.n)
 

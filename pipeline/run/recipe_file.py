@@ -1,4 +1,4 @@
-"""The recipe that a training's checkpoint was made by: noted beside it, and compared before the training resumes."""
+"""The recipe of a training's checkpoint: stored next to it, and compared before the training resumes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from transforms.formats.publish import publish_bytes
 def hold_recipe(
     path: Path, recipe: Mapping[str, Any], traces: Sequence[str], *, unsaid: Mapping[str, Any] | None = None
 ) -> None:
-    """Notes the recipe, or refuses to resume a checkpoint of another: nobody could repeat a mixture of two.
+    """Stores the recipe, or refuses to resume a checkpoint with another recipe: a mixture is not reproducible.
 
     Args:
-        path: of the note, in the training's folder.
-        traces: names of the files beside it that show that the training began.
-        unsaid: values of settings in `recipe["recipe"]` that an older note may lack.
+        path: of the stored recipe, in the training's folder.
+        traces: names of files next to it that show that the training has begun.
+        unsaid: values of settings in `recipe["recipe"]` that an older file may lack.
 
     Raises:
-        UsageError: the training there has another recipe, or its note is damaged.
+        UsageError: the training there has another recipe, or the file is damaged.
     """
     if not path.exists() or not any((path.parent / name).exists() for name in traces):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,12 +35,12 @@ def hold_recipe(
             before["recipe"] = {**unsaid, **before["recipe"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} is damaged ({error}); remove its folder to begin anew, or use another --output"
+            f"{path} is damaged ({error}); remove its folder to start over, or use another --output"
         ) from error
     if different := differences(before, recipe):
         raise UsageError(
             f"--output {path.parent} holds a training with another recipe ({'; '.join(different[:5])}); "
-            "give another folder, or --overwrite to start anew"
+            "give another folder, or --overwrite to start over"
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs a graph on this machine or elsewhere, with a bar, Ctrl-C, and an end in one line. Shared by the commands.
+"""Runs a graph locally or remotely, with a progress bar, Ctrl-C and errors in one line. Shared by the commands.
 
 Not here: what a failure means (`failures.py`).
 """
@@ -31,11 +31,11 @@ from transforms.storage import stopping
 from transforms.tally import TALLY, Totals
 
 Build = Callable[[beam.Pipeline], Any]
-UNNAMED = (FailureKind.STORAGE, FailureKind.FAULT)  # not one of our own errors
+UNNAMED = (FailureKind.STORAGE, FailureKind.FAULT)  # not one of our errors
 
 
 def heartbeat_folder(beam_options: Sequence[str], folder: str) -> str:
-    """Returns where worker processes tell what they have done; "" where workers share this process."""
+    """Returns the folder in which worker processes report progress; "" if workers share this process."""
     if not uses_processes(options_of(beam_options)):
         return ""
     path = os.path.join(folder, "heartbeats")
@@ -61,13 +61,13 @@ def run_graph(
     Args:
         build: adds the stages to a pipeline.
         total, done: images, for the bar.
-        go_on: how to continue after an interruption, for the last words.
+        go_on: how to resume, for the end of the message.
         complaint: returns why a worker elsewhere could not start, as a traceback ends; "" if none did.
 
     Raises:
         Interrupted: Ctrl-C. StoppedError: storage, input or device fault. All are resumable.
     """
-    if not verbose:  # Beam logs every error with its traceback, where the user gets one line
+    if not verbose:  # Beam logs every error with its traceback, but the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
     job = RemoteJob(options, complaint)
@@ -94,7 +94,7 @@ def run_graph(
 
 
 def _ended(error: BaseException, job: RemoteJob, deaths: _Deaths, heartbeat: str, go_on: str) -> PipelineError | None:
-    """Returns what the command ends with; None for a bug, which stays what it is."""
+    """Returns the error that ends the command; None for a bug, which is raised unchanged."""
     if job.is_remote and (ended := _ended_by_the_job(error, job, go_on)):
         return ended
     failure = failure_of(error)
@@ -102,7 +102,7 @@ def _ended(error: BaseException, job: RemoteJob, deaths: _Deaths, heartbeat: str
         of_a_worker = read_failure(heartbeat)
         failure = of_a_worker or failure
         if of_a_worker is None or of_a_worker.kind is FailureKind.FAULT:
-            # a lost connection to a worker that died looks like a bug or like faulty storage
+            # the lost connection to a dead worker looks like a bug or a storage error
             death = _death_of_a_worker(deaths, heartbeat, go_on)
             if death is not None:
                 return death
@@ -112,7 +112,7 @@ def _ended(error: BaseException, job: RemoteJob, deaths: _Deaths, heartbeat: str
 
 
 def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
-    """Returns what the command ends with where the job's state says more than the runner's error does."""
+    """Returns the error that ends the command if the job's state says more than the runner's error."""
     if stopping.asked():
         return Interrupted(f"interrupted; {job.words()}{go_on}")
     if job.complaint and (of_a_worker := failure_in_text(job.complaint)) is not None:
@@ -123,7 +123,7 @@ def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> Pipel
 
 
 def _ended_by_its_text(error: BaseException, job: RemoteJob, go_on: str) -> PipelineError | None:
-    """Returns what the command ends with where a runner hands over text alone; None for an error of this process."""
+    """Returns the error that ends the command if the runner passes on only text; None for an error of this process."""
     if (of_the_job := failure_in_text(str(error))) is not None:
         return ended_by(of_the_job, go_on)
     if isinstance(error, RuntimeError) or type(error).__module__.startswith("grpc"):
@@ -153,24 +153,24 @@ def _stop_workers(folder: str, job: RemoteJob) -> None:
         tell_to_stop(folder)
 
 
-ENGINE_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")  # what they die of, the run dies of too
+ENGINE_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")  # their errors also end the run
 DEATH = re.compile(r"exited with return code (-?\d+)")
-DEATH_S = 3.0  # within which a lost connection is explained by the end of a process
+DEATH_S = 3.0  # within which the end of a process explains a lost connection
 
 
 class _Deaths:
-    """Exit statuses of worker processes that ended before their time; negative for a signal."""
+    """Exit statuses of worker processes that ended early; negative for a signal."""
 
     def __init__(self) -> None:
         self._statuses: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def note(self, text: str) -> None:
-        """Takes what a thread that watched over a process died of."""
+        """Records the error of a thread that watched a process."""
         if found := DEATH.search(text):
             self._statuses.put(int(found[1]))
 
     def first(self) -> int | None:
-        """Returns the status of the first, waiting a little for it."""
+        """Returns the status of the first process, after a short wait for it."""
         try:
             return self._statuses.get(timeout=DEATH_S)
         except queue.Empty:
@@ -179,7 +179,7 @@ class _Deaths:
 
 @contextmanager
 def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
-    """Notes ends of worker processes, and keeps the tracebacks of the runner's own threads from the user."""
+    """Records ends of worker processes, and hides tracebacks of the runner's threads from the user."""
     deaths = _Deaths()
     before = threading.excepthook
 
@@ -197,20 +197,20 @@ def _deaths_of_workers(verbose: bool) -> Iterator[_Deaths]:
 
 
 def _death_of_a_worker(deaths: _Deaths, folder: str, go_on: str) -> PipelineError | None:
-    """Returns what to end with where a worker process died (of a bug in a library, or for want of memory)."""
+    """Returns the error for a worker process that died (of a bug in a library, or lack of memory)."""
     status = deaths.first()
     if stopping.asked():
         return Interrupted(f"interrupted; {go_on}")
     if status is None:
         return None
     words = last_words(folder)
-    tail = f"; its last words: {words} (all of them in {folder})" if words else ""
-    cure = "; often for want of memory: give fewer workers" if status == -signal.SIGKILL else ""
-    return StoppedError(f"a worker process ended before its time ({_named(status)}){cure}{tail}; {go_on}")
+    tail = f"; its last output: {words} (full log in {folder})" if words else ""
+    cure = "; often caused by lack of memory: use fewer workers" if status == -signal.SIGKILL else ""
+    return StoppedError(f"a worker process ended unexpectedly ({_named(status)}){cure}{tail}; {go_on}")
 
 
 def _named(status: int) -> str:
-    """Returns an exit status in words; signals for real-time uses have numbers only."""
+    """Returns an exit status in words; real-time signals have only numbers."""
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -1,6 +1,6 @@
-"""Looks for faces in all images of a plan, outside the graph: no features, no cache, one thread.
+"""Searches all images of a plan for faces, outside the graph: no features, no cache, one thread.
 
-Not here: what is known of the images (`pipeline/report/known_and_found.py`).
+Not here: the known faces (`pipeline/report/known_and_found.py`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ NOTHING = Detections(np.zeros((0, 4), np.int32), np.zeros(0, np.float32))
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What was found in one image.
+    """The faces found in one image.
 
     Attributes:
         id: of the image. digest: SHA-256 of its bytes in hex, "" without bytes.
         width, height: pixels of the upright image, 0 where unknown.
         reason: why it was rejected, else None.
-        found: the boxes, none where it was rejected.
+        found: the boxes; none if it was rejected.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Searched:
 
 @dataclass
 class CpuSeconds:
-    """CPU seconds of this process, by step, and how many images were searched."""
+    """CPU seconds of this process by step, and the number of searched images."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -57,13 +57,13 @@ def detections_of(images: Sequence[np.ndarray], detector: Detector) -> list[Dete
 
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """How images are looked at.
+    """How images are searched.
 
     Attributes:
         detector: finds the faces.
         limits: of one image.
-        channels: that images are decoded with, as a run with these settings would.
-        min_side: pixels that both sides must have.
+        channels: of the decoded images, as in a run with these settings.
+        min_side: minimum pixels of both sides.
     """
 
     detector: Detector
@@ -73,14 +73,14 @@ class Looking:
 
 
 def search(lines: Iterable[bytes], looking: Looking, spent: CpuSeconds) -> Iterator[Searched]:
-    """Yields every image of a plan, in its order; a fault of content is a row with a reason.
+    """Yields every image of a plan, in order; a faulty image has a reason.
 
     Args:
         lines: of a plan.
-        spent: is added to.
+        spent: receives the CPU seconds.
 
     Raises:
-        InputFault: a planned file is gone or cannot be read.
+        InputFault: a planned file is missing or cannot be read.
     """
     leave_threads_to_the_pool()
     blocks = read_all(lines, looking.limits)

@@ -16,21 +16,21 @@ FLAG = "--soft-labels"
 
 
 def read_source(path: str) -> SoftLabels:
-    """Returns the soft labels of a CSV of votes, or what a finished run says of each image's largest face.
+    """Returns the soft labels of a CSV of votes, or the scores that a finished run gave each image's largest face.
 
-    The largest face, or the first of equally large ones, is also the one that heads learn and that is judged.
+    Heads learn, and evaluation judges, the same face: the largest, with ties going to the first.
 
     Raises:
-        UsageError: the path is neither, or the run is unfinished or was changed.
-        FormatError: the table does not fit.
+        UsageError: the path is neither, or the run is unfinished or has changed.
+        FormatError: the table is not of this form.
     """
     if path.endswith(".csv"):
         if not exists(path):
-            raise UsageError(f"{FLAG} {path}: there is no such file")
+            raise UsageError(f"{FLAG} {path}: no such file")
         with open_file(path) as file:
             return read_votes(file, path)
     if not is_local(path):
-        raise UsageError(f"{FLAG} {path}: a finished run must lie on this machine's file systems; copy it there")
+        raise UsageError(f"{FLAG} {path}: a finished run must be in a local folder; copy it there")
     if not is_folder(path):
         raise UsageError(f"{FLAG} {path} is neither a CSV file nor the folder of a finished run")
     folder, record = finished_run(path, flag=FLAG)
@@ -38,16 +38,14 @@ def read_source(path: str) -> SoftLabels:
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
     rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
-    shares = {
-        image: row for image, status, row in rows_with_status if status != Status.DUPLICATE
-    }  # those were not labelled
+    shares = {image: row for image, status, row in rows_with_status if status != Status.DUPLICATE}  # not labelled
     return SoftLabels(results.classes, shares)
 
 
 def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
-    """Returns the soft labels with classes by other names: shares of one name added, those of None left out.
+    """Returns the soft labels with classes renamed: shares with the same new name are added, those of None dropped.
 
-    What is left of a row is scaled to sum to 1; an image with nothing left has no soft labels.
+    The rest of each row is scaled to sum to 1; an image with nothing left has no soft labels.
 
     Raises:
         UsageError: the soft labels lack a name, or fewer than two classes are left.
@@ -56,10 +54,10 @@ def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:
         return labels
     if unknown := sorted(set(names) - set(labels.classes)):
         raise UsageError(
-            f"--rename-classes {unknown[0]}=: --soft-labels have no such class; known: {', '.join(labels.classes)}"
+            f"--rename-classes {unknown[0]}=: --soft-labels has no such class; known: {', '.join(labels.classes)}"
         )
     means = [names.get(name, name) for name in labels.classes]
     classes = tuple(dict.fromkeys(name for name in means if name is not None))
     if len(classes) < 2:
-        raise UsageError("--rename-classes leaves fewer than two classes of --soft-labels; leave out less")
+        raise UsageError("--rename-classes leaves fewer than two classes of --soft-labels; exclude fewer")
     return labels.added(classes, np.array([[mean == name for name in classes] for mean in means], np.float32))

@@ -1,4 +1,4 @@
-"""The closing words: what came of the run, in plain sentences, from `run.json` alone."""
+"""The closing summary: the results of the run in plain sentences, from `run.json` alone."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from transforms.storage.paths import is_object
 
 
 def closing_words(record: Mapping[str, Any], output: str) -> str:
-    """Returns a few lines for people: images, faces, labels, what was rejected and why, time, and where files are."""
+    """Returns a few lines: images, faces, labels, what was rejected and why, time, and where files are."""
     counts = record["counts"]
     lines = [
         f"{_number(counts['images'])} images: {_number(counts['labelled'])} labelled, "
         f"{_number(counts['no_face'])} without a face, {_number(counts['rejected'])} rejected, "
-        f"{_number(counts['duplicate'])} with an id that came before",
+        f"{_number(counts['duplicate'])} with a duplicate id",
         f"{_number(counts['faces'])} faces" + _listed(record["labels"]),
     ]
-    if unlabelled := counts.get("unlabelled_faces"):  # runs of earlier versions labelled all
+    if unlabelled := counts.get("unlabelled_faces"):  # earlier versions labelled all faces
         lines.append(_unlabelled(unlabelled, record["settings"]["faces"]["min_label_px"]))
     if record["reasons"]:
         lines.append("reasons" + _listed(record["reasons"]))
     if failed := record["reasons"].get("internal_error"):
         lines.append(
-            f"{_number(failed)} of the rejected failed by a fault of the program (internal_error), not of their own: "
-            "the warnings tell which; the cache holds nothing of them, and --overwrite tries them again"
+            f"{_number(failed)} of the rejected images failed because of a bug in this program (internal_error): "
+            "the warnings name them; they are not cached, and --overwrite tries them again"
         )
     if record.get("accuracy") is not None:
         known = record["accuracy"]
-        lines.append(f"{known['correct'] / known['known']:.4f} of {_number(known['known'])} stated labels agree")
+        lines.append(f"{known['correct'] / known['known']:.4f} of {_number(known['known'])} known labels agree")
     lines.append(_work(record))
     if record.get("skipped_files", {}).get("count"):
         skipped = record["skipped_files"]
-        lines.append(f"passed over {_number(skipped['count'])} files that are no images: {', '.join(skipped['names'])}")
+        lines.append(f"skipped {_number(skipped['count'])} files that are not images: {', '.join(skipped['names'])}")
     for note in record.get("notes", []):
         lines.append(note)
     if left_out := (record.get("submission") or {}).get("left_out"):
@@ -45,7 +45,7 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
     ]
     if record.get("report", {}).get("files"):
-        lines.append(f"to look at: {os.path.join(output, PAGE)}")
+        lines.append(f"report: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
     return "\n".join(lines)
 
@@ -65,7 +65,7 @@ def _left_out(count: int, names: Sequence[str]) -> str:
 
 
 def _classes(submission: Mapping[str, Any], classes: Sequence[str]) -> str:
-    holds = "names" if submission.get("values") == "name" else "indices"  # earlier versions did not say
+    holds = "names" if submission.get("values") == "name" else "indices"  # earlier versions did not record it
     return f"submission.csv holds {holds} of classes: " + " ".join(f"{at}={name}" for at, name in enumerate(classes))
 
 
@@ -79,15 +79,15 @@ def _work(record: Mapping[str, Any]) -> str:
     seconds, cache, resume = record["seconds"], record["cache"], record["resume"]
     words = [f"{seconds['total']:.1f} s"]
     if seconds.get("images_per_s"):
-        words.append(f"{seconds['images_per_s']:,.0f} images/s without the start")
+        words.append(f"{seconds['images_per_s']:,.0f} images/s without startup")
     words.append(f"{_number(cache['cached'])} of {_number(cache['cached'] + cache['computed'])} results from the cache")
     if cache["damaged"]:
-        words.append(f"{cache['damaged']} damaged cache files set aside and computed again")
+        words.append(f"{cache['damaged']} damaged cache files moved aside and computed again")
     if resume["blocks_reused"]:
-        words.append(f"{_number(resume['blocks_reused'])} blocks of an earlier run kept")
+        words.append(f"{_number(resume['blocks_reused'])} blocks reused from an earlier run")
     if resume["blocks_redone"]:
-        why = "as an input changed or their part was damaged or held an internal_error"
-        words.append(f"{_number(resume['blocks_redone'])} done again, {why}")
+        why = "because an input changed or their part was damaged or had an internal_error"
+        words.append(f"{_number(resume['blocks_redone'])} done again {why}")
     return ", ".join(words)
 
 

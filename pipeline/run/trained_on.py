@@ -1,4 +1,4 @@
-"""Which images a head was trained on: a compact set of digests beside `head.npz`, for `evaluate` to warn by."""
+"""The images that a head was trained on: a compact set of digests next to `head.npz`, for warnings in `evaluate`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.heads.registry import load_head
 from transforms.formats.publish import publish_bytes
 
 TRAINED_ON = "trained_on.npy"
-KEPT_BYTES = 8  # of a SHA-256: of a million images against a million others, one matches by chance once in 18 million
+KEPT_BYTES = 8  # of a SHA-256: a million images against a million others give a false match once in 18 million times
 
 
 def write_trained_on(folder: str, digests: Iterable[bytes]) -> None:
@@ -30,10 +30,10 @@ def write_trained_on(folder: str, digests: Iterable[bytes]) -> None:
 
 
 def count_trained_on(head: str, head_digest: str, digests: Iterable[str]) -> int:
-    """Returns how many of these images the head was trained on; 0 where it does not say.
+    """Returns how many of these images the head was trained on; 0 if unknown.
 
     Args:
-        head: its folder, which may be gone, or hold another head since.
+        head: its folder, which may no longer exist or contain another head by now.
         head_digest: of the head in question.
         digests: SHA-256 of each image, in hex; "" for an image without bytes.
     """

@@ -1,8 +1,8 @@
 """Beam's worker with clean shutdown and logging, for local runs: `python -m pipeline.run.worker FOLDER [quiet|loud]`.
 
 Ctrl-C reaches every process of a terminal: here it asks the stages to stop between steps, as in the process that the
-user started, and does not tear Beam's threads down while they work. What Beam, the runtime and the image
-libraries write to the descriptors goes to the worker's log (`worker_folder.py`).
+user started, and does not kill Beam's threads while they work. Output of Beam, the runtime and the image libraries on
+the descriptors goes to the worker's log (`worker_folder.py`).
 Not here: what the stages do, and which runner runs them (`runners.py`).
 """
 
@@ -23,13 +23,13 @@ from pipeline.run.interrupt import stop_signals
 from pipeline.run.worker_folder import QUIET, STOP_FILE, claim_number, log_file
 from transforms.storage import stopping
 
-WATCH_S = 0.5  # between looks at the process that started this one, and at what it asks for
-LOST = 1  # exit status of a worker whose run is gone
+WATCH_S = 0.5  # between checks of the parent process and its requests
+LOST = 1  # exit status of a worker whose run no longer exists
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Works until the run has ended."""
+    """Works until the run ends."""
     folder, manner = arguments
     if manner == QUIET:
         _speak_to_the_file(folder)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _speak_to_the_file(folder: str) -> None:
-    """Sends both descriptors to this worker's file; our own warnings still reach the user."""
+    """Redirects both descriptors to this worker's log; our own warnings still reach the user."""
     own_stderr = open(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115 - as long as the process
     handler = logging.StreamHandler(own_stderr)
     handler.setFormatter(logging.Formatter("pipeline: %(levelname)s: %(name)s: %(message)s"))
@@ -70,7 +70,7 @@ def _watch(folder: str, parent: int) -> None:
     asked = Path(folder, STOP_FILE)
     while True:
         threading.Event().wait(WATCH_S)
-        if os.getppid() != parent:  # nobody is left to hand results to
+        if os.getppid() != parent:  # nobody is left to receive results
             os._exit(LOST)
         if asked.exists():
             stopping.ask_to_stop()

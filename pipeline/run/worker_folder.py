@@ -1,4 +1,4 @@
-"""What a run and its worker processes tell each other through a folder: to stop, and a worker's last words.
+"""Messages between a run and its worker processes through a folder: requests to stop, and a worker's last output.
 
 Each worker writes `FOLDER/worker-PID.log`: the run shows its end if the process dies.
 """
@@ -12,21 +12,21 @@ from pathlib import Path
 
 QUIET, LOUD = "quiet", "loud"
 STOP_FILE = "stop"
-READ_BYTES = 2**20  # from the end of a log: image libraries may have complained a million times
-WORDS_SHOWN = 200  # letters of them: an error is one line
-_FATAL = "Fatal Python error"  # how Python begins when a library has crashed; what follows is where
+READ_BYTES = 2**20  # from the end of a log: image libraries may have written a million warnings
+WORDS_SHOWN = 200  # characters of it: an error is one line
+_FATAL = "Fatal Python error"  # how Python starts its report when a library has crashed
 _TELLS_NOTHING = ("INFO:", "WARNING:", "Extension modules:")  # as Beam logs at its start, and as Python ends
 
 
 def log_file(folder: str, pid: int) -> Path:
-    """Returns where a worker's last words are."""
+    """Returns the path of a worker's log."""
     return Path(folder, f"worker-{pid}.log")
 
 
 def last_words(folder: str) -> str:
-    """Returns the line that tells most of why a worker died, "" where none wrote one.
+    """Returns the line that best explains why a worker died, "" if there is none.
 
-    Those that live are not asked. A crash that Python reported comes first, then the newest file.
+    Workers that still run are ignored. A crash that Python reported comes first, then the newest file.
     """
     logs = sorted(Path(folder).glob("worker-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
     messages = [lines for path in logs if not _is_alive(path) and (lines := _telling_lines(path))]
@@ -35,10 +35,10 @@ def last_words(folder: str) -> str:
 
 
 def _is_alive(log: Path) -> bool:
-    """True if the worker that writes this log is still there."""
+    """True if the worker that writes this log is still running."""
     try:
         os.kill(int(log.stem.removeprefix("worker-")), 0)
-    except (OSError, ValueError, OverflowError):  # one that is not ours to signal has got the number since
+    except (OSError, ValueError, OverflowError):  # the number now belongs to a process that we may not signal
         return False
     return True
 
@@ -60,5 +60,5 @@ def claim_number(folder: str) -> int:
 
 
 def tell_to_stop(folder: str) -> None:
-    """Asks the workers of a run to stop between steps, also where no signal reached them."""
+    """Asks the workers of a run to stop between steps, even those that no signal reached."""
     Path(folder, STOP_FILE).touch()

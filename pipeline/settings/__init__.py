@@ -1,1 +1,1 @@
-"""What may be set, where it is read from, and which results it changes. Imports neither Beam nor a network."""
+"""The settings: where they are read from, and which results they change. Imports neither Beam nor a network."""

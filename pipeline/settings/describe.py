@@ -1,4 +1,4 @@
-"""What may be set, in words: names, defaults, limits; and the settings in force as YAML."""
+"""The settings in words: names, defaults, limits; and the settings in force as YAML."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class SettingInfo:
     """What documents and error messages say about one setting.
 
     Attributes:
-        name: dotted, as `--set` wants it.
+        name: dotted, as in `--set`.
         default: in YAML notation.
-        allowed: what may be set, in words.
+        allowed: the allowed values, in words.
         description: one clause, with the unit.
         enters: the fingerprint that it is part of.
-        text: True if the value is a text, which `--set` takes as it stands.
+        text: True if the value is a text, which `--set` takes verbatim.
     """
 
     name: str
@@ -39,14 +39,14 @@ class SettingInfo:
 
 @functools.cache
 def known_settings() -> tuple[SettingInfo, ...]:
-    """Returns every setting, in the order in which they are declared."""
+    """Returns every setting, in order of declaration."""
     return tuple(
         _info(section, name, field) for section, model in sections_of_settings() for name, field in _fields(model)
     )
 
 
 def sections_of_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yields dotted names and models of all sections, one within another after it."""
+    """Yields dotted names and models of all sections, nested ones after their parent."""
     for name, field in model.model_fields.items():
         if is_section(field):
             section = cast("type[BaseModel]", field.annotation)
@@ -55,7 +55,7 @@ def sections_of_settings(model: type[BaseModel] = Settings, prefix: str = "") ->
 
 
 def is_section(field: FieldInfo) -> bool:
-    """Returns True if a field holds settings and is none itself."""
+    """Returns True if a field is a section, not a setting."""
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
@@ -90,7 +90,7 @@ def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Returns in words what type and limits of a field allow: `a whole number from 1 to 256`."""
+    """Returns the values that a field's type and limits allow, in words: `a whole number from 1 to 256`."""
     kind = field.annotation
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
@@ -112,12 +112,12 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def nearest_setting(name: str) -> str | None:
-    """Returns the known setting that reads most like `name`, dotted or not, or None if none does."""
-    # train and mlp have names of their own for what other sections have: they are meant only where their names stand
+    """Returns the known setting nearest to `name`, dotted or not, or None if none is near."""
+    # train and mlp repeat names of other sections: suggest them only if the section is given
     shut = tuple(section for section in ("train.", "mlp.") if not name.startswith(section[:2]))
     known = {info.name: info.name for info in known_settings() if not info.name.startswith(shut)}
     if "." not in name:
-        # of settings with one name the first section's: features.batch_size before train.batch_size
+        # if sections share a name, the first section wins: features.batch_size before train.batch_size
         known = {info.name.rpartition(".")[2]: info.name for info in reversed(known_settings())}
     found = difflib.get_close_matches(name, known, n=1)
     if found:

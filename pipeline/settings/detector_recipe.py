@@ -1,7 +1,7 @@
-"""The file that says how a detector is trained: network, training, scenes, and the sets that it learns from.
+"""The file that describes the training of a detector: network, training, scenes, and the sets that it learns from.
 
-A file of its own and no section of the settings, because sets are lists: `configs/detectors/one_shot.yaml` is the one
-that made what ships.
+It is a separate file, not a section of the settings, because sets are lists. `configs/detectors/one_shot.yaml` made
+the bundled detector.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Network(_Part):
-    """The shape of the network, as `models/detectors/one_shot/shape.py` has it."""
+    """The shape of the network, as in `models/detectors/one_shot/shape.py`."""
 
     stem: list[int] = Field(default=[0, 32], min_length=2, max_length=2)
     widths: list[Count] = Field(default=[48, 64, 96], min_length=3, max_length=3)
@@ -32,7 +32,7 @@ class Network(_Part):
 
 
 class Training(_Part):
-    """The numbers of `models/training/recipe.py` that a detector heeds, and how long an epoch is."""
+    """The values of `models/training/recipe.py` that apply to a detector, and the length of an epoch."""
 
     epochs: Count = 28
     scenes_an_epoch: Count = 12_000
@@ -75,7 +75,7 @@ class FaceSet(_Part):
     Attributes:
         archive, table: paths below --data.
         share: of the scenes.
-        maps: from the set's boxes to tight ones; by beginning of the image's name (photos) or by `box_from` (tiles).
+        maps: from the set's boxes to tight ones; by prefix of the image's name (photos) or by `box_from` (tiles).
     """
 
     archive: str
@@ -85,13 +85,13 @@ class FaceSet(_Part):
 
 
 class TileSet(FaceSet):
-    """Mosaics of tiles with a face each. `covered`: faces with masks too."""
+    """Mosaics of tiles, one face per tile. `covered`: faces with masks too."""
 
     covered: bool = False
 
 
 class CropSet(_Part):
-    """Images that are a face each, cropped in one frame.
+    """Images that are one face each, all cropped alike.
 
     Attributes:
         archive: path below --data.
@@ -109,7 +109,7 @@ class EmptySet(_Part):
 
     Attributes:
         archive: path below --data.
-        keep_out: [n, k] keeps scene k, k + n, … of the archive out of training, to measure on.
+        keep_out: [n, k] holds scenes k, k + n, … of the archive out of training, for evaluation.
         scores, above: a table (image, score) of another detector; images with a higher score may show a person.
     """
 
@@ -120,7 +120,7 @@ class EmptySet(_Part):
 
 
 class Sets(_Part):
-    """What is learned from. `validation_every`: of so many groups of near copies one is held out."""
+    """The training data. `validation_every`: one in this many groups of near copies is held out."""
 
     photos: list[FaceSet] = Field(min_length=1)
     tiles: list[TileSet] = Field(min_length=1)
@@ -130,14 +130,14 @@ class Sets(_Part):
 
 
 class Scores(_Part):
-    """What a score means: at `score` there are so many false alarms per held-out image. Exporting shifts the scores."""
+    """Calibrates scores: `false_alarms` per held-out image at `score`. The export shifts the scores."""
 
     score: float = Field(default=0.6, gt=0, lt=1)
     false_alarms: float = Field(gt=0)
 
 
 class DetectorRecipe(_Part):
-    """A part of the training: from the weights of the part before, or of --start, or from drawn ones."""
+    """A part of the training. It starts from the weights of the part before, from --start or from random ones."""
 
     network: Network = Network()
     training: Training = Training()
@@ -147,13 +147,13 @@ class DetectorRecipe(_Part):
 
 
 def load_recipe(path: Path, **training: Any) -> list[DetectorRecipe]:
-    """Returns the parts of the training in a YAML file, one after the other.
+    """Returns the parts of the training in a YAML file, in order.
 
-    A file without `parts` is one part. Otherwise each of `parts` holds what is different from the rest of the file,
-    section by section and key by key.
+    A file without `parts` is one part. Otherwise each of `parts` overrides keys of the rest of the file, section by
+    section.
 
     Args:
-        training: values over those of `training`, in every part; None leaves the file's.
+        training: values that override those of `training` in every part; None keeps the file's.
 
     Raises:
         UsageError: it cannot be read, or a value is unknown or wrong; the message names it.
@@ -169,7 +169,7 @@ def load_recipe(path: Path, **training: Any) -> list[DetectorRecipe]:
 
 
 def _over(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns the sections with some of their keys changed; the sections of `tree` stay as they are."""
+    """Returns the sections with some of their keys changed; `tree` itself is not changed."""
     merged = dict(tree)
     for section, keys in changes.items():
         before = merged.get(section)

@@ -1,4 +1,4 @@
-"""How two trees of values differ, in words: `faces.detector: haar there, yunet here`."""
+"""Differences between two trees of values, in words: `faces.detector: haar there, yunet here`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns name, old value and new value, in words, of each value that differs."""
+    """Returns name, old value and new value of each value that differs, in words."""
     there, here = dict(_leaves(old)), dict(_leaves(new))
     return [
         (name, _worded(there, name), _worded(here, name))

@@ -1,4 +1,4 @@
-"""Reads settings from YAML files, `--set` and flags; what is unknown, wrong or contradictory is refused in one line."""
+"""Reads settings from YAML files, `--set` and flags; refuses unknown, wrong or contradictory ones in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.settings.schema import Settings
 
 
 class SettingsError(UsageError):
-    """A setting is unknown, of the wrong kind, out of range, or contradicts another one."""
+    """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ def load_settings(
     origin: str = "a flag",
     defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Returns the settings of YAML files, later ones over earlier ones, `key=value` texts over them, flags over all.
+    """Returns the settings. Later files override earlier ones, `key=value` texts override files, flags override both.
 
     Args:
-        flags: dotted names and values that were typed as flags of their own.
+        flags: dotted names and values that were typed as dedicated flags.
         origin: where flags come from, for errors.
         defaults: dotted names and values that count where no file and no text says otherwise.
 
@@ -65,7 +65,7 @@ def load_settings(
 
 
 def _sections(tree: Mapping[str, Mapping[str, Any]], within: str = "") -> dict[str, BaseModel]:
-    """Returns the sections that lie directly within another one, those within them first: each names its own faults.
+    """Returns the sections directly within another one, innermost first, so that each reports its own errors.
 
     Args:
         tree: values by name, by dotted name of the section.
@@ -80,7 +80,7 @@ def _sections(tree: Mapping[str, Mapping[str, Any]], within: str = "") -> dict[s
 
 
 def _clause(error: ValidationError, values: Mapping[str, _Value]) -> str:
-    """Returns one line for the first fault of `error`."""
+    """Returns one line for the first error in `error`."""
     first = error.errors()[0]
     if first["type"] == "contradiction":
         return str(first["msg"])
@@ -109,7 +109,7 @@ def _read_file(path: Path) -> dict[str, _Value]:
         return {}
     if not isinstance(tree, dict):
         raise SettingsError(
-            f"--config {path} holds {_shown(tree)}; write sections such as `faces:` with settings below"
+            f"--config {path} contains {_shown(tree)}; write sections such as `faces:` with settings below"
         )
     values: dict[str, _Value] = {}
     for name, value in _flatten(tree):
@@ -120,7 +120,7 @@ def _read_file(path: Path) -> dict[str, _Value]:
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields dotted names and values; an empty section yields nothing. Deeper than a setting lies is not looked."""
+    """Yields dotted names and values; an empty section yields nothing. Goes no deeper than settings are nested."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name.count(".") < 2:  # a YAML alias may hold itself
@@ -146,7 +146,7 @@ def _typed(text: str, raw: str) -> Any:
 
 
 def _text(raw: str) -> str | None:
-    """Returns a text as it stands, so that a class called 7 or a folder called 2024 needs no quotes."""
+    """Returns a text verbatim, so that a class called 7 or a folder called 2024 needs no quotes."""
     raw = raw.strip()
     if raw in ("", "~", "null"):
         return None

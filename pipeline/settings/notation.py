@@ -1,4 +1,4 @@
-"""YAML as settings are written: dates and times stay texts, 010 is ten."""
+"""The YAML dialect of settings: dates and times are texts, 010 is ten."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import yaml
 from pipeline.errors import UsageError
 from pipeline.settings.shipped import found
 
-MAX_BYTES = 2**20  # a file of settings or a recipe is a page; past this somebody named the wrong file
+MAX_BYTES = 2**20  # settings and recipes take a page; a larger file is the wrong one
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML as people expect it: no and off are words, 1e-3 is a number, a key stands once."""
+    """YAML as people expect it: no and off are words, 1e-3 is a number, a key occurs once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -76,11 +76,11 @@ def _reread(text: str) -> object:
 
 
 def read_yaml(path: Path, flag: str, what: str, refused: type[UsageError] = UsageError) -> Any:
-    """Returns what a YAML file of settings holds.
+    """Returns the content of a YAML file of settings.
 
     Args:
-        path: of the file; `configs/…` also names a file that ships.
-        flag: that named the file, for messages; `what` it should have named.
+        path: of the file; `configs/…` also finds a file that ships.
+        flag: the flag that gave the path, for messages; `what` it should name.
         refused: the class of the error.
 
     Raises:
@@ -100,7 +100,7 @@ def read_yaml(path: Path, flag: str, what: str, refused: type[UsageError] = Usag
 
 
 def yaml_fault(error: Exception) -> str:
-    """Returns what is wrong in YAML, and in which line, in a few words."""
+    """Returns the fault in YAML and its line, in a few words."""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     mark = getattr(error, "problem_mark", None)
     return f"{problem}, line {mark.line + 1}" if mark else str(problem)

@@ -1,7 +1,7 @@
-"""The settings: their limits, defaults, words for the user, and the fingerprint that each enters.
+"""The settings: their limits, defaults, descriptions, and the fingerprint that each enters.
 
-Light on purpose: neither Beam nor Keras nor numpy is imported here, so that `--help` and a mistyped
-setting answer at once. Not here: reading them (`load.py`) and showing them (`describe.py`).
+Light on purpose: it imports neither Beam nor Keras nor numpy, so that `--help` and errors in settings appear
+at once. Not here: reading them (`load.py`) and showing them (`describe.py`).
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ class ReadSettings(Section):
     """Reading images."""
 
     block_images: int = setting(
-        256, "images in a block, the unit of work and of resuming", enters=Enters.NOTHING, ge=1, le=256
+        256, "images per block, the unit of work and of resuming", enters=Enters.NOTHING, ge=1, le=256
     )
     block_bytes: int = setting(
-        64 * 2**20, "encoded bytes in a block, past which it is closed early", enters=Enters.NOTHING, ge=1
+        64 * 2**20, "encoded bytes above which a block is closed early", enters=Enters.NOTHING, ge=1
     )
     max_image_bytes: int = setting(
-        256 * 2**20, "encoded bytes past which an image is rejected", enters=Enters.CACHE_KEY, ge=1, le=2**40
+        256 * 2**20, "encoded bytes above which an image is rejected", enters=Enters.CACHE_KEY, ge=1, le=2**40
     )
     max_pixels: int = setting(
-        100_000_000, "width x height past which an image is rejected", enters=Enters.CACHE_KEY, ge=1
+        100_000_000, "width x height above which an image is rejected", enters=Enters.CACHE_KEY, ge=1
     )
     labels: str | None = setting(
         None,
-        "CSV of labels by image, such as a contest's train.csv; null takes them from class folders and tables",
+        "CSV of labels per image, such as a contest's train.csv; null uses class folders and tables",
         enters=Enters.RUN,
         allowed="a path or null",
         min_length=1,
     )
     label_column: str | None = setting(
         None,
-        "column of read.labels that holds the labels; null finds label, class, emotion or the second of two",
+        "column of read.labels with the labels; null finds label, class, emotion or the second of two columns",
         enters=Enters.RUN,
         allowed="the name of a column or null",
         min_length=1,
     )
     exif: bool = setting(
         False,
-        "images/ gets columns of EXIF: taken_at, camera, latitude, longitude, which are personal data",
+        "add EXIF columns to images/: taken_at, camera, latitude, longitude; these are personal data",
         enters=Enters.RUN,
     )
     threads: int = setting(
         2,
-        "threads that decode, detect and crop ahead of the device, and as many blocks in hand",
+        "threads that decode, detect and crop ahead of the device; also the number of blocks in memory",
         enters=Enters.NOTHING,
         ge=1,
         le=256,
@@ -72,23 +72,23 @@ def _model(description: str) -> Any:
 
 
 def _detect_size(default: int) -> Any:
-    words = "longer side in pixels that an image is reduced to before detection"
+    words = "images are reduced to this longer side, in pixels, before detection"
     return setting(default, words, enters=Enters.CACHE_KEY, ge=16, le=16384)
 
 
 class OneShotSettings(Section):
     """The one-shot detector, which is the bundled one."""
 
-    model: str | None = _model("path of a model that train-detector wrote; null is the bundled one")
+    model: str | None = _model("path of a model from train-detector; null is the bundled one")
     min_face_fraction: float = setting(
         _ONE_SHOT.min_face_fraction,
-        "smallest face, as a fraction of the image's shorter side: it decides the cost",
+        "smallest face, as a fraction of the image's shorter side; a smaller value costs more time",
         enters=Enters.CACHE_KEY,
         ge=0.005,
         le=1,
     )
     score_threshold: float = setting(
-        _ONE_SHOT.score_threshold, "least score of a face", enters=Enters.CACHE_KEY, ge=0.001, le=0.999
+        _ONE_SHOT.score_threshold, "minimum score of a face", enters=Enters.CACHE_KEY, ge=0.001, le=0.999
     )
     nms_threshold: float = setting(
         _ONE_SHOT.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
@@ -96,9 +96,9 @@ class OneShotSettings(Section):
 
 
 class CascadeSettings(Section):
-    """The cascade of three levels of small networks, a detector of our own beside the bundled one."""
+    """The cascade of small networks in three levels, an alternative to the bundled detector."""
 
-    model: str | None = _model("path of weights that its training wrote; null is the ones that ship")
+    model: str | None = _model("path of weights from its training; null is the ones that ship")
     detect_size: int = _detect_size(_CASCADE.detect_size)
     min_face_fraction: float = setting(
         _CASCADE.min_face_fraction,
@@ -108,10 +108,14 @@ class CascadeSettings(Section):
         le=1,
     )
     min_face_px: int = setting(
-        _CASCADE.min_face_px, "and the fewest pixels that it has", enters=Enters.CACHE_KEY, ge=4, le=4096
+        _CASCADE.min_face_px,
+        "smallest face, in pixels, on top of min_face_fraction",
+        enters=Enters.CACHE_KEY,
+        ge=4,
+        le=4096,
     )
     scale_step: float = setting(
-        _CASCADE.scale_step, "factor between the sizes that are searched", enters=Enters.CACHE_KEY, ge=1.05, le=4
+        _CASCADE.scale_step, "factor between two searched face sizes", enters=Enters.CACHE_KEY, ge=1.05, le=4
     )
     stride: Literal[2, 4, 8] = setting(
         _CASCADE.stride, "pixels between windows of the first level", enters=Enters.CACHE_KEY
@@ -127,7 +131,7 @@ class CascadeSettings(Section):
 class HaarSettings(Section):
     """OpenCV's Haar cascade."""
 
-    model: str | None = _model("path of a cascade in OpenCV's XML format; null is the one that comes with OpenCV")
+    model: str | None = _model("path of a cascade in OpenCV's XML format; null is OpenCV's frontal face")
     detect_size: int = _detect_size(_HAAR.detect_size)
     min_face_fraction: float = setting(
         _HAAR.min_face_fraction,
@@ -136,19 +140,21 @@ class HaarSettings(Section):
         ge=0,
         le=1,
     )
-    scale_factor: float = setting(_HAAR.scale_factor, "step between two scales", enters=Enters.CACHE_KEY, ge=1.01, le=4)
+    scale_factor: float = setting(
+        _HAAR.scale_factor, "factor between two searched face sizes", enters=Enters.CACHE_KEY, ge=1.01, le=4
+    )
     min_neighbors: int = setting(
-        _HAAR.min_neighbors, "overlapping hits that make a face", enters=Enters.CACHE_KEY, ge=1, le=1000
+        _HAAR.min_neighbors, "overlapping hits needed for a face", enters=Enters.CACHE_KEY, ge=1, le=1000
     )
 
 
 class YuNetSettings(Section):
-    """YuNet, a detector of others; its model file does not ship."""
+    """YuNet, OpenCV's detector; its model file does not ship."""
 
     model: str | None = _model("path of face_detection_yunet_2023mar.onnx")
     detect_size: int = _detect_size(_YUNET.detect_size)
     score_threshold: float = setting(
-        _YUNET.score_threshold, "least score of a face", enters=Enters.CACHE_KEY, gt=0, le=1
+        _YUNET.score_threshold, "minimum score of a face", enters=Enters.CACHE_KEY, gt=0, le=1
     )
     nms_threshold: float = setting(
         _YUNET.nms_threshold, "overlap (IoU) from which two boxes are one face", enters=Enters.CACHE_KEY, gt=0, le=1
@@ -156,21 +162,21 @@ class YuNetSettings(Section):
 
 
 class FacesSettings(Section):
-    """Finding and cropping faces; each detector has a section of its own below."""
+    """Finding and cropping faces; each detector has its own section below."""
 
     detector: Literal["bundled", "none", "one_shot", "cascade", "haar", "yunet"] = setting(
         "bundled",
-        "what finds faces: bundled is one_shot; none takes the whole image as one face",
+        "face detector: bundled is one_shot; none takes the whole image as one face",
         enters=Enters.CACHE_KEY,
     )
     margin: float = setting(
         0.0, "added to the crop on each side, as a fraction of the box's side", enters=Enters.CACHE_KEY, ge=0, le=2
     )
-    max_faces: int = setting(0, "faces kept of an image, best first; 0 keeps all", enters=Enters.CACHE_KEY, ge=0)
+    max_faces: int = setting(0, "maximum faces per image, best first; 0 keeps all", enters=Enters.CACHE_KEY, ge=0)
     min_label_px: int = setting(
         20,
-        "longer side in pixels below which a found face keeps its box and gets no label; 0 labels all; "
-        "without a detector every image is labelled",
+        "a face whose longer side has fewer pixels keeps its box but gets no label; 0 labels all; "
+        "with detector none every image is labelled",
         enters=Enters.RUN,
         ge=0,
         le=4096,
@@ -184,29 +190,29 @@ class FacesSettings(Section):
 class FeaturesSettings(Section):
     """Turning faces into features."""
 
-    backbone: BackboneName = setting("face_vgg", "network that computes features", enters=Enters.FEATURE_SPACE)
+    backbone: BackboneName = setting("face_vgg", "network that computes the features", enters=Enters.FEATURE_SPACE)
     weights: str = setting(
         "",
-        "weights of the backbone; by default bundled for face_vgg, imagenet for the others",
+        "weights of the backbone; default: bundled for face_vgg, imagenet for the others",
         enters=Enters.FEATURE_SPACE,
         allowed="bundled, imagenet, random or a path",
         min_length=1,
     )
     pooling: Literal["avg", "multi", "flatten"] = setting(
-        "multi", "how feature maps become one vector", enters=Enters.FEATURE_SPACE
+        "multi", "how feature maps are pooled to one vector", enters=Enters.FEATURE_SPACE
     )
     input_size: Size | None = setting(
         None,
-        "height x width in pixels that faces are resized to; null is the backbone's own",
+        "faces are resized to this height x width, in pixels; null is the backbone's default",
         enters=Enters.FEATURE_SPACE,
         allowed="a whole number, HEIGHTxWIDTH or [height, width], each from 1 to 4096, or null",
     )
-    batch_size: int = setting(64, "faces in one call of the device", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536)
+    batch_size: int = setting(64, "faces per call of the network", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536)
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "number format inside the network", enters=Enters.CACHE_KEY
     )
     runtime: Literal["tensorflow", "jax", "onnx", "openvino"] | None = setting(
-        None, "what executes the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
+        None, "library that runs the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
         enters=Enters.CACHE_KEY, allowed="tensorflow, jax, onnx, openvino or null",
     )  # fmt: skip
     accelerator: str | None = setting(
@@ -226,21 +232,20 @@ class FeaturesSettings(Section):
     )
     seed: int = setting(
         0,
-        "seed of random weights, and of the images that train-head holds out",
+        "seed of random weights and of train-head's holdout split",
         enters=Enters.FEATURE_SPACE,
         ge=0,
         le=2**31 - 1,
     )
     flip_average: bool = setting(
         True,
-        "features are the mean of those of the face and of its mirror image, at twice the cost; "
-        "by default for face_vgg alone",
+        "average the features of the face and of its mirror image, at twice the cost; default: true only for face_vgg",
         enters=Enters.FEATURE_SPACE,
     )
     flip_cut: float = setting(
         0.0625,
-        "fraction of the side, in whole pixels, cut off each edge of the mirror image before it is enlarged again; "
-        "0 for others than face_vgg by default",
+        "fraction of the side cut off each edge of the mirror image, in whole pixels, before it is enlarged again; "
+        "default: 0 except for face_vgg",
         enters=Enters.FEATURE_SPACE,
         ge=0,
         le=0.45,
@@ -259,32 +264,34 @@ class FeaturesSettings(Section):
 
 
 class HeadSettings(Section):
-    """Turning features into labels, and what is fitted to do so."""
+    """Turning features into labels, and training the head that does so."""
 
     path: str = setting(
         "bundled",
-        "the trained head: bundled (fer2013, seven classes), bundled/ferplus (eight), or what train-head wrote",
+        "trained head: bundled (fer2013, seven classes), bundled/ferplus (eight), or a folder from train-head",
         enters=Enters.RUN,
         allowed="bundled, bundled/fer2013, bundled/ferplus or a path",
         min_length=1,
     )
     kind: Literal["logistic", "ridge", "mlp"] = setting(
-        "logistic", "what train-head fits: logistic regression, least squares, or dense layers", enters=Enters.NOTHING
+        "logistic",
+        "classifier that train-head fits: logistic regression, least squares (ridge) or dense layers (mlp)",
+        enters=Enters.NOTHING,
     )
     imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = setting(
         "natural",
-        "what train-head does for rare classes: nothing, weights 1/sqrt(frequency), adjusted logits",
+        "treatment of rare classes in train-head: none, weights 1/sqrt(frequency), or adjusted logits",
         enters=Enters.NOTHING,
     )
     strength: float | None = setting(
         None,
-        "C of logistic or alpha of ridge; null lets the held-out images choose it",
+        "C of logistic or alpha of ridge; null selects it on the held-out images",
         enters=Enters.NOTHING,
         allowed="null or a number above 0",
         gt=0,
     )
     soft_share: float = setting(
-        1.0, "share of --soft-labels in what a head learns: 1 is those alone; below, the rest is the input's label",
+        1.0, "share of --soft-labels in the target; the rest is the input's label; 1 uses --soft-labels alone",
         enters=Enters.NOTHING, gt=0, le=1,
     )  # fmt: skip
 
@@ -292,20 +299,20 @@ class HeadSettings(Section):
 class WriteSettings(Section):
     """Writing results."""
 
-    rows_per_file: int = setting(1_000_000, "rows in a Parquet file of the output", enters=Enters.RUN, ge=1)
+    rows_per_file: int = setting(1_000_000, "rows per Parquet file of the output", enters=Enters.RUN, ge=1)
     no_face_label: str | None = setting(
         None,
-        "class that submission.csv states for an image without a labelled face",
+        "class in submission.csv for an image without a labelled face",
         enters=Enters.RUN,
         allowed="the name of a class or null",
         min_length=1,
     )
     face_policy: Literal["largest", "confident", "first"] = setting(
-        "largest", "which of several faces decides an image's label in submission.csv", enters=Enters.RUN
+        "largest", "which face decides an image's label in submission.csv", enters=Enters.RUN
     )
     label_values: Literal["index", "name"] | None = setting(
-        None, "submission.csv states the alphabetical index of the class, or its name; null is what the sample "
-        "submission shows, else the index", enters=Enters.RUN, allowed="index, name or null",
+        None, "submission.csv gives the class as alphabetical index or as name; null follows the sample submission, "
+        "else index", enters=Enters.RUN, allowed="index, name or null",
     )  # fmt: skip
     id_column: str = setting(
         "id", "first column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
@@ -314,16 +321,15 @@ class WriteSettings(Section):
         "label", "second column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )
     drop_folder: bool | None = setting(
-        None, "ids in submission.csv go without their folder; null is what the sample submission shows, else they "
-        "keep it",
+        None, "drop the folder from ids in submission.csv; null follows the sample submission, else false",
         enters=Enters.RUN, allowed="true, false or null",
     )  # fmt: skip
     drop_extension: bool | None = setting(
-        None, "ids in submission.csv go without their extension; null is what the sample submission shows, else they "
-        "keep it", enters=Enters.RUN, allowed="true, false or null",
+        None, "drop the extension from ids in submission.csv; null follows the sample submission, else false",
+        enters=Enters.RUN, allowed="true, false or null",
     )  # fmt: skip
     report: bool = setting(
-        True, "write report.html, a page about the run, and its numbers as report.json", enters=Enters.NOTHING
+        True, "write report.html, a page about the run, and its numbers to report.json", enters=Enters.NOTHING
     )
     keep_parts: bool = setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
@@ -340,7 +346,7 @@ class BeamSettings(Section):
 
 
 class Settings(Section):
-    """All settings, a section a stage. Made by `load_settings`; constructing it directly checks the same."""
+    """All settings, one section per stage. Made by `load_settings`; direct construction makes the same checks."""
 
     read: ReadSettings = ReadSettings()
     faces: FacesSettings = FacesSettings()
@@ -360,7 +366,7 @@ class Settings(Section):
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """Yields a clause for each pair of settings that cannot both hold."""
+    """Yields a clause for each pair of settings that contradict each other."""
     faces, features, write = settings.faces, settings.features, settings.write
     if settings.read.label_column and not settings.read.labels:
         yield "read.label_column is a column of read.labels, which is not set: set it, or drop read.label_column"
@@ -369,14 +375,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if features.backbone == "face_vgg" and features.weights == "imagenet":
         yield "there are no ImageNet weights of face_vgg; set features.weights to bundled, random or a path"
     if features.backbone != "face_vgg" and features.weights == "bundled":
-        yield (
-            f"features.weights bundled are for face_vgg only; for {features.backbone} use imagenet, random or a path"
-        )
+        yield (f"features.weights=bundled is for face_vgg only; for {features.backbone} use imagenet, random or a path")
     yield from _contradictions_of_training(settings.train)
     if settings.head.strength and settings.head.kind == "mlp":
         yield "head.strength is for logistic and ridge, but head.kind is mlp: drop one of them"
     if write.id_column == write.label_column:
-        yield f"write.id_column and write.label_column are both {write.id_column!r}; name them apart"
+        yield f"write.id_column and write.label_column are both {write.id_column!r}; give them different names"
 
 
 def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
@@ -392,6 +396,6 @@ def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
         yield f"train.progressive_sizes has {largest}, but train.crop leaves {train.crop} pixels: set train.crop=0"
     if train.progressive_sizes and (train.stop_patience or train.schedule == "plateau"):
         yield (
-            "train.progressive_sizes makes early epochs look bad on validation, which train.stop_patience and "
-            "train.schedule plateau go by: set train.progressive_sizes=[], or neither of them"
+            "train.progressive_sizes makes early epochs look bad on validation, which misleads train.stop_patience and "
+            "train.schedule plateau: set train.progressive_sizes=[], or neither of them"
         )

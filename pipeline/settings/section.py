@@ -1,4 +1,4 @@
-"""What every section of the settings is made of: strict fields, each with words for the user and what it changes."""
+"""The base of every section of the settings: strict fields, each with a description and the results that it changes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Enters(StrEnum):
-    """The results that a setting changes, so the fingerprint that it enters."""
+    """The results that a setting changes, and thus the fingerprint that it enters."""
 
-    FEATURE_SPACE = "feature space"  # what a head is trained for, and with it the cache key and the run
-    CACHE_KEY = "cache key"  # features, but not what a head is trained for; and with them the run
+    FEATURE_SPACE = "feature space"  # the features that a head is trained for; also the cache key and the run
+    CACHE_KEY = "cache key"  # features, but a head still fits them; also the run
     RUN = "run"  # labels and files, but not features
-    NOTHING = "nothing"  # speed and memory alone
+    NOTHING = "nothing"  # only speed and memory
 
 
 def setting(default: Any, description: str, *, enters: Enters, allowed: str = "", **limits: Any) -> Any:
-    """Returns a pydantic field. `allowed` says in words what is allowed where type and limits do not."""
+    """Returns a pydantic field. `allowed` describes the values if type and limits do not."""
     extra: dict[str, Any] = {"enters": enters.value, "allowed": allowed}
     return Field(default, description=description, json_schema_extra=extra, validate_default=True, **limits)
 

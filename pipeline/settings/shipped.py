@@ -1,4 +1,4 @@
-"""Finds the files of settings that ship, so that `--config configs/kaggle.yaml` works from any folder."""
+"""Finds the settings files that ship, so that `--config configs/kaggle.yaml` works from any folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 CONFIGS = "configs"
-# The first is that of an installed wheel (setup.py copies them there), the second that of a source tree.
+# The first is for an installed wheel (setup.py copies them there), the second for a source tree.
 HOMES = (Path(__file__).resolve().parents[1], Path(__file__).resolve().parents[2])
 
 
 def found(path: Path) -> Path:
-    """Returns the file that ships under the name `configs/…`, unless there is one at the path itself."""
+    """Returns the shipped file for a path `configs/…`, unless a file exists at the path itself."""
     if path.parts[:1] != (CONFIGS,) or os.path.exists(path):
         return path
     return next((home / path for home in HOMES if os.path.isfile(home / path)), path)

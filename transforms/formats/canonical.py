@@ -1,4 +1,4 @@
-"""One text for one value, and its digest: what every fingerprint is made of.
+"""A unique text for each value, and its digest: the base of every fingerprint.
 
 Equal values give equal bytes, in any process and any order of keys. So a fingerprint can be compared, and explained by
 the text it is the digest of.

@@ -1,4 +1,4 @@
-"""Names of classes as they are compared: composed (NFC), as a Mac stores the names of class folders decomposed."""
+"""Normalises names of classes for comparison: composed (NFC), since a Mac stores folder names decomposed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Pixels to bytes of a picture file: WebP for pages, JPEG and PNG, which bear our mark, for folders.
+"""Encodes pixels as picture files: WebP for pages, JPEG and PNG with our mark for folders.
 
-Not here: the way back (`decode/`).
+Not here: decoding (`decode/`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import zlib
 import cv2
 import numpy as np
 
-MARK = b"facelabel-pipeline, picture of a run"  # in each JPEG and PNG: tells our files from the user's
+MARK = b"facelabel-pipeline, picture of a run"  # in each JPEG and PNG, to tell our files from the user's
 MARK_WITHIN = 128  # bytes of the start of a file that hold the mark
 _PNG_START = 33  # signature and IHDR
 

@@ -25,7 +25,7 @@ _FROM_UTC = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What a photo says of itself; None where it says nothing, or nonsense.
+    """EXIF data of a photo; None where it is missing or invalid.
 
     Attributes:
         taken_at: by the camera's clock, as ISO 8601 (`2024-05-01T10:30:00`); with the offset from UTC appended
@@ -44,7 +44,7 @@ NO_EXIF = Exif()
 
 
 def read_exif(data: bytes) -> Exif:
-    """Returns what the EXIF block of a whole image file says; each part by itself, so one bad tag costs no other."""
+    """Returns the EXIF data of a complete image file; each tag is parsed alone, so a bad one does not affect others."""
     block = exif_block(data)
     first = _directory(block)
     if first is None:

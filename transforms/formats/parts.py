@@ -2,7 +2,7 @@
 
 They are working files of a run. The merge reads them, and so does a resumed run. Their bytes are checked when read:
 without page checksums, Parquet does not notice a flipped bit. Page checksums do not cover the footer, where a flipped
-bit may change values or abort the process, so the footer has a checksum of its own.
+bit may change values or abort the process, so the footer has a separate checksum.
 Not here: how a block becomes rows (`transforms/part_rows.py`), and the final tables (`transforms/merge/`).
 """
 

@@ -1,4 +1,4 @@
-"""The table beside rendered pictures: which file is which image, which face, which label."""
+"""The table next to rendered pictures: the image, face and label of each file."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _in_flight: set[str] = set()  # absolute temporary paths that this process is wr
 
 
 class StorageError(OSError):
-    """The storage failed, not the content: a full disk, a missing permission, a time-out. One line: path and cure.
+    """The storage failed, not the content: a full disk, a missing permission, a time-out. One line: path and fix.
 
     Attributes:
         errno: the number of the underlying error, or None.
@@ -103,7 +103,7 @@ def publish(
 
 
 def publish_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes `data` as one file: `path` is either absent, its old self, or whole. Errors as for `publish`."""
+    """Writes `data` as one file: `path` is either absent, the old file, or complete. Errors as for `publish`."""
     publish(os.fspath(path), lambda file: file.write(data))
 
 
@@ -134,9 +134,9 @@ def publish_file(path: str, *, upload: Upload | None = None, sync_folder: bool =
 
 @contextlib.contextmanager
 def working_file(path: str, suffix: str = "") -> Iterator[str]:
-    """Yields a temporary name beside `path` that no other writer has; what is left under it is removed afterwards.
+    """Yields a unique temporary name next to `path`; a file left under it is removed afterwards.
 
-    For a writer that learns the final name only in the end (`put_in_place`), and for scratch files. A killed writer's
+    For a writer that learns the final name only at the end (`put_in_place`), and for scratch files. A killed writer's
     file is found by `remove_leftovers`.
 
     Args:
@@ -154,7 +154,7 @@ def working_file(path: str, suffix: str = "") -> Iterator[str]:
 def put_in_place(temporary: str, path: str) -> None:
     """Flushes a finished file to the disk and gives it its final name, in the same folder.
 
-    For a writer that learns the final name only in the end; every other one uses `publish`.
+    For a writer that learns the final name only at the end; every other one uses `publish`.
     """
     _flush(temporary)
     os.replace(temporary, path)
@@ -262,7 +262,7 @@ def process_name() -> str:
 
 
 def process_has_ended(name: str) -> bool:
-    """Returns True if a process of this machine has that name and has ended; False where nobody can tell."""
+    """Returns True if a process of this machine has that name and has ended; False if unknown."""
     place, _, pid = name.partition("-")
     return place == _place() and pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid))
 

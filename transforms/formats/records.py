@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where it was found that an image gets no label."""
+    """The stage that decided that an image gets no label."""
 
     READ = "read"
     DECODE = "decode"
@@ -32,7 +32,7 @@ class Stage(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an image has no label, where more is to say than that no face was found.
+    """Why an image has no label. An image in which no face was found needs no reason.
 
     Values are stored in the cache and in the output: never rename one.
     """
@@ -87,7 +87,7 @@ MOST_PIXELS_A_SIDE = 2**31 - 1  # columns of sizes are int32
 
 
 class FormatError(Exception):
-    """A file is not valid in the format it claims to have; the message names file, fault and cure."""
+    """A file is not valid in the format it claims to have; the message names file, fault and fix."""
 
 
 class NoImagesHere(FormatError):

@@ -1,6 +1,6 @@
 """Streams the tables of a finished run: some images at a time, each with all its faces, in bounded memory.
 
-Not here: one row an image for judging labels (`results.py`), and how the tables are written (`transforms/merge/`).
+Not here: one row per image for evaluation (`results.py`), and how the tables are written (`transforms/merge/`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def result_batches(folder: str, *, batch: int = BATCH) -> Iterator[ResultBatch]:
     """Yields the images of the finished run in `folder`, in the order of their ids.
 
     Raises:
-        ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
+        ResultsError: a table or a column is missing or damaged, or the two tables do not match.
         StorageError: they cannot be read.
     """
     yield from map(_batch, row_batches(folder, IMAGE_COLUMNS, FACE_COLUMNS, batch=batch))

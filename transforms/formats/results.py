@@ -25,7 +25,7 @@ _FACE_COLUMNS = ("image_id", "x", "y", "width", "height")
 
 
 class ResultsError(FormatError):
-    """The tables of a run are missing, damaged, or not what they should be."""
+    """The tables of a run are missing, damaged or of the wrong form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def read_results(folder: str, classes: Sequence[str]) -> Results:
         classes: those of its head, in the order of the probabilities.
 
     Raises:
-        ResultsError: a table or a column is missing or damaged, or the two tables do not fit each other.
+        ResultsError: a table or a column is missing or damaged, or the two tables do not match.
     """
     images = _read(os.path.join(folder, "images"), _IMAGE_COLUMNS)
     names = [PREFIX + name for name in classes]
@@ -123,7 +123,7 @@ def checked_file(path: str, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
 
 @contextmanager
 def damage_named(folder: str) -> Iterator[None]:
-    """Turns what fails while a folder of tables is read into one line that names it.
+    """Turns failures in reading a folder of tables into one line that names it.
 
     Raises:
         ResultsError: the folder is missing or damaged.

@@ -1,4 +1,4 @@
-"""Names of files made from texts that may hold anything: slashes, line ends, quotes, 4,000 letters.
+"""File names from arbitrary texts, which may contain slashes, line ends, quotes or 4,000 characters.
 
 The number of the image in its run comes first, so two images never give one name, and files sort as their ids do.
 """
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 STEM_BYTES = 80  # of a name, as UTF-8: leaves room below the 255 of file systems for the number and the ending
 DIGITS = 7  # of the number, at least: ten million images sort by name
-PHOTO = re.compile(rf"\d{{{DIGITS},}}-[^/]+\.(jpg|png)")  # what `photo_name` and `face_name` give pictures
+PHOTO = re.compile(rf"\d{{{DIGITS},}}-[^/]+\.(jpg|png)")  # names that `photo_name` and `face_name` give
 SHEET = re.compile(r"sheet-\d{4,}\.(jpg|png)")
-UNLABELLED = "unlabelled"  # what faces without a label are called, where a class needs a name
+UNLABELLED = "unlabelled"  # class name of faces without a label
 _KEPT = "-_."
-_DIGEST = 12  # hex digits that keep two labels apart
+_DIGEST = 12  # hex digits that distinguish two labels
 _DIGESTED = re.compile(rf"-[0-9a-f]{{{_DIGEST}}}$", re.IGNORECASE)
 
 
@@ -49,7 +49,7 @@ def sheet_name(number: int, ending: str) -> str:
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:
-    """Returns a folder name for each label: its own where that is safe and differs from all others in any case.
+    """Returns a folder name for each label: the label itself if it is safe and unique, ignoring case.
 
     >>> folder_names(["happy", "a/b", "Unlabelled"])
     ['happy', 'a_b-c14cddc033f6', 'Unlabelled-0d307ff59e98']
@@ -71,7 +71,7 @@ def _with_digest(label: str) -> str:
 
 
 def unlabelled_name(classes: Sequence[str]) -> str:
-    """Returns a class name for faces without a label that none of the classes has.
+    """Returns a class name for faces without a label, different from all classes.
 
     >>> unlabelled_name(["happy", "unlabelled"])
     'unlabelled_'

@@ -1,4 +1,4 @@
-"""Texts in tables that people open in a spreadsheet, which takes some texts for formulas and runs them."""
+"""Escapes texts in tables that people open in a spreadsheet, which would run some of them as formulas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ BEGINS_A_FORMULA = "=+-@\t\r\n＝＋－＠"  # as spreadsheets read a cell, the 
 
 
 def cell(text: str | None) -> str | None:
-    """Returns a text that no spreadsheet takes for a formula: with a quote before what would begin one.
+    """Returns a text that no spreadsheet takes for a formula: a quote precedes what would begin one.
 
     >>> cell("=1+1.jpg")
     "'=1+1.jpg"

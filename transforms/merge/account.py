@@ -120,14 +120,14 @@ class Account:
         if ended != self.images:
             raise AccountError(
                 f"{self.images} images were merged, but {ended} have a known status; "
-                "the parts are of another version: --overwrite starts anew",
+                "the parts are of another version: --overwrite starts over",
                 expected=self.images,
                 found=ended,
             )
         if expected is not None and self.images != expected:
             raise AccountError(
                 f"{expected} images were planned, but the parts hold {self.images}; give the same command again, "
-                "or --overwrite to start anew",
+                "or --overwrite to start over",
                 expected=expected,
                 found=self.images,
             )

@@ -1,4 +1,4 @@
-"""The cache of features, by content: what one cache key made of each image it has ever seen.
+"""The cache of features, by content: the results of every image seen under one cache key.
 
 A cache folder holds immutable HDF5 segments and an index derived from them. An entry is believed only if the
 digest of the image's bytes, the fingerprint and the segment's checksum all match; anything else is a miss.
@@ -139,7 +139,7 @@ class FeatureCache:
             memory_bytes: for segments kept in memory between lookups.
 
         Raises:
-            FormatError: the folder's fingerprint.json states other settings.
+            FormatError: the folder's fingerprint.json has other settings.
             StorageError: the folder cannot be made, read or written.
         """
         text = fingerprint if isinstance(fingerprint, str) else canonical_json(fingerprint)
@@ -155,13 +155,13 @@ class FeatureCache:
         if held is None:  # new, or its file is lost; each segment states its own fingerprint
             write_fingerprint(folder, settings, digest)
         elif held["sha256"] != digest or canonical_json(held["settings"]) != canonical_json(settings):
-            raise FormatError(f"{fingerprint_file(folder)} states other settings; give another --cache DIR")
+            raise FormatError(f"{fingerprint_file(folder)} has other settings; give another --cache DIR")
         tidy_folder(folder)
         return cls(folder, digest, settings, memory_bytes=memory_bytes)
 
     @property
     def damaged(self) -> list[tuple[str, str]]:
-        """(segment, what is wrong) for each damaged segment met so far."""
+        """(segment, what is wrong) for each damaged segment found so far."""
         return self._segments.damaged
 
     def __len__(self) -> int:
@@ -179,7 +179,7 @@ class FeatureCache:
             contents: the results of the hits, in the order of `digests`, from verified segments only.
 
         Raises:
-            StorageError: a segment cannot be read, though it may be sound.
+            StorageError: a segment cannot be read, though it may be intact.
         """
         digests = checked_column("digest", digests, (len(digests), 32), np.uint8)
         hit = np.zeros(len(digests), bool)
@@ -195,7 +195,7 @@ class FeatureCache:
     def add(self, contents: Contents) -> str | None:
         """Stores results as one segment and returns its file name; None if there is nothing to store.
 
-        Rows without bytes (a digest of zeros) are left out. Of rows with equal digests, the first is kept. An
+        Rows without bytes (a digest of zeros) are skipped. Of rows with equal digests, the first is kept. An
         existing segment is not replaced.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found: counts over the sound segments, and (segment, what is wrong) for the damaged ones.
+    """What `verify` found: counts over the intact segments, and (segment, what is wrong) for the damaged ones.
 
     Counts are of rows, so an image in two segments counts twice. `in_place` names the damaged segments that could
     not be moved aside.

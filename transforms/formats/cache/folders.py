@@ -1,4 +1,4 @@
-"""The folders of a cache, one for each cache key: finding, describing, tidying and removing them."""
+"""The folders of a cache, one per cache key: finding, describing, cleaning and removing them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def find_folder(path: str, fingerprint: str | None) -> str:
         raise FormatError(f"{path} has lost its {FINGERPRINT_FILE}; a run with its settings rewrites it")
     if not found:
         wanted = "" if fingerprint is None else f" with fingerprint {fingerprint[:16]}"
-        raise FormatError(f"{path} holds no feature cache{wanted}; give the --cache folder of a run")
+        raise FormatError(f"{path} has no feature cache{wanted}; give the --cache folder of a run")
     raise FormatError(f"{path} holds {len(found)} fingerprints ({', '.join(found)}); open one of these folders")
 
 

@@ -22,7 +22,7 @@ class Segments:
 
     Attributes:
         read_only: True to leave damaged segments in place.
-        damaged: (segment, what is wrong) for each damaged segment met so far.
+        damaged: (segment, what is wrong) for each damaged segment found so far.
         stuck: names of damaged segments that cannot be moved.
         width: of the features, or 0 while unknown.
         warm: segments kept in memory with their sizes, least recently used first; `warm_bytes` is the total.
@@ -43,8 +43,8 @@ class Segments:
         self._lock = threading.RLock()
 
     def read(self, name: str) -> tuple[Contents, int] | None:
-        """Returns a verified segment and its size in bytes; None if it is gone or damaged (then it is moved aside)."""
-        for _ in range(3):  # another run may replace the damaged one just read with a sound one
+        """Returns a verified segment and its size in bytes; None if missing or damaged (then it is moved aside)."""
+        for _ in range(3):  # another run may have replaced the damaged one with an intact one
             held = self._bytes(name)
             if held is None:
                 logger.debug("%s in %s is gone: pruned by another run", name, self.folder)
@@ -61,7 +61,7 @@ class Segments:
         return None
 
     def _bytes(self, name: str) -> tuple[bytes, object] | None:
-        """Returns a segment's bytes, and what tells them from those that may take their place; None if it is gone."""
+        """Returns a segment's bytes, and what tells them from those that may replace them; None if it is missing."""
         path = os.path.join(self.folder, name)
         try:
             with open(path, "rb") as file:
@@ -81,7 +81,7 @@ class Segments:
         return (np.zeros((0, 32), np.uint8), 0) if name in self.stuck else None
 
     def kept(self, name: str) -> Contents | None:
-        """Returns a verified segment and keeps it in memory for the next time; None if it is damaged or gone."""
+        """Returns a verified segment and keeps it in memory for the next time; None if it is damaged or missing."""
         with self._lock:
             if name in self.warm:
                 self.warm.move_to_end(name)

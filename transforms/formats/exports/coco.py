@@ -1,6 +1,6 @@
 """COCO: one JSON file with images, annotations and categories, boxes as x, y, width, height in pixels.
 
-Images that were rejected, and repeated ids, have no size and are left out.
+Images that were rejected, and repeated ids, have no size and are excluded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def write_coco(run: Run, path: str) -> Exported:
     """Writes the file; reads the tables twice, as COCO lists all images before the first face.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     summary = Exported()
     with publish_file(path) as temporary, open(temporary, "wb") as file:

@@ -1,6 +1,6 @@
-"""What every export is made of: the images of a finished run with their faces, streamed row by row.
+"""The source of every export: the images of a finished run with their faces, streamed row by row.
 
-Not here: what a format makes of them (a file each beside this one).
+Not here: the formats, one file each in this folder.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def images_of(run: Run, *, probabilities: bool = False) -> Iterator[Image]:
     """Yields every image of the run in the order of ids; memory does not depend on their number.
 
     Raises:
-        ResultsError: the tables are damaged or do not fit. StorageError: they cannot be read.
+        ResultsError: the tables are damaged or do not match. StorageError: they cannot be read.
     """
     chances = [PREFIX + name for name in run.classes] if probabilities else []
     for batch in row_batches(run.folder, _IMAGE_COLUMNS, (*_FACE_COLUMNS, *chances), batch=BATCH):
@@ -155,9 +155,9 @@ def has_extra(run: Run) -> list[str]:
 
 
 def file_of(image: Image) -> tuple[bool, str]:
-    """Returns if the image is a file of its own and its path; for a member of an archive, its id.
+    """Returns whether the image is a separate file, and its path; for a member of an archive, its id.
 
-    An archive that is unpacked beside what it was packed with gives files at those paths.
+    Unpacking an archive in its folder gives files at those paths.
     """
     name = image.image_id
     for ending in (name, name.partition("/")[2]):  # the second: without NAME/ of --input NAME=PATTERN

@@ -15,7 +15,7 @@ from transforms.formats.publish import publish_file
 from transforms.formats.safe_names import unlabelled_name
 
 LABELS, DATA = "labels.json", "data.json"
-UNPACKED = "data"  # folder beside `data.json` in which members of archives are looked for, by their ids
+UNPACKED = "data"  # folder next to `data.json` for members of archives, found by their ids
 FILES = frozenset({LABELS, DATA})
 
 
@@ -23,7 +23,7 @@ def write_fiftyone(run: Run, folder: str) -> Exported:
     """Writes both files into an existing folder, `data.json` first.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     with publish_file(os.path.join(folder, DATA)) as temporary, open(temporary, "wb") as file:
         stream = JsonStream(file)

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets and pandas: one row for each face, with what is known of its image.
+"""CSV for spreadsheets and pandas: one row per face, with the data of its image.
 
 UTF-8 with a byte order mark, which Excel needs and pandas skips. Images without a face have no row.
 """
@@ -24,7 +24,7 @@ def write_csv(run: Run, path: str) -> Exported:
     """Writes the file: the columns of `predictions/`, then source, size, true label and EXIF of the image.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     summary = Exported()
     of_image = {**_OF_IMAGE, **{name: name for name in has_extra(run)}}

@@ -1,4 +1,4 @@
-"""JSON written item by item, so that a million of them never sit in memory."""
+"""JSON written item by item, so that a million items are never in memory at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 class JsonStream:
     """Writes one JSON object whose values may be long lists or objects; each item gets a line.
 
-    Bytes are ASCII: every text survives, whatever reads it.
+    Bytes are ASCII, so that every reader gets the same text.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -23,12 +23,12 @@ class JsonStream:
         self._file.write(as_json(value))
 
     def array(self, key: str, items: Iterable[Any]) -> None:
-        """Writes a list as its items come."""
+        """Writes a list item by item."""
         self._key(key)
         self._items(b"[", (as_json(item) for item in items), b"]")
 
     def object(self, key: str, items: Iterable[tuple[str, Any]]) -> None:
-        """Writes an object as its keys and values come; no key may come twice."""
+        """Writes an object entry by entry; keys must be unique."""
         self._key(key)
         self._items(b"{", (as_json(name) + b": " + as_json(item) for name, item in items), b"}")
 

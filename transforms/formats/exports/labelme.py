@@ -1,6 +1,6 @@
-"""labelme: a JSON file for each photo, in one folder, each face a rectangle.
+"""labelme: one JSON file per photo, in one folder; each face is a rectangle.
 
-Files that labelme has saved again no longer begin with our mark, so a later export never takes them for its own.
+Files that labelme has saved again no longer begin with our mark, so a later export never takes them for exported files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def write_labelme(run: Run, folder: str) -> Exported:
     """Writes a file for each image that was searched, also for those without a face, into an existing folder.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     summary = Exported()
     nameless = unlabelled_name(run.classes)

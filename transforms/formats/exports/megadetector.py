@@ -1,6 +1,6 @@
 """MegaDetector's batch output, version 1.4: one category of detections, `face`, with classifications by the head.
 
-What reads camera-trap results (Timelapse, AddaxAI) opens it. Versions 1.5 and 1.6 differ for videos alone.
+Programs for camera-trap results (Timelapse, AddaxAI) open it. Versions 1.5 and 1.6 differ only for videos.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write_megadetector(run: Run, path: str) -> Exported:
     """Writes the file: every image of the run, rejected ones as failures.
 
     Raises:
-        ResultsError: the tables do not fit. StorageError: a file cannot be read or written.
+        ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     summary = Exported()
     with publish_file(path) as temporary, open(temporary, "wb") as file:

@@ -1,4 +1,4 @@
-"""The table of export formats. A new one is a file beside this one and a line here."""
+"""The table of export formats. A new format is a file in this folder and a line here."""
 
 from __future__ import annotations
 

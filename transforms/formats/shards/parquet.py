@@ -62,7 +62,7 @@ class ParquetImages:
         """Yields one nameless entry per row, from the file's footer alone.
 
         Raises:
-            NoImagesHere: the file is sound, but no column can hold images.
+            NoImagesHere: the file is intact, but no column can hold images.
             FormatError: several columns can, and none has a usual name.
         """
         try:

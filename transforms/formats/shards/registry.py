@@ -1,4 +1,4 @@
-"""The table of formats that hold many images. A new format is a file beside this one and a line here."""
+"""The table of formats that hold many images. A new format is a file in this folder and a line here."""
 
 from __future__ import annotations
 

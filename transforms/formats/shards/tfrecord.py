@@ -76,7 +76,7 @@ class TFRecord:
         """Yields the records in the file's order, from their lengths alone.
 
         Raises:
-            FormatError: the first record is sound, but has no image under a known key.
+            FormatError: the first record is intact, but has no image under a known key.
         """
         stream = from_start(file)
         try:
@@ -183,7 +183,7 @@ def _is_sound(raw: bytes, length: int) -> bool:
 
 
 def _refuse_other_examples(raw: bytes, length: int) -> None:
-    """Raises FormatError if a sound record has no image under a known key, so that none is reported as damaged."""
+    """Raises FormatError if an intact record has no image under a known key, so that none is reported as damaged."""
     if not _is_sound(raw, length):
         return
     try:

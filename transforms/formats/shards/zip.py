@@ -81,7 +81,7 @@ class Zip:
         self.skipped = skipped if skipped is not None else Skipped()
 
     def list(self, file: BinaryIO, limits: Limits) -> Iterator[Entry]:
-        """Yields the members in the order of the directory; memory does not grow with their number if it is sound."""
+        """Yields the members in the order of the directory; memory does not grow with their number if it is intact."""
         claims = _Claims(file)
         try:
             for item in _walk_directory(file):
@@ -119,7 +119,7 @@ class _BadMemberError(Exception):
 class _Claims:
     """Bounds the bytes that a directory can make us read: members that share bytes could make a small file take hours.
 
-    The members of a sound archive claim each byte once. One wrong number in a directory claims bytes at most twice and
+    Members of an intact archive claim each byte once. One wrong number in a directory claims bytes at most twice and
     loses only its own member, as checksums show. Beyond that, every member that shares bytes with another is refused.
     """
 

@@ -30,7 +30,7 @@ EXTENSION_AT_END = re.compile(_EXTENSION + r"\Z")
 
 
 class SubmissionError(FormatError):
-    """No submission file can be written, and none remains; the message names the cause and the cure."""
+    """No submission file can be written, and none remains; the message names the cause and the fix."""
 
 
 class CollidingIds(SubmissionError):
@@ -114,7 +114,7 @@ def choose_face(
     labelled: np.ndarray,
     policy: FacePolicy = "largest",
 ) -> np.ndarray:
-    """Returns (n,) int64 row of the face that stands for each image, -1 for an image without a labelled one.
+    """Returns (n,) int64 row of the face that represents each image, -1 for an image without a labelled one.
 
     Args:
         counts: (n,) faces of each image.

@@ -52,7 +52,7 @@ class Sample:
         others: cells of further columns, one tuple per row; empty if there are none.
         rules: the rules, completed from the sample.
         composed: row of each non-ASCII id by its composed form (NFC), as a Mac stores names decomposed. Ids that share
-            a composed form are left out.
+            a composed form are excluded.
     """
 
     columns: tuple[str, ...]
@@ -76,7 +76,7 @@ class SampleReport:
         missing: number of ids without an image; `missing_names` are the first few.
         unexpected: number of images without an id in the sample; `unexpected_names` are the first few.
         drop_folder, drop_extension: how image ids were shortened to match.
-        cure: settings under which images would match, if none match now and such settings exist.
+        cure: settings that would make images match, if none match now and such settings exist.
     """
 
     rows: int

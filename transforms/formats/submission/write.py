@@ -57,7 +57,7 @@ class SubmissionReport:
         sample: how the ids of a sample matched.
         left_out: of the images without a label, those that have no row: all, if there is no sample and no label for
             them. `left_out_names`: the first few.
-        values: what stands for a class: index or name.
+        values: how a class is written: index or name.
     """
 
     rows: int
