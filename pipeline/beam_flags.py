@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from models.runtimes.gpus import visible_gpus
 from pipeline.commands.command import Command, Common
 from pipeline.commands.registry import COMMANDS
 from pipeline.errors import UsageError
 from pipeline.flags import FlagParser, flags_of
 from pipeline.settings.describe import nearest_setting
 
+WORKERS, MODE, AUTO = "--direct_num_workers", "--direct_running_mode", "auto"
+
+
+def with_auto_workers(words: Sequence[str]) -> list[str]:
+    """Returns Beam's flags with `--direct_num_workers=auto` as a number: one process a GPU, one if there are none."""
+    found: list[str] = []
+    for word in words:
+        joined = f"{found[-1]}={word}" if found and found[-1] == WORKERS and word == AUTO else word
+        if joined != f"{WORKERS}={AUTO}":
+            found.append(word)
+            continue
+        if joined != word:
+            found.pop()
+        gpus = len(visible_gpus())
+        found += [f"{WORKERS}={max(1, gpus)}", *([f"{MODE}=multi_processing"] if gpus > 1 else [])]
+    return found
+
 
 def refuse_unknown_flags(command: Command, rest: list[str]) -> None:
     """Raises for the first of `rest` that is not one of Beam's flags; imports Beam only if `rest` is not empty."""
+    rest = with_auto_workers(rest)
     if not rest:
         return
     own = own_flags(command)

@@ -63,10 +63,12 @@ def parse(arguments: Sequence[str]) -> Call | str:
     settings = load_settings(
         common.config, common.set, flags=settings_of(command.options, given), defaults=command.defaults
     )
+    of_files = settings.beam.flags if command.beam else []
+    refuse_unknown_flags(command, of_files)
     if common.print_config:
         return to_yaml(settings)
     options = options_from(command.options, given, needs=command.name)
-    context = Context(settings, (*beam_options, *unchecked), quiet=common.quiet, verbose=common.verbose)
+    context = Context(settings, (*of_files, *beam_options, *unchecked), quiet=common.quiet, verbose=common.verbose)
     return Call(command, options, context)
 
 

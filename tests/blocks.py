@@ -61,7 +61,7 @@ def detects(given: Job) -> DetectFaces:
 
 def extracts(given: Job) -> ExtractFeatures:
     """Returns the stage with the settings of a job."""
-    return ExtractFeatures(given.features, given.cache, given.provenance)
+    return ExtractFeatures(given.features, given.cache, given.provenance, accelerator=given.accelerator)
 
 
 def raw(contents: Sequence[bytes | None], *, key: str = "k", prefix: str = "", **other: Any) -> Block:

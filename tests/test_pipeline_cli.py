@@ -17,6 +17,7 @@ import pytest
 
 import pipeline
 from pipeline import beam_flags
+from pipeline.beam_flags import with_auto_workers
 from pipeline.cli import Call, main, parse
 from pipeline.commands.cache import CacheOptions
 from pipeline.commands.command import Command, Context
@@ -140,6 +141,17 @@ def test_beams_flags_pass_through_as_typed() -> None:
     typed = ["--runner=DirectRunner", "--direct_num_workers", "2", "--direct_running_mode=multi_processing"]
     assert call(*LABEL, *typed).context.beam_options == tuple(typed)
     assert call(*typed, *LABEL).context.beam_options == tuple(typed)
+
+
+@pytest.mark.parametrize("typed", [["--direct_num_workers=auto"], ["--direct_num_workers", "auto"]])
+def test_auto_workers_are_one_a_gpu(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    call(*LABEL, *typed)  # is no mistyped flag
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert with_auto_workers(["--x", *typed]) == [
+        *("--x", "--direct_num_workers=3", "--direct_running_mode=multi_processing")
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert with_auto_workers([*typed, "--x"]) == ["--direct_num_workers=1", "--x"]
 
 
 def test_what_follows_bare_dashes_is_not_looked_at() -> None:
@@ -458,3 +470,19 @@ def test_a_package_of_the_user_in_the_current_folder_is_one_line_with_the_cure(t
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert f"{theirs} in {tmp_path / theirs}" in ended.stderr
     assert "from another folder or with its command, facelabel" in ended.stderr
+
+
+def test_beams_flags_may_come_from_a_file_and_typed_ones_follow(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("beam: {flags: [--runner=FlinkRunner, --parallelism=4]}\n")
+    parsed = call(*LABEL, "--config", str(tmp_path / "a.yaml"), "--runner=DirectRunner")
+    assert parsed.context.beam_options == ("--runner=FlinkRunner", "--parallelism=4", "--runner=DirectRunner")
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [("[--runer=X]", "unknown flag --runer; nearest is --runner"), ("[runner]", "beam.flags is .*runner")],
+)
+def test_beams_flags_of_a_file_are_checked_too(flags: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"beam: {{flags: {flags}}}\n")
+    with pytest.raises(UsageError, match=words):
+        call(*LABEL, "--config", str(tmp_path / "a.yaml"))

@@ -91,7 +91,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     stopping.forget()
 
 
-def run(job: Job) -> Totals:
+def run(job: Job, **more: Any) -> Totals:
     Elsewhere.job = job
     return run_graph(
         lambda root: None,
@@ -102,6 +102,7 @@ def run(job: Job) -> Totals:
         quiet=True,
         verbose=False,
         go_on="run the same command again",
+        **more,
     )
 
 
@@ -143,6 +144,15 @@ def test_workers_without_this_program_end_the_job_in_one_line() -> None:
     job = Job(says=("java.lang.Exception: ModuleNotFoundError: No module named 'transforms'\n at ...",))
     with pytest.raises(StoppedError, match=r"^the workers lack this program .*; run the same command again$"):
         run(job)
+    assert job.state == "CANCELLED"
+
+
+def test_a_worker_that_cannot_start_ends_the_job_in_its_words() -> None:
+    """The runner would hide it in a log and start workers again."""
+    job = Job()
+    said = "models.heads.outputs.HeadError: no head: x does not exist"
+    with pytest.raises(UsageError, match=r"^no head: x does not exist$"):
+        run(job, complaint=lambda: said)
     assert job.state == "CANCELLED"
 
 

@@ -27,7 +27,9 @@ def work(folder):
     os.write(2, b"a library's complaint\\n")
     logging.getLogger("pipeline.storage").warning("our own")
     logging.getLogger("pipeline.storage").info("not asked for")
-    open(sys.argv[1] + "/ready", "w").close()
+    with open(sys.argv[1] + "/ready.tmp", "w") as file:
+        file.write(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    os.rename(sys.argv[1] + "/ready.tmp", sys.argv[1] + "/ready")
     end = time.monotonic() + 60
     while not stopping.asked() and time.monotonic() < end:
         time.sleep(0.02)
@@ -51,6 +53,21 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_each_worker_has_a_gpu_of_its_own_before_a_runtime_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    seen = []
+    for number in range(3):
+        process = start(tmp_path)
+        seen.append((tmp_path / "ready").read_text())
+        (tmp_path / "ready").unlink()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+        assert (tmp_path / f"place-{number}").exists()
+    assert seen == ["4", "7", "4"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None])

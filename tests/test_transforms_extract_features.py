@@ -3,6 +3,7 @@
 import errno
 import os
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from blocks import extracts, job, through
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.runtimes.device import AcceleratorMissing
 from transforms import extract_features as module
 from transforms.block import Block, Faces, Reason, Status, in_order, no_faces, with_features
 from transforms.extract_features import (
@@ -301,3 +303,29 @@ def test_other_faults_of_the_cache_stop_a_run(tmp_path, monkeypatch, number):
     refuse(monkeypatch, number)
     with pytest.raises(StorageError, match=os.strerror(number)):
         through(extracts(job(tmp_path)), [block_of([1])])
+
+
+T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+
+
+def test_a_worker_without_the_gpu_it_was_promised_fails_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "get_device", lambda settings: pytest.fail("a runtime was loaded"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(AcceleratorMissing, match=r"was promised an accelerator .*type:nvidia.*TensorFlow sees none"):
+        extracts(job(tmp_path, accelerator=T4)).setup()
+
+
+@pytest.mark.parametrize("promised", [T4, "type:tpu-v5"])
+def test_a_gpu_that_the_runtime_cannot_use_is_missing_too(tmp_path, monkeypatch, promised):
+    monkeypatch.setattr(module, "get_device", lambda settings: OnCpu())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    stage = extracts(job(tmp_path, accelerator=promised))
+    stage.setup()
+    with pytest.raises(AcceleratorMissing, match="TensorFlow sees none"):
+        list(chain(stage.process(large(0)), stage.finish_bundle()))
+    stage.teardown()
+
+
+class OnCpu:
+    def has_accelerator(self):
+        return False

@@ -210,6 +210,8 @@ def test_patterns_and_folders(bucket: Bucket) -> None:
     assert names("/in/**.jpg") == ["in/a.jpg", "in/deep/c.jpg"]
     assert names("/**") == ["in/a.jpg", "in/b.png", "in/deep/c.jpg", "input.jpg"]
     assert is_folder(ROOT + "/in") and is_folder(ROOT + "/in/") and is_folder(ROOT)
+    bucket.put("classes/happy/d.jpg", b"x")
+    assert is_folder(ROOT + "/classes")  # a folder may hold folders alone
     assert not is_folder(ROOT + "/in/a.jpg") and not exists(ROOT + "/in/d.jpg")
 
 

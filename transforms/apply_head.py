@@ -15,7 +15,9 @@ from transforms.block import Block
 from transforms.job import Labelling
 from transforms.label_faces import apply_head, leave_small_unlabelled
 from transforms.provenance import HEAD, Provenance, refuse_another
+from transforms.storage.staged_files import local_path
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 
 @beam.typehints.with_output_types(Block)  # otherwise finish_bundle makes Beam infer Any, and the coder is lost
@@ -25,9 +27,10 @@ class ApplyHead(beam.DoFn):
     def __init__(self, labelling: Labelling, provenance: Provenance) -> None:
         self._labelling, self._provenance = labelling, provenance
 
+    @telling
     def setup(self) -> None:
         runtime(self._labelling.runtime).claim()  # before a Keras head brings Keras
-        self._head = load_head(self._labelling.head)
+        self._head = load_head(local_path(self._labelling.head))
         refuse_another(self._provenance, {HEAD: self._head.digest})
 
     def process(self, block: Block) -> Iterator[Block]:

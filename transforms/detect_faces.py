@@ -18,8 +18,10 @@ from transforms.containing import FaultsInARow
 from transforms.crop_faces import CroppedRows, detect_rows, leave_threads_to_the_pool, rows_to_detect, with_rows
 from transforms.job import Detecting
 from transforms.provenance import DETECTOR, Provenance, refuse_another
+from transforms.staged import detector_here
 from transforms.storage.stopping import check
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 IMAGES_A_TASK = 32  # images per task of the pool: few enough to share a block of slow photos
 BYTES_A_TASK = 256 * 2**10  # encoded bytes per task: small images are grouped up to this size
@@ -33,10 +35,12 @@ class DetectFaces(beam.DoFn):
     def __init__(self, detecting: Detecting, provenance: Provenance) -> None:
         self._detecting, self._provenance = detecting, provenance
 
+    @telling
     def setup(self) -> None:
         leave_threads_to_the_pool()
-        refuse_another(self._provenance, {DETECTOR: self._detecting.detector.describe()})
-        self._detector = self._detecting.detector.load()
+        detector = detector_here(self._detecting.detector)
+        refuse_another(self._provenance, {DETECTOR: detector.describe()})
+        self._detector = detector.load()
         self._in_a_row = FaultsInARow()
         self._ahead: Ahead[Block, Block] = Ahead(
             self._tasks, self._joined, threads=self._detecting.threads, depth=BLOCKS_AHEAD

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 
-from models.runtimes.device import Device, get_device, revision_of, weights_digest
+from models.runtimes.device import AcceleratorMissing, Device, get_device, revision_of, weights_digest
 from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.gpus import visible_gpus
 from transforms.ahead import Ahead, single
 from transforms.block import Block, with_features
 from transforms.formats.cache.contents import Contents
@@ -28,9 +30,11 @@ from transforms.formats.publish import REFUSED, StorageError
 from transforms.job import CachePlace
 from transforms.provenance import REVISION, WEIGHTS, Provenance, refuse_another
 from transforms.storage.retrying import with_retries
+from transforms.storage.staged_files import local_path
 from transforms.storage.stopping import check
 from transforms.store_cache import cache_of
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 logger = logging.getLogger("pipeline.cache")
 
@@ -214,10 +218,18 @@ class ExtractFeatures(beam.DoFn):
     A block leaves when its results are cached, or when the cache turns out to be read-only.
     """
 
-    def __init__(self, features: FeatureSettings, cache: CachePlace, provenance: Provenance) -> None:
+    def __init__(
+        self, features: FeatureSettings, cache: CachePlace, provenance: Provenance, *, accelerator: str = ""
+    ) -> None:
+        """Takes the settings, and the accelerator that its workers were promised, as Beam names it; "" for none."""
         self._settings, self._place, self._provenance = features, cache, provenance
+        self._accelerator = accelerator
 
+    @telling
     def setup(self) -> None:
+        if "nvidia" in self._accelerator and not visible_gpus():
+            raise self._missing()  # at once, without loading a runtime
+        self._settings = replace(self._settings, weights=local_path(self._settings.weights))
         self._cache = with_retries(lambda: cache_of(self._place.root, self._place.key_json))
         TALLY.add_damaged(len(self._cache.damaged))  # the stage that opens the cache first finds damaged segments
         self._keeps = True
@@ -253,11 +265,20 @@ class ExtractFeatures(beam.DoFn):
             with TALLY.runtime_start(SHOWN_AS.get(runtime, runtime)):
                 made = get_device(self._settings)
             digest = weights_digest(self._settings)
+            if self._accelerator and not made.has_accelerator():
+                raise self._missing()
             refuse_another(self._provenance, {WEIGHTS: digest, REVISION: revision_of(runtime)})
             self._device = made
             TALLY.add_devices(self._device.device_names())
         with TALLY.clock("device"):
             return self._device.features(crops)
+
+    def _missing(self) -> AcceleratorMissing:
+        where = SHOWN_AS.get(self._settings.runtime, self._settings.runtime)
+        return AcceleratorMissing(
+            f"worker {socket.gethostname()} was promised an accelerator (features.accelerator={self._accelerator}), "
+            f"and {where} sees none: check the driver and the GPU libraries there, or drop features.accelerator"
+        )
 
     def _keep(self, group: list[Block]) -> list[Block]:
         with TALLY.clock("cache"):

@@ -31,6 +31,7 @@ from transforms.formats.submission.write import UnlabelledImages
 from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.merge_request import MergeRequest as MergeRequest
+from transforms.staged import request_here
 from transforms.storage.paths import is_object
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import Stopped, check
@@ -66,7 +67,9 @@ def finish_run(request: MergeRequest, worker_totals: Iterable[str] = ()) -> dict
         RunStopped: past `max_rejected`, or no submission can be written (Parquet is kept).
         DamagedPart: a part is damaged; it is removed, so that the same command does its block again.
         AccountError: images are missing. StorageError: the output cannot be written.
+        InputFault: a staged file is gone.
     """
+    request = request_here(request)
     if is_object(request.output):
         return finish_in_store(request, lambda here: _finished(here, worker_totals))
     record = _finished(request, worker_totals)

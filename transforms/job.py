@@ -123,6 +123,8 @@ class Job:
         labelling: None when features are filled and nothing is labelled.
         heartbeat: folder for workers' totals, "" when workers share this process.
         provenance: of what the stages load themselves.
+        accelerator: what each worker of the device was promised, as Beam names it; "" for nothing.
+        hints: Beam's resource hints for the stage of the device, by name; empty for a local run.
     """
 
     reading: Reading
@@ -133,3 +135,5 @@ class Job:
     writing: Writing
     heartbeat: str = ""
     provenance: Provenance = field(default_factory=Provenance)
+    accelerator: str = ""
+    hints: tuple[tuple[str, str], ...] = ()

@@ -11,6 +11,7 @@ from transforms.block import Block
 from transforms.formats.label_table import LabelTable, read_label_table
 from transforms.job import Reading
 from transforms.provenance import LABELS, Provenance, refuse_another
+from transforms.storage.staged_files import local_path
 
 
 @lru_cache(maxsize=1)  # the workers of a process share the table, which may have a million rows
@@ -35,7 +36,7 @@ def labels_of(reading: Reading, begun_with: Provenance) -> LabelTable | None:
     """
     if not reading.labels:
         return None
-    table, digest = label_table(reading.labels, reading.label_column)
+    table, digest = label_table(local_path(reading.labels), reading.label_column)
     refuse_another(begun_with, {LABELS: digest})
     return table
 

@@ -29,7 +29,8 @@ class MergeRequest:
             None for no page. It is sent to workers, so it must be picklable.
         started: seconds since the epoch at which the command began.
         heartbeat: folder of worker processes' totals, "" when they share this process.
-        record: what of `run.json` is known beforehand.
+        record: what of `run.json` is known beforehand; {} if it is staged.
+        staged_record: where it is then (`storage/staged_files.py`); "" for a local run.
     """
 
     output: str
@@ -47,3 +48,4 @@ class MergeRequest:
     streams: tuple[str, ...] = ()
     exif: bool = False
     report: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    staged_record: str = ""

@@ -32,9 +32,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the stages of a run load themselves. Empty where nothing needs to be compared."""
+    """What the stages of a run load themselves. Empty where nothing needs to be compared.
+
+    Attributes:
+        tell: where workers elsewhere say why they cannot start (`telling.py`); "" for a local run.
+    """
 
     sources: tuple[Source, ...] = ()
+    tell: str = ""
 
 
 def provenance(values: Mapping[str, tuple[str, object]]) -> Provenance:

@@ -37,6 +37,7 @@ from transforms.storage.stopping import check
 from transforms.storage.store import open_file, read_file
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY
+from transforms.telling import telling
 
 LOOSE = "loose"
 OBJECTS_AT_ONCE = 16  # requests for the loose images of a block, where they are objects
@@ -259,6 +260,7 @@ class ReadBlocks(beam.DoFn):
         self._reading, self._parts = reading, parts
         self._heartbeat, self._provenance = heartbeat, provenance
 
+    @telling
     def setup(self) -> None:
         self._ahead: Ahead[bytes, Block] = single(self._read, depth=BLOCKS_AHEAD)
         self._table = labels_of(self._reading, self._provenance)

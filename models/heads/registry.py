@@ -36,6 +36,22 @@ def portable_head(path: str) -> str:
     return next((name for name, place in reversed(BUNDLED_HEADS.items()) if str(place) == path), path)
 
 
+def files_of_head(path: str | Path) -> tuple[Path, tuple[str, ...], str]:
+    """Returns the folder of a head's files, their names, and the name of the `.keras` file that stands for the head.
+
+    That name is "" where the folder does.
+
+    Raises:
+        HeadError: the path does not exist or is not a head.
+    """
+    path = Path(BUNDLED_HEADS.get(str(path), path))
+    if path.suffix == ".keras" and not path.is_dir():
+        return path.parent, (HEAD_JSON, path.name), path.name
+    about = read_head_json(path / HEAD_JSON)
+    weights = HEAD_NPZ if about.get("kind") in STORED_KINDS else _keras_file(path, about).name
+    return path, (HEAD_JSON, weights), ""
+
+
 StoredHead = LinearHead | MlpHead  # plain arrays, as `train-head` writes them
 
 

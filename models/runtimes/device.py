@@ -28,6 +28,10 @@ class DeviceOutOfMemory(RuntimeError):
     """The device cannot hold a batch; the message names the batch size to try."""
 
 
+class AcceleratorMissing(RuntimeError):
+    """A worker was promised an accelerator and has none; the message says what to look at."""
+
+
 class Device:
     """A backbone, compiled and warm, behind a lock that the threads of a process share."""
 
@@ -69,6 +73,10 @@ class Device:
     def device_names(self) -> list[str]:
         """Returns the devices that the process computes on, as the runtime names them."""
         return self._runtime.devices()
+
+    def has_accelerator(self) -> bool:
+        """True if the process computes on a GPU or another accelerator."""
+        return self._runtime.has_accelerator()
 
 
 _devices: dict[tuple[FeatureSettings, str], Device] = {}  # by settings and digest of the weights

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.gpus import named
 from models.runtimes.keras import KerasRuntime, network_of
 from models.runtimes.runtime import Call
 
@@ -34,7 +35,14 @@ class Jax(KerasRuntime):
         return lambda crops: np.asarray(extract(trainable, fixed, crops))
 
     def devices(self) -> list[str]:
-        """Returns the kinds of JAX's devices."""
+        """Returns the kind of JAX's first device, which it computes on unless it is told otherwise."""
         import jax
 
-        return [d.device_kind for d in jax.devices()]
+        device = jax.devices()[0]
+        return [named(device.device_kind) if device.platform != "cpu" else device.device_kind]
+
+    def has_accelerator(self) -> bool:
+        """True if JAX sees a GPU or a TPU."""
+        import jax
+
+        return any(device.platform != "cpu" for device in jax.devices())

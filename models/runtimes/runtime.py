@@ -104,4 +104,8 @@ class Runtime(ABC):
 
     @abstractmethod
     def devices(self) -> list[str]:
-        """Returns the accelerators, or else the CPU, that this process computes on."""
+        """Returns the accelerator, or else the CPU, that this process computes on."""
+
+    def has_accelerator(self) -> bool:
+        """True if this process computes on a GPU or another accelerator; call `start` first."""
+        return False

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.runtimes.feature_settings import FeatureSettings
+from models.runtimes.gpus import named
 from models.runtimes.keras import KerasRuntime, network_of
 from models.runtimes.runtime import Call
 
@@ -62,12 +63,19 @@ class TensorFlow(KerasRuntime):
         return call
 
     def devices(self) -> list[str]:
-        """Returns the names of the GPUs, or else of the CPU."""
+        """Returns the name of the first GPU, which TensorFlow computes on unless it is placed, or else of the CPU."""
         import tensorflow as tf
 
-        devices = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
-        details = [tf.config.experimental.get_device_details(d).get("device_name", d.device_type) for d in devices]
-        return [str(name) for name in details]
+        gpus = tf.config.list_physical_devices("GPU")
+        device = (gpus or tf.config.list_physical_devices("CPU"))[0]
+        name = str(tf.config.experimental.get_device_details(device).get("device_name", device.device_type))
+        return [named(name) if gpus else name]
+
+    def has_accelerator(self) -> bool:
+        """True if TensorFlow sees a GPU."""
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextmanager

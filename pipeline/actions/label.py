@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import BUNDLED_HEADS, check
+from models.heads.registry import check
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
@@ -23,6 +23,7 @@ from pipeline.report.render.rendering import Wish
 from pipeline.report.run_report import RunReport
 from pipeline.run import dry_run
 from pipeline.run.claim import LABEL, refuse_other_command
+from pipeline.run.dataflow import template_of, with_what_follows
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
@@ -45,7 +46,6 @@ from transforms.storage.paths import is_local
 from transforms.storage.store import InputFault, open_file
 
 NEEDED = {"identity", "inputs_digest", "parts", "resume"}  # fields that a usable run.json has
-NO_PATH = ("bundled", "imagenet", "random")  # values of features.weights
 VERSIONED = (
     *("apache-beam", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "openvino"),
     *("h5py", "pyarrow", "numpy", "opencv-python", "opencv-python-headless"),
@@ -76,7 +76,8 @@ def run(options: LabelOptions, context: Context) -> int:
     started = time.time()
     if options.render and not is_local(options.output):
         raise UsageError(f"--render needs a local --output, not {options.output}; drop --render or give a local folder")
-    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options, context))
+    refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
+    context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
     head_path, head = chosen_head(context.settings)
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
@@ -96,17 +97,12 @@ def run(options: LabelOptions, context: Context) -> int:
         return _label(this)
 
 
-def _paths_of_workers(options: LabelOptions, context: Context) -> dict[str, str | None]:
-    """Returns the paths that workers open, by the flag or setting that gave each; None if not set."""
-    settings = context.settings
+def _paths_of_workers(options: LabelOptions) -> dict[str, str | None]:
+    """Returns the paths that workers open, by the flag that gave each; None if not set."""
     return {
         "--output": options.output,
         "--cache": options.cache,
         "--input": next((path for path in options.input if is_local(path)), None),
-        "--sample-submission": options.sample_submission,
-        "head.path": None if settings.head.path in BUNDLED_HEADS else settings.head.path,
-        "features.weights": None if settings.features.weights in NO_PATH else settings.features.weights,
-        "read.labels": settings.read.labels,
     }
 
 
@@ -184,6 +180,9 @@ def _label(this: _Run) -> int:
     )
     stages = label_stages(partial(_request, this))
     driven = drive(task, stages, execution_of(this.context), check=partial(_check_ids, this))
+    if driven.record is None and (template := template_of(this.context.beam_options)):
+        this.say(f"template: {template}; the job that it starts writes {folder.place}")
+        return 0
     record = recorded(driven, folder)
     return _finished(this, record, "already finished; nothing has changed since\n" if driven.before else "")
 
@@ -304,7 +303,7 @@ def _record(this: _Run, ready: Ready) -> dict[str, Any]:
         "inputs": list(this.options.input),
         "inputs_digest": plan.inputs_digest,
         "layout": asdict(plan.layout),
-        "settings": this.context.settings.model_dump(mode="json"),
+        "settings": this.context.settings.model_dump(mode="json", exclude={"beam"}),  # flags may hold keys
         "identity": this.identity.run,
         "feature_space": fingerprint_of(this.identity.feature_space),
         "cache_key": fingerprint_of(this.identity.cache_key),

@@ -60,6 +60,6 @@ COMMAND = Command(
     summary="measure how good labels are: metrics, plots and a page",
     example="evaluate --input photos/test --head head/ --output quality/",
     options=EvaluateOptions,
-    settings=("read", "faces", "features", "head.path"),
+    settings=("read", "faces", "features", "head.path", "beam"),
     beam=True,
 )

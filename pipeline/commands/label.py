@@ -34,6 +34,6 @@ COMMAND = Command(
     summary="label every face (the default command)",
     example="label --input photos/ --output out/",
     options=LabelOptions,
-    settings=("read", "faces", "features", "head.path", "write"),
+    settings=("read", "faces", "features", "head.path", "write", "beam"),
     beam=True,
 )

@@ -72,7 +72,7 @@ COMMAND = Command(
     summary="train the small classifier on features",
     example="train-head --input photos/train --output head/",
     options=TrainHeadOptions,
-    settings=("read", "faces", "features", "head", "mlp"),
+    settings=("read", "faces", "features", "head", "mlp", "beam"),
     settings_unused=("head.path",),
     beam=True,
 )

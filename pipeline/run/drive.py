@@ -18,7 +18,9 @@ from pipeline.run import graph
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own
 from pipeline.run.plan import Layout, Plan, make_plan
+from pipeline.run.runners import is_direct, options_of
 from pipeline.run.running import heartbeat_folder, run_graph
+from pipeline.run.staging import Staging
 from transforms.merge_request import MergeRequest
 
 if TYPE_CHECKING:
@@ -70,12 +72,21 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """All that is known when the graph is built: the settings of the stages, the plan, and what of it is done."""
+    """All that is known when the graph is built: the settings of the stages, the plan, and what of it is done.
+
+    Attributes:
+        staging: takes files to workers of a remote runner; None for a local run.
+    """
 
     folder: OutputFolder
     job: Job
     plan: Plan
     progress: Progress
+    staging: Staging | None = None
+
+    def travelling(self, request: MergeRequest) -> MergeRequest:
+        """Returns the request as workers can use it."""
+        return request if self.staging is None else self.staging.request(request)
 
 
 Stages = Callable[[beam.Pipeline, Ready], Any]  # adds them to a pipeline
@@ -119,7 +130,11 @@ def drive(
     check(plan)
     folder.prepare(task.identity)  # from here on the folder is this run's; a refusal above claims nothing
     job = replace(job, heartbeat=heartbeat_folder(execution.beam_options, folder.path))
-    ready = Ready(folder, job, plan, folder.progress(plan))
+    staging = None if is_direct(options_of(execution.beam_options)) else Staging(folder.place)
+    job = replace(job, hints=()) if staging is None else staging.job(job)  # one machine gives no stage another worker
+    if staging is not None:
+        staging.forget()
+    ready = Ready(folder, job, plan, folder.progress(plan), staging)
     run_graph(
         lambda root: stages(root, ready),
         execution.beam_options,
@@ -129,6 +144,7 @@ def drive(
         quiet=execution.quiet,
         verbose=execution.verbose,
         go_on=task.go_on,
+        complaint=(lambda: "") if staging is None else staging.complaint,
     )
     with suppress(OSError):  # results are complete, and the next run removes them too
         remove_own(folder.path, ("heartbeats",), ())
@@ -156,7 +172,7 @@ def label_stages(request: Callable[[Ready], MergeRequest]) -> Stages:
     """
 
     def build(root: beam.Pipeline, ready: Ready) -> Any:
-        return graph.label(root, ready.progress.missing, ready.job, request(ready))
+        return graph.label(root, ready.progress.missing, ready.job, ready.travelling(request(ready)))
 
     return build
 

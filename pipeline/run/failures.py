@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from models.backbones.backbone import BackboneError
 from models.heads.outputs import HeadError
-from models.runtimes.device import DeviceOutOfMemory
+from models.runtimes.device import AcceleratorMissing, DeviceOutOfMemory
 from pipeline.errors import Interrupted, PipelineError, StoppedError, UsageError
 from transforms.containing import ProgramFault
 from transforms.finish_run import RunStopped
@@ -63,7 +63,7 @@ USAGE = (UsageError, BackboneError, HeadError, SubmissionError)
 INTERRUPTIONS = (Stopped, Interrupted, KeyboardInterrupt)
 STOPPED = (
     *(PipelineError, FormatError, RunStopped, AccountError),
-    *(StorageError, InputFault, DeviceOutOfMemory, ProgramFault),
+    *(StorageError, InputFault, AcceleratorMissing, DeviceOutOfMemory, ProgramFault),
 )
 NAMED = (*INTERRUPTIONS, *USAGE, *STOPPED, MemoryError)
 

@@ -7,6 +7,7 @@ Not here: inputs inside an output folder (`own_files.py`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -32,6 +33,7 @@ from pipeline.run.own_files import (
 from transforms.formats.encode import MARK_WITHIN, is_marked
 from transforms.formats.picture_index import PICTURE_INDEX, is_picture_index
 from transforms.formats.publish import is_temporary
+from transforms.storage.staged_files import FAILURE, FOLDER
 
 PARQUET, ZIP = b"PAR1", b"PK\3\4"
 FOOTER_BYTES = 64 * 2**20  # most to read; the footer of our file with a thousand classes takes a thousandth of it
@@ -149,11 +151,13 @@ def _whose(path: str, folder: str, name: str) -> bool | None:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return False
-        if is_temporary(name) or folder == "heartbeats":
+        if is_temporary(name) or folder == "heartbeats" or name == FAILURE:
             return True
         if name.endswith((".json", "plan.tmp")):
             return _whose_json(path, "stream.json" if name.endswith(".stream.json") else name)
         with open(path, "rb") as file:
+            if folder == FOLDER:  # named by its content
+                return True if hashlib.file_digest(file, "sha256").hexdigest() == name else None
             return _whose_content(file, folder, name)
     except FileNotFoundError:  # moved in the meantime
         return None

@@ -20,13 +20,14 @@ from transforms.write_parts import WriteParts
 def featured(root: beam.Pipeline, blocks: Sequence[BlockRef], job: Job) -> beam.PCollection:
     """Returns the blocks with features, and stores each in the cache."""
     read = ReadBlocks(job.reading, parts=job.writing.parts, heartbeat=job.heartbeat, provenance=job.provenance)
+    extract = ExtractFeatures(job.features, job.cache, job.provenance, accelerator=job.accelerator)
     return (
         root
         | "ListBlocks" >> beam.Create(blocks)
         | "ReadBlocks" >> beam.ParDo(read)
         | "FindCached" >> beam.ParDo(FindCached(job.cache))
         | "DetectFaces" >> beam.ParDo(DetectFaces(job.detecting, job.provenance))
-        | "ExtractFeatures" >> beam.ParDo(ExtractFeatures(job.features, job.cache, job.provenance))
+        | "ExtractFeatures" >> beam.ParDo(extract).with_resource_hints(**dict(job.hints))
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoppedError, UsageError
-from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, PICTURES, RECORD, is_own, remove_own
+from pipeline.run.own_files import IDENTITY, LOCK, NUMBERS, PAGE, PICTURES, RECORD, WORKING, is_own, remove_own
 from pipeline.run.plan import BLOCKS, Plan, head_of
 from pipeline.settings.differences import differences
 from transforms.block import BlockRef
@@ -256,7 +256,7 @@ class OutputFolder:
     def tidy(self) -> None:
         """Removes the working files of a finished run."""
         with suppress(OSError):  # the results are complete; the next run cleans up again
-            remove_own(self.path, ("plan", "parts"), ())
+            remove_own(self.path, WORKING, ())
 
 
 def _read_json(path: str) -> dict[str, Any] | None:

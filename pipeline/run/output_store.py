@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run.output_folder import OutputFolder, Progress
-from pipeline.run.own_files import LEASE, NUMBERS, OWN_FILES, OWN_FOLDERS, PAGE, RECORD, is_own, remove_own
+from pipeline.run.own_files import LEASE, NUMBERS, OWN_FILES, OWN_FOLDERS, PAGE, RECORD, WORKING, is_own, remove_own
 from pipeline.run.plan import BLOCKS, Plan
 from transforms.formats.parts import StoredPart, stored_part
 from transforms.formats.publish import publish_bytes
@@ -135,7 +135,7 @@ class OutputStore(OutputFolder):
     def tidy(self) -> None:
         """Removes the working files of a finished run."""
         super().tidy()
-        names = [found.name for folder in ("parts", "plan") for found in self.store.list(folder)]
+        names = [found.name for folder in WORKING for found in self.store.list(folder)]
         self.store.delete(name for name in names if _is_own(name))
 
     def _copy_plan(self) -> None:

@@ -16,6 +16,7 @@ from transforms.formats.picture_index import PICTURE_INDEX
 from transforms.formats.publish import is_temporary
 from transforms.formats.safe_names import PHOTO, SHEET
 from transforms.storage.paths import is_local, is_object
+from transforms.storage.staged_files import FAILURE, FOLDER
 from transforms.storage.store import Kind
 
 _TABLE = re.compile(r"part-\d{5,}(-of-\d{5,}\.parquet|\.unfinished)", re.ASCII)
@@ -25,10 +26,12 @@ OWN_FOLDERS = {
     "images": _TABLE,
     "parts": re.compile(r"[0-9a-f]{32}(-\d{8})?\.(parquet|npz|stream\.json)", re.ASCII),
     "plan": re.compile(r"plan\.(json|tmp)|identity\.json|blocks\.jsonl(\.tmp)?", re.ASCII),
+    FOLDER: re.compile(rf"[0-9a-f]{{64}}|{re.escape(FAILURE)}", re.ASCII),  # files that travel to workers, by digest
     ".merging": re.compile(r"\d{6}\.parquet", re.ASCII),
     PICTURES: re.compile(f"{PHOTO.pattern}|{SHEET.pattern}|{re.escape(PICTURE_INDEX)}"),
-    "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|failure\.json|stop", re.ASCII),
+    "heartbeats": re.compile(r"worker-\d+\.(json|log|tmp)|place-\d+|failure\.json|stop", re.ASCII),
 }
+WORKING = ("plan", "parts", FOLDER)  # folders that a finished run no longer needs
 _CACHED = re.compile(r"[0-9a-f]{16}/", re.ASCII)  # a folder for each kind of features
 RECORD = "run.json"
 IDENTITY = "plan/identity.json"

@@ -80,8 +80,15 @@ def make_job(
         labelling=None if head is None else _labelling(settings, features, *head),
         writing=Writing(os.path.join(output, "parts"), fingerprint_of(identity.parts), all_labels),
         heartbeat=heartbeat,
+        accelerator=settings.features.accelerator or "",
+        hints=_hints(settings),
         provenance=_provenance(settings, features, identity, portable_head(head[0]) if head else ""),
     )
+
+
+def _hints(settings: Settings) -> tuple[tuple[str, str], ...]:
+    wanted = {"accelerator": settings.features.accelerator, "min_ram": settings.features.min_ram}
+    return tuple((name, value) for name, value in wanted.items() if value)
 
 
 def _cropping(settings: Settings, features: FeatureSettings, limits: Limits) -> Cropping:

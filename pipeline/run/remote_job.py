@@ -42,15 +42,18 @@ class RemoteJob:
 
     Attributes:
         fault: what the job was cancelled for, if the runner itself would have gone on trying.
+        complaint: why a worker could not start, as a traceback ends; the job was cancelled for it.
     """
 
-    def __init__(self, options: PipelineOptions) -> None:
+    def __init__(self, options: PipelineOptions, complaint: Callable[[], str] = lambda: "") -> None:
+        """Takes the runner's options, and what returns why a worker could not start ("" if none did)."""
         self._runner = str(options.view_as(StandardOptions).runner)
         self.is_remote = not is_direct(options)
         self._result: Any = None
         self._cancelled = threading.Event()
         self._seen = Totals()
-        self.fault = ""
+        self.fault = self.complaint = ""
+        self._ask_workers = complaint
 
     def begun(self, result: Any) -> Any:
         """Notes the runner's handle of the job, and returns it."""
@@ -108,6 +111,9 @@ class RemoteJob:
         while not wait(WATCH_S):
             if any(map(lacks_this_program, self._messages())):
                 self.fault = WITHOUT_US
+            else:
+                self.complaint = self._ask_workers()
+            if self.fault or self.complaint:
                 self._cancel()
                 return
             if not reported and time.monotonic() - begun > SILENCE_S:
@@ -115,7 +121,7 @@ class RemoteJob:
                 if self.totals().images:
                     continue
                 logger.warning(
-                    "%s has not finished a block in %.0f s; if its workers fail, its own log says why",
+                    "%s has not finished a block in %.0f s; if its workers lack this program, its own log says so",
                     self._runner,
                     SILENCE_S,
                 )

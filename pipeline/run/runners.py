@@ -22,6 +22,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
+from pipeline.beam_flags import with_auto_workers
 from pipeline.errors import StoppedError, UsageError
 from pipeline.memory_limit import lack_of_memory
 from pipeline.run.failures import write_failure
@@ -50,7 +51,7 @@ def options_of(beam_options: Sequence[str]) -> PipelineOptions:
     usage = io.StringIO()
     try:
         with redirect_stderr(usage):  # Beam leaves through its parser, with all of its flags as usage
-            options = PipelineOptions(list(beam_options))
+            options = PipelineOptions(with_auto_workers(beam_options))
             options.get_all_options()
     except SystemExit as error:
         last = usage.getvalue().strip().rpartition("error: ")[2]
@@ -92,6 +93,11 @@ def _refuse_download(options: PipelineOptions) -> None:
         raise UsageError(f"--{flag}={path}: no such file on this machine, and nothing is downloaded at run time")
 
 
+def far_away(options: PipelineOptions) -> bool:
+    """True if the runner's workers can never see this machine's disk."""
+    return str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower() in FAR_AWAY
+
+
 def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None]) -> None:
     """Raises UsageError if the runner's workers can never see this machine's disk, and a path lies there.
 
@@ -99,9 +105,9 @@ def refuse_out_of_reach(options: PipelineOptions, paths: Mapping[str, str | None
         options: Beam's.
         paths: by the flag or setting that gave each; None and names such as `bundled` are no paths.
     """
-    runner = str(options.view_as(StandardOptions).runner)
-    if runner.rpartition(".")[2].lower() not in FAR_AWAY:
+    if not far_away(options):
         return
+    runner = str(options.view_as(StandardOptions).runner)
     for flag, path in paths.items():
         if path is not None and is_local(path):
             raise UsageError(

@@ -54,6 +54,7 @@ def run_graph(
     quiet: bool,
     verbose: bool,
     go_on: str,
+    complaint: Callable[[], str] = lambda: "",
 ) -> Totals:
     """Runs the graph to its end and returns the totals of its workers.
 
@@ -61,6 +62,7 @@ def run_graph(
         build: adds the stages to a pipeline.
         total, done: images, for the bar.
         go_on: how to resume, for the end of the message.
+        complaint: returns why a worker elsewhere could not start, as a traceback ends; "" if none did.
 
     Raises:
         Interrupted: Ctrl-C. StoppedError: storage, input or device fault. All are resumable.
@@ -68,7 +70,7 @@ def run_graph(
     if not verbose:  # Beam logs every error with its traceback, but the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
-    job = RemoteJob(options)
+    job = RemoteJob(options, complaint)
     totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
@@ -113,6 +115,8 @@ def _ended_by_the_job(error: BaseException, job: RemoteJob, go_on: str) -> Pipel
     """Returns the error that ends the command if the job's state says more than the runner's error."""
     if stopping.asked():
         return Interrupted(f"interrupted; {job.words()}{go_on}")
+    if job.complaint and (of_a_worker := failure_in_text(job.complaint)) is not None:
+        return ended_by(of_a_worker, go_on) or StoppedError(f"{job.complaint}; {go_on}")
     if job.fault or lacks_this_program(str(error)):
         return StoppedError(f"{job.fault or WITHOUT_US}; {go_on}")
     return None

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from models.runtimes.gpus import use_one_gpu
 from pipeline.run.interrupt import stop_signals
-from pipeline.run.worker_folder import QUIET, STOP_FILE, log_file
+from pipeline.run.worker_folder import QUIET, STOP_FILE, claim_number, log_file
 from transforms.storage import stopping
 
 WATCH_S = 0.5  # between checks of the parent process and its requests
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     if manner == QUIET:
         _speak_to_the_file(folder)
     faulthandler.enable()
+    use_one_gpu(claim_number(folder))
     for number in stop_signals():
         signal.signal(number, _on_signal)
     threading.Thread(target=_watch, args=(folder, os.getppid()), name="watch", daemon=True).start()

@@ -5,7 +5,9 @@ Each worker writes `FOLDER/worker-PID.log`: the run shows its end if the process
 
 from __future__ import annotations
 
+import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 QUIET, LOUD = "quiet", "loud"
@@ -46,6 +48,15 @@ def _telling_lines(log: Path) -> list[str]:
         file.seek(max(0, log.stat().st_size - READ_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     return [line for line in lines if line and not line.startswith(_TELLS_NOTHING)]
+
+
+def claim_number(folder: str) -> int:
+    """Returns the number of this worker among those of the run, from 0; no two get the same."""
+    for number in itertools.count():
+        with suppress(FileExistsError):
+            Path(folder, f"place-{number}").touch(exist_ok=False)
+            return number
+    raise AssertionError("unreachable")
 
 
 def tell_to_stop(folder: str) -> None:

@@ -7,9 +7,9 @@ at once. Not here: reading them (`load.py`) and showing them (`describe.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.detectors.options import CascadeOptions, HaarOptions, OneShotOptions, YuNetOptions
@@ -215,6 +215,21 @@ class FeaturesSettings(Section):
         None, "library that runs the network; null is Keras's backend: KERAS_BACKEND, else keras.json, else tensorflow",
         enters=Enters.CACHE_KEY, allowed="tensorflow, jax, onnx, openvino or null",
     )  # fmt: skip
+    accelerator: str | None = setting(
+        None,
+        "accelerator that the runner gives the workers of the network, in a stage of their own; a worker without one "
+        "ends the run",
+        enters=Enters.NOTHING,
+        allowed="null or type:NAME;count:NUMBER, as Beam's resource hint accelerator",
+        pattern=r"^type:[^;\s]+(;[^;\s]+)*$",
+    )
+    min_ram: str | None = setting(
+        None,
+        "memory of those workers",
+        enters=Enters.NOTHING,
+        allowed="null or a size such as 16GB",
+        pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$",
+    )
     seed: int = setting(
         0,
         "seed of random weights and of train-head's holdout split",
@@ -319,6 +334,17 @@ class WriteSettings(Section):
     keep_parts: bool = setting(False, "keep plan/ and parts/ after a finished run", enters=Enters.NOTHING)
 
 
+class BeamSettings(Section):
+    """Running the graph elsewhere."""
+
+    flags: list[Annotated[str, Field(pattern=r"^--[a-z]")]] = setting(
+        [],
+        "flags for Beam; those of the command line come after them, so they win",
+        enters=Enters.NOTHING,
+        allowed="a list of flags such as [--runner=FlinkRunner]",
+    )
+
+
 class Settings(Section):
     """All settings, one section per stage. Made by `load_settings`; direct construction makes the same checks."""
 
@@ -330,6 +356,7 @@ class Settings(Section):
     live: LiveSettings = LiveSettings()
     train: TrainSettings = TrainSettings()
     mlp: MlpSettings = MlpSettings()
+    beam: BeamSettings = BeamSettings()
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Settings:

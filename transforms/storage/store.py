@@ -240,7 +240,7 @@ def is_folder(path: str) -> bool:
     """True if the path is a folder, local or remote."""
     if is_local(path):
         return os.path.isdir(path)
-    return any(True for _ in list_files(escape(path.rstrip("/")) + "/*"))
+    return any(True for _ in list_files(escape(path.rstrip("/")) + "/**"))  # it may hold folders alone
 
 
 def open_file(path: str, *, forward: bool = False) -> BinaryIO:
