@@ -241,7 +241,7 @@ def test_a_run_into_a_bucket_that_was_stopped_goes_on_by_one_list(
     bucket.faults += [let_through, buckets.failing(10**6, buckets.server_error, method="PUT", part=part)]
     stopped = run_to_bucket(bench, collection)
     assert stopped.status == 3
-    assert f"{OUT}/parts/" in stopped.line and f"kept in {OUT}" in stopped.line
+    assert f"{OUT}/parts/" in stopped.line and f"saved in {OUT}" in stopped.line
     assert sum(name.endswith(".parquet") for name in bucket.names("some/out/parts/")) == 3
     assert "some/out/run.json" not in bucket.names() and "some/out/lock.json" not in bucket.names()
 

@@ -52,9 +52,12 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", EVERY)
 def test_onnx_answers_as_keras(shape):
+    import keras
+
     from models.training.detection.cascade.networks import build
     from models.training.detection.cascade.one_network import weights_of
 
+    keras.utils.set_random_seed(1)
     network = build(shape)
     draw = np.random.default_rng(0)
     for weight in network.weights:

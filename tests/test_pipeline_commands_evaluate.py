@@ -213,7 +213,7 @@ def test_pictures_are_found_where_they_lie_now_or_are_left_out(
         assert "strange:// is not a known kind of storage (known: " in far.out
         refused = evaluate(bench, "refused", "--predictions", str(copy), "--images", "strange://bucket/photos")
         assert refused.status == 3
-        assert "strange://bucket/photos/* cannot be listed: strange:// is not a known kind of storage" in refused.line
+        assert "strange://bucket/photos/** cannot be listed: strange:// is not a known kind of storage" in refused.line
     finally:
         place.rename(source)
 

@@ -205,7 +205,7 @@ def test_images_without_a_label_are_not_held_out(tmp_path: Path) -> None:
     "source, words",
     [
         ("votes.csv", "give NAME=PATH"),
-        ("labels={votes}", "with a name of its own"),
+        ("labels={votes}", "with a new name"),
         ("a={nowhere}", "neither a CSV file nor the folder of a finished run"),
     ],
 )

@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_of_dense_layers_stops_in_one_line(
 def test_the_table_learns_one_blend_in_all_its_lines(tmp_path: Path) -> None:
     recipe = tmp_path / "dense.yaml"
     recipe.write_text("head:\n  soft_share: 0.3\n")
-    with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense and 1\.0 in the command"):
+    with pytest.raises(UsageError, match=r"head\.soft_share is 0\.3 in dense but 1\.0 in the command"):
         candidates_of((str(recipe),), call_of(tmp_path, "head.kind=logistic").context.settings)
     candidates_of((str(recipe),), call_of(tmp_path, "head.soft_share=0.3").context.settings)
 

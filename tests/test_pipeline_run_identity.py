@@ -68,6 +68,8 @@ CHANGED = {
     "mlp.plateau_patience": "1", "mlp.momentum": "0", "mlp.weight_decay": "1", "mlp.ema_decay": "0.5",
     "mlp.clip_norm": "1", "mlp.stop_patience": "1", "mlp.keep": "last", "mlp.label_smoothing": "0.1",
     "mlp.mixup": "0.2", "mlp.seed": "1",
+    "features.accelerator": "type:nvidia-tesla-t4;count:1;install-nvidia-driver", "features.min_ram": "16GB",
+    "beam.flags": "[--runner=DirectRunner]",
     "live.smoothing": "0", "live.track_overlap": "0.5", "live.track_frames": "3", "live.budget_ms": "10",
 }  # fmt: skip
 BASE = ("features.weights=random", "features.flip_average=true")

@@ -2,7 +2,8 @@
 
 FER2013's test part without a detector, group photos with Haar, and the nasty files of the tests. Both commits run with
 the same settings, an old commit from a worktree of its own. Columns that only one of them has are listed. What is meant
-to differ is named by `--expect COLUMN`: it is counted, and breaks no claim.
+to differ is named by `--expect COLUMN`: it is counted, and breaks no claim. `--renamed OLD=NEW` gives a column of the
+old commit its new name.
 """
 
 from __future__ import annotations
@@ -40,17 +41,25 @@ def inputs(options: Namespace, place: Path) -> dict[str, Path]:
     return found
 
 
-def rows_of(tree: Path, source: Path, output: Path, settings: Sequence[str]) -> dict[str, Rows]:
-    """Labels an input with the program in `tree` and returns its rows by table and key."""
+def rows_of(
+    tree: Path, source: Path, output: Path, settings: Sequence[str], renamed: Mapping[str, str]
+) -> dict[str, Rows]:
+    """Labels an input with the program in `tree` and returns its rows by table and key.
+
+    Args:
+        renamed: new names of columns by their names in the output.
+    """
     words = ["--input", source, "--output", output, "--quiet", "--set", "write.no_face_label=neutral", *settings]
     command = [sys.executable, "-m", "pipeline", *map(str, words)]
     ran = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     if ran.returncode:
         sys.exit(f"{tree} on {source.name} ended with {ran.returncode}:\n{ran.stderr[-2000:]}")
-    return {
-        table: {tuple(row[key] for key in keys): row for row in measuring.rows(output / table)}
-        for table, keys in KEYS.items()
-    }
+    found: dict[str, Rows] = {table: {} for table in KEYS}
+    for table, keys in KEYS.items():
+        for given in measuring.rows(output / table):
+            row = {renamed.get(name, name): value for name, value in given.items()}
+            found[table][tuple(row[key] for key in keys)] = row
+    return found
 
 
 def compared(before: Rows, after: Rows) -> tuple[dict[str, int], list[str]]:
@@ -77,12 +86,13 @@ def words(counts: Mapping[str, int]) -> str:
 def run(options: Namespace, place: Path) -> int:
     """Compares, prints, and returns the exit status."""
     lines, claims = [], []
+    renamed = dict(text.split("=", 1) for text in options.renamed)
     with measuring.checkout(options.before) as tree:
         for name, source in inputs(options, place).items():
             measuring.progress(f"{name}: the old program, then the new one")
             settings = INPUTS[name]
-            old = rows_of(tree, source, place / f"old_{name}", settings)
-            new = rows_of(measuring.ROOT, source, place / f"new_{name}", settings)
+            old = rows_of(tree, source, place / f"old_{name}", settings, renamed)
+            new = rows_of(measuring.ROOT, source, place / f"new_{name}", settings, {})
             for table in KEYS:
                 different, apart = compared(old[table], new[table])
                 unexpected = {column: count for column, count in different.items() if column not in options.expect}
@@ -99,6 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     made = measuring.parser(__doc__ or "")
     made.add_argument("--before", required=True, help="the old commit")
     made.add_argument("--expect", nargs="*", default=[], help="columns that are meant to differ; row for rows")
+    made.add_argument("--renamed", nargs="*", default=[], metavar="OLD=NEW", help="columns that have new names")
     options = made.parse_args(arguments)
     with measuring.workplace(options) as place:
         return run(options, place)
