@@ -150,7 +150,8 @@ def test_a_face_leads_to_its_photo_also_when_that_is_filtered_away(browser: Brow
     tab.locator("#only").select_option(value=other)
     assert not target.is_visible()
     link.click()
-    assert target.is_visible() and tab.locator("#only").input_value() == ""
+    target.wait_for(state="visible")
+    assert tab.locator("#only").input_value() == ""
     tab.context.close()
 
 

@@ -126,7 +126,7 @@ def test_killed_among_blocks_that_share_a_cache_segment(
     arguments = bench.arguments(source, "grouped", *settings)
     for moment in (
         ("transforms.write_parts", "write_part", "before", "3"),  # of a group some have their part, some not
-        ("transforms.formats.cache.feature_cache", "publish", "before", "2"),  # a group is computed, kept nowhere yet
+        ("transforms.formats.cache.feature_cache", "publish", "before", "1"),  # a group is computed, kept nowhere yet
     ):
         before = runs.parts(output)
         dead = runs.finish(runs.start(*moment, *arguments, script=DYING), output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -62,4 +63,5 @@ def test_the_graph_has_no_path_of_the_drivers_disk(bench: runs.Bench, photos: Pa
     reported = b"\n".join(remote_runner.texts(remote_runner.Elsewhere.proto))
     assert b"there_again/parts" in reported  # what is pickled was looked into
     assert b"driver_disk" not in reported
-    assert str(runs.ROOT).encode() not in reported
+    ours = re.escape(str(runs.ROOT).encode()) + rb"(?!/\.venv/)"  # Beam's own code names the place it was installed to
+    assert re.search(ours, reported) is None

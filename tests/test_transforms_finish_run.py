@@ -23,7 +23,8 @@ from transforms.block import Block, Status, no_faces
 from transforms.finish_run import FinishRun, MergeRequest, RunStopped, finish_run
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
-from transforms.formats.submission.rules import SubmissionRules
+from transforms.formats.submission.rules import SubmissionError, SubmissionRules
+from transforms.formats.submission.write import write_submission
 from transforms.merge.account import AccountError
 from transforms.merge.merge_parts import merge_parts
 from transforms.stream_marks import StreamMark, write_mark
@@ -356,6 +357,36 @@ def test_two_attempts_at_once_do_not_disturb_each_other(tmp_path: Path, monkeypa
         assert [path.read_bytes() for path in ones] == [path.read_bytes() for path in twos]
     assert (tmp_path / "alone" / "submission.csv").read_bytes() == (tmp_path / "two" / "submission.csv").read_bytes()
     assert not (tmp_path / "two" / ".merging").exists()
+
+
+def test_a_second_attempt_leaves_the_submission_of_the_first_until_it_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, there = request(tmp_path, two_blocks()), []
+    finish_run(asked)
+
+    def look(path: str, *given: Any, **named: Any) -> Any:
+        there.append(os.path.exists(path))
+        return write_submission(path, *given, **named)
+
+    monkeypatch.setattr("transforms.merge.merge_parts.write_submission", look)
+    finish_run(asked)
+    assert there == [True]
+
+
+def test_a_submission_that_cannot_be_written_leaves_none_of_an_earlier_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(tmp_path, two_blocks())
+    finish_run(asked)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise SubmissionError("refused")
+
+    monkeypatch.setattr("transforms.merge.merge_parts.write_submission", refuse)
+    with pytest.raises(SubmissionError):
+        finish_run(asked)
+    assert not (tmp_path / "submission.csv").exists()
 
 
 def test_an_attempt_that_fails_takes_nothing_from_one_that_ended_well(tmp_path: Path) -> None:

@@ -87,16 +87,27 @@ def merge_parts(
             if progress is not None:
                 progress(account.images)
         account.refuse_unless(expected_images)
-        unlink_if_there(os.path.join(output, "submission.csv"))  # not before every part was read: see `finish_run`
         files = [*faces.publish(), *(listed := images.publish())]
-        report = None
-        if submission is not None or sample is not None:
+        report, path = None, os.path.join(output, "submission.csv")
+        if submission is None and sample is None:
+            unlink_if_there(path)  # not before every part was read: see `finish_run`
+        else:
             batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
-            path = os.path.join(output, "submission.csv")
             write = partial(write_submission, path, batches, labels=spec, rules=rules, sample=sample)
-            report = with_retries(write)  # by itself: the tables need not be merged again
+            with _removed_on_failure(path):  # never before: another attempt may have written it
+                report = with_retries(write)  # by itself: the tables need not be merged again
             files.append(output_file(path, output, report.rows))
     return replace(account.result(), files=tuple(files), submission=report)
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: str) -> Iterator[None]:
+    """Removes the file of an earlier merge if this one cannot write it: it would not belong to the new tables."""
+    try:
+        yield
+    except BaseException:
+        unlink_if_there(path)
+        raise
 
 
 def _labelled_ids(paths: Sequence[str], labels: ImageLabels) -> Iterator[LabelledIds]:
