@@ -35,7 +35,7 @@ class Jax(KerasRuntime):
         return lambda crops: np.asarray(extract(trainable, fixed, crops))
 
     def devices(self) -> list[str]:
-        """Returns the kind of JAX's first device, which it computes on unless it is told otherwise."""
+        """Returns the kind of JAX's first device, which it uses by default."""
         import jax
 
         device = jax.devices()[0]
