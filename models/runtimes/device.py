@@ -33,7 +33,7 @@ class AcceleratorMissing(RuntimeError):
 
 
 class Device:
-    """A backbone, compiled and warm, behind a lock that the threads of a process share."""
+    """A backbone, compiled and warm, that the threads of a process share: `at_once` calls at a time, others wait."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._runtime = runtime(settings.runtime)
@@ -41,7 +41,7 @@ class Device:
         if settings.batch_size < smallest:
             raise BackboneError(f"features.batch_size={settings.batch_size} is too small; use {smallest} or more")
         self.settings = settings
-        self._lock = threading.Lock()
+        self._lock = threading.BoundedSemaphore(settings.at_once if self._runtime.concurrent else 1)
         channels = BACKBONES[settings.backbone].channels
         self.input_shape = (settings.batch_size, settings.height, settings.width, channels)
         self._runtime.start()

@@ -30,6 +30,7 @@ class Runtime(ABC):
         extra: the extra of this program that installs the package; "" for one that is always there.
         precisions: values of `features.precision` that it computes in.
         smallest_batch: crops in one call from which the features of a crop have the same bits, whatever the batch.
+        concurrent: True if `FeatureSettings.at_once` calls may run at the same time.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Runtime(ABC):
     extra: str = ""
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     smallest_batch: int = 8  # below it oneDNN picks other kernels
+    concurrent: bool = False
 
     def check(self, settings: FeatureSettings) -> None:
         """Checks that the runtime is installed and takes these settings, without importing it.
