@@ -13,7 +13,8 @@ import numpy as np
 from models.backbones.backbone import BackboneError
 from models.runtimes.feature_settings import FeatureSettings
 
-Call = Callable[[np.ndarray], np.ndarray]  # (batch, h, w, c) uint8 crops -> (batch, d) float32 features
+# (batch, h, w, c) uint8 crops -> (batch, d) float32 features, or what `np.asarray` waits for and turns into them
+Call = Callable[[np.ndarray], Any]
 DISTRIBUTION = "facelabel-pipeline"
 
 
