@@ -33,7 +33,7 @@ class Jax(KerasRuntime):
         return lambda crops: extract(trainable, fixed, crops)  # returns when the work is queued
 
     def devices(self) -> list[str]:
-        """Returns the kind of JAX's first device, which it computes on unless it is told otherwise."""
+        """Returns the kind of JAX's first device, which it uses by default."""
         import jax
 
         device = jax.devices()[0]
