@@ -161,7 +161,7 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
     if images and rejected / images > limit:
         raise RunStopped(
             f"{rejected:,} of {images:,} images were rejected, more than --max-rejected {limit:g}; nothing was merged: "
-            "raise the limit, or mend the input"
+            "raise the limit, or fix the input"
         )
 
 
@@ -218,6 +218,7 @@ def _record(
         "skipped_files": _skipped(request.record.get("skipped_files", {}), marks),
         "counts": counts,
         "labels": result.labels,
+        **({"more_labels": result.more_labels} if result.more_labels else {}),
         "reasons": result.reasons,
         "accuracy": {"known": result.known, "correct": result.correct} if result.known else None,
         "cache": {"cached": cached, "computed": counts["images"] - cached, "damaged": totals.damaged},

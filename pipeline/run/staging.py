@@ -55,9 +55,9 @@ class Staging:
             detecting = replace(detecting, detector=spec)
         if reading.labels and is_local(reading.labels):
             reading = replace(reading, labels=self._file(reading.labels))
-        if labelling is not None and labelling.head not in BUNDLED_HEADS:
-            folder, names, main = files_of_head(labelling.head)
-            labelling = replace(labelling, head=self._sent(str(folder), names, main).as_path())
+        if labelling is not None:
+            more = tuple(map(self._head, labelling.more))
+            labelling = replace(labelling, head=self._head(labelling.head), more=more)
         return replace(
             job,
             features=features,
@@ -77,6 +77,13 @@ class Staging:
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(request.record, file, default=str)
             return replace(request, record={}, staged_record=self._file(path))
+
+    def _head(self, path: str) -> str:
+        """Sends the files of a head; returns what stands for its path. Workers have bundled ones."""
+        if path in BUNDLED_HEADS:
+            return path
+        folder, names, main = files_of_head(path)
+        return self._sent(str(folder), names, main).as_path()
 
     def _file(self, path: str) -> str:
         """Sends a file; returns what stands for its path."""

@@ -273,6 +273,13 @@ class HeadSettings(Section):
         allowed="bundled, bundled/fer2013, bundled/ferplus or a path",
         min_length=1,
     )
+    more: list[str] = setting(
+        [],
+        "further heads of the same features: their columns in predictions/ begin with NAME_, and NAME is that of the "
+        "head's folder if none is given",
+        enters=Enters.RUN,
+        allowed="a list such as [bundled/ferplus, smile=heads/smile]",
+    )
     kind: Literal["logistic", "ridge", "mlp"] = setting(
         "logistic",
         "classifier that train-head fits: logistic regression, least squares (ridge) or dense layers (mlp)",
@@ -314,6 +321,13 @@ class WriteSettings(Section):
         None, "submission.csv gives the class as alphabetical index or as name; null follows the sample submission, "
         "else index", enters=Enters.RUN, allowed="index, name or null",
     )  # fmt: skip
+    submission_head: str | None = setting(
+        None,
+        "name of the head whose labels go into submission.csv; null is the first",
+        enters=Enters.RUN,
+        allowed="the name of a head or null",
+        min_length=1,
+    )
     id_column: str = setting(
         "id", "first column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )
@@ -392,6 +406,8 @@ def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
     side = min(train.input_size or (48 if train.backbone == "face_vgg" else 224,))
     if largest > side:
         yield f"train.progressive_sizes has {largest}, but images are {side} pixels wide: leave it out"
+    if train.crop > side:
+        yield f"train.crop is {train.crop}, but images are only {side} pixels wide: set train.crop=0"
     if 0 < train.crop < largest:
         yield f"train.progressive_sizes has {largest}, but train.crop leaves {train.crop} pixels: set train.crop=0"
     if train.progressive_sizes and (train.stop_patience or train.schedule == "plateau"):
