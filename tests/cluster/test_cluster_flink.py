@@ -142,7 +142,8 @@ def test_a_killed_task_manager_is_survived(
     record = runs.Ended(0, "", "", output).record
     twice = sum(len(rows) for rows in cached(output)) - len(np.unique(np.concatenate(cached(output)), axis=0))
     print(
-        f"kill {attempt + 1}: {time.monotonic() - began:.0f} s, at {standing} parts, {record['cache']}, {twice} computed twice"
+        f"kill {attempt + 1}: {time.monotonic() - began:.0f} s, at {standing} parts, {record['cache']}, "
+        f"{twice} computed twice"
     )
     assert runs.results(output) == here
     assert leftovers(output) == []
