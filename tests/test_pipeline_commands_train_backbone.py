@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +26,10 @@ from pipeline.commands.train_backbone import TrainBackboneOptions
 from pipeline.errors import StoppedError, UsageError
 from pipeline.run import labelled_images
 from pipeline.run.labelled_images import Form, LabelledImages, read_labelled
+from pipeline.run.network_head import flags_for, settings_for
 from pipeline.run.output_folder import OutputFolder
 from pipeline.settings.load import load_settings
+from transforms.formats.publish import StorageError
 from transforms.formats.records import Limits
 
 FORM = Form((48, 48))
@@ -510,6 +514,28 @@ def test_any_network_trains_and_labels_with_its_own_classifier(tmp_path: Path, m
     rows = runs.predictions(ended.output)
     right = [row["label"] == row["image_id"].partition("/")[0] for row in rows]
     assert sum(right) / len(right) == pytest.approx(card["validation_accuracy"])
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder_of(tmp_path / "in", 2)
+    monkeypatch.setattr(labelled_images.RowsWriter, "add", full)
+    with pytest.raises(StorageError, match=rf"cannot write a temporary file in {tmp_path}: No space left on device; "):
+        read_labelled([str(tmp_path / "in")], Form((48, 48), 1, tmp_path), Limits())
+
+
+def test_images_too_small_for_the_network_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^train\.input_size=8x8 is too small for face_vgg; use 16 or more$"):
+        train(tmp_path, "train.input_size=8", "train.crop=0")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_printed_flags_survive_a_shell() -> None:
+    chosen = settings_for(load_settings((), ()), "face_vgg", Path("my out/face_vgg.npz"), (48, 48))
+    words = shlex.split(flags_for(chosen, Path("my out/head")))
+    assert words[:3] == ["--head", "my out/head", "--set"] and "features.weights=my out/face_vgg.npz" in words
 
 
 def test_pixels_wait_in_a_file_that_goes_with_the_process(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_link_that_leads_nowhere_and_a_pipe_are_images_that_are_rejected(tmp_p
 def test_an_archive_that_is_a_link_to_nowhere_stops_planning(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path / "in", {"a.png": IMAGE})
     (tmp_path / "in" / name).symlink_to(tmp_path / "gone")
-    with pytest.raises(InputFault, match=rf"in/{name} cannot be read: a link that leads nowhere, or no file; mend or"):
+    with pytest.raises(InputFault, match=rf"in/{name} cannot be read: a broken link or not a regular file; fix or"):
         plan_of(tmp_path, tmp_path / "in")
 
 

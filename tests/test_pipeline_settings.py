@@ -167,6 +167,7 @@ def test_wrong_settings_are_refused_in_one_line(override: str, words: str) -> No
         (["features.backbone=vgg16", "features.weights=bundled"], "for vgg16 use imagenet"),
         (["train.start=imagenet"], "no ImageNet weights of face_vgg; set train.start to null"),
         (["train.backbone=vgg16", "train.start=bundled"], "for vgg16 use null, imagenet or a path"),
+        (["train.input_size=32"], "train.crop is 40, but images are only 32 pixels wide: set train.crop=0"),
         (["train.crop=0", "train.progressive_sizes=[49]"], "has 49, but images are 48 pixels wide"),
         (["write.id_column=x", "write.label_column=x"], "are both 'x'"),
     ],

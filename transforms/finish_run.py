@@ -161,7 +161,7 @@ def _refuse_rejected(limit: float | None, paths: Iterable[str]) -> None:
     if images and rejected / images > limit:
         raise RunStopped(
             f"{rejected:,} of {images:,} images were rejected, more than --max-rejected {limit:g}; nothing was merged: "
-            "raise the limit, or mend the input"
+            "raise the limit, or fix the input"
         )
 
 

@@ -4,7 +4,8 @@
 #   sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]
 #
 # FER2013 is a folder with train.tar.gz, val.tar.gz, test.tar (left out by its bytes, not read otherwise) and
-# ferplus.csv. Killed or interrupted, the same command goes on. models/weights/README.md tells how long it takes.
+# ferplus.csv. If it was killed or interrupted, run the same command to resume. models/weights/README.md says how long
+# it takes.
 set -eu
 usage='usage: sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]'
 data=${1:?$usage}

@@ -8,7 +8,7 @@
 #
 # FER2013 is a folder with train.tar.gz, val.tar.gz, test.tar and ferplus.csv, the votes of ten people an image. The label
 # of an image is the class with most votes; of equal ones the first by name. Images that most call no face are left out.
-# Killed or interrupted, the same command goes on. `--epochs 1` shortens it.
+# If it was killed or interrupted, run the same command to resume. `--epochs 1` shortens it.
 set -eu
 usage='usage: sh configs/recipes/competition.sh FER2013 OUT RECIPE [words for train-backbone]'
 data=${1:?$usage}
@@ -32,9 +32,10 @@ with open(sys.argv[1], newline="") as votes, open(sys.argv[2], "w", newline="") 
             writer.writerow([image, leading])
 END
 
-labels="read.labels=$out/labels.csv read.label_column=emotion"
+column=read.label_column=emotion
+labels=read.labels=$out/labels.csv
 "$python" -m pipeline train-backbone --config "$recipe" --input "$data/train.tar.gz" --validation "$data/val.tar.gz" \
-    --exclude-copies-of "$data/test.tar" --output "$out/network" --set $labels "$@"
+    --exclude-copies-of "$data/test.tar" --output "$out/network" --set $column "$labels" "$@"
 network=$("$python" - "$out/network/head/head.json" <<'END'
 import json, sys
 
@@ -44,8 +45,8 @@ print(features["backbone"], f"{height}x{width}")
 END
 )
 backbone=${network% *}
-features="features.backbone=$backbone features.weights=$out/network/$backbone.npz features.pooling=avg
-    features.input_size=${network#* } features.flip_average=false features.flip_cut=0"
 "$python" -m pipeline --runner=DirectRunner --input "$data/test.tar" --output "$out/labelled" \
-    --head "$out/network/head" --set faces.detector=none $features $labels
-"$python" -m pipeline evaluate --predictions "$out/labelled" --output "$out/score" --set $labels
+    --head "$out/network/head" --set faces.detector=none $column "$labels" \
+    features.backbone=$backbone "features.weights=$out/network/$backbone.npz" features.pooling=avg \
+    features.input_size=${network#* } features.flip_average=false features.flip_cut=0
+"$python" -m pipeline evaluate --predictions "$out/labelled" --output "$out/score" --set $column "$labels"

@@ -63,13 +63,24 @@ class RowsWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Args: folder: where there is room; it exists."""
+        """Creates the file.
+
+        Args:
+            folder: where there is room; it exists.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `rows`, which maps it
         self._shape: tuple[int, ...] = ()
         self._count = 0
 
     def add(self, row: np.ndarray) -> None:
-        """Appends a row of uint8; all have one shape."""
+        """Appends a row of uint8; all have one shape.
+
+        Raises:
+            OSError: the disk is full.
+        """
         if self._count and row.shape != self._shape:
             raise ValueError(f"rows have shape {self._shape}, not {row.shape}")
         self._shape = row.shape
@@ -77,7 +88,11 @@ class RowsWriter:
         self._count += 1
 
     def rows(self) -> StoredRows:
-        """Returns what was written; nothing may be added afterwards."""
+        """Returns what was written; nothing may be added afterwards.
+
+        Raises:
+            OSError: the disk is full.
+        """
         with self._file:
             self._file.flush()
             return StoredRows(np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._shape)))

@@ -52,7 +52,12 @@ def run(options: TrainBackboneOptions, context: Context) -> int:
     _check_tensorboard(tensorboard)
     start = _start_of(settings)
     kind = backbone(settings.backbone)
-    form = Form(settings.input_size or kind.native_size, kind.channels, _existing(output))
+    size = settings.input_size or kind.native_size
+    try:
+        kind.check_size(*size)
+    except BackboneError as error:
+        raise UsageError(str(error).replace("features.input_size", "train.input_size")) from error
+    form = Form(size, kind.channels, _existing(output))
     data, train, validation = _read(options, context, form)
     tasks = tasks_of(data, settings)
     provenance = _provenance(settings, form, shape, recipe, tasks, start, (train, validation))

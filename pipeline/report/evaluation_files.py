@@ -79,9 +79,9 @@ class Pictures:
     """Where the pictures of the sheets come from.
 
     Attributes:
-        lines: of a plan of them; None if they are not at hand.
+        lines: of a plan of them; None if they are unavailable.
         needed: False if metrics do without those that cannot be read.
-        fault: why they are not at hand, where more is known than that they are not where they were.
+        fault: why they are unavailable, if more is known than that they are no longer where they were.
     """
 
     lines: Iterable[bytes] | None
@@ -320,7 +320,7 @@ def _singles(tiles: Sequence[Tile]) -> list[Single]:
 def _tiles(
     rows: Rows, wanted: Sequence[int] | np.ndarray, pictures: Pictures, limits: Limits
 ) -> tuple[dict[int, np.ndarray | None], str]:
-    """Returns pictures of these rows, None for one that is not at hand, and the fault that ended their reading."""
+    """Returns pictures of these rows, None for one that is unavailable, and the fault that ended their reading."""
     ids, digests = _texts(rows.ids, np.asarray(wanted)), _texts(rows.digests, np.asarray(wanted))
     row_of = dict(zip(ids, (int(row) for row in wanted), strict=True))
     tiles: dict[int, np.ndarray | None] = dict.fromkeys(row_of.values())

@@ -38,7 +38,7 @@ class Searching:
     """How a run looked for faces; small and picklable.
 
     Attributes:
-        detector: of the run; None where it is not at hand.
+        detector: of the run; None if it is unavailable.
         channels: that the run decoded its images with.
         smallest_side: pixels that both sides of an image must have.
         why_not: why there is no detector.
@@ -54,9 +54,9 @@ class NearMisses:
     """Finds candidates, a photo at a time; the detector is loaded for the first photo.
 
     Attributes:
-        threshold: least score of a face; None where there are no candidates to be had.
+        threshold: least score of a face; None if there are no candidates.
         down_to: least score of a candidate.
-        why_not: why there are none to be had, "" if there are.
+        why_not: why there are no candidates; "" if there are some.
         searched: photos.
     """
 

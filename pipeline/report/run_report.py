@@ -55,7 +55,7 @@ class RunReport:
     blocks: str
     limits: Limits
     fault: str = ""
-    searching: Searching = Searching(None, why_not="the detector of the run is not at hand")  # noqa: RUF009 - frozen
+    searching: Searching = Searching(None, why_not="the detector of the run is unavailable")  # noqa: RUF009 - frozen
     similar_up_to: int | None = SIMILAR_UP_TO
     head: str | None = None
 
@@ -124,7 +124,7 @@ class RunReport:
         try:
             return [SimilarFaces(cache_of_run(self.output, record).lookup)], ""
         except (FormatError, StorageError) as error:
-            return [], f"the features are not at hand: {error}"
+            return [], f"the features are unavailable: {error}"
 
     def _pictures(self, samples: Samples, near: NearMisses) -> Pictures:
         lines = partial(_lines, self.blocks) if self.blocks else None

@@ -28,7 +28,7 @@ class Tile:
     """A picture and what stands below it.
 
     Attributes:
-        image: (TILE_PX, TILE_PX, 3) uint8 RGB, or None where the picture is not at hand.
+        image: (TILE_PX, TILE_PX, 3) uint8 RGB, or None if the picture is unavailable.
         title, note: a line each.
         id: of the image; its end is shown.
     """

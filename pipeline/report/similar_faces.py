@@ -132,8 +132,8 @@ class SimilarFaces:
         for batch in again():
             rows = np.unique(keys[:, 0])
             own = rows[(rows >= batch.first) & (rows < batch.first + batch.images.num_rows)] - batch.first
-            told = np.bincount(batch.image[batch.label != NO_LABEL], minlength=len(batch.counts))[own]
-            labelled |= dict(zip((batch.first + own).tolist(), told.tolist(), strict=True))
+            with_label = np.bincount(batch.image[batch.label != NO_LABEL], minlength=len(batch.counts))[own]
+            labelled |= dict(zip((batch.first + own).tolist(), with_label.tolist(), strict=True))
             for found, _, features in _cached(self.lookup, batch, own) if len(own) else ():
                 of_pairs = np.isin(_key(found), _key(keys))
                 parts.append((found[of_pairs], features[of_pairs]))

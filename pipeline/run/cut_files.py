@@ -107,7 +107,7 @@ def _format(file: InputFile) -> ShardFormat | None:
     if file.kind is Kind.NOT_A_FILE:
         if format_of(file.name, b"") is None and not NUMBERED.search(file.name):
             return None
-        raise InputFault(None, f"{file.path} cannot be read: a link that leads nowhere, or no file; mend or remove it")
+        raise InputFault(None, f"{file.path} cannot be read: a broken link or not a regular file; fix or remove it")
     head = b""
     if decided_by_bytes(file.name, remote=not is_local(file.path)):
         with open_file(file.path) as opened:

@@ -15,7 +15,7 @@ from pipeline.settings.schema import Settings
 
 
 def detector_of_run(record: Mapping[str, Any]) -> Searching:
-    """Returns how a run looked for faces, or why that is not at hand.
+    """Returns how a run looked for faces, or why that is unknown.
 
     Args:
         record: `run.json`.

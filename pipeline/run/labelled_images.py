@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipeline.run.notes import note
 from pipeline.run.plan import Layout, make_plan
 from pipeline.run.soft_labels import read_source
 from transforms.formats.label_table import LABELS_COME, LabelTable
+from transforms.formats.publish import storage_error
 from transforms.formats.records import Limits
 from transforms.formats.soft_labels import SoftLabels
 
@@ -176,9 +178,10 @@ def read_labelled(
 
     Raises:
         UsageError: there are no images, or none with a label.
+        StorageError: the pixels cannot be written to the folder.
     """
     ids, labels, digests, passed_over = [], [], [], 0
-    pixels = _InMemory() if form.folder is None else RowsWriter(form.folder)
+    pixels = _InMemory() if form.folder is None else _InFile(form.folder)
     for image_id, label, digest, image in _decoded(patterns, form, limits, flag):
         if table is not None:
             label = table.of(image_id)
@@ -206,6 +209,30 @@ class _InMemory:
 
     def rows(self) -> np.ndarray:
         return np.stack(self._rows)
+
+
+class _InFile:
+    """Collects rows in a file of a folder; errors name the folder, since the file has no name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with self._named_errors():
+            self._writer = RowsWriter(folder)
+
+    def add(self, row: np.ndarray) -> None:
+        with self._named_errors():
+            self._writer.add(row)
+
+    def rows(self) -> Rows:
+        with self._named_errors():
+            return self._writer.rows()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error("write", f"a temporary file in {self._folder}", error) from error
 
 
 def _decoded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def flags_for(settings: Settings, head: Path) -> str:
     chosen = settings.features
     height, width = chosen.input_size or (0, 0)
     return (
-        f"--head {head} --set features.backbone={chosen.backbone} features.weights={chosen.weights} "
+        f"--head {shlex.quote(str(head))} --set features.backbone={chosen.backbone} "
+        f"{shlex.quote(f'features.weights={chosen.weights}')} "
         f"features.pooling=avg features.input_size={height}x{width} features.flip_average=false features.flip_cut=0"
     )
 

@@ -28,12 +28,16 @@ SHIPPED = ("bundled", "random")  # weights that every worker has
 
 
 class Staging:
-    """Puts files of this machine beside the plan of a run, under their digests."""
+    """Puts files of this machine beside the plan of a run, under their digests.
+
+    Attributes:
+        place: folder or prefix of the files, as workers see it.
+    """
 
     def __init__(self, place: str) -> None:
         """Takes the output folder, or the prefix in a store, as workers see it."""
-        self._place = f"{place.rstrip('/')}/{FOLDER}"
-        self._store: Store = store_of(self._place)
+        self.place = f"{place.rstrip('/')}/{FOLDER}"
+        self._store: Store = store_of(self.place)
 
     def job(self, job: Job) -> Job:
         """Returns the job with staged files in place of this machine's paths.
@@ -60,7 +64,7 @@ class Staging:
             detecting=detecting,
             reading=reading,
             labelling=labelling,
-            provenance=Provenance(tuple(map(_without_folder, job.provenance.sources)), self._place),
+            provenance=Provenance(tuple(map(_without_folder, job.provenance.sources)), self.place),
         )
 
     def request(self, request: MergeRequest) -> MergeRequest:
@@ -99,7 +103,7 @@ class Staging:
         return "" if found is None else found[0].decode(errors="replace")
 
     def _sent(self, folder: str, names: Sequence[str], main: str) -> StagedFiles:
-        return StagedFiles(self._place, tuple((name, self._put(os.path.join(folder, name))) for name in names), main)
+        return StagedFiles(self.place, tuple((name, self._put(os.path.join(folder, name))) for name in names), main)
 
     def _put(self, path: str) -> str:
         """Sends a file unless it is there already, and returns its digest."""

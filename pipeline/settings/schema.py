@@ -407,6 +407,8 @@ def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
     side = min(train.input_size or (48 if train.backbone == "face_vgg" else 224,))
     if largest > side:
         yield f"train.progressive_sizes has {largest}, but images are {side} pixels wide: leave it out"
+    if train.crop > side:
+        yield f"train.crop is {train.crop}, but images are only {side} pixels wide: set train.crop=0"
     if 0 < train.crop < largest:
         yield f"train.progressive_sizes has {largest}, but train.crop leaves {train.crop} pixels: set train.crop=0"
     if train.progressive_sizes and (train.stop_patience or train.schedule == "plateau"):

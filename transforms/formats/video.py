@@ -90,14 +90,14 @@ def open_camera(number: int) -> VideoReader:
     """Returns a camera, open.
 
     Raises:
-        VideoError: there is none of that number, or another program has it.
+        VideoError: no camera has this number, or another program is using it.
     """
     import cv2
 
     _quieten()
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
-        raise VideoError("no such camera, or another program uses it")
+        raise VideoError("no such camera, or another program is using it")
     return VideoReader(capture)
 
 
