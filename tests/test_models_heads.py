@@ -202,7 +202,7 @@ def test_one_flipped_byte_is_damage(tmp_path):
         ({"format_version": 3}, "format 3, this program reads 2"),
         ({"classes": None}, "lacks classes"),
         ({"feature_space": None}, "lacks feature_space"),
-        ({"kind": "forest"}, "the kind in head.json must be linear, mlp or keras, not 'forest'"),
+        ({"kind": "forest"}, "the kind in head.json must be linear, mlp, number or keras, not 'forest'"),
         ({"classes": list(SEVEN[::-1])}, "alphabetical"),
         ({"classes": list(SEVEN[:6])}, r"coef must be finite floats of shape \(6, 480\)"),
         ({"classes": ["a"] * 7}, "different names"),

@@ -21,6 +21,7 @@ from models.heads.folder import HEAD_JSON, HEAD_NPZ, SHORT_FINGERPRINT, read_hea
 from models.heads.keras import KerasHead
 from models.heads.linear import ARRAYS, LinearHead
 from models.heads.mlp import MlpHead
+from models.heads.number import NumberHead
 from models.heads.outputs import Head, HeadError, HeadMismatch
 
 BUNDLED_HEAD = Path(__file__).parents[1] / "weights" / "fer2013"
@@ -73,28 +74,29 @@ def load_head(path: str | Path) -> Head:
         return _stored_head(folder, about)
     if kind == "keras":
         return _keras_head(path if is_file else _keras_file(folder, about), about)
-    known = "keras, to go with that file" if is_file else "linear, mlp or keras"
+    known = "keras, to go with that file" if is_file else "linear, mlp, number or keras"
     raise HeadError(f"{path}: the kind in {HEAD_JSON} must be {known}, not {kind!r}")
 
 
-STORED_KINDS = ("linear", "mlp")
+STORED_KINDS = ("linear", "mlp", "number")
 
 
-def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead:
+def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead | NumberHead:
     kind = about["kind"]
     data, sha256 = read_verified(folder / HEAD_NPZ, about.get("sha256", ""))
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         rest: dict[str, Any] = {
-            "temperature": float(about.get("temperature", 1.0)),
             "feature_space": about["feature_space"],
             "features": about.get("features", {}),
             "sha256": sha256,
             "metrics": about.get("metrics", {}),
             "split": about.get("split", {}),
-            "reject": tuple(about.get("reject", ())),
         }
+        if kind == "number":
+            return NumberHead(str(about["number"]), **{name: arrays[name] for name in ARRAYS}, **rest)
+        rest |= {"temperature": float(about.get("temperature", 1.0)), "reject": tuple(about.get("reject", ()))}
         if kind == "linear":
             return LinearHead(tuple(about["classes"]), **{name: arrays[name] for name in ARRAYS}, **rest)
         count = sum(name.startswith("kernel") for name in arrays)

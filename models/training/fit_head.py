@@ -378,7 +378,7 @@ def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[s
         fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.
     """
     head = fitted.head
-    arrays = _npz_bytes(head.arrays)
+    arrays = npz_bytes(head.arrays)
     about = {
         "format_version": FORMAT_VERSION,
         "kind": "linear" if isinstance(head, LinearHead) else "mlp",
@@ -400,7 +400,7 @@ def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[s
     return {HEAD_NPZ: arrays, HEAD_JSON: text.encode()}
 
 
-def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Returns the bytes of an .npz; numpy dates its members 1980, so equal arrays give equal bytes."""
     out = io.BytesIO()
     np.savez(out, **dict(sorted(arrays.items())))  # type: ignore[arg-type]

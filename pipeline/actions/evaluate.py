@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
+from pipeline.actions.evaluate_numbers import numbers_of_input, numbers_of_run, refuse_classes
 from pipeline.commands.command import Context
 from pipeline.commands.evaluate import EvaluateOptions
 from pipeline.errors import StoppedError, UsageError
@@ -82,6 +84,8 @@ def run(options: EvaluateOptions, context: Context) -> int:
     if options.predictions:
         folder, record = finished_run(options.predictions, flag="--predictions")
         chosen = head_called(record, options.head)
+        if chosen.number:
+            return numbers_of_run(options, context, folder, record, chosen)
         refuse_numbers(chosen, "evaluate")
         check_question(question, chosen.classes)
         about = {"run_fingerprint": record.get("run_fingerprint"), **({"head": chosen.name} if chosen.name else {})}
@@ -91,10 +95,15 @@ def run(options: EvaluateOptions, context: Context) -> int:
     path, head = chosen_head(context.settings)
     identity = identity_of(context.settings, head)
     _check_head(head, identity)
-    check_question(question, head.classes)
+    if head.output.kind == "classes":
+        check_question(question, head.classes)
+    else:
+        refuse_classes(options)
     about = {"head": head.digest, "cache_key": fingerprint_of(identity.cache_key)}
     with _working_folder(output, keep=True):
         claim(output, _work(options, about), overwrite=options.overwrite)
+        if head.output.kind == "number":
+            return numbers_of_input(options, context, (path, head), partial(_label, options, context), identity)
         return _evaluate(options, context, question, votes, _of_input(options, context, path, head, identity))
 
 
@@ -130,8 +139,6 @@ def _require_matplotlib() -> None:
 
 
 def _check_head(head: Head, identity: Identity) -> None:
-    if head.output.kind != "classes":
-        raise UsageError(f"evaluate measures heads that choose among classes; this one gives a {head.output.kind}")
     try:
         check(head, fingerprint_of(identity.feature_space), identity.feature_space)
     except HeadMismatch as error:

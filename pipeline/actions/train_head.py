@@ -34,6 +34,10 @@ def run(options: TrainHeadOptions, context: Context) -> int:
         from pipeline.actions.compare_heads import compare
 
         return compare(options, context)
+    if context.settings.head.kind == "number":
+        from pipeline.actions.train_number import train_number
+
+        return train_number(options, context)
     settings, output = context.settings, os.path.abspath(options.output)
     _check_tensorboard(options, context)
     training = head_training(options, context)

@@ -30,7 +30,7 @@ class TrainHeadOptions(Options):
         "images whose ids give the same match (or first group, if any) stay together in every split",
     )
     classes: tuple[str, ...] = many("CLASS", "classes to learn; default all", parse=class_text)
-    kind: str | None = one("KIND", "logistic, ridge or mlp", setting="head.kind")
+    kind: str | None = one("KIND", "logistic, ridge, mlp, or number for labels that are numbers", setting="head.kind")
     soft_labels: str | None = one(
         "PATH",
         "shares of classes instead of the input's labels, or blended with them (head.soft_share): a CSV of votes per "

@@ -21,6 +21,7 @@ class RunHead:
         prefix: what its columns in `predictions/` begin with.
         classes: () for a head of numbers.
         path, digest: of the head when the run was made.
+        number: name of the number of a head without classes.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RunHead:
     classes: tuple[str, ...]
     path: str = ""
     digest: str = ""
+    number: str = ""
 
 
 def record_of(path: str, head: Head) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def heads_of(record: Mapping[str, Any]) -> tuple[RunHead, ...]:
             tuple(about.get("classes", ())),
             str(about.get("path") or ""),
             str(about.get("digest") or ""),
+            str(about.get("number") or ""),
         )
         for about in heads
     )

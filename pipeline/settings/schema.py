@@ -280,9 +280,10 @@ class HeadSettings(Section):
         enters=Enters.RUN,
         allowed="a list such as [bundled/ferplus, smile=heads/smile]",
     )
-    kind: Literal["logistic", "ridge", "mlp"] = setting(
+    kind: Literal["logistic", "ridge", "mlp", "number"] = setting(
         "logistic",
-        "classifier that train-head fits: logistic regression, least squares (ridge) or dense layers (mlp)",
+        "what train-head fits: logistic regression, least squares (ridge) or dense layers (mlp) for classes; number, "
+        "by ridge regression, for labels that are numbers",
         enters=Enters.NOTHING,
     )
     imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = setting(
@@ -292,7 +293,7 @@ class HeadSettings(Section):
     )
     strength: float | None = setting(
         None,
-        "C of logistic or alpha of ridge; null selects it on the held-out images",
+        "C of logistic or alpha of ridge and number; null selects it on the held-out images",
         enters=Enters.NOTHING,
         allowed="null or a number above 0",
         gt=0,

@@ -54,6 +54,31 @@ class Results:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a head of a number says of each image, sorted by image id.
+
+    Attributes:
+        name: of the number.
+        status, digests, labels: as of `Results`.
+        values: (n,) float64 of the largest labelled face; NaN without one.
+    """
+
+    name: str
+    status: pa.ChunkedArray
+    digests: pa.ChunkedArray
+    labels: pa.ChunkedArray
+    values: np.ndarray
+
+
+def read_numbers(folder: str, name: str, prefix: str = "") -> Numbers:
+    """Returns the numbers of the finished run in `folder`; errors and `prefix` as of `read_results`."""
+    images, faces, chosen = _chosen(folder, [prefix + name])
+    values = np.full(len(chosen), np.nan)
+    values[chosen >= 0] = faces[prefix + name].to_numpy()[chosen[chosen >= 0]]
+    return Numbers(name, images["status"], images["digest"], images["true_label"], values)
+
+
 def read_results(folder: str, classes: Sequence[str], prefix: str = "") -> Results:
     """Returns the images of the finished run in `folder`.
 
@@ -64,30 +89,40 @@ def read_results(folder: str, classes: Sequence[str], prefix: str = "") -> Resul
     Raises:
         ResultsError: a table or a column is missing or damaged, or the two tables do not match.
     """
-    images = _read(os.path.join(folder, "images"), _IMAGE_COLUMNS)
     names = [prefix + PREFIX + name for name in classes]
-    faces = _read(os.path.join(folder, "predictions"), (*_FACE_COLUMNS, *names))
-    counts = images["faces"].to_numpy().astype(np.int64)
-    row = np.repeat(np.arange(len(counts)), counts)
-    if len(row) != faces.num_rows or not _same(images["image_id"].take(pa.array(row)), faces["image_id"]):
-        raise ResultsError(f"{folder}: predictions/ and images/ come from different runs; label again with --overwrite")
-    box = np.stack([faces[name].to_numpy() for name in _FACE_COLUMNS[1:]], axis=1).astype(np.int32)
-    labelled = faces[names[0]].is_valid().to_numpy()  # a face without a label has no probabilities either
-    chosen = choose_face(counts, box=box, confidence=np.zeros(len(row)), labelled=labelled, policy="largest")
-    seen = chosen >= 0
+    images, faces, chosen = _chosen(folder, names)
+    box, seen = _boxes(faces), chosen >= 0
     out = Results(
         tuple(classes),
         images["image_id"],
         images["status"],
         images["digest"],
         images["true_label"],
-        np.zeros((len(counts), 4), np.int32),
-        np.zeros((len(counts), len(classes))),
+        np.zeros((len(chosen), 4), np.int32),
+        np.zeros((len(chosen), len(classes))),
     )
     out.box[seen] = box[chosen[seen]]
     for column, name in enumerate(names):
         out.probabilities[seen, column] = faces[name].to_numpy()[chosen[seen]]
     return out
+
+
+def _chosen(folder: str, names: Sequence[str]) -> tuple[pa.Table, pa.Table, np.ndarray]:
+    """Returns images, faces with these columns, and for each image the row of its largest labelled face, or -1."""
+    images = _read(os.path.join(folder, "images"), _IMAGE_COLUMNS)
+    faces = _read(os.path.join(folder, "predictions"), (*_FACE_COLUMNS, *names))
+    counts = images["faces"].to_numpy().astype(np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    if len(row) != faces.num_rows or not _same(images["image_id"].take(pa.array(row)), faces["image_id"]):
+        raise ResultsError(f"{folder}: predictions/ and images/ come from different runs; label again with --overwrite")
+    labelled = faces[names[0]].is_valid().to_numpy()  # a face without a label has no other answer either
+    nothing = np.zeros(len(row))
+    chosen = choose_face(counts, box=_boxes(faces), confidence=nothing, labelled=labelled, policy="largest")
+    return images, faces, chosen
+
+
+def _boxes(faces: pa.Table) -> np.ndarray:
+    return np.stack([faces[name].to_numpy() for name in _FACE_COLUMNS[1:]], axis=1).astype(np.int32)
 
 
 def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
