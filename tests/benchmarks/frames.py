@@ -58,13 +58,13 @@ def measure(video: Path, output: Path, cores: int, way: str, settings: Sequence[
         def __init__(self) -> None:
             super().__init__()
             self.times: dict[str, list[float]] = {name: [] for name in STAGES}
-            self.cpu_s = 0.0  # when warm
+            self.cpu_s: list[float] = []  # of the process, at the end of each frame
 
         def _count(self, stage: str, spent_s: float) -> None:
             super()._count(stage, spent_s)
             self.times[stage].append(spent_s * 1000)
-            if stage == "latency" and len(self.times[stage]) == WARM_UP:
-                self.cpu_s = time.process_time()
+            if stage == "latency":
+                self.cpu_s.append(time.process_time())
 
     chosen = load_settings((), settings, defaults=COMMAND.defaults)
     paced = way == REAL_TIME
@@ -74,10 +74,11 @@ def measure(video: Path, output: Path, cores: int, way: str, settings: Sequence[
     clocks, follower = Clocks(), Follower(chosen.live)
     with output_of(str(output), source.rate) as drawn:
         account = run_live(source, Work(labeler, at_once), follower, [drawn], None, clocks)
-    cpu_ms = (time.process_time() - clocks.cpu_s) * 1000 / max(1, account.frames - WARM_UP)
+    warm = min(WARM_UP, account.frames // 2)  # a busy machine drops many in real time
+    cpu_ms = (clocks.cpu_s[-1] - clocks.cpu_s[warm - 1]) * 1000 / (account.frames - warm)
     found: dict[str, Any] = {"faces": account.faces / account.frames, "cpu_ms": cpu_ms}
     for name in STAGES:
-        kept = clocks.times[name][min(WARM_UP, len(clocks.times[name]) // 2) :]  # a busy machine drops many
+        kept = clocks.times[name][warm:]
         found[name] = [float(np.median(kept)), float(np.percentile(kept, 95))]
     return found
 

@@ -185,7 +185,7 @@ class _Input:
         except BaseException:
             self.close()
             raise
-        self._enough = self._rows.num_rows * ahead
+        self._enough: int = self._rows.num_rows * ahead
 
     def fill(self) -> bool:
         """Reads on until enough rows are held. False at the end of the file, which is then closed.
@@ -193,7 +193,8 @@ class _Input:
         If each of many runs held only what the step before has left, one of them would soon be nearly empty, and all
         would have to be looked at for a few rows.
         """
-        held, count = [self._rows], self._rows.num_rows
+        held = [self._rows]
+        count: int = self._rows.num_rows
         while count < self._enough and not self.ends:
             held.append(next(self._reader))
             count += held[-1].num_rows
