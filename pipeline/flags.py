@@ -44,6 +44,7 @@ class Flag:
         parse: turns the text into the value.
         required: True if the command needs it.
         setting: dotted name of the setting that the flag sets, or "".
+        rest: of a flag with several values: the setting of all but the first; `setting` has the first.
         short: another spelling, such as `-h`.
     """
 
@@ -54,6 +55,7 @@ class Flag:
     parse: Callable[[str], Any] = text
     required: bool = False
     setting: str = ""
+    rest: str = ""
     short: str = ""
 
     @property
@@ -78,10 +80,18 @@ def parsed(parse: Callable[[str], Value], metavar: str, help_text: str, *, setti
 
 
 def many(
-    metavar: str, help_text: str, *, required: bool = False, parse: Callable[[str], str] = text
+    metavar: str,
+    help_text: str,
+    *,
+    required: bool = False,
+    parse: Callable[[str], str] = text,
+    setting: str = "",
+    rest: str = "",
 ) -> tuple[str, ...]:
     """Declares a flag with one or more texts, which may be repeated; () if not given."""
-    flag = Flag(metavar=metavar, help=help_text, takes="many", parse=parse, required=required)
+    flag = Flag(
+        metavar=metavar, help=help_text, takes="many", parse=parse, required=required, setting=setting, rest=rest
+    )
     return _declared(flag) if required else _declared(flag, default=())
 
 
@@ -137,8 +147,9 @@ def _add(parser: FlagParser, flag: Flag) -> None:
         parser.add_argument(*spellings, dest=flag.name, metavar=flag.metavar, type=flag.parse)
     else:
         nargs = "+" if flag.takes == "many" else "*"
+        action = "store" if flag.rest else "extend"  # a flag that sets a setting: the last one counts
         parser.add_argument(
-            *spellings, dest=flag.name, nargs=nargs, action="extend", metavar=flag.metavar, type=flag.parse
+            *spellings, dest=flag.name, nargs=nargs, action=action, metavar=flag.metavar, type=flag.parse
         )
 
 
@@ -164,6 +175,9 @@ def _in_words(flag: Flag) -> str:
 
 def settings_of(kind: type[Options], given: argparse.Namespace) -> dict[str, Any]:
     """Returns the typed flags that set settings, by dotted name."""
-    return {
-        flag.setting: getattr(given, flag.name) for flag in flags_of(kind) if flag.setting and hasattr(given, flag.name)
-    }
+    found: dict[str, Any] = {}
+    for flag in flags_of(kind):
+        if flag.setting and hasattr(given, flag.name):
+            value = getattr(given, flag.name)
+            found |= {flag.setting: value[0], flag.rest: value[1:]} if flag.rest else {flag.setting: value}
+    return found

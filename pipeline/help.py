@@ -64,6 +64,7 @@ def _flag_lines(flags: Iterable[Flag]) -> list[str]:
         words = f"{flag.short}, {_words(flag)}" if flag.short else _words(flag)
         value = "true" if flag.takes == "nothing" else flag.metavar
         same = f"; same as --set {flag.setting}={value}" if flag.setting else ""
+        same += f" {flag.rest}=[{value}, ...]" if flag.rest else ""
         lines += _entry(words, flag.help + same)
     return lines
 

@@ -62,6 +62,7 @@ def test_the_graph_has_no_path_of_the_drivers_disk(bench: runs.Bench, photos: Pa
     bench.label(photos, "there_again", *given(driver)).done()
     reported = b"\n".join(remote_runner.texts(remote_runner.Elsewhere.proto))
     assert b"there_again/parts" in reported  # what is pickled was looked into
+    assert b"CheckWorkers/AskWorker" in reported
     assert b"driver_disk" not in reported
     ours = re.escape(str(runs.ROOT).encode()) + rb"(?!/\.venv/)"  # Beam's own code names the place it was installed to
     assert re.search(ours, reported) is None

@@ -212,6 +212,7 @@ def test_nothing_stored_may_hold_a_pickle() -> None:
 
 RENAMES = {  # the modules that give a file a name, other than the one writer, and why
     "transforms.formats.cache.segments": "a damaged segment is set aside under another name",
+    "transforms.check_workers": "a note of workers that lack the one writer",
     "transforms.tally": "a heartbeat, read while the run lasts: whole, but it need not outlive a power cut",
     "models.training.checkpoint": "the state of a training",
     "models.training.detection.cascade.levels": "the state of a training",

@@ -111,7 +111,7 @@ def golden_features() -> dict[str, np.ndarray]:
 # --- what goes in -----------------------------------------------------------------------------------------------------
 
 
-def stand_in(call: Callable[[np.ndarray], np.ndarray], batch_size: int = 8) -> Device:
+def stand_in(call: Callable[[np.ndarray], Any], batch_size: int = 8) -> Device:
     """A device whose compiled function is `call`."""
     made = object.__new__(Device)
     made.settings = FeatureSettings("face_vgg", "random", "avg", 48, 48, batch_size=batch_size)
@@ -131,6 +131,51 @@ def test_the_compiled_function_sees_one_shape(count: int) -> None:
 
     assert stand_in(call).features(np.full((count, 48, 48, 1), 7, np.uint8)).tolist() == [[7, 7]] * count
     assert shapes == [((8, 48, 48, 1), np.uint8)]
+
+
+class Queued:
+    """A result that is there only when it is asked for, as on a GPU."""
+
+    def __init__(self, log: list[str], value: int) -> None:
+        self._log, self._value = log, value
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        self._log.append(f"wait {self._value}")
+        return np.full((8, 2), self._value, np.float32)
+
+
+def test_a_batch_is_handed_over_while_the_one_before_is_computed() -> None:
+    log: list[str] = []
+
+    def call(images: np.ndarray) -> Queued:
+        log.append(f"queue {images[0, 0, 0, 0]}")
+        return Queued(log, int(images[0, 0, 0, 0]))
+
+    one = stand_in(call)
+    first, second = (one.start(np.full((count, 48, 48, 1), count, np.uint8)) for count in (8, 3))
+    assert log == ["queue 8", "queue 3"]
+    assert first.features().tolist() == [[8, 8]] * 8
+    assert second.features().tolist() == [[3, 3]] * 3
+    assert log == ["queue 8", "queue 3", "wait 8", "wait 3"]
+
+
+def test_batches_in_flight_have_the_bits_of_batches_one_by_one() -> None:
+    images = crops(19)
+    parts = [images[:8], images[8:16], images[16:]]
+    started = [device().start(part) for part in parts]
+    for batch, part in zip(started, parts, strict=True):
+        assert np.array_equal(batch.features(), device().features(part))
+    assert device().in_flight == (2 if device().has_accelerator() else 1)
+
+
+def test_what_does_not_fit_may_show_only_when_the_features_are_taken() -> None:
+    class Failing:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            raise XlaRuntimeError("RESOURCE_EXHAUSTED: 3 GB")
+
+    batch = stand_in(lambda _: Failing(), 64).start(np.zeros((1, 48, 48, 1), np.uint8))
+    with pytest.raises(DeviceOutOfMemory, match=r"features\.batch_size=32"):
+        batch.features()
 
 
 @pytest.mark.parametrize("size", [0, 1, 7])

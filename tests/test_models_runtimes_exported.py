@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,21 @@ def test_features_are_the_same_bits_for_any_batch_neighbours_and_threads(
     small = Device(chosen())
     alone = np.concatenate([small.features(images[n : n + 1]) for n in range(24)])
     order = np.random.default_rng(1).permutation(24)
-    fewer = [(RUNTIMES[name].smallest_batch, threads) for threads in (1, 2)]
-    for batch_size, threads in (*fewer, (8, 1), (8, 3), (32, 1), (32, 2)):
+    for batch_size, threads in ((1, 1), (1, 2), (2, 2), (3, 1), (4, 2), (8, 1), (8, 3), (32, 1), (32, 2)):
         monkeypatch.setattr(f"models.runtimes.{name}.cores", lambda threads=threads: threads)
         sized = Device(chosen(batch_size=batch_size))
         parts = [sized.features(images[order[n : n + batch_size]]) for n in range(0, 24, batch_size)]
         assert np.array_equal(np.concatenate(parts), alone[order]), (batch_size, threads)
+
+
+@each_runtime
+def test_calls_at_the_same_time_give_the_same_bits(weights: dict[str, str], name: str) -> None:
+    images = crops(24, 48, 48, 1)
+    one, many = (Device(settings(weights, name, batch_size=1, at_once=calls, **MIRRORED)) for calls in (1, 3))
+    alone = np.concatenate([one.features(images[n : n + 1]) for n in range(24)])
+    with ThreadPoolExecutor(6) as pool:
+        rows = list(pool.map(lambda n: many.features(images[n : n + 1]), list(range(24)) * 3))
+    assert np.array_equal(np.concatenate(rows), np.tile(alone, (3, 1)))
 
 
 @each_runtime

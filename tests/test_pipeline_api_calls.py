@@ -180,7 +180,7 @@ def test_a_run_and_images_are_judged_alike(place: Path, run: api.Run) -> None:
 def test_contradictions_are_those_of_the_command(place: Path, run: api.Run) -> None:
     with pytest.raises(api.UsageError, match="--validation and --holdout exclude each other"):
         api.train_head(place / "in", place / "no", validation=place / "in", holdout=0.5)
-    with pytest.raises(api.UsageError, match="--head goes with --input"):
+    with pytest.raises(api.UsageError, match="is not a head of this run; it has one head, without a name"):
         api.evaluate(run, place / "no", head=place / "head")
     with pytest.raises(api.UsageError, match=r"holdout: '1' is not a fraction above 0 and below 1"):
         api.train_head(place / "in", place / "no", holdout=1)

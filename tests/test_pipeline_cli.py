@@ -86,7 +86,7 @@ def test_without_a_command_it_labels(arguments: list[str]) -> None:
         input=("photos",),
         output="out",
         cache=None,
-        head=None,
+        head=(),
         sample_submission=None,
         dry_run=False,
         overwrite=False,
@@ -236,8 +236,8 @@ def test_cache(folder: list[str]) -> None:
         (["lable", *LABEL], "unknown command lable; nearest is label"),
         (
             ["frobnicate"],
-            "known are label, label-local, live, train-head, train-backbone, train-detector, evaluate, describe-head, "
-            "evaluate-detector, report, render, export, compare, runtimes, cache",
+            "known are label, label-local, live, train-head, train-backbone, train-detector, evaluate, calibrate, "
+            "describe-head, evaluate-detector, report, render, export, compare, runtimes, cache",
         ),
         (["label"], "label needs --input and --output"),
         (["--input", "a"], "label needs --output"),

@@ -426,7 +426,6 @@ def test_the_page_goes_first_and_comes_last(
         ([], "evaluate needs --output"),
         (["--output", "o"], "evaluate needs exactly one of --input, labelled images, and --predictions"),
         (["--output", "o", "--input", "a", "--predictions", "b"], "exactly one of"),
-        (["--output", "o", "--predictions", "b", "--head", "h"], "--head goes with --input"),
         (["--output", "o", "--predictions", "b", "--cache", "c"], "--cache goes with --input"),
         (["--output", "o", "--input", "a", "--images", "c"], "--images goes with --predictions"),
         (["--output", "o", "--input", "a", "--seed", "-1"], "not a whole number"),

@@ -90,7 +90,7 @@ def test_tables_are_replaced_only_when_asked(folder: Path, tmp_path: Path) -> No
     local(folder, tmp_path, "--table", "csv").done()
     before = runs.tree(tmp_path)
     refused = local(folder, tmp_path, "--table", "csv")
-    assert refused.status == 2 and "predictions.csv is there already" in refused.line
+    assert refused.status == 2 and "predictions.csv already exists" in refused.line
     assert runs.tree(tmp_path) == before
     local(folder, tmp_path, "--table", "csv", "--overwrite").done()
 

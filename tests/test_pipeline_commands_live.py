@@ -75,9 +75,9 @@ def test_every_frame_is_drawn_and_every_face_has_a_row(clip: Path, labelled: run
 def test_the_closing_words_say_how_long_each_stage_took(labelled: runs.Ended) -> None:
     assert f"{COUNT} frames of clip.avi (640×480)" in labelled.out and "0 dropped" in labelled.out
     assert f"{2 * COUNT} faces in 2 tracks: happy" in labelled.out
-    for stage in ("read", "detect", "label", "draw", "write", "frame"):
+    for stage in ("read", "detect", "label", "draw", "write", "latency", "interval"):
         assert any(line.split()[0] == stage for line in labelled.out.splitlines())
-    assert f"of {COUNT} frames within the budget of 33 ms" in labelled.out
+    assert f"of {COUNT - 1} frames within the budget of 33 ms, by interval" in labelled.out
 
 
 def test_labels_are_those_of_label_for_the_same_frames(clip: Path, labelled: runs.Ended, tmp_path: Path) -> None:
@@ -142,6 +142,7 @@ def test_in_real_time_the_video_keeps_its_length(clip: Path, tmp_path: Path) -> 
     rows = table(tmp_path / "out.faces.parquet")
     done = len({row["frame"] for row in rows})
     assert f"{done} frames of" in ended.out
+    assert f"of {done} frames within the budget of 33 ms, by latency" in ended.out
     assert len(frames_of(out)) == rows[-1]["frame"] + 1
 
 
@@ -200,6 +201,30 @@ def test_ctrl_c_keeps_all_frames_so_far(clip: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.avi", "out.faces.parquet"]
 
 
+WRITES_FAIL = """
+import sys
+from pipeline.live.outputs import VideoFile
+from pipeline.errors import StoppedError
+from pipeline.cli import main
+write = VideoFile.write
+def full(self, picture, number):
+    if number == 3:
+        raise StoppedError("no space left on device")
+    write(self, picture, number)
+VideoFile.write = full
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_fails_while_writing_is_one_line_and_leaves_nothing(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.avi"
+    process = runs.start("live", "--video", str(clip), "--output", str(out), script=WRITES_FAIL)
+    ended = runs.finish(process, tmp_path)
+    assert ended.status == 3
+    assert ended.err.strip().splitlines() == ["pipeline: error: no space left on device"]
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -218,7 +243,7 @@ REFUSED = {
     "real time of pictures": (["--frames", "{tmp}", "--output", "{out}", "--realtime"], "--realtime is for --video"),
     "a rate of a video": (["--video", "{clip}", "--output", "{out}", "--frame-rate", "5"], "--frame-rate is for"),
     "too smooth": (["--video", "{clip}", "--output", "{out}", "--smoothing", "1"], "'1' is not a share from 0 to 0.99"),
-    "foreign folder": (["--video", "{clip}", "--output", "{tmp}"], "lies there, and live did not write it"),
+    "foreign folder": (["--video", "{clip}", "--output", "{tmp}"], ", which live did not write"),
 }
 
 
@@ -265,7 +290,7 @@ def test_results_are_replaced_only_when_asked(clip: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["faces.parquet", "frame-000000.jpg"]
     (tmp_path / "pictures" / "mine.jpg").write_bytes(b"mine")
     refused = live(*arguments, "--overwrite", output=out)
-    assert refused.status == 2 and "mine.jpg lies there" in refused.line
+    assert refused.status == 2 and "holds mine.jpg, which live did not write" in refused.line
 
 
 def test_frames_of_several_sizes_need_a_folder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from models.runtimes import rate as rates
 from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.rate import Rate, rate_of
+from models.runtimes.registry import RUNTIMES
 from models.runtimes.runtime import RuntimeUnavailable
 from pipeline.actions import runtimes as module
 from pipeline.cli import main
@@ -83,14 +85,45 @@ def test_without_any_runtime_the_command_ends_with_one_line(
     assert re.fullmatch("pipeline: error: no runtime works .*\n", capsys.readouterr().err)
 
 
-def test_what_takes_too_long_is_left_out(
-    measured: dict[tuple[str, str], float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class Clock:
+    """A clock that moves while a runtime is measured: `needs` seconds of each kind."""
+
+    def __init__(self, needs: Mapping[tuple[str, str], float]) -> None:
+        self.now, self._needs = 1000.0, needs
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def rate_of(self, settings: FeatureSettings, seconds: float, timeout_s: float) -> Rate:
+        needs = self._needs[settings.runtime, settings.precision] + seconds
+        self.now += min(needs, timeout_s)
+        if needs > timeout_s:
+            raise RuntimeUnavailable(f"not done after {timeout_s:.0f} s")
+        return Rate(1.0, 100.0, 50.0, [[1.0]])
+
+
+KINDS = [(name, precision) for precision in ("float32", "bfloat16") for name in RUNTIMES
+         if precision in RUNTIMES[name].precisions]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [[], ["--seconds", "1"], ["--seconds", "8"]])
+@pytest.mark.parametrize("slow", [*[{kind} for kind in KINDS], set(KINDS[:2]), set(KINDS), set()])
+def test_all_together_never_take_longer_than_the_limit_and_the_slow_leave_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: set[tuple[str, str]], words: list[str]
 ) -> None:
-    clock = iter(range(0, 1000, 30))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    assert main(["runtimes"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:8]
-    assert [line.endswith("no time left") for line in lines] == [False] * 3 + [True] * 4
+    clock = Clock({kind: 1e6 if kind in slow else 3.0 for kind in KINDS})
+    monkeypatch.setattr(module, "rate_of", clock.rate_of)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("models.runtimes.runtime.Runtime.check_installed", lambda self: None)
+    status = main(["runtimes", *words])
+    limit_s = 220 if words == ["--seconds", "8"] else 110
+    assert clock.now - 1000 <= limit_s + 1e-6
+    if slow == set(KINDS):
+        assert status == 3
+        return
+    assert status == 0
+    lines = capsys.readouterr().out.splitlines()[1 : 1 + len(KINDS)]
+    assert [line.endswith(("s", "left")) for line in lines] == [kind in slow for kind in KINDS]
 
 
 def test_a_rate_is_measured_in_a_process_of_its_own() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import StoppedError, UsageError
 from pipeline.live import sources
 from pipeline.live.sources import Camera, Pictures, Reader, Video
-from pipeline.live.stages import FRAME, Stages
+from pipeline.live.stages import INTERVAL, LATENCY, Stages
 from transforms.formats.records import Limits
 
 
@@ -151,24 +151,39 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_percentiles_are_those_of_the_times() -> None:
-    stages = Stages()
+    clock = Clock()
+    stages = Stages(clock)
     for spent in range(1, 101):
-        stages._frame_ms = spent - 0.05
-        stages.end_frame()
+        came = clock.now
+        clock.now += (spent - 0.05) / 1000
+        stages.end_frame(came)
     assert stages.frames == 100
-    assert stages.percentile_ms(FRAME, 0.5) == pytest.approx(50)
-    assert stages.percentile_ms(FRAME, 0.95) == pytest.approx(95)
-    assert stages.frames_within(33) == 33
-    assert stages.frames_within(1e6) == 100
+    assert stages.percentile_ms(LATENCY, 0.5) == pytest.approx(50)
+    assert stages.percentile_ms(LATENCY, 0.95) == pytest.approx(95)
+    assert stages.within(LATENCY, 33) == 33
+    assert stages.within(LATENCY, 1e6) == 100
 
 
-def test_a_frame_is_the_sum_of_its_stages() -> None:
-    stages = Stages()
+def test_latency_has_the_waits_and_an_interval_is_from_end_to_end() -> None:
+    clock = Clock()
+    stages = Stages(clock)
     with stages.timed("detect"):
-        sum(range(100_000))
-    with stages.timed("label"):
-        sum(range(200_000))
-    stages.end_frame()
-    assert stages.names() == ["detect", "label", FRAME]
-    parts = [stages.percentile_ms(name, 1.0) for name in ("detect", "label")]
-    assert stages.percentile_ms(FRAME, 1.0) == pytest.approx(sum(parts), abs=0.21)
+        clock.now += 0.004
+    clock.now += 0.010  # waits
+    stages.since(clock.now - 0.002, "label")
+    stages.end_frame(0.0)
+    clock.now += 0.006  # the second frame came with the first
+    stages.end_frame(0.0)
+    assert stages.names() == ["detect", "label", LATENCY, INTERVAL]
+    assert stages.counted(LATENCY) == 2 and stages.counted(INTERVAL) == 1
+    found = [stages.percentile_ms(name, 1.0) for name in stages.names()]
+    assert found == pytest.approx([4.0, 2.0, 20.0, 6.0], abs=0.11)
+
+
+def test_a_frame_came_when_it_was_due_and_not_when_it_was_asked_for() -> None:
+    clock = Clock()
+    video = Video(Made(3), "clip.avi", realtime=True, clock=clock, sleep=clock.sleep)
+    assert [frame.came for frame in video.frames()] == pytest.approx([0.0, 0.1, 0.2])
+    camera = Camera(Made(1), "camera 0")
+    before = time.monotonic()
+    assert before <= next(camera.frames()).came <= time.monotonic()

@@ -19,7 +19,7 @@ from models.heads.registry import load_head
 from models.runtimes import device
 from pipeline.run import identity as module
 from pipeline.run.identity import identity_of
-from pipeline.run.prepare import chosen_head
+from pipeline.run.prepare import chosen_head, chosen_heads
 from pipeline.settings.describe import SettingInfo, known_settings
 from pipeline.settings.load import load_settings
 from pipeline.settings.section import Enters
@@ -46,10 +46,11 @@ CHANGED = {
     "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.runtime": "jax", "features.flip_average": "false", "features.flip_cut": "0",
-    "head.path": "bundled/ferplus", "head.kind": "ridge",
+    "head.path": "bundled/ferplus", "head.more": "[bundled/ferplus]", "head.kind": "ridge",
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",
-    "write.label_values": "name", "write.id_column": "Id", "write.label_column": "class",
+    "write.label_values": "name", "write.submission_head": "fer2013", "write.id_column": "Id",
+    "write.label_column": "class",
     "write.drop_folder": "true", "write.drop_extension": "true", "write.keep_parts": "true", "write.report": "false",
     "train.backbone": "vgg16", "train.input_size": "64",
     "train.widths": "[8]", "train.convs": "1", "train.start": "bundled", "train.epochs": "1", "train.batch_size": "4",
@@ -96,7 +97,7 @@ def _default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def digests_of(texts: Iterable[str]) -> dict[str, str]:
     settings = load_settings((), tuple(texts))
-    _, head = chosen_head(settings)
+    _, head = chosen_heads(settings)
     made = identity_of(settings, head)
     return {name: fingerprint_of(getattr(made, name)) for name in FINGERPRINTS}
 

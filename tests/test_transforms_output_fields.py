@@ -1,10 +1,9 @@
-"""Outputs that no head of ours has go through every stage after the head: a number, and two heads side by side."""
+"""Every output goes through all stages after the head: a number, and two heads side by side."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +14,10 @@ import runs
 from blocks import FINGERPRINT, finished
 from pictures import write_tar
 
-from models.heads.output_spec import ClassOutput, Column, Field, Kind, OutputSpec
+from models.heads.output_spec import ClassOutput, NumberOutput, OutputSpec
 from models.heads.outputs import Head
 from models.heads.registry import load_head
+from models.heads.side_by_side import SideBySide
 from pipeline.run import prepare
 from transforms import apply_head as apply_head_stage
 from transforms.block import Faces
@@ -30,64 +30,6 @@ from transforms.merge.merge_parts import merge_parts
 from transforms.write_parts import write_block
 
 AGES = [31.5, 4.0, 70.25, 33.0]  # of the faces below, by their first feature
-
-
-@dataclass(frozen=True)
-class NumberOutput:
-    """One number a face."""
-
-    name: str
-
-    kind: ClassVar[Kind] = "number"
-    classes: ClassVar[tuple[str, ...]] = ()
-    width: ClassVar[int] = 1
-    confidence: ClassVar[str] = ""
-    none: ClassVar[np.generic] = np.float64(np.nan)
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        return (Field(self.name),)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return (Column(self.name, "in years", self.name),)
-
-    def stored(self, answers: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.name: answers[:, 0]}
-
-    def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:
-        return [f"{label:g}" for label in labels]
-
-    def label_of(self, text: str) -> float:
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError("is not a number") from None
-
-
-@dataclass(frozen=True)
-class BesideOutput:
-    """What the first of two heads says, which labels the face, and one number of the second."""
-
-    first: ClassOutput
-    second: NumberOutput
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.first, name)
-
-    width = property(lambda self: self.first.width + self.second.width)
-    fields = property(lambda self: self.first.fields + self.second.fields)
-    columns = property(lambda self: self.first.columns + self.second.columns)
-
-    def stored(self, answers: np.ndarray) -> Mapping[str, np.ndarray]:
-        cut = self.first.width
-        return {**self.first.stored(answers[:, :cut]), **self.second.stored(answers[:, cut:])}
 
 
 class TakesFeatures:
@@ -185,10 +127,10 @@ def renamed(parts: list[str]) -> None:
 
 
 def test_two_heads_side_by_side(tmp_path: Path) -> None:
-    spec: OutputSpec = BesideOutput(ClassOutput(("no", "yes")), NumberOutput("age"))
+    spec: OutputSpec = SideBySide(("own", "person"), (ClassOutput(("no", "yes")), NumberOutput("age")))
     features = np.array([[0.25, 0.75, 31.5], [1, 0, 4], [0.5, 0.5, 70.25], [0, 1, 33]], np.float32)
     rows = merged(tmp_path, parts_of(tmp_path, spec, features), spec, submission=SubmissionRules(values="name"))
-    predicted = ["label", "label_index", "confidence", "p_no", "p_yes", "age"]
+    predicted = ["label", "label_index", "confidence", "p_no", "p_yes", "person_age"]
     assert [[row[name] for name in predicted] for row in rows] == [
         ["yes", 1, 0.75, 0.25, 0.75, 31.5],
         ["no", 0, 1.0, 1.0, 0.0, 4.0],

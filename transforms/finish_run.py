@@ -218,6 +218,7 @@ def _record(
         "skipped_files": _skipped(request.record.get("skipped_files", {}), marks),
         "counts": counts,
         "labels": result.labels,
+        **({"more_labels": result.more_labels} if result.more_labels else {}),
         "reasons": result.reasons,
         "accuracy": {"known": result.known, "correct": result.correct} if result.known else None,
         "cache": {"cached": cached, "computed": counts["images"] - cached, "damaged": totals.damaged},

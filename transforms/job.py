@@ -90,6 +90,7 @@ class Labelling:
 
     Attributes:
         head: its folder, file or bundled name. `output`: what it says of a face.
+        more: the same of further heads; `output` then names all of them.
         runtime: of the features; a head of Keras runs on the same.
         min_label_px: a face whose longer side is smaller gets no label; 0 labels all.
     """
@@ -98,6 +99,7 @@ class Labelling:
     output: OutputSpec
     runtime: str
     min_label_px: int = 0
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
 from models.heads.output_spec import OutputSpec
+from models.heads.side_by_side import label_names
 from transforms.ahead import Ahead, single
 from transforms.block import Block, PartInfo, Reason, Status
 from transforms.formats.parts import stored_name, write_part
@@ -50,7 +51,7 @@ def write_block(
     Raises:
         StorageError: the disk is full, or permission is missing; the run stops and can be resumed.
     """
-    known_labels = None if all_labels or not spec.classes else frozenset(spec.classes)
+    known_labels = None if all_labels else label_names(spec)
     table = part_table(block, spec=spec, known_labels=known_labels)
     info = part_info_of(table, f"{block.key}.parquet")
     failed = sum(reason is Reason.INTERNAL_ERROR for reason in block.reason)

@@ -1,13 +1,14 @@
 """What a head says of a face, stated once: everything after the head follows its `OutputSpec`.
 
 A head gives some numbers a face, its *answers*, and the spec says what they mean: what a part stores, the columns of
-`predictions/`, which value is the label of an image and how a submission writes it. Another kind of output (a number,
-two heads side by side) is another class with the attributes of `OutputSpec`.
+`predictions/`, which value is the label of an image and how a submission writes it. There are classes and numbers, and
+several heads side by side (`side_by_side.py`).
 Not here: Arrow's types of all this (`transforms/output_fields.py`), and how answers are computed (`outputs.py`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -184,6 +185,56 @@ class ClassOutput:
         if text.isascii() and text.isdigit() and int(text) < len(self.classes):
             return int(text)
         raise ValueError(f"is not a class; choose one of {', '.join(self.classes)}")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberOutput:
+    """One number, such as a rating.
+
+    Args:
+        name: of the number, and so of its field and its column.
+    """
+
+    name: str
+
+    kind: ClassVar[Kind] = "number"
+    classes: ClassVar[tuple[str, ...]] = ()
+    width: ClassVar[int] = 1
+    confidence: ClassVar[str] = ""
+    none: ClassVar[np.generic] = np.float64(np.nan)
+
+    @property
+    def label(self) -> str:
+        """Returns the name of the number."""
+        return self.name
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Returns the number."""
+        return (Field(self.name),)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Returns the number."""
+        return (Column(self.name, "the number that the head gives, on the scale of its training labels", self.name),)
+
+    def stored(self, answers: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the number by its name, see `OutputSpec`."""
+        return {self.name: answers[:, 0]}
+
+    def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:
+        """Returns (n,) numbers in as few digits as state them."""
+        return [f"{label:.12g}" for label in labels.tolist()]
+
+    def label_of(self, text: str) -> float:
+        """Returns the number that a text states."""
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError("is not a number")
+        return value
 
 
 def types_shown(spec: OutputSpec) -> dict[str, Shown]:

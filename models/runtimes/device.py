@@ -11,6 +11,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ class AcceleratorMissing(RuntimeError):
 
 
 class Device:
-    """A backbone, compiled and warm, behind a lock that the threads of a process share."""
+    """A backbone, compiled and warm, that the threads of a process share: `at_once` calls at a time, others wait."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._runtime = runtime(settings.runtime)
@@ -41,7 +43,7 @@ class Device:
         if settings.batch_size < smallest:
             raise BackboneError(f"features.batch_size={settings.batch_size} is too small; use {smallest} or more")
         self.settings = settings
-        self._lock = threading.Lock()
+        self._lock = threading.BoundedSemaphore(settings.at_once if self._runtime.concurrent else 1)
         channels = BACKBONES[settings.backbone].channels
         self.input_shape = (settings.batch_size, settings.height, settings.width, channels)
         self._runtime.start()
@@ -56,19 +58,45 @@ class Device:
         Raises:
             DeviceOutOfMemory: a batch does not fit; the message names a batch size to try.
         """
-        count = len(crops)
-        if count < self.input_shape[0]:
-            padded = np.zeros(self.input_shape, np.uint8)
-            padded[:count] = crops
-            crops = padded
+        count, crops = len(crops), self._padded(crops)
+        with self._lock, self._naming_a_smaller_batch():
+            result = np.asarray(self._call(crops))
+        return _half(result[:count])
+
+    def start(self, crops: np.ndarray) -> InFlight:
+        """Hands a batch to the device, and returns as soon as the device lets go: a GPU copies it while it computes the
+        one before.
+
+        Args:
+            crops: as for `features`; leave them as they are until the features are taken.
+
+        Raises:
+            DeviceOutOfMemory: as `features`.
+        """
+        padded = self._padded(crops)
+        with self._lock, self._naming_a_smaller_batch():
+            return InFlight(self, padded, self._call(padded), len(crops))
+
+    @property
+    def in_flight(self) -> int:
+        """Batches to start before the features of the first are taken."""
+        return 2 if self.has_accelerator() else 1
+
+    def _padded(self, crops: np.ndarray) -> np.ndarray:
+        if len(crops) == self.input_shape[0]:
+            return crops
+        padded = np.zeros(self.input_shape, np.uint8)
+        padded[: len(crops)] = crops
+        return padded
+
+    @contextmanager
+    def _naming_a_smaller_batch(self) -> Iterator[None]:
         try:
-            with self._lock:
-                result = self._call(crops)
+            yield
         except Exception as error:
             if _is_out_of_memory(error):
                 raise DeviceOutOfMemory(_smaller_batch(self.settings.batch_size)) from error
             raise
-        return _half(result[:count])
 
     def device_names(self) -> list[str]:
         """Returns the devices that the process computes on, as the runtime names them."""
@@ -77,6 +105,22 @@ class Device:
     def has_accelerator(self) -> bool:
         """True if the process computes on a GPU or another accelerator."""
         return self._runtime.has_accelerator()
+
+
+class InFlight:
+    """A batch that a device computes."""
+
+    def __init__(self, device: Device, crops: np.ndarray, pending: Any, count: int) -> None:
+        self._device, self._crops, self._pending, self._count = device, crops, pending, count  # crops may be read yet
+
+    def features(self) -> np.ndarray:
+        """Waits, and returns (n, d) float16 features of the n crops.
+
+        Raises:
+            DeviceOutOfMemory: the batch did not fit; some runtimes say so only here.
+        """
+        with self._device._naming_a_smaller_batch():
+            return _half(np.asarray(self._pending)[: self._count])
 
 
 _devices: dict[tuple[FeatureSettings, str], Device] = {}  # by settings and digest of the weights

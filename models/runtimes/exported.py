@@ -14,6 +14,9 @@ from models.runtimes.runtime import Runtime, RuntimeUnavailable
 class ExportedRuntime(Runtime):
     """Executes the graph of `feature_graph.py`; imports neither Keras nor what is under it."""
 
+    smallest_batch = 1  # a crop's bits are the same in any batch, which tests show
+    concurrent = True
+
     def check(self, settings: FeatureSettings) -> None:
         """Refuses weights that only Keras can make, and what any runtime refuses."""
         super().check(settings)

@@ -22,6 +22,8 @@ class FeatureSettings:
         flip_average: True for the mean of the features of the crop and of its mirror image.
         flip_cut: fraction of the side cut off each edge of that mirror image.
         runtime: a key of `RUNTIMES`.
+        at_once: calls that may run at the same time; runtimes that can do so split the cores among them. Does not
+            change features.
     """
 
     backbone: str
@@ -35,3 +37,4 @@ class FeatureSettings:
     flip_average: bool = False
     flip_cut: float = 0.0
     runtime: str = field(default_factory=default_runtime)
+    at_once: int = 1

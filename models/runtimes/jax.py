@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from models.runtimes.feature_settings import FeatureSettings
 from models.runtimes.gpus import named
 from models.runtimes.keras import KerasRuntime, network_of
@@ -32,7 +30,7 @@ class Jax(KerasRuntime):
             features, _ = model.stateless_call(weights, state, crops, training=False)
             return features
 
-        return lambda crops: np.asarray(extract(trainable, fixed, crops))
+        return lambda crops: extract(trainable, fixed, crops)  # returns when the work is queued
 
     def devices(self) -> list[str]:
         """Returns the kind of JAX's first device, which it uses by default."""

@@ -16,7 +16,6 @@ class Onnx(ExportedRuntime):
     name = "onnx"
     package = "onnxruntime"
     precisions = ("float32",)
-    smallest_batch = 1  # its convolutions take a batch crop by crop
 
     def start(self) -> None:
         """Imports ONNX Runtime."""
@@ -30,7 +29,7 @@ class Onnx(ExportedRuntime):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = max(1, cores() // settings.at_once)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores meanwhile
         graph = feature_graph(settings, shape)
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

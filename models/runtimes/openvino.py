@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,21 @@ class OpenVino(ExportedRuntime):
         options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
             "INFERENCE_NUM_THREADS": cores(),
-            "NUM_STREAMS": "1",
+            "NUM_STREAMS": str(settings.at_once),  # they share the threads
         }
         model = core.read_model(feature_graph(settings, shape))
-        request = _in_a_thread_of_its_own(lambda: core.compile_model(model, "CPU", options)).create_infer_request()
+        compiled = _in_a_thread_of_its_own(lambda: core.compile_model(model, "CPU", options))
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(settings.at_once):
+            idle.put(compiled.create_infer_request())
 
         def call(crops: np.ndarray) -> np.ndarray:
-            request.infer([np.ascontiguousarray(crops)], share_inputs=True)
-            return np.array(request.get_output_tensor().data)  # a copy: the next call writes over it
+            request = idle.get()
+            try:
+                request.infer([np.ascontiguousarray(crops)], share_inputs=True)
+                return np.array(request.get_output_tensor().data)  # a copy: the next call writes over it
+            finally:
+                idle.put(request)
 
         return call
 

@@ -13,7 +13,8 @@ import numpy as np
 from models.backbones.backbone import BackboneError
 from models.runtimes.feature_settings import FeatureSettings
 
-Call = Callable[[np.ndarray], np.ndarray]  # (batch, h, w, c) uint8 crops -> (batch, d) float32 features
+# (batch, h, w, c) uint8 crops -> (batch, d) float32 features, or what `np.asarray` waits for and turns into them
+Call = Callable[[np.ndarray], Any]
 DISTRIBUTION = "facelabel-pipeline"
 
 
@@ -30,6 +31,7 @@ class Runtime(ABC):
         extra: the extra of this program that installs the package; "" for one that is always there.
         precisions: values of `features.precision` that it computes in.
         smallest_batch: crops in one call from which the features of a crop have the same bits, whatever the batch.
+        concurrent: True if `FeatureSettings.at_once` calls may run at the same time.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Runtime(ABC):
     extra: str = ""
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     smallest_batch: int = 8  # below it oneDNN picks other kernels
+    concurrent: bool = False
 
     def check(self, settings: FeatureSettings) -> None:
         """Checks that the runtime is installed and takes these settings, without importing it.

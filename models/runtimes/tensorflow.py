@@ -56,9 +56,9 @@ class TensorFlow(KerasRuntime):
 
             function = convert_variables_to_constants_v2(extract.get_concrete_function())
 
-        def call(crops: np.ndarray) -> np.ndarray:
-            result = function(tf.constant(crops))
-            return np.asarray((result[0] if isinstance(result, list | tuple) else result).numpy())
+        def call(crops: np.ndarray) -> Any:
+            result = function(tf.constant(crops))  # on a GPU this returns when the work is queued
+            return result[0] if isinstance(result, list | tuple) else result
 
         return call
 

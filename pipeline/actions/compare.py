@@ -25,6 +25,7 @@ from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_pictures import Source
 from pipeline.run.claim import Work, asked, claim
 from pipeline.run.finished_run import finished_run
+from pipeline.run.heads_of_run import heads_of, refuse_numbers
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.rename_classes import class_pairs
@@ -40,6 +41,8 @@ def run(options: CompareOptions, context: Context) -> int:
             finds nothing, --rename-classes names no label of B, or the output folder holds other results.
     """
     runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
+    for _, record in runs:
+        refuse_numbers(heads_of(record)[0], "compare")
     renamed = _renamed(options.rename_classes, runs[1][1]["head"]["classes"])
     output = OutputFolder(options.output)
     if any(os.path.realpath(output.path) == os.path.realpath(folder.path) for folder, _ in runs):

@@ -34,6 +34,7 @@ from pipeline.run.claim import Work, asked, claim
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.finished_run import finished_run, results_of
 from pipeline.run.foreign_files import refuse_foreign_work
+from pipeline.run.heads_of_run import RunHead, head_called, refuse_numbers
 from pipeline.run.held_out import digests_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder
@@ -80,11 +81,13 @@ def run(options: EvaluateOptions, context: Context) -> int:
     output = os.path.abspath(options.output)
     if options.predictions:
         folder, record = finished_run(options.predictions, flag="--predictions")
-        check_question(question, record["head"]["classes"])
-        about = {"run_fingerprint": record.get("run_fingerprint")}
+        chosen = head_called(record, options.head)
+        refuse_numbers(chosen, "evaluate")
+        check_question(question, chosen.classes)
+        about = {"run_fingerprint": record.get("run_fingerprint"), **({"head": chosen.name} if chosen.name else {})}
         with _working_folder(output, keep=False):
             claim(output, _work(options, about), overwrite=options.overwrite)
-            return _evaluate(options, context, question, votes, _of_run(folder, record, options.images))
+            return _evaluate(options, context, question, votes, _of_run(folder, record, chosen, options.images))
     path, head = chosen_head(context.settings)
     identity = identity_of(context.settings, head)
     _check_head(head, identity)
@@ -206,16 +209,17 @@ def _pictures(options: EvaluateOptions, context: Context, labelled: _Labelled, w
 # --- of a finished run ------------------------------------------------------------------------------------------------
 
 
-def _of_run(folder: OutputFolder, record: dict[str, Any], images: tuple[str, ...]) -> _Labelled:
-    head, inputs = record["head"], tuple(record.get("inputs", ()))
+def _of_run(folder: OutputFolder, record: dict[str, Any], head: RunHead, images: tuple[str, ...]) -> _Labelled:
+    inputs = tuple(record.get("inputs", ()))
+    name = {"name": head.name} if head.name else {}
     about = {
         "source": "run",
         "inputs": list(inputs),
-        "head": {"path": head.get("path"), "digest": head.get("digest"), "classes": head["classes"]},
+        "head": {"path": head.path or None, "digest": head.digest or None, "classes": list(head.classes), **name},
         "cache_key": record.get("cache_key"),
         "run_fingerprint": record.get("run_fingerprint"),
     }
-    return _Labelled(results_of(folder.path, head["classes"]), about, images or inputs, head.get("path") or "")
+    return _Labelled(results_of(folder.path, head.classes, head.prefix), about, images or inputs, head.path)
 
 
 # --- of labelled images -----------------------------------------------------------------------------------------------

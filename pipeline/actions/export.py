@@ -13,6 +13,7 @@ from pipeline.commands.command import Context
 from pipeline.commands.export import ExportOptions
 from pipeline.errors import UsageError
 from pipeline.run.finished_run import finished_run
+from pipeline.run.heads_of_run import heads_of, refuse_numbers
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import LOCK, refuse_among_results
 from pipeline.run.progress import counting_bar
@@ -31,6 +32,7 @@ def run(options: ExportOptions, context: Context) -> int:
     """
     folder, record = finished_run(options.run, flag="export")
     refuse_among_results(options.output, folder.path)
+    refuse_numbers(heads_of(record)[0], "export")
     form = EXPORTS[str(options.format)]
     images = int(record["counts"]["images"])
     with counting_bar(images, "images", quiet=context.quiet) as done:

@@ -67,7 +67,7 @@ def work_of_head(options: TrainHeadOptions, context: Context) -> Work:
     settings = context.settings
     identity = {
         "options": asked(options, besides=("tensorboard",)),
-        "head": settings.head.model_dump(mode="json", exclude={"path"}),
+        "head": settings.head.model_dump(mode="json", exclude={"path", "more"}),
         "mlp": settings.mlp.model_dump(mode="json"),
         "features": identity_of(settings, None).parts,
     }

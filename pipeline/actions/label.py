@@ -13,6 +13,8 @@ from typing import Any
 
 from models.heads.outputs import Head, HeadMismatch
 from models.heads.registry import check
+from models.heads.several import SeveralHeads
+from models.heads.side_by_side import members_of
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
 from pipeline.commands.label import LabelOptions
@@ -27,13 +29,14 @@ from pipeline.run.dataflow import template_of, with_what_follows
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
+from pipeline.run.heads_of_run import record_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.input_files import find_inputs
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, stored_layout
-from pipeline.run.prepare import chosen_head, local_cache, make_job
+from pipeline.run.prepare import chosen_heads, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
 from transforms.formats.canonical import fingerprint_of
@@ -78,7 +81,9 @@ def run(options: LabelOptions, context: Context) -> int:
         raise UsageError(f"--render needs a local --output, not {options.output}; drop --render or give a local folder")
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
     context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
-    head_path, head = chosen_head(context.settings)
+    head_path, head = chosen_heads(context.settings)
+    if options.render and not members_of(head.output)[0][1].classes:
+        raise UsageError("--render draws labels of classes, but the first head gives a number; drop --render")
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
     folder = output_of(options.output)
@@ -119,10 +124,14 @@ def _with_sample(identity: Identity, path: str | None) -> Identity:
 
 
 def _check_head(head: Head, identity: Identity, context: Context) -> None:
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
+    heads = [("", head)]
+    if isinstance(head, SeveralHeads):
+        heads = [(f"{one.name}: ", one.head) for one in head.heads]
+    for name, one in heads:
+        try:
+            check(one, fingerprint_of(identity.feature_space), identity.feature_space)
+        except HeadMismatch as error:
+            raise UsageError(f"{name}{error}") from error
     label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
         _check_number(label, head)
@@ -242,8 +251,13 @@ def _request(this: _Run, ready: Ready) -> MergeRequest:
         sample_submission=this.options.sample_submission,
         max_rejected=this.options.max_rejected,
         record=_record(this, ready),
-        report=_report(this, ready) if write.report else None,
+        report=_report(this, ready) if write.report and _has_classes(this.head) else None,
     )
+
+
+def _has_classes(head: Head) -> bool:
+    """True if a head chooses among classes, so that there is a page to write."""
+    return any(output.classes for _, output in members_of(head.output))
 
 
 def _report(this: _Run, ready: Ready) -> RunReport:
@@ -308,7 +322,7 @@ def _record(this: _Run, ready: Ready) -> dict[str, Any]:
         "feature_space": fingerprint_of(this.identity.feature_space),
         "cache_key": fingerprint_of(this.identity.cache_key),
         "run_fingerprint": fingerprint_of(this.identity.run),
-        "head": _head_record(this),
+        **record_of(this.head_path, this.head),
         "weights": {"backbone": features.backbone, "digest": this.identity.feature_space["weights"]},
         "runtime": features.runtime,
         "versions": _versions(),
@@ -317,12 +331,6 @@ def _record(this: _Run, ready: Ready) -> dict[str, Any]:
         "skipped_files": {"count": plan.skipped, "names": plan.skipped_names},
         "resume": {"blocks_reused": progress.reused, "blocks_redone": progress.redone},
     }
-
-
-def _head_record(this: _Run) -> dict[str, Any]:
-    head = this.head
-    reject = {"reject": list(head.reject)} if head.reject else {}
-    return {"path": this.head_path, "digest": head.digest, "classes": list(head.classes), **reject}
 
 
 def _versions() -> dict[str, str]:

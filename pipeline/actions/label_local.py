@@ -56,7 +56,7 @@ def run(options: LabelLocalOptions, context: Context) -> int:
     """Labels the photos, and says how many.
 
     Raises:
-        UsageError: there is no photo, one cannot be read, or a table is there already.
+        UsageError: there is no photo, one cannot be read, or a table already exists.
         Interrupted: the user stopped it; nothing was written.
     """
     photos = _photos(options.input)

@@ -13,10 +13,11 @@ from pipeline.api.face_labeler import FaceLabeler
 from pipeline.commands.command import Context
 from pipeline.commands.live import LiveOptions
 from pipeline.errors import Interrupted, StoppedError
-from pipeline.live.loop import Account, Follower, columns, run_live
+from pipeline.live.loop import Account, Follower, Work, columns, run_live
 from pipeline.live.outputs import Output, check_output, check_table, is_video, output_of, table_beside
+from pipeline.live.overlap import frames_at_once
 from pipeline.live.sources import Pictures, Source, source_of
-from pipeline.live.stages import Stages
+from pipeline.live.stages import INTERVAL, LATENCY, Stages
 from pipeline.live.window import Window, check_display
 from pipeline.run.interrupt import interruptible
 from transforms.formats.records import Limits
@@ -30,7 +31,7 @@ def run(options: LiveOptions, context: Context) -> int:
     """Labels the frames, and says how many, how fast, and what is in them.
 
     Raises:
-        UsageError: the source cannot be read, the output is there already, or a window cannot be shown.
+        UsageError: the source cannot be read, the output already exists, or a window cannot be shown.
         StoppedError: there is not a single frame.
         Interrupted: the user stopped before the source ended; the files hold all frames so far.
     """
@@ -63,9 +64,10 @@ def _table(options: LiveOptions) -> str | None:
 
 
 def _run(options: LiveOptions, context: Context, source: Source, table: str | None) -> int:
-    labeler = FaceLabeler(settings=context.settings, threads=cores())
+    at_once = frames_at_once(cores(), paced=source.paced)
+    labeler = FaceLabeler(settings=context.settings, threads=max(1, cores() // at_once), at_once=at_once)
     stages = Stages()
-    follower = Follower(labeler, context.settings.live, stages)
+    follower = Follower(context.settings.live)
     began = time.monotonic()
     with interruptible(lambda: "interrupted at once; nothing was written"), ExitStack() as entered:
         outputs: list[Output] = [Window()] if options.show else []
@@ -76,11 +78,12 @@ def _run(options: LiveOptions, context: Context, source: Source, table: str | No
             if table
             else None
         )
-        account = run_live(source, follower, outputs, rows, labeler.classes, stages, most=options.max_frames)
+        account = run_live(source, Work(labeler, at_once), follower, outputs, rows, stages, most=options.max_frames)
         if not account.frames and not stopping.asked():
             raise StoppedError(f"{source.name} has no frame that can be used")
     if not context.quiet:
-        words = [*_summary(account, source, time.monotonic() - began), *_times(stages, context.settings.live.budget_ms)]
+        times = _times(stages, context.settings.live.budget_ms, paced=source.paced)
+        words = [*_summary(account, source, time.monotonic() - began), *times]
         written = ", ".join(path for path in (options.output, table) if path)
         print("\n".join([*words, *([written] if written else [])]))
     if stopping.asked() and not source.endless and not options.show:
@@ -104,12 +107,13 @@ def _summary(account: Account, source: Source, seconds: float) -> list[str]:
     return lines
 
 
-def _times(stages: Stages, budget_ms: float) -> list[str]:
+def _times(stages: Stages, budget_ms: float, *, paced: bool) -> list[str]:
     """Returns the lines of the table of times."""
     if not stages.frames:
         return []
     lines = [f"{'stage':<8}{'median ms':>10}{'95 % ms':>10}"]
     for name in stages.names():
         lines.append(f"{name:<8}{stages.percentile_ms(name, 0.5):>10.1f}{stages.percentile_ms(name, 0.95):>10.1f}")
-    within = stages.frames_within(budget_ms)
-    return [*lines, f"{within:,} of {stages.frames:,} frames within the budget of {budget_ms:g} ms"]
+    counted = LATENCY if paced else INTERVAL
+    within, of = stages.within(counted, budget_ms), stages.counted(counted)
+    return [*lines, f"{within:,} of {of:,} frames within the budget of {budget_ms:g} ms, by {counted}"]

@@ -21,6 +21,7 @@ from pipeline.report.render.drawn_photo import Look
 from pipeline.report.render.folder import clear, own_pictures
 from pipeline.report.render.rendering import NothingRead, Rendered, Source, Wish, render
 from pipeline.run.finished_run import finished_run
+from pipeline.run.heads_of_run import heads_of, refuse_numbers
 from pipeline.run.inputs_again import GONE, inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import refuse_among_results
@@ -39,6 +40,7 @@ def run(options: RenderOptions, context: Context) -> int:
         StoppedError: no photo matches, or none could be read again.
     """
     folder, record = finished_run(options.run, flag="render")
+    refuse_numbers(heads_of(record)[0], "render")
     refuse_among_results(options.output, folder.path)
     own_pictures(options.output)
     chosen = _chosen(options, folder.path, record)

@@ -31,7 +31,7 @@ def label(
     inputs: Paths,
     output: PathLike,
     *,
-    head: PathLike | None = None,
+    head: Paths | None = None,
     settings: SettingsLike = None,
     cache: PathLike | None = None,
     sample_submission: PathLike | None = None,
@@ -46,7 +46,8 @@ def label(
     Args:
         inputs: folders, archives, tables or wildcards, one or several, as for `--input`.
         output: folder for the results. A stopped run there resumes.
-        head: `bundled`, `bundled/ferplus`, the folder of a head, or the result of `train_head`.
+        head: `bundled`, `bundled/ferplus`, the folder of a head, or the result of `train_head`; several label each
+            face, and the text `NAME=PATH` names one.
         settings: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a YAML file.
         cache: folder of the feature cache; None is `output/cache`.
         sample_submission: CSV whose columns, ids and order submission.csv follows.
@@ -71,7 +72,9 @@ def label(
         render=render,
         overwrite=overwrite,
     )
-    _act("label", options, Context(settings_from(settings, head__path=path_text(head)), tuple(beam_options), quiet))
+    first, more = (None, None) if head is None else (path_texts(head)[0], list(path_texts(head)[1:]))
+    chosen = settings_from(settings, head__path=first, head__more=more)
+    _act("label", options, Context(chosen, tuple(beam_options), quiet))
     return Run.open(output)
 
 

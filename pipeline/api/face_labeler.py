@@ -48,8 +48,10 @@ class FaceLabeler:
         settings: as `label` takes them: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a
             YAML file.
         batch_size: faces in one call of the network. Changes speed, not results. None takes the fewest that the runtime
-            takes, so that a single face does not wait for empty rows: 1 for onnx, 8 for the others.
+            takes, so that a single face does not wait for empty rows: 1 for onnx and openvino, 8 for the others.
         threads: that search one image for faces, where the detector can use several. Changes speed, not results.
+        at_once: faces that onnx or openvino label at the same time, for as many threads that call; they share the
+            cores. Changes speed, not results.
 
     Raises:
         UsageError: a setting is wrong, a file is missing, or the head does not fit the features.
@@ -67,6 +69,7 @@ class FaceLabeler:
         *,
         batch_size: int | None = None,
         threads: int = 1,
+        at_once: int = 1,
     ) -> None:
         chosen = settings_from(settings, head__path=path_text(head))
         self.settings = chosen
@@ -74,7 +77,7 @@ class FaceLabeler:
         identity = identity_of(chosen, self._head)
         job = make_job(chosen, identity, output="", cache="", head=(self._head_path, self._head))
         batch = runtime(job.features.runtime).smallest_batch if batch_size is None else batch_size
-        self._job = replace(job, features=replace(job.features, batch_size=batch))
+        self._job = replace(job, features=replace(job.features, batch_size=batch, at_once=at_once))
         try:
             check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
             self._detector = job.detecting.detector.load(threads)

@@ -20,7 +20,10 @@ class EvaluateOptions(Options):
     output: str = needed("DIR", "folder for metrics, plots and the page")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
-        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+        "PATH",
+        "the trained head: bundled (default), bundled/ferplus or a folder; with --predictions the name of a head of "
+        "that run",
+        setting="head.path",
     )
     exclude_copies_of: tuple[str, ...] = many("PATTERN", "input images identical to these are excluded")
     images: tuple[str, ...] = many(
@@ -49,7 +52,7 @@ class EvaluateOptions(Options):
             raise UsageError(
                 "evaluate needs exactly one of --input, labelled images, and --predictions, the output of a run"
             )
-        alien = {"images": self.images} if self.input else {"head": self.head, "cache": self.cache}
+        alien = {"images": self.images} if self.input else {"cache": self.cache}
         if strangers := [flag for flag, given in alien.items() if given]:
             wanted = "--predictions" if self.input else "--input"
             raise UsageError(f"--{strangers[0]} goes with {wanted}; drop it, or give {wanted} instead")

@@ -18,8 +18,12 @@ class LabelOptions(Options):
     )
     output: str = needed("DIR", "folder for the results")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
-    head: str | None = one(
-        "PATH", "the trained head: bundled (default), bundled/ferplus or a folder", setting="head.path"
+    head: tuple[str, ...] = many(
+        "PATH",
+        "the trained head: bundled (default), bundled/ferplus or a folder; with several, "
+        "each labels all faces, and NAME=PATH names one",
+        setting="head.path",
+        rest="head.more",
     )
     sample_submission: str | None = one("FILE", "CSV whose columns, ids and order to follow")
     dry_run: bool = switch("show what would be read, then exit")
@@ -34,6 +38,6 @@ COMMAND = Command(
     summary="label every face (the default command)",
     example="label --input photos/ --output out/",
     options=LabelOptions,
-    settings=("read", "faces", "features", "head.path", "write", "beam"),
+    settings=("read", "faces", "features", "head.path", "head.more", "write", "beam"),
     beam=True,
 )

@@ -20,7 +20,7 @@ class LabelLocalOptions(Options):
     table: str | None = parsed(
         one_of(*TABLES), "FORMAT", "parquet or csv; default parquet where pyarrow is installed, else csv"
     )
-    overwrite: bool = switch("replace tables that are there already")
+    overwrite: bool = switch("replace tables that already exist")
 
 
 COMMAND = Command(

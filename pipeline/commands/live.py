@@ -26,7 +26,7 @@ class LiveOptions(Options):
     realtime: bool = switch("read a video at its own rate, and drop frames that are overdue")
     frame_rate: float | None = parsed(frame_rate, "N", "of --frames, a second; default 25")
     max_frames: int | None = parsed(count, "N", "stop after so many frames")
-    overwrite: bool = switch("replace results that are there already")
+    overwrite: bool = switch("replace results that already exist")
 
     def __post_init__(self) -> None:
         sources = {"--video": self.video, "--camera": self.camera, "--frames": self.frames}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.commands import (
     cache,
+    calibrate,
     compare,
     describe_head,
     evaluate,
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Command] = {
         train_backbone,
         train_detector,
         evaluate,
+        calibrate,
         describe_head,
         evaluate_detector,
         report,

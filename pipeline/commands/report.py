@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.commands.command import Command
-from pipeline.flags import Options, many, position, switch
+from pipeline.flags import Options, many, one, position, switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,7 @@ class ReportOptions(Options):
 
     run: str = position("RUN", "output folder of a finished run", required=True)
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the run read them")
+    head: str | None = one("NAME", "of a run with several heads: the one that the page is about; default the first")
     similar: bool = switch("look for near-duplicates even among more than 50,000 faces")
 
 

@@ -73,6 +73,6 @@ COMMAND = Command(
     example="train-head --input photos/train --output head/",
     options=TrainHeadOptions,
     settings=("read", "faces", "features", "head", "mlp", "beam"),
-    settings_unused=("head.path",),
+    settings_unused=("head.path", "head.more"),
     beam=True,
 )

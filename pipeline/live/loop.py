@@ -1,10 +1,16 @@
-"""The loop: reads a frame, finds faces, labels them, follows them, draws, writes, and times each stage."""
+"""The loop: reads frames, finds and labels faces, follows them, draws, writes, and times each stage.
+
+Reading, work on single frames and writing overlap (`overlap.py`). Following and drawing go frame by frame, in order, in
+the thread that calls.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -12,6 +18,7 @@ from models.heads.output_spec import ClassOutput, types_shown
 from pipeline.api.face_labeler import FaceLabeler
 from pipeline.api.faces import Face
 from pipeline.live.outputs import Output
+from pipeline.live.overlap import worked_on, written_behind
 from pipeline.live.smoothing import Smoother
 from pipeline.live.sources import Frame, Source
 from pipeline.live.stages import Stages
@@ -44,11 +51,23 @@ class Account:
     labels: Counter[str] = field(default_factory=Counter)
 
 
-class Follower:
-    """Finds, labels and follows the faces of one frame after another."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with single frames.
 
-    def __init__(self, labeler: FaceLabeler, settings: LiveSettings, stages: Stages) -> None:
-        self._labeler, self._stages = labeler, stages
+    Attributes:
+        labeler: finds and labels faces.
+        frames_at_once: threads that do so, a frame each.
+    """
+
+    labeler: FaceLabeler
+    frames_at_once: int
+
+
+class Follower:
+    """Follows the faces of one frame after another."""
+
+    def __init__(self, settings: LiveSettings) -> None:
         self._tracker = Tracker(settings.track_overlap, settings.track_frames)
         self._smoother = Smoother(settings.smoothing)
 
@@ -57,50 +76,67 @@ class Follower:
         """Tracks that have begun."""
         return self._tracker.begun
 
-    def follow(self, frame: Frame) -> tuple[FollowedFace, ...]:
-        """Returns the faces of the next frame, in the order of `label`."""
-        with self._stages.timed("detect"):
-            found = self._labeler.find(frame.pixels if frame.data is None else frame.data)
-        with self._stages.timed("label"):
-            faces = self._labeler.label_found(found).faces
-            tracks = self._tracker.update(np.asarray([face.box for face in faces], np.float64).reshape(-1, 4))
-            followed = tuple(
-                FollowedFace(self._smoother.smoothed(face, track), track)
-                for face, track in zip(faces, tracks, strict=True)
-            )
-            self._smoother.forget_all_but(self._tracker.alive)
+    def follow(self, faces: Sequence[Face]) -> tuple[FollowedFace, ...]:
+        """Returns the faces of the next frame, in the same order."""
+        tracks = self._tracker.update(np.asarray([face.box for face in faces], np.float64).reshape(-1, 4))
+        followed = tuple(
+            FollowedFace(self._smoother.smoothed(face, track), track) for face, track in zip(faces, tracks, strict=True)
+        )
+        self._smoother.forget_all_but(self._tracker.alive)
         return followed
 
 
 def run_live(
     source: Source,
+    work: Work,
     follower: Follower,
     outputs: Sequence[Output],
     table: RowWriter | None,
-    classes: Sequence[str],
     stages: Stages,
     *,
     most: int | None = None,
 ) -> Account:
     """Works until the source ends, `most` frames are done, or a stop is asked for; returns what came of it."""
-    account, frames = Account(), source.frames()
-    while not stopping.asked() and (most is None or account.frames < most):
-        with stages.timed("read"):
-            frame = next(frames, None)
-        if frame is None:
-            break
-        followed = follower.follow(frame)
-        if outputs:
-            with stages.timed("draw"):
-                picture = drawn(frame.pixels, followed, classes)
+    account = Account()
+    shown = [output for output in outputs if output.in_calling_thread]
+    written = [output for output in outputs if not output.in_calling_thread]
+
+    def label(frame: Frame) -> Sequence[Face]:
+        with stages.timed("detect"):
+            found = work.labeler.find(frame.pixels if frame.data is None else frame.data)
+        with stages.timed("label"):
+            return work.labeler.label_found(found).faces
+
+    def write(frame: Frame, followed: Sequence[FollowedFace], picture: np.ndarray) -> None:
         with stages.timed("write"):
             if table is not None:
                 table.add(rows_of(frame, followed))
-            for output in outputs:
+            for output in written:
                 output.write(picture, frame.number)
-        stages.end_frame()
-        _count(account, frame, followed, follower.tracks)
+        stages.end_frame(frame.came)
+
+    frames, workers = read(source, stages, most), work.frames_at_once
+    ahead = workers if source.paced else workers + 1  # of a camera the newest frame is wanted
+    with (
+        written_behind() as later,
+        worked_on(frames, label, workers=workers, in_progress=ahead, stop=stopping.asked) as labelled,
+    ):
+        for frame, faces in labelled:
+            with stages.timed("draw"):
+                followed = follower.follow(faces)
+                picture = drawn(frame.pixels, followed, work.labeler.classes)
+                for output in shown:
+                    output.write(picture, frame.number)
+            later(partial(write, frame, followed, picture))
+            _count(account, frame, followed, follower.tracks)
     return account
+
+
+def read(source: Source, stages: Stages, most: int | None) -> Iterator[Frame]:
+    """Yields the frames of a source, `most` of them, and counts how long each took since it came."""
+    for frame in islice(source.frames(), most):
+        stages.since(frame.came, "read")
+        yield frame
 
 
 def _count(account: Account, frame: Frame, followed: Sequence[FollowedFace], tracks: int) -> None:

@@ -23,7 +23,13 @@ FACES = "faces"  # the table's name in a folder of pictures, without its suffix
 
 
 class Output(Protocol):
-    """What takes drawn frames."""
+    """What takes drawn frames.
+
+    Attributes:
+        in_calling_thread: True if it must be called in the thread that made it; else in one thread at a time.
+    """
+
+    in_calling_thread: bool
 
     def write(self, picture: np.ndarray, number: int) -> None:
         """Takes a drawn frame, (h, w, 3) uint8 RGB, and its number in the source."""
@@ -31,6 +37,8 @@ class Output(Protocol):
 
 class VideoFile:
     """A video that keeps time: a frame that was dropped shows the one before it."""
+
+    in_calling_thread = False
 
     def __init__(self, path: str, rate: float) -> None:
         self._path, self._rate = path, rate
@@ -67,6 +75,8 @@ class VideoFile:
 class PictureFolder:
     """A JPEG a frame, named by its number."""
 
+    in_calling_thread = False
+
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
@@ -84,7 +94,7 @@ def _picture_folder(folder: str) -> Iterator[PictureFolder]:
 
 
 def output_of(path: str, rate: float) -> AbstractContextManager[Output]:
-    """Returns what writes to a path that `check_output` has let pass, to be entered."""
+    """Returns what writes to a path that `check_output` has accepted, to be entered."""
     return VideoFile(path, rate) if is_video(path) else _picture_folder(path)
 
 
@@ -100,10 +110,10 @@ def table_beside(path: str) -> str:
 
 
 def check_output(path: str, *, overwrite: bool) -> None:
-    """Refuses a path that holds something already, before any work.
+    """Refuses a path that already holds something, before any work.
 
     Raises:
-        UsageError: it has an unknown suffix, is there already, or the folder holds what this command did not write.
+        UsageError: it has an unknown suffix, already exists, or the folder holds what this command did not write.
     """
     suffix = os.path.splitext(path)[1].lower()
     if is_video(path):
@@ -111,11 +121,11 @@ def check_output(path: str, *, overwrite: bool) -> None:
     elif suffix and not os.path.isdir(path):
         raise UsageError(f"--output {path}: videos end in {', '.join(CODECS)}; a name without a suffix is a folder")
     elif _own_names(path) and not overwrite:
-        raise UsageError(f"--output {path} holds frames already; give another folder, or --overwrite")
+        raise UsageError(f"--output {path} already holds frames; give another folder, or --overwrite")
 
 
 def check_file(flag: str, path: str, *, overwrite: bool) -> None:
-    """Refuses a file that is there already, or whose folder is not.
+    """Refuses a file that already exists, or whose folder does not.
 
     Raises:
         UsageError: says which.
@@ -123,7 +133,7 @@ def check_file(flag: str, path: str, *, overwrite: bool) -> None:
     if os.path.isdir(path):
         raise UsageError(f"{flag} {path} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{flag} {path} is there already; give another name, or --overwrite")
+        raise UsageError(f"{flag} {path} already exists; give another name, or --overwrite")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise UsageError(f"{flag} {path}: there is no folder {folder}; create it first")
@@ -133,13 +143,13 @@ def check_table(path: str, *, overwrite: bool, flag: str = "--faces") -> None:
     """Refuses a table that cannot be written.
 
     Raises:
-        UsageError: it is there already, or of another kind.
+        UsageError: it already exists, or is of another kind.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in TABLES:
         raise UsageError(f"{flag} {path}: tables end in {' or '.join(TABLES)}")
     if suffix == ".parquet" != usual_suffix():
-        raise UsageError(f"{flag} {path}: Parquet needs pyarrow, which is not here; let it end in .csv")
+        raise UsageError(f"{flag} {path}: Parquet needs pyarrow, which is not installed; use a name that ends in .csv")
     check_file(flag, path, overwrite=overwrite)
 
 
@@ -147,7 +157,7 @@ def _own_names(folder: str) -> list[str]:
     """Returns the names in a folder of frames, which are all ours.
 
     Raises:
-        UsageError: something else lies there.
+        UsageError: it holds something else.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -158,7 +168,7 @@ def _own_names(folder: str) -> list[str]:
     tables = {FACES + suffix for suffix in TABLES}
     for name in names:
         if name not in tables and not is_temporary(name) and not _is_ours(os.path.join(folder, name)):
-            raise UsageError(f"--output {folder}: {name} lies there, and live did not write it; give an empty folder")
+            raise UsageError(f"--output {folder} holds {name}, which live did not write; give an empty folder")
     return names
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ class Frame:
         image_id: name of the source, `/`, and the number; of a picture its name.
         pixels: (h, w, 3) uint8 RGB, upright.
         data: the file of a picture, so that it is read as `label` reads it; None of a frame of a video.
+        came: when it was there to be read, on the source's clock, `time.monotonic`: what follows is its latency.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Frame:
     image_id: str
     pixels: np.ndarray
     data: bytes | None = None
+    came: float = field(default_factory=time.monotonic)
 
 
 class Source(Protocol):
@@ -47,12 +49,14 @@ class Source(Protocol):
         rate: frames a second.
         dropped: frames that were left out, so far.
         endless: True if it ends only when the user says so.
+        paced: True if frames come at a rate of their own, so that late ones are dropped.
     """
 
     name: str
     rate: float
     dropped: int
     endless: bool
+    paced: bool
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames, in order."""
@@ -95,19 +99,21 @@ class Video:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.name, self.rate, self.dropped = name, reader.rate, 0
-        self._reader, self._realtime, self._clock, self._sleep = reader, realtime, clock, sleep
+        self.paced = realtime
+        self._reader, self._clock, self._sleep = reader, clock, sleep
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames."""
         began, number = self._clock(), 0
         while True:
-            if self._realtime and not self._wait(began, number):
+            if self.paced and not self._wait(began, number):
                 return
             number += self._skipped
+            came = self._clock()
             pixels = self._reader.read()
             if pixels is None:
                 return
-            yield Frame(number, self._reader.time_s(number), f"{self.name}/{number:06d}", pixels)
+            yield Frame(number, self._reader.time_s(number), f"{self.name}/{number:06d}", pixels, came=came)
             number += 1
 
     _skipped = 0
@@ -133,6 +139,7 @@ class Camera:
     """The newest frame of a camera each time; frames that came meanwhile are dropped."""
 
     endless = True
+    paced = True
 
     def __init__(self, reader: Reader, name: str) -> None:
         self.name, self.rate, self.dropped = name, reader.rate, 0
@@ -155,7 +162,7 @@ class Camera:
             began = began or seen
             self.dropped += number - before - 1
             before = number
-            yield Frame(number, seen - began, f"{self.name}/{number:06d}", pixels)
+            yield Frame(number, seen - began, f"{self.name}/{number:06d}", pixels, came=seen)
 
     def _after(self, number: int) -> tuple[int, float, np.ndarray] | None:
         with self._news:
@@ -177,7 +184,9 @@ class Camera:
 
     def close(self) -> None:
         """Gives the camera back."""
-        self._ended = True
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
         if self._thread.is_alive():
             self._thread.join(SILENT_S)
         self._reader.close()
@@ -187,6 +196,7 @@ class Pictures:
     """The pictures of a folder in the order of their names, which are compared by their UTF-8 bytes."""
 
     endless = False
+    paced = False
 
     def __init__(self, folder: str, rate: float, limits: Limits) -> None:
         try:
@@ -203,6 +213,7 @@ class Pictures:
     def frames(self) -> Iterator[Frame]:
         """Yields the pictures that can be used; the names of the others are in `rejected`."""
         for number, path in enumerate(self._paths):
+            came = time.monotonic()
             try:
                 with open(path, "rb") as file:
                     data = file.read()
@@ -210,7 +221,7 @@ class Pictures:
             except RejectedContent as fault:
                 self.rejected.append(f"{os.path.basename(path)} ({fault.reason})")
                 continue
-            yield Frame(number, number / self.rate, os.path.basename(path), pixels, data)
+            yield Frame(number, number / self.rate, os.path.basename(path), pixels, data, came)
 
     def close(self) -> None:
         """Has nothing to give back."""

@@ -18,6 +18,8 @@ _END = (27, ord("q"))  # keys
 class Window:
     """An output of the loop."""
 
+    in_calling_thread = True  # as windows want it
+
     def write(self, picture: np.ndarray, number: int) -> None:
         """Shows a frame, and asks the loop to stop if the user wants it."""
         import cv2

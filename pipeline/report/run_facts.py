@@ -20,6 +20,7 @@ def facts_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("inputs", ", ".join(record.get("inputs", ()))),
         ("read as", shards),
         ("head", str(record["head"].get("path", ""))),
+        ("all heads", ", ".join(str(head["name"]) for head in record.get("heads", ()))),
         ("detector", str(faces.get("name", ""))),
         ("backbone", str(record.get("weights", {}).get("backbone", ""))),
         ("device", ", ".join(record.get("device", ())) + _in_brackets(record.get("runtime"))),

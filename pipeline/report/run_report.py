@@ -24,6 +24,7 @@ from pipeline.report.run_quality import Sizes, picture_flags
 from pipeline.report.run_samples import Chooser, Samples
 from pipeline.report.similar_faces import Similar, SimilarFaces
 from pipeline.run.cache_of_run import cache_of_run
+from pipeline.run.heads_of_run import about_head, head_called
 from pipeline.run.own_files import NUMBERS, PAGE
 from transforms.formats.publish import StorageError, publish
 from transforms.formats.records import FormatError, Limits
@@ -46,6 +47,7 @@ class RunReport:
         limits: of images that are read again.
         fault: why there is no plan.
         searching: how the run looked for faces.
+        head: name of the head that the page is about; None for the first that chooses among classes.
         similar_up_to: faces up to which near-duplicates are looked for; None looks whatever it takes.
     """
 
@@ -55,6 +57,7 @@ class RunReport:
     fault: str = ""
     searching: Searching = Searching(None, why_not="the detector of the run is unavailable")  # noqa: RUF009 - frozen
     similar_up_to: int | None = SIMILAR_UP_TO
+    head: str | None = None
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Writes the page and its numbers; returns what `run.json` says of them.
@@ -74,11 +77,13 @@ class RunReport:
         return {"files": written, "photos": len(content.pictures.photos), "photos_missing": content.pictures.missing}
 
     def _content(self, record: dict[str, Any]) -> RunContent:
-        classes = record["head"]["classes"]
+        chosen = head_called(record, self.head)
+        record = {**record, "head": about_head(record, chosen)}
+        classes = chosen.classes
         metrics, repeats, sizes = RunMetrics(classes), Repeats(), Sizes()
         chooser = Chooser(classes, str(record.get("run_fingerprint", "")))
         similar, why_not = self._similar(record)
-        for batch in result_batches(self.output):
+        for batch in self._again(chosen.prefix):
             check()
             metrics.add(batch)
             repeats.add(batch)
@@ -86,7 +91,8 @@ class RunReport:
             chooser.add(batch)
             for each in similar:
                 each.add(batch)
-        found = similar[0].result(self._again) if similar else Similar({"why_not": why_not})
+        again = partial(self._again, chosen.prefix)
+        found = similar[0].result(again) if similar else Similar({"why_not": why_not})
         samples = replace(chooser.result(), similar=found.groups)
         near = NearMisses(self.searching, self.limits)
         pictures = self._pictures(samples, near)
@@ -99,7 +105,7 @@ class RunReport:
         return RunContent(
             record,
             metrics.result(),
-            repeats.result(self._again()),
+            repeats.result(again()),
             found.numbers,
             quality,
             near.result(pictures.candidates),
@@ -107,8 +113,8 @@ class RunReport:
             pictures,
         )
 
-    def _again(self) -> Iterator[ResultBatch]:
-        return result_batches(self.output)
+    def _again(self, prefix: str) -> Iterator[ResultBatch]:
+        return result_batches(self.output, prefix=prefix)
 
     def _similar(self, record: Mapping[str, Any]) -> tuple[list[SimilarFaces], str]:
         """Returns what looks for near-duplicates, or nothing and why."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
+from pipeline import __version__
 from pipeline.errors import StoppedError
 from pipeline.run import graph
 from pipeline.run.output_folder import OutputFolder, Progress
@@ -21,6 +23,7 @@ from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.run.runners import is_direct, options_of
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.staging import Staging
+from transforms.check_workers import CheckWorkers
 from transforms.merge_request import MergeRequest
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ class Ready:
 
 
 Stages = Callable[[beam.Pipeline, Ready], Any]  # adds them to a pipeline
+ON_WORKERS = (graph.__name__, "pipeline.report.run_report")  # modules that import all that workers need
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def drive(
         staging.forget()
     ready = Ready(folder, job, plan, folder.progress(plan), staging)
     run_graph(
-        lambda root: stages(root, ready),
+        partial(_build, stages, ready),
         execution.beam_options,
         heartbeat=job.heartbeat,
         total=None if plan.streamed else plan.images,
@@ -149,6 +153,14 @@ def drive(
     with suppress(OSError):  # results are complete, and the next run removes them too
         remove_own(folder.path, ("heartbeats",), ())
     return Driven(plan, folder.record())
+
+
+def _build(stages: Stages, ready: Ready, root: beam.Pipeline) -> None:
+    """Adds the stages, and first a question to workers elsewhere."""
+    if ready.staging is not None:
+        error = f"{StoppedError.__module__}.{StoppedError.__qualname__}"
+        root | "CheckWorkers" >> CheckWorkers(ready.staging.place, ON_WORKERS, __version__, error)
+    stages(root, ready)
 
 
 def recorded(driven: Driven, folder: OutputFolder) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import UsageError
@@ -44,13 +44,13 @@ def _is_unchanged(folder: OutputFolder, part: Mapping[str, Any]) -> bool:
         return bool(hashlib.file_digest(file, "sha256").hexdigest() == part["sha256"])
 
 
-def results_of(folder: str, classes: list[str]) -> Results:
+def results_of(folder: str, classes: Sequence[str], prefix: str = "") -> Results:
     """Returns one row per image, with its largest face.
 
     Raises:
         UsageError: the tables do not match.
     """
     try:
-        return read_results(folder, classes)
+        return read_results(folder, classes, prefix)
     except ResultsError as error:
         raise UsageError(str(error)) from error

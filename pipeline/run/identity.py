@@ -74,6 +74,8 @@ def identity_of(settings: Settings, head: Head | None) -> Identity:
     except (BackboneError, DetectorError) as error:
         raise UsageError(str(error)) from error
     output = _entering(settings, Enters.RUN)
+    if output["write"]["submission_head"] is None:  # so that older runs keep their fingerprints
+        del output["write"]["submission_head"]
     parts: dict[str, Any] = {"features": key, "head": head.digest if head else "", **_labels(settings)}
     if settings.read.exif:  # otherwise nothing, so that older runs keep their fingerprints
         parts["exif"] = True

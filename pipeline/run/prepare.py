@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import PurePath
 
 from models.backbones.registry import backbone
 from models.heads.outputs import Head, HeadError
 from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
+from models.heads.several import NamedHead, SeveralHeads
 from models.runtimes import device
 from models.runtimes.feature_settings import FeatureSettings
 from pipeline.errors import UsageError
@@ -20,19 +23,60 @@ from transforms.storage.paths import is_local, is_object
 
 
 def chosen_head(settings: Settings) -> tuple[str, Head]:
-    """Returns the folder or file of the head, and the head.
+    """Returns the folder or file of the only head, and the head.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: it is missing or damaged, or the settings name several.
     """
-    named = settings.head.path
-    if named.startswith("bundled/") and named not in BUNDLED_HEADS and not os.path.exists(named):
-        raise UsageError(f"head.path={named} is not a bundled head; known: {', '.join(BUNDLED_HEADS)}")
-    path = str(BUNDLED_HEADS.get(named) or os.path.abspath(named))
+    if settings.head.more:
+        raise UsageError(f"this command takes one head, not {1 + len(settings.head.more)}; drop head.more")
+    one = _named_head("head.path", settings.head.path)
+    return one.path, one.head
+
+
+def chosen_heads(settings: Settings) -> tuple[str, Head]:
+    """Returns the folder or file of the first head, and the head; several heads act as one, `SeveralHeads`.
+
+    Raises:
+        UsageError: one is missing or damaged, or two have the same name.
+    """
+    head, deciding = settings.head, settings.write.submission_head
+    first, *more = (
+        _named_head("head.path", head.path),
+        *(_named_head("head.more", given) for given in head.more),
+    )
+    if not more:
+        if deciding not in (None, first.name):
+            raise UsageError(f"write.submission_head={deciding}: the only head is {first.name}; drop the setting")
+        return first.path, first.head
+    names = [first.name, *(one.name for one in more)]
+    if deciding is not None and deciding not in names:
+        raise UsageError(f"write.submission_head={deciding} is not one of the heads: {', '.join(names)}")
     try:
-        return path, load_head(path)
+        return first.path, SeveralHeads([first, *more], names.index(deciding) if deciding else 0)
     except HeadError as error:
         raise UsageError(str(error)) from error
+
+
+_NAME = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.+)", re.ASCII)
+
+
+def _named_head(setting: str, given: str) -> NamedHead:
+    """Returns the head that a path, or NAME=PATH, names."""
+    split = None if os.path.exists(given) else _NAME.fullmatch(given)
+    name, named = split.groups() if split else ("", given)
+    if named.startswith("bundled/") and named not in BUNDLED_HEADS and not os.path.exists(named):
+        raise UsageError(f"{setting}={named} is not a bundled head; known: {', '.join(BUNDLED_HEADS)}")
+    path = str(BUNDLED_HEADS.get(named) or os.path.abspath(named))
+    try:
+        return NamedHead(name or _own_name(path), path, load_head(path))
+    except HeadError as error:
+        raise UsageError(str(error)) from error
+
+
+def _own_name(path: str) -> str:
+    """Returns the name of a head's folder, or of its `.keras` file, as letters, digits and `_`."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", PurePath(path.removesuffix(".keras")).name)
 
 
 def local_cache(path: str) -> str:
@@ -82,7 +126,7 @@ def make_job(
         heartbeat=heartbeat,
         accelerator=settings.features.accelerator or "",
         hints=_hints(settings),
-        provenance=_provenance(settings, features, identity, portable_head(head[0]) if head else ""),
+        provenance=_provenance(settings, features, identity, _paths(*head) if head else ""),
     )
 
 
@@ -103,7 +147,14 @@ def _cropping(settings: Settings, features: FeatureSettings, limits: Limits) -> 
 
 
 def _labelling(settings: Settings, features: FeatureSettings, path: str, head: Head) -> Labelling:
-    return Labelling(portable_head(path), head.output, features.runtime, min_label_px(settings))
+    more = tuple(portable_head(one.path) for one in head.heads[1:]) if isinstance(head, SeveralHeads) else ()
+    return Labelling(portable_head(path), head.output, features.runtime, min_label_px(settings), more)
+
+
+def _paths(path: str, head: Head) -> str:
+    """Returns the path of a head, or of several, for a message."""
+    paths = [one.path for one in head.heads] if isinstance(head, SeveralHeads) else [path]
+    return ", ".join(map(portable_head, paths))
 
 
 def _provenance(settings: Settings, features: FeatureSettings, identity: Identity, head: str) -> Provenance:

@@ -17,6 +17,7 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipeline.run.runners import is_direct
+from transforms.check_workers import CURE
 from transforms.tally import Totals
 from transforms.write_parts import COUNTED, METRICS
 
@@ -26,10 +27,7 @@ WATCH_S = 2.0  # between two looks at the job
 SILENCE_S = 60.0  # without a finished block; then a warning says where to look
 SHOWN = 600  # characters of an error that is not ours
 _LACKS_US = re.compile(r"No module named '(?:pipeline|transforms|models)\b")
-WITHOUT_US = (
-    "the workers lack this program or have another version of it: install it in their image or environment "
-    "(docs/scaling.md), or send it with --setup_file=PATH/setup.py"
-)
+WITHOUT_US = f"the workers lack this program or have another version of it; {CURE}"
 
 
 def lacks_this_program(text: str) -> bool:

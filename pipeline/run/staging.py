@@ -28,12 +28,16 @@ SHIPPED = ("bundled", "random")  # weights that every worker has
 
 
 class Staging:
-    """Puts files of this machine beside the plan of a run, under their digests."""
+    """Puts files of this machine beside the plan of a run, under their digests.
+
+    Attributes:
+        place: folder or prefix of the files, as workers see it.
+    """
 
     def __init__(self, place: str) -> None:
         """Takes the output folder, or the prefix in a store, as workers see it."""
-        self._place = f"{place.rstrip('/')}/{FOLDER}"
-        self._store: Store = store_of(self._place)
+        self.place = f"{place.rstrip('/')}/{FOLDER}"
+        self._store: Store = store_of(self.place)
 
     def job(self, job: Job) -> Job:
         """Returns the job with staged files in place of this machine's paths.
@@ -51,16 +55,16 @@ class Staging:
             detecting = replace(detecting, detector=spec)
         if reading.labels and is_local(reading.labels):
             reading = replace(reading, labels=self._file(reading.labels))
-        if labelling is not None and labelling.head not in BUNDLED_HEADS:
-            folder, names, main = files_of_head(labelling.head)
-            labelling = replace(labelling, head=self._sent(str(folder), names, main).as_path())
+        if labelling is not None:
+            more = tuple(map(self._head, labelling.more))
+            labelling = replace(labelling, head=self._head(labelling.head), more=more)
         return replace(
             job,
             features=features,
             detecting=detecting,
             reading=reading,
             labelling=labelling,
-            provenance=Provenance(tuple(map(_without_folder, job.provenance.sources)), self._place),
+            provenance=Provenance(tuple(map(_without_folder, job.provenance.sources)), self.place),
         )
 
     def request(self, request: MergeRequest) -> MergeRequest:
@@ -73,6 +77,13 @@ class Staging:
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(request.record, file, default=str)
             return replace(request, record={}, staged_record=self._file(path))
+
+    def _head(self, path: str) -> str:
+        """Sends the files of a head; returns what stands for its path. Workers have bundled ones."""
+        if path in BUNDLED_HEADS:
+            return path
+        folder, names, main = files_of_head(path)
+        return self._sent(str(folder), names, main).as_path()
 
     def _file(self, path: str) -> str:
         """Sends a file; returns what stands for its path."""
@@ -92,7 +103,7 @@ class Staging:
         return "" if found is None else found[0].decode(errors="replace")
 
     def _sent(self, folder: str, names: Sequence[str], main: str) -> StagedFiles:
-        return StagedFiles(self._place, tuple((name, self._put(os.path.join(folder, name))) for name in names), main)
+        return StagedFiles(self.place, tuple((name, self._put(os.path.join(folder, name))) for name in names), main)
 
     def _put(self, path: str) -> str:
         """Sends a file unless it is there already, and returns its digest."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.run.heads_of_run import deciding_classes, heads_of
 from pipeline.run.own_files import PAGE
 from transforms.storage.paths import is_object
 
@@ -19,6 +20,7 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         f"{_number(counts['duplicate'])} with a duplicate id",
         f"{_number(counts['faces'])} faces" + _listed(record["labels"]),
     ]
+    lines += _further(record)
     if unlabelled := counts.get("unlabelled_faces"):  # earlier versions labelled all faces
         lines.append(_unlabelled(unlabelled, record["settings"]["faces"]["min_label_px"]))
     if record["reasons"]:
@@ -39,8 +41,8 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(note)
     if left_out := (record.get("submission") or {}).get("left_out"):
         lines.append(_left_out(left_out, record["submission"]["left_out_names"]))
-    if record.get("submission") and record["head"]["classes"]:
-        lines.append(_classes(record["submission"], record["head"]["classes"]))
+    if record.get("submission") and (classes := deciding_classes(record)):
+        lines.append(_classes(record["submission"], classes))
     names = [
         name for name in ("predictions", "images", "submission.csv", "run.json") if name in _present(record, output)
     ]
@@ -48,6 +50,13 @@ def closing_words(record: Mapping[str, Any], output: str) -> str:
         lines.append(f"report: {os.path.join(output, PAGE)}")
     lines.append("written: " + ", ".join(os.path.join(output, name) for name in names))
     return "\n".join(lines)
+
+
+def _further(record: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each further head: its labels, or that it gives numbers."""
+    counts = record.get("more_labels", {})
+    found = ((head, counts.get(head.prefix, {})) for head in heads_of(record)[1:])
+    return [head.name + (_listed(labels) if head.classes else ": a number for each face") for head, labels in found]
 
 
 def _unlabelled(faces: int, min_label_px: int) -> str:

@@ -273,6 +273,13 @@ class HeadSettings(Section):
         allowed="bundled, bundled/fer2013, bundled/ferplus or a path",
         min_length=1,
     )
+    more: list[str] = setting(
+        [],
+        "further heads of the same features: their columns in predictions/ begin with NAME_, and NAME is that of the "
+        "head's folder if none is given",
+        enters=Enters.RUN,
+        allowed="a list such as [bundled/ferplus, smile=heads/smile]",
+    )
     kind: Literal["logistic", "ridge", "mlp"] = setting(
         "logistic",
         "classifier that train-head fits: logistic regression, least squares (ridge) or dense layers (mlp)",
@@ -314,6 +321,13 @@ class WriteSettings(Section):
         None, "submission.csv gives the class as alphabetical index or as name; null follows the sample submission, "
         "else index", enters=Enters.RUN, allowed="index, name or null",
     )  # fmt: skip
+    submission_head: str | None = setting(
+        None,
+        "name of the head whose labels go into submission.csv; null is the first",
+        enters=Enters.RUN,
+        allowed="the name of a head or null",
+        min_length=1,
+    )
     id_column: str = setting(
         "id", "first column of submission.csv", enters=Enters.RUN, allowed="the name of a column", min_length=1
     )

@@ -4,6 +4,7 @@ Compares, for each way of running: submission.csv; the rows of predictions and o
 value as it is stored; and the bytes of all final files. The ways: batch sizes, threads, worker processes, block sizes,
 a cold and a warm cache, the order in which the archives are named, and archives that are streamed.
 
+`--heads A B C` gives each run several heads, whose columns stand side by side.
 `--photos` labels photos with several faces each, found by the default detector, in place of ready crops.
 """
 
@@ -53,12 +54,15 @@ WAYS = (
 SMALL = (0, 1, 2, 7, 9, 12)
 
 
-def run(way: Way, archives: Sequence[Path], place: Path, name: str, usual: Sequence[str]) -> Path:
+def run(
+    way: Way, archives: Sequence[Path], place: Path, name: str, usual: Sequence[str], heads: Sequence[str] = ()
+) -> Path:
     """Runs it in a folder of its own; returns the folder."""
     inputs = list(reversed(archives)) if way.backwards else list(archives)
     cache = place / way.cache if way.cache else None
     settings = (*usual, *way.settings)
-    return measuring.label(inputs, place / name, *way.flags, settings=settings, cache=cache).output
+    flags = (*way.flags, *(("--head", *heads) if heads else ()))
+    return measuring.label(inputs, place / name, *flags, settings=settings, cache=cache).output
 
 
 def digests(output: Path) -> tuple[str, str, str, str]:
@@ -102,6 +106,7 @@ def chosen(options: Namespace) -> Iterator[Way]:
 
 def main() -> int:
     made = measuring.parser(__doc__ or "")
+    made.add_argument("--heads", nargs="+", default=[], help="heads of every run; default: the bundled one")
     made.add_argument("--photos", action="store_true", help="photos and the default detector, not ready crops")
     options = made.parse_args()
     usual = ("write.no_face_label=neutral",) if options.photos else measuring.WHOLE
@@ -110,7 +115,7 @@ def main() -> int:
         found = []
         for number, way in enumerate(chosen(options)):
             measuring.progress(way.name)
-            found.append((way, digests(run(way, inputs, place, f"run{number}", usual))))
+            found.append((way, digests(run(way, inputs, place, f"run{number}", usual, options.heads))))
         head = ["way", "submission.csv", "rows of predictions", "rows of images", "bytes of all files", "same"]
         lines = [[way.name, *(digest[:12] for digest in four), four == found[0][1]] for way, four in found]
         names = " and ".join(path.name for path in inputs)

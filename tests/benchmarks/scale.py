@@ -30,7 +30,10 @@ FLAT = 1.5  # CPU time per image at the most images, by that at the fewest
 MEMBERS, BLOCK = 10_000, 256  # images of an archive, and of a block
 CLASSES, FINGERPRINT = ("glad", "sad"), "f" * 64
 SEGMENT, WIDTH = 1_024, 16  # images of a segment, and numbers of a feature; the index holds no features
-STORED = 2_048  # images of the run whose requests are counted
+STORED = (2_048, 8_192)  # images of the runs whose requests are counted
+IN_ARCHIVE = 1_024  # images of each archive there, a megabyte or two
+RUNS = ("first run", "the same command again")
+KINDS = ("LIST", "GET", "HEAD", "PUT", "DELETE")
 
 
 # --- made up ----------------------------------------------------------------------------------------------------------
@@ -185,8 +188,8 @@ def telling(step: str, place: Path, count: int) -> int:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def requests(place: Path, source: Path) -> list[list[Any]]:
-    """Returns for a first and a repeated `label` on a store how many requests of each kind it sent."""
+def requests(place: Path, source: Path, count: int) -> list[list[int]]:
+    """Returns for a first and a repeated `label` on a store how many requests of each of `KINDS` and in all it sent."""
     import google_bucket
 
     from transforms.storage import objects
@@ -203,21 +206,36 @@ def requests(place: Path, source: Path) -> list[list[Any]]:
         return done
 
     google_bucket._Handler.parse_request = counting  # type: ignore[method-assign]
-    with google_bucket.google_bucket() as address:
-        os.environ["STORAGE_EMULATOR_HOST"] = address
-        archive = measuring.write_tar(place / "stored.tar", measuring.repeated(source, STORED))
-        objects.ObjectStore("gs://b/in").put("stored.tar", str(archive))
-        for name in ("first run", "the same command again"):
-            counted.clear()
-            words = [*measuring.WHOLE, "features.weights=random", "features.pooling=avg", "features.input_size=16"]
-            head = place / "head"
-            given = ["--input", "gs://b/in/stored.tar", "--output", "gs://b/out", "--head", str(head)]
-            measuring.start(
-                "-m", "pipeline", "--runner=DirectRunner", *given, "--quiet", "--set", *words[:1], *words[2:]
-            ).wait().done()
-            kinds = ("LIST", "GET", "HEAD", "PUT", "DELETE")
-            lines.append([name, *(counted.get(kind, 0) for kind in kinds), sum(counted.values())])
+    try:
+        with google_bucket.google_bucket() as address:
+            os.environ["STORAGE_EMULATOR_HOST"] = address
+            objects.forget_clients()
+            images = list(measuring.repeated(source, count))
+            for first in range(0, count, IN_ARCHIVE):
+                archive = measuring.write_tar(place / "stored.tar", images[first : first + IN_ARCHIVE])
+                objects.ObjectStore("gs://b/in").put(f"{first:06d}.tar", str(archive))
+            for _ in RUNS:
+                counted.clear()
+                words = [*measuring.WHOLE, "features.weights=random", "features.pooling=avg", "features.input_size=16"]
+                given = ["--input", "gs://b/in", "--output", "gs://b/out", "--head", str(place / "head")]
+                measuring.start(
+                    "-m", "pipeline", "--runner=DirectRunner", *given, "--quiet", "--set", *words[:1], *words[2:]
+                ).wait().done()
+                lines.append([*(counted.get(kind, 0) for kind in KINDS), sum(counted.values())])
+    finally:
+        google_bucket._Handler.parse_request = whole  # type: ignore[method-assign]
     return lines
+
+
+def table_of_requests(place: Path, source: Path) -> None:
+    """Prints the requests of both runs at both sizes, and what a million images more would send."""
+    few, many = (requests(place, source, count) for count in STORED)
+    lines: list[list[Any]] = []
+    for run, first, second in zip(RUNS, few, many, strict=True):
+        lines += [[f"{run}, {count:,} images", *sent] for count, sent in zip(STORED, (first, second), strict=True)]
+        each = [(b - a) / (STORED[1] - STORED[0]) * MILLION for a, b in zip(first, second, strict=True)]
+        lines.append([f"{run}, a million images more", *(f"{one:,.0f}" for one in each)])
+    measuring.show("Requests", ["`label` on a store", *KINDS, "all"], lines)
 
 
 def make_head(place: Path) -> None:
@@ -279,6 +297,7 @@ def growths(values: Sequence[float], counts: Sequence[int]) -> list[float]:
 
 
 def main(words: Sequence[str]) -> int:
+    sys.path.insert(0, str(measuring.ROOT / "tests"))  # for `blocks`, `runs` and `google_bucket`
     if words and words[0] == "--telling":
         return telling(words[1], Path(words[2]), int(words[3]))
     made = measuring.parser(__doc__ or "")
@@ -294,8 +313,7 @@ def main(words: Sequence[str]) -> int:
             measuring.needed(source)
             measuring.progress("requests")
             make_head(place)
-            head = [f"`label` of {STORED:,} images on a store", "LIST", "GET", "HEAD", "PUT", "DELETE", "all"]
-            measuring.show("Requests", head, requests(place, source))
+            table_of_requests(place, source)
     return measuring.verdict([] if options.small else claims)
 
 

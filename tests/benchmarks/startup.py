@@ -108,13 +108,13 @@ def run_timed(words: list[str]) -> int:
     from pipeline.cli import main as program
 
     mark()
-    from pipeline.actions import label
+    from pipeline.run import drive
 
     mark()
     from transforms import extract_features
     from transforms.tally import Tally
 
-    label.make_plan = _between(mark, label.make_plan, mark)  # type: ignore[assignment]
+    drive.make_plan = _between(mark, drive.make_plan, mark)
     extract_features.get_device = _between(mark, extract_features.get_device, mark)  # type: ignore[assignment]
     Tally.begin = _once(Tally.begin, mark)  # type: ignore[method-assign]
     Tally.add_block = _once(Tally.add_block, mark)  # type: ignore[method-assign]

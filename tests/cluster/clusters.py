@@ -134,7 +134,7 @@ class Workers:
                 export PATH={python}/bin:$PATH RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 PYTHONPATH={self.house}
                 export TMPDIR={self.place}/tmp
                 mkdir -p $TMPDIR
-                exec unshare --mount -- bash -c '{hide}; cd /; exec nice -n 10 {tools()}/bin/container \\
+                exec unshare --mount -- bash -c '{hide}; cd /; exec {tools()}/bin/container \\
                     --semi_persist_dir=$(mktemp -d) "$@"' boot "$@"
             """)
         )
@@ -282,11 +282,11 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
 # --- the driver -------------------------------------------------------------------------------------------------------
 
 
-def flags_for(chosen: Workers, parallelism: int = 2 * SLOTS) -> list[str]:
-    """Returns Beam's flags for a job on the cluster with these workers."""
+def flags_for(chosen: Workers, parallelism: int = 2 * SLOTS, *, jobs: str = JOBS) -> list[str]:
+    """Returns Beam's flags for a job on the cluster with these workers. `jobs` is where the job server answers."""
     config = json.dumps({"command": chosen.command()})
     return [
-        *("--runner=PortableRunner", f"--job_endpoint={JOBS}", "--environment_type=PROCESS"),
+        *("--runner=PortableRunner", f"--job_endpoint={jobs}", "--environment_type=PROCESS"),
         *(f"--environment_config={config}", f"--parallelism={parallelism}"),
     ]
 

@@ -20,7 +20,8 @@ IMAGE_COLUMNS = (
     *("image_id", "digest", "bytes", "width", "height"),
     *("status", "stage", "reason", "faces", "true_label"),
 )
-FACE_COLUMNS = ("x", "y", "width", "height", "detection_score", "label_index", "confidence")
+LABEL_COLUMNS = ("label_index", "confidence")  # of a head
+FACE_COLUMNS = ("x", "y", "width", "height", "detection_score", *LABEL_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,19 @@ def columns_of(folder: str, table: str) -> list[str]:
     raise ResultsError(f"{folder} has no {table}/ with Parquet files; give the output folder of a finished run")
 
 
-def result_batches(folder: str, *, batch: int = BATCH) -> Iterator[ResultBatch]:
+def result_batches(folder: str, *, batch: int = BATCH, prefix: str = "") -> Iterator[ResultBatch]:
     """Yields the images of the finished run in `folder`, in the order of their ids.
+
+    Args:
+        prefix: what the columns of the head begin with, if the run has several.
 
     Raises:
         ResultsError: a table or a column is missing or damaged, or the two tables do not match.
         StorageError: they cannot be read.
     """
-    yield from map(_batch, row_batches(folder, IMAGE_COLUMNS, FACE_COLUMNS, batch=batch))
+    columns = [_of_head(name, prefix) for name in FACE_COLUMNS]
+    for rows in row_batches(folder, IMAGE_COLUMNS, columns, batch=batch):
+        yield _batch(rows, prefix)
 
 
 def row_batches(
@@ -118,8 +124,12 @@ def row_batches(
         raise ResultsError(f"{folder}: predictions/ holds more faces than images/ counts; label again")
 
 
-def _batch(rows: RowBatch) -> ResultBatch:
-    columns = {name: rows.faces[name].to_numpy() for name in FACE_COLUMNS}
+def _of_head(name: str, prefix: str) -> str:
+    return prefix + name if name in LABEL_COLUMNS else name
+
+
+def _batch(rows: RowBatch, prefix: str) -> ResultBatch:
+    columns = {name: rows.faces[_of_head(name, prefix)].to_numpy() for name in FACE_COLUMNS}
     return ResultBatch(
         first=rows.first,
         images=rows.images,

@@ -54,17 +54,18 @@ class Results:
         return len(self.ids)
 
 
-def read_results(folder: str, classes: Sequence[str]) -> Results:
+def read_results(folder: str, classes: Sequence[str], prefix: str = "") -> Results:
     """Returns the images of the finished run in `folder`.
 
     Args:
         classes: those of its head, in the order of the probabilities.
+        prefix: what the columns of that head begin with, if the run has several.
 
     Raises:
         ResultsError: a table or a column is missing or damaged, or the two tables do not match.
     """
     images = _read(os.path.join(folder, "images"), _IMAGE_COLUMNS)
-    names = [PREFIX + name for name in classes]
+    names = [prefix + PREFIX + name for name in classes]
     faces = _read(os.path.join(folder, "predictions"), (*_FACE_COLUMNS, *names))
     counts = images["faces"].to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(counts)), counts)

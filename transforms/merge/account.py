@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.heads.output_spec import OutputSpec
+from models.heads.side_by_side import members_of
 from transforms.formats.records import Status
 from transforms.formats.submission.rules import SubmissionRules, choose_face, no_face_label, unlabelled
 from transforms.formats.submission.write import SubmissionReport
@@ -32,6 +33,7 @@ class MergeResult:
     Attributes:
         counts: images, labelled, no_face, rejected, duplicate, faces, and of these unlabelled_faces.
         labels: labelled faces of each class, in the order of the classes, zeros too; {} if the head has no classes.
+        more_labels: the same of each further head, by the prefix of its columns.
         reasons: images of each reason (those rejected, without a labelled face, and the duplicates), sorted by reason.
         known: images whose true label is one of the classes, duplicates aside.
         correct: how many of these get their true label, by the face policy and the label stated for no face.
@@ -45,6 +47,7 @@ class MergeResult:
     known: int
     correct: int
     files: tuple[OutputFile, ...]
+    more_labels: dict[str, dict[str, int]] = field(default_factory=dict)
     submission: SubmissionReport | None = None
 
 
@@ -76,7 +79,7 @@ class Account:
         self._no_face = no_face_label(spec, rules)
         self._status: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._faces = np.zeros(len(spec.classes), np.int64)
+        self._faces = [np.zeros(len(output.classes), np.int64) for _, output in members_of(spec)]
         self._labelled = self._unlabelled = self._known = self._correct = 0
         self._labels: list[np.ndarray] = [np.zeros(0, spec.none.dtype)]
         self._wanted: list[np.ndarray] = [np.zeros(0, bool)]
@@ -90,8 +93,10 @@ class Account:
         fields = dict(zip(faces.type.names, faces.flatten(), strict=True))
         value = fields[self._spec.label].to_numpy()
         labelled = fields["labelled"].to_numpy(zero_copy_only=False)
-        if self._spec.classes:
-            self._faces += np.bincount(value[labelled], minlength=len(self._faces))
+        for (prefix, output), counted in zip(members_of(self._spec), self._faces, strict=True):
+            if output.classes:
+                labels = fields[prefix + output.label].to_numpy()
+                counted += np.bincount(labels[labelled], minlength=len(counted))
         self._labelled += int(labelled.sum())
         self._unlabelled += int((~labelled).sum())
         box = np.stack([fields[name].to_numpy() for name in ("x", "y", "width", "height")], axis=1)
@@ -136,9 +141,14 @@ class Account:
         """Returns the counts, without files."""
         statuses = {status.value: self._status[status.value] for status in Status}
         faces = {"faces": self._labelled + self._unlabelled, "unlabelled_faces": self._unlabelled}
+        (_, labels), *more = (
+            (prefix, dict(zip(output.classes, counted.tolist(), strict=True)))
+            for (prefix, output), counted in zip(members_of(self._spec), self._faces, strict=True)
+        )
         return MergeResult(
             counts={"images": self.images, **statuses, **faces},
-            labels=dict(zip(self._spec.classes, self._faces.tolist(), strict=True)),
+            labels=labels,
+            more_labels=dict(more),
             reasons=dict(sorted(self._reasons.items())),
             known=self._known,
             correct=self._correct,

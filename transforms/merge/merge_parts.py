@@ -25,7 +25,7 @@ from transforms.merge.account import Account, ImageLabels, MergeResult
 from transforms.merge.row_files import ROW_GROUP, RowFiles, output_file, unlink_if_there
 from transforms.merge.rows import face_rows, face_schema, image_rows, image_schema
 from transforms.merge.scratch import Scratch
-from transforms.merge.sorted_parts import FILES_OPEN, OUTPUTS_OPEN, few_runs, merged_rows, without_repeated_ids
+from transforms.merge.sorted_parts import FILES_OPEN, rows_of, without_repeated_ids
 from transforms.output_fields import part_fields
 from transforms.storage.retrying import with_retries
 from transforms.storage.stopping import check
@@ -78,8 +78,7 @@ def merge_parts(
     )
     schema = part_schema(part_fields(spec), exif=exif)
     with _storage(output), Scratch(output) as scratch, faces, images:
-        runs = few_runs(parts, schema, scratch, max_open)
-        for rows in without_repeated_ids(merged_rows(runs, schema, max_open - OUTPUTS_OPEN)):
+        for rows in without_repeated_ids(rows_of(parts, schema, scratch, max_open)):
             check()
             account.add(rows)
             images.add(image_rows(rows))

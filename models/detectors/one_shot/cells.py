@@ -35,9 +35,16 @@ class Map:
 
     def centres(self) -> np.ndarray:
         """Returns (rows, columns, 2) float32, x and y of the cells' centres in pixels."""
-        x = (np.arange(self.columns, dtype=np.float32) + 0.5) * self.stride
-        y = (np.arange(self.rows, dtype=np.float32) + 0.5) * self.stride
-        return np.stack(np.meshgrid(x, y), axis=-1)
+        return centres_of(np.moveaxis(np.indices((self.rows, self.columns)), 0, -1), self.stride)
+
+
+def centres_of(cells: np.ndarray, stride: int) -> np.ndarray:
+    """Returns (..., 2) float32, x and y of the centres in pixels, of (..., 2) rows and columns of cells.
+
+    >>> centres_of(np.array([[0, 2]]), 8).tolist()
+    [[20.0, 4.0]]
+    """
+    return (cells[..., ::-1].astype(np.float32) + np.float32(0.5)) * np.float32(stride)
 
 
 def maps_of(height: int, width: int) -> list[Map]:
@@ -55,9 +62,10 @@ def boxes_of(answers: np.ndarray, stride: int, kept: np.ndarray | None = None) -
     >>> boxes_of(np.zeros((1, 1, 5), np.float32), 8).tolist()
     [[[-6.0, -6.0, 20.0, 20.0]]]
     """
-    centres = Map(stride, *answers.shape[:2]).centres()
-    if kept is not None:
-        answers, centres = answers[kept], centres[kept]
+    if kept is None:
+        centres = Map(stride, *answers.shape[:2]).centres()
+    else:
+        answers, centres = answers[kept], centres_of(np.argwhere(kept), stride)
     centres = centres + answers[..., 1:3] * stride
     sides = np.exp(np.clip(answers[..., 3:5], -LOG_LIMIT, LOG_LIMIT)) * (UNIT * stride)
     return np.concatenate([centres - sides / 2, sides], axis=-1).astype(np.float32)

@@ -1,0 +1,153 @@
+"""`calibrate`: fits one temperature on labelled images, and writes a copy of the head with it.
+
+Accuracy and labels stay as they are: a temperature changes how sure the head is, not what it prefers.
+Not here: the fit and what it brings (`models/training/calibration.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.heads.folder import HEAD_JSON, HEAD_NPZ, read_head_json
+from models.heads.linear import LinearHead
+from models.heads.mlp import MlpHead
+from models.heads.outputs import HeadMismatch
+from models.heads.registry import StoredHead, check
+from models.training.calibration import Calibration, calibrate
+from models.training.groups import joined
+from pipeline.commands.calibrate import CalibrateOptions
+from pipeline.commands.command import Context
+from pipeline.errors import StoppedError, UsageError
+from pipeline.run.claim import Work, asked, claim
+from pipeline.run.drive import execution_of
+from pipeline.run.foreign_files import refuse_foreign_work
+from pipeline.run.gathering import WORK, Sources, features_of
+from pipeline.run.identity import Identity, identity_of
+from pipeline.run.output_folder import OutputFolder
+from pipeline.run.prepare import chosen_head
+from pipeline.run.rename_classes import class_pairs
+from pipeline.run.trained_on import TRAINED_ON
+from transforms.formats.canonical import fingerprint_of
+from transforms.formats.publish import publish_bytes
+from transforms.training_rows import TrainingRows
+
+FOUND = "calibration.json"
+FILES = (HEAD_JSON, HEAD_NPZ, TRAINED_ON, FOUND)
+FEWEST = 100  # images: with fewer, the interval of a calibration error is wider than most errors
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Logits (n, k) by the head's own temperature, true classes (n,), and the images' digests."""
+
+    logits: np.ndarray
+    y: np.ndarray
+    digests: list[bytes]
+
+
+def run(options: CalibrateOptions, context: Context) -> int:
+    """Writes the head with its new temperature, and what that brings, to the output folder."""
+    path, head = chosen_head(context.settings)
+    if not isinstance(head, LinearHead | MlpHead):
+        raise UsageError(f"calibrate needs a head of classes that train-head wrote; {path} is another kind")
+    identity, output = identity_of(context.settings, None), os.path.abspath(options.output)
+    try:
+        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
+    except HeadMismatch as error:
+        raise UsageError(str(error)) from error
+    renamed = class_pairs(options.rename_classes, "happiness=happy")
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise UsageError(f"--output {output} is the head itself; give another folder")
+    with OutputFolder(output).locked():
+        about = {"head": head.digest, "cache_key": fingerprint_of(identity.cache_key)}
+        work = {"options": asked(options, besides=("head",)), **about}
+        claim(output, Work(command="calibrate", files=FILES, identity=work), overwrite=options.overwrite)
+        rows = _rows(_gathered(options, context, identity, output), head, renamed)
+        folds = options.folds or FOLDS
+        found = calibrate(rows.logits, rows.y, joined(rows.digests), folds=folds, seed=options.seed or 0)
+        temperature = float(f"{head.temperature * found.factor:.6g}")
+        _publish(Path(output), Path(path), temperature, _summary(options, found, head, temperature))
+    if not context.quiet:
+        print(_words(found, head.temperature, temperature, output))
+    return 0
+
+
+def _gathered(options: CalibrateOptions, context: Context, identity: Identity, output: str) -> TrainingRows:
+    """Returns features and labels of the largest face of each labelled image."""
+    work = os.path.join(output, WORK)
+    refuse_foreign_work(work)
+    sources = Sources(
+        inputs=options.input,
+        work=work,
+        cache=options.cache or os.path.join(output, "cache"),
+        settings=context.settings,
+        execution=execution_of(context),
+    )
+    try:
+        rows = features_of(sources, identity, "training")
+        return TrainingRows(rows.ids, rows.labels, rows.digests, np.array(rows.features))
+    finally:
+        Path(work, "training.npy").unlink(missing_ok=True)
+        with suppress(OSError):  # a killed command leaves files, with which it resumes
+            os.rmdir(work)
+
+
+def _rows(found: TrainingRows, head: StoredHead, renamed: dict[str, str | None]) -> _Rows:
+    """Returns the rows whose label is a class of the head.
+
+    Raises:
+        UsageError: a label is not, or the images are too few.
+    """
+    named = [renamed.get(label, label) for label in found.labels.tolist()]
+    kept = [row for row, label in enumerate(named) if label is not None]
+    place = {name: number for number, name in enumerate(head.classes)}
+    if unknown := sorted({str(named[row]) for row in kept} - place.keys()):
+        raise UsageError(
+            f"--input has the label {unknown[0]}, which is not a class of the head ({', '.join(head.classes)}); "
+            "--rename-classes OTHER=CLASS renames it, OTHER= excludes it"
+        )
+    if len(kept) < FEWEST:
+        raise StoppedError(f"calibrate needs at least {FEWEST} labelled images with a face, --input has {len(kept)}")
+    logits = head.logits(found.features[kept])[:, : len(head.classes)] / head.temperature
+    y = np.asarray([place[str(named[row])] for row in kept], np.int64)
+    return _Rows(logits, y, [found.digests[row].tobytes() for row in kept])
+
+
+def _summary(options: CalibrateOptions, found: Calibration, head: StoredHead, temperature: float) -> dict[str, Any]:
+    return {
+        "inputs": list(options.input),
+        "head": head.digest,
+        "temperature_before": head.temperature,
+        "temperature": temperature,
+        "temperature_by_fold": [float(f"{head.temperature * factor:.6g}") for factor in found.by_fold],
+        **found.metrics,
+    }
+
+
+def _publish(output: Path, head: Path, temperature: float, summary: dict[str, Any]) -> None:
+    """Writes the copy of the head; `head.json` last, as for a new head."""
+    about = {**read_head_json(head / HEAD_JSON), "temperature": temperature, "calibration": summary}
+    if (head / TRAINED_ON).is_file():
+        publish_bytes(output / TRAINED_ON, (head / TRAINED_ON).read_bytes())
+    publish_bytes(output / FOUND, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+    publish_bytes(output / HEAD_NPZ, (head / HEAD_NPZ).read_bytes())
+    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    publish_bytes(output / HEAD_JSON, text.encode())
+
+
+def _words(found: Calibration, before: float, after: float, output: str) -> str:
+    metrics = found.metrics
+    lines = [f"{metrics['rows']:,} images, accuracy {metrics['accuracy']:.4f}; temperature {before:g} → {after:g}"]
+    for name, words in (("ece", "calibration error"), ("nll", "negative log likelihood")):
+        values = (f"{v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for v in metrics[name].values())
+        was, now, gap = values
+        lines.append(f"{words}: {was} → {now} by cross-validation, difference {gap}")
+    return "\n".join([*lines, f"head: {output} (use it with --head {output})"])
