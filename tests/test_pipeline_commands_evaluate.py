@@ -57,12 +57,14 @@ def source(bench: runs.Bench) -> Path:
     return pictures.write_tar(bench.path / "test.tar", files)
 
 
-def test_a_head_without_classes_is_refused(bench: runs.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_about_classes_are_refused_for_a_head_of_numbers(
+    bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ClassOutput, "kind", "number")
-    ended = evaluate(bench, "numbers", "--input", str(bench.path))
+    ended = evaluate(bench, "numbers", "--input", str(bench.path), "--positive", "happy")
     assert (ended.status, ended.line) == (
         2,
-        "evaluate measures heads that choose among classes; this one gives a number",
+        "--positive is for heads of classes, but this head gives a number; drop it",
     )
 
 

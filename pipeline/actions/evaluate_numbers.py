@@ -39,7 +39,7 @@ def numbers_of_run(
     """Evaluates a head of a finished run."""
     refuse_classes(options)
     output = os.path.abspath(options.output)
-    about = {"source": "run", "head": {"path": head.path, "digest": head.digest, "number": head.number}}
+    about: dict[str, Any] = {"source": "run", "head": {"path": head.path, "digest": head.digest, "number": head.number}}
     about |= {"run_fingerprint": record.get("run_fingerprint"), "inputs": list(record.get("inputs", ()))}
     with OutputFolder(output).locked():
         identity = {"options": asked(options, besides=("images", "exact_csv")), **about}
