@@ -96,7 +96,7 @@ def test_weights_that_are_not_finite_are_not_saved() -> None:
         kind.save(trained)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("face_vgg",)])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith("face_vgg")])
 def test_images_too_small_for_a_network_are_refused(name: str) -> None:
     with pytest.raises(BackboneError, match="too small"):
         backbone(name).build_for_training({"labels": 2}, TrainingOptions(size=(31, 64)))

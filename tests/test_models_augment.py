@@ -18,10 +18,12 @@ from models.training.augment import (
     RandomReduction,
     RandomTone,
     RandomWarp,
+    ThirtyChanges,
     TrainingSide,
     augmentation,
 )
 from models.training.recipe import Recipe
+from models.training.thirty_changes import FILTERS, POSITIONS
 
 STILL = {"flip": False, "shift": 0.0, "rotation": 0.0, "scale": 0.0, "shrink": 0.0}
 
@@ -204,3 +206,30 @@ def test_a_recipe_has_the_layers_that_it_names() -> None:
         crop=0,  # type: ignore[arg-type]
     )
     assert augmentation(none) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thirty_changes_are_a_filter_and_a_position_each(channels: int) -> None:
+    """OpenCV's own filter and warp say what each of the thirty looks like."""
+    draw = np.random.default_rng(4)
+    picture = cv2.GaussianBlur(draw.random((25, 24, channels)).astype(np.float32), (0, 0), 1.5).reshape(
+        25, 24, channels
+    )
+    made = np.asarray(ThirtyChanges(1).changed(np.repeat(picture[None], 30, axis=0), np.arange(30, dtype=np.int32)))
+    assert np.allclose(made[0], picture, atol=1e-5)
+    differ = np.abs(made[:, None] - made[None]).max((2, 3, 4)) + np.eye(30)
+    assert differ.min() > 1e-3
+    for number, (kernel, (degrees, right, down)) in enumerate((k, p) for k in FILTERS for p in POSITIONS):
+        filtered = np.clip(cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT), 0, 1)
+        matrix = cv2.getRotationMatrix2D(((24 - 1) / 2, (25 - 1) / 2), degrees, 1.0)
+        matrix[:, 2] += (right * 24, down * 25)
+        moved = cv2.warpAffine(filtered, matrix, (24, 25), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        assert np.abs(made[number] - moved.reshape(picture.shape)).mean() < 0.004, (number, degrees, right, down)
+
+
+def test_each_of_the_thirty_is_drawn() -> None:
+    layer = ThirtyChanges(3)
+    pixels = np.repeat(images(1, 16), 400, axis=0)
+    made = change(layer, pixels).reshape(400, -1)
+    assert len(np.unique(made.round(4), axis=0)) == 30
+    assert np.array_equal(np.asarray(layer(pixels)), pixels)  # only in training

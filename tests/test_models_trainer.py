@@ -283,7 +283,7 @@ def test_training_ends_early_without_gain_and_the_best_is_kept(tmp_path: Path) -
     assert len(train(tmp_path, recipe)) == 3
 
 
-@pytest.mark.parametrize("imbalance", ["inverse_sqrt", "logit_adjustment"])
+@pytest.mark.parametrize("imbalance", ["inverse_sqrt", "logit_adjustment", "balanced_draws"])
 @pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
 def test_every_kind_trains(tmp_path: Path, imbalance: str, optimiser: str) -> None:
     more: dict[str, Any] = {"clip_norm": 1.0, "schedule": "plateau"}

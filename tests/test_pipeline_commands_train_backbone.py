@@ -17,6 +17,7 @@ import pytest
 import runs
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
+from models.backbones.landmarks import BUNDLED_LANDMARKS
 from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
 from models.training.stored_rows import StoredRows
@@ -514,6 +515,33 @@ def test_any_network_trains_and_labels_with_its_own_classifier(tmp_path: Path, m
     rows = runs.predictions(ended.output)
     right = [row["label"] == row["image_id"].partition("/")[0] for row in rows]
     assert sum(right) / len(right) == pytest.approx(card["validation_accuracy"])
+
+
+def test_a_network_that_looks_at_places_trains_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels go in and labels come out: the landmarks are found by what the exported file holds."""
+    monkeypatch.setattr(train_backbone, "ENOUGH_MOMENTUM", 0.5)
+    coloured(tmp_path / "in", 32)
+    others = coloured(tmp_path / "validation", 12)
+    more = ("train.batch_size=8", "train.epochs=6", "train.learning_rate=0.02", "train.precision=float32",
+            "train.ema_decay=0", "train.warmup_epochs=0", "train.top_dropout=0", "train.crop=0", "train.erase=0",
+            "train.brightness=0", "train.contrast=0")  # fmt: skip
+    network = ("train.backbone=face_vgg_attention", "train.widths=[4, 8, 8, 8]", "train.convs=1")
+    assert train(tmp_path, *more, *network, validation=(str(others),)) == 0
+    card = json.loads((tmp_path / "out" / "face_vgg_attention.json").read_text())
+    landmarks = hashlib.sha256(BUNDLED_LANDMARKS.read_bytes()).hexdigest()
+    assert (card["network"]["backbone"], card["network"]["landmarks"]) == ("face_vgg_attention", landmarks)
+    features = {"backbone": "face_vgg_attention", "weights": tmp_path / "out" / "face_vgg_attention.npz"}
+    flags = [f"features.{name}={value}" for name, value in (features | {"pooling": "avg"}).items()]
+    bench = runs.Bench(tmp_path, tmp_path / "out" / "head", ("faces.detector=none", *flags))
+    rows = runs.predictions(bench.label(others, "labelled").done().output)
+    right = [row["label"] == row["image_id"].partition("/")[0] for row in rows]
+    assert sum(right) / len(right) == pytest.approx(card["validation_accuracy"])
+    assert card["validation_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_is_a_file_of_settings(name: str) -> None:
+    load_settings([RECIPES / name], ())
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from models.backbones.backbone import Backbone, BackboneError, Misfit, TrainingOptions, channels_last, faults_of
 from models.backbones.convolutions import Convolution, ConvolutionBlock
 from models.backbones.keras_files import compare_shapes
+from models.backbones.looks import Looks
 from models.backbones.shape import FaceVggShape
 
 if TYPE_CHECKING:
@@ -59,15 +60,24 @@ class FaceVgg(Backbone):
 
         shape = FaceVggShape() if weights is None else _shape_of(weights)
         image = keras.Input((height, width, 1), name="image")
-        x, blocks = image, []
+        x, blocks, looks = image, [], self._looks(image, len(shape.widths))
         for filters, block, pooled in _blocks(shape):
             for conv in range(1, shape.convs + 1):
                 name = f"block{block}_conv{conv}"
                 x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
-            if pooled:
-                x = keras.layers.MaxPooling2D(padding="same", name=f"block{block}_pool")(x)
+            x = looks.at(block, x)
+            x = keras.layers.MaxPooling2D(padding="same", name=f"block{block}_pool")(x) if pooled else looks.joined(x)
             blocks.append(x)
         return keras.Model(image, blocks, name=self.name)
+
+    def _looks(self, unit: Any, blocks: int) -> Looks:
+        """Returns what the network looks at besides the whole face.
+
+        Args:
+            unit: (n, height, width, 1) Keras tensor of pixels from 0 to 1.
+            blocks: how many it has.
+        """
+        return Looks()
 
     def load(self, network: keras.Model, path: Path) -> None:
         """Loads trained weights with batch normalisation folded in, or what Keras saved of a network from `build`."""
@@ -76,7 +86,7 @@ class FaceVgg(Backbone):
             return
         folded = folded_convolutions(path)
         for layer in network.layers:
-            if "_conv" in layer.name:
+            if layer.name in folded:
                 layer.set_weights(list(folded[layer.name]))
 
     def check_file(self, path: Path) -> None:
@@ -85,6 +95,7 @@ class FaceVgg(Backbone):
             raise Misfit("it is not an .npz file from train-backbone")
         channels = 1
         with np.load(path, allow_pickle=False) as stored:
+            self.check_extras(stored)
             found = [match for match in map(_KERNEL.fullmatch, stored.files) if match is not None]
             places = sorted(found, key=lambda match: (int(match[1]), int(match[2])))
             if not places:
@@ -98,6 +109,15 @@ class FaceVgg(Backbone):
                     if beside not in stored.files:
                         raise Misfit(f"{beside} is missing")
                     compare_shapes(beside, stored[beside].shape, (channels,))
+
+    def check_extras(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Raises Misfit if a file has more than a plain face_vgg, or lacks what this network has more."""
+        if odd := next((name for name in stored if name.startswith(("landmarks_", "regions/"))), ""):
+            raise Misfit(f"{odd} is not part of it")
+
+    def extras(self, trained: keras.Model) -> dict[str, np.ndarray]:
+        """Returns the arrays that a file holds besides convolutions and normalisations, by name."""
+        return {}
 
     def convolutions(self, path: Path) -> list[ConvolutionBlock]:
         """Returns the blocks of a file from `save`, with batch normalisation folded in."""
@@ -124,30 +144,32 @@ class FaceVgg(Backbone):
         x = keras.layers.Rescaling(1 / 255, dtype="float32", name="unit")(image)
         for layer in options.augment:
             x = layer(x)
+        looks = self._looks(x, len(options.shape.widths))
         for filters, block, pooled in _blocks(options.shape):
             for conv in range(1, options.shape.convs + 1):
                 x = _trainable_convolution(x, filters, f"block{block}_conv{conv}", options)
+            x = looks.at(block, x, options.dtype)
             if pooled:
                 x = keras.layers.MaxPooling2D(padding="same", dtype=options.dtype, name=f"block{block}_pool")(x)
             if options.dropout:
                 x = keras.layers.Dropout(
                     options.dropout, seed=options.seed + block, dtype=options.dtype, name=f"block{block}_dropout"
                 )(x)
-        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
+        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(looks.joined(x))
         x = keras.layers.Dropout(options.top_dropout, seed=options.seed, dtype="float32", name="top_dropout")(x)
         logits = {name: keras.layers.Dense(classes, dtype="float32", name=name)(x) for name, classes in tasks.items()}
-        return keras.Model(image, logits, name="trainable_face_vgg")
+        return keras.Model(image, logits, name=f"trainable_{self.name}")
 
     def start_from(self, trained: keras.Model, path: Path) -> None:
         """Sets convolutions and normalisations to those of a file; classifiers keep what they have."""
         with faults_of(path, self.name), np.load(path, allow_pickle=False) as stored:
-            there = {name.removesuffix("/kernel") for name in stored.files if name.endswith("/kernel")}
+            there = {name.removesuffix("/kernel") for name in stored.files if _KERNEL.fullmatch(name)}
             here = {layer.name.removesuffix("_bn") for layer in trained.layers if layer.name.endswith("_bn")}
             if there != here:
                 raise ValueError(f"it has {len(there)} convolutions, this network {len(here)}")
             for layer in trained.layers:
                 parts = _NORMALISATION if layer.name.endswith("_bn") else ("kernel",)
-                if "_conv" in layer.name and layer.get_weights():
+                if layer.name.startswith("block") and layer.get_weights():
                     name = layer.name.removesuffix("_bn")
                     layer.set_weights([stored[f"{name}/{part}"].astype(np.float32) for part in parts])
 
@@ -160,8 +182,9 @@ class FaceVgg(Backbone):
                 arrays[f"{convolution}/kernel"] = trained.get_layer(convolution).get_weights()[0]
                 for part, value in zip(_NORMALISATION, layer.get_weights(), strict=True):
                     arrays[f"{convolution}/{part}"] = value
-        stored: dict[str, Any] = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
         shape = json.dumps(asdict(_shape_in(arrays)), sort_keys=True)
+        arrays |= self.extras(trained)
+        stored: dict[str, Any] = {name: np.asarray(value).astype(np.float16) for name, value in sorted(arrays.items())}
         stored["shape"] = np.frombuffer(shape.encode(), np.uint8)
         out = io.BytesIO()
         np.savez(out, **stored)

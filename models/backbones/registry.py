@@ -2,7 +2,8 @@
 
 Sources, through `keras.applications`: VGG16 and VGG19 are Simonyan and Zisserman 2014 (arXiv:1409.1556), MobileNet
 Howard et al. 2017 (arXiv:1704.04861), MobileNetV2 Sandler et al. 2018 (arXiv:1801.04381), ResNet50 He et al. 2015
-(arXiv:1512.03385). `face_vgg` is our own compact member of the first family.
+(arXiv:1512.03385). `face_vgg` is our own compact member of the first family; its variants look at places as
+EAC-Net does (Li et al. 2017, arXiv:1702.02925).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from models.backbones.applications import Application
 from models.backbones.backbone import Backbone, BackboneError
 from models.backbones.face_vgg import FaceVgg
+from models.backbones.face_vgg_places import FaceVggPlaces
 from models.backbones.preprocess import CAFFE, SYMMETRIC, UNIT
 from models.backbones.vgg import Vgg
 
@@ -46,6 +48,9 @@ BACKBONES: dict[str, Backbone] = {
     kind.name: kind
     for kind in (
         FaceVgg("face_vgg", 1, (48, 48), 16, UNIT, bundled=BUNDLED_WEIGHTS),
+        FaceVggPlaces("face_vgg_attention", 1, (48, 48), 16, UNIT, looks_at="attention"),
+        FaceVggPlaces("face_vgg_regions", 1, (48, 48), 16, UNIT, looks_at="regions"),
+        FaceVggPlaces("face_vgg_grid", 1, (48, 48), 16, UNIT, looks_at="grid"),
         Vgg("vgg16", 3, (224, 224), 32, CAFFE, imagenet=f"vgg16_{_NO_TOP}", maker="VGG16", blocks=_POOLS),
         Vgg("vgg19", 3, (224, 224), 32, CAFFE, imagenet=f"vgg19_{_NO_TOP}", maker="VGG19", blocks=_POOLS),
         MOBILENET,

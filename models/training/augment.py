@@ -15,6 +15,7 @@ from keras import ops
 
 from models.detectors.cropping import resized
 from models.training.recipe import Recipe
+from models.training.thirty_changes import FILTERS, POSITIONS
 
 
 class _Random(keras.layers.Layer):
@@ -80,6 +81,45 @@ class RandomWarp(_Random):
             fill_mode="nearest",
             data_format="channels_last",
         )
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class ThirtyChanges(_Random):
+    """Gives each image one of thirty fixed changes: a filter of `FILTERS`, then a position of `POSITIONS`."""
+
+    def change(self, images: Any) -> Any:
+        count = len(FILTERS) * len(POSITIONS)
+        drawn = ops.minimum(ops.cast(self.uniform(images, 0, count), "int32"), count - 1)
+        return self.changed(images, drawn)
+
+    def changed(self, images: Any, numbers: Any) -> Any:
+        """Returns the images with the changes of (n,) int32 numbers: filter times six, plus position."""
+        height, width, channels = images.shape[1:]
+        margin = FILTERS.shape[1] // 2
+        around = ops.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+        kernels = np.tile(FILTERS.transpose(1, 2, 0)[:, :, None], (1, 1, channels, 1))
+        made = ops.depthwise_conv(around, kernels, padding="valid", data_format="channels_last")
+        made = ops.reshape(made, (-1, height, width, channels, len(FILTERS)))
+        chosen = ops.one_hot(numbers // len(POSITIONS), len(FILTERS), dtype="float32")
+        filtered = ops.clip(ops.sum(made * chosen[:, None, None, None], axis=-1), 0.0, 1.0)
+        return ops.image.affine_transform(
+            filtered,
+            ops.take(position_matrices(height, width), numbers % len(POSITIONS), axis=0),
+            interpolation="bilinear",
+            fill_mode="nearest",
+            data_format="channels_last",
+        )
+
+
+def position_matrices(height: int, width: int) -> np.ndarray:
+    """Returns (6, 8) float32 maps from output pixel to input pixel, one for each of `POSITIONS`."""
+    y, x = (height - 1) / 2, (width - 1) / 2
+    rows = []
+    for degrees, right, down in POSITIONS:
+        cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        across = (cosine, -sine, x - cosine * x + sine * y - right * width)
+        rows.append((*across, sine, cosine, y - sine * x - cosine * y - down * height, 0.0, 0.0))
+    return np.asarray(rows, np.float32)
 
 
 @keras.saving.register_keras_serializable("pipeline")
@@ -290,6 +330,8 @@ def _per_image(values: Any) -> Any:
 def augmentation(recipe: Recipe) -> list[Any]:
     """Returns the layers that the recipe requires, in the order of application."""
     layers: list[Any] = []
+    if recipe.thirtyfold:
+        layers.append(ThirtyChanges(recipe.seed + 107, name="thirtyfold"))
     if recipe.flip or recipe.shift or recipe.rotation or recipe.scale or recipe.shrink:
         layers.append(
             RandomWarp(

@@ -29,3 +29,23 @@ def balanced_weights(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     factors = targets @ (1 / np.sqrt(frequencies(targets, weights)))
     balanced = weights * factors
     return np.asarray(balanced * (weights.sum() / max(balanced.sum(), 1e-12)), np.float32)
+
+
+def balanced_draws(targets: np.ndarray, weights: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
+    """Returns (n,) rows drawn with replacement so that every class is drawn equally often on average.
+
+    A row of shares is drawn by the sum of its classes' chances; one without a known class, as often as in a pass.
+
+    >>> rows = balanced_draws(np.eye(2)[[0] * 900 + [1] * 100], np.ones(1000), (0, 0))
+    >>> bool(450 < (rows >= 900).sum() < 550)
+    True
+    """
+    count = len(targets)
+    known = targets * weights[:, None]
+    sums = known.sum(0, dtype=np.float64)
+    present = sums > 0
+    chances = known @ np.where(present, 1 / np.where(present, sums, 1), 0.0)
+    lost = known.sum(1) == 0
+    share = lost.mean()
+    chances = np.where(lost, 1 / count, chances / max(chances.sum(), 1e-12) * (1 - share))
+    return np.random.default_rng(seed).choice(count, size=count, p=chances / chances.sum())

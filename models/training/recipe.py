@@ -28,8 +28,9 @@ class Recipe:
         stop_patience: epochs without a better validation after which training ends; 0 never ends early.
         keep: the epoch whose weights are kept, `last` or `best` (on validation).
         label_smoothing: share of a hard label spread over all classes; votes, blends and other shares are unchanged.
-        imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1) or `logit_adjustment`
-            (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314).
+        imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1), `logit_adjustment`
+            (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314) or
+            `balanced_draws` (each step draws every class equally often, with replacement; an epoch has as many steps).
         mixup: alpha of the Beta distribution of Zhang et al. 2018 (arXiv:1710.09412); 0 mixes nothing.
         dropout, top_dropout: rates after each block and before the classifiers.
         crop: side of the square cut from the middle after the warp, in pixels; 0 keeps the whole image. A smaller
@@ -38,6 +39,8 @@ class Recipe:
             (progressive resizing; Tan and Le 2021, arXiv:2104.00298, section 4). Images are reduced by area after all
             other changes. Empty: full size. Validation always uses full images, so epochs of a small side look bad
             there; the settings therefore refuse plateaus and early stopping together with sides.
+        thirtyfold: True to give each image, each time it is seen, one of thirty fixed changes: five filters (none,
+            mean, unsharp mask, motion blur across and down) times six positions (none, two rotations, three shifts).
         flip: True to mirror half of the images.
         shift: largest shift, a fraction of the side, either way.
         rotation: largest rotation in degrees, either way.
@@ -76,6 +79,7 @@ class Recipe:
     top_dropout: float = 0.3
     crop: int = 40
     progressive_sizes: tuple[int, ...] = ()
+    thirtyfold: bool = False
     flip: bool = True
     shift: float = 0.08
     rotation: float = 15.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.training.checkpoint import History, TrainingError
-from models.training.imbalance import balanced_weights, frequencies
+from models.training.imbalance import balanced_draws, balanced_weights, frequencies
 from models.training.loop import Report, jit, train
 from models.training.recipe import Recipe
 from models.training.stored_rows import Rows
@@ -179,6 +179,9 @@ def _batches(examples: Examples, tasks: Sequence[Task], recipe: Recipe, epoch: i
     import keras
 
     order = epoch_order(len(examples), recipe.seed, epoch)
+    if recipe.imbalance == "balanced_draws":
+        first = tasks[0].name
+        order = balanced_draws(examples.targets[first], examples.weight(first), (recipe.seed, epoch))
     weights = {task.name: examples.weight(task.name) for task in tasks}
 
     class Batches(keras.utils.PyDataset):

@@ -169,7 +169,7 @@ def _start_of(settings: TrainSettings) -> Path | None:
         path = backbone(settings.backbone).weights_path(settings.start)
     except BackboneError as error:
         raise UsageError(str(error).replace("features.weights", "train.start")) from error
-    if settings.backbone == "face_vgg" and path.suffix != ".npz":
+    if settings.backbone.startswith("face_vgg") and path.suffix != ".npz":
         raise UsageError(f"train.start={settings.start}: give a face_vgg.npz that train-backbone wrote")
     return path
 
@@ -203,7 +203,7 @@ def _network(
         try:
             kind.start_from(network, start)
         except BackboneError as error:
-            more = "; train.widths and train.convs must match train.start" if name == "face_vgg" else ""
+            more = "; train.widths and train.convs must match train.start" if name.startswith("face_vgg") else ""
             raise UsageError(f"{error}{more}") from error
     names = [layer.name for layer in network.layers]
     for setting, beginnings in (("train.frozen", recipe.frozen), ("train.rates", recipe.rates)):
@@ -304,9 +304,17 @@ def _provenance(
 
 def _network_of(settings: TrainSettings, form: Form, shape: FaceVggShape) -> dict[str, Any]:
     """Returns what tells the network; a face_vgg at its own size is its shape alone, as it always was."""
+    from models.backbones.face_vgg_places import FaceVggPlaces
+    from models.backbones.registry import backbone
+
     if settings.backbone == "face_vgg":
         return asdict(shape) | ({} if settings.input_size is None else {"input_size": form.size})
-    return {"backbone": settings.backbone, "input_size": form.size}
+    told: dict[str, Any] = {"backbone": settings.backbone, "input_size": form.size}
+    kind = backbone(settings.backbone)
+    if not isinstance(kind, FaceVggPlaces):
+        return told
+    found_by = None if kind.landmarks is None else hashlib.sha256(kind.landmarks.read_bytes()).hexdigest()
+    return told | asdict(shape) | {"landmarks": found_by}
 
 
 def _digest(examples: Examples) -> str:

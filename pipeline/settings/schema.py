@@ -389,6 +389,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "faces.detector yunet needs faces.yunet.model, the path of its ONNX file"
     if features.backbone == "face_vgg" and features.weights == "imagenet":
         yield "there are no ImageNet weights of face_vgg; set features.weights to bundled, random or a path"
+    elif features.backbone.startswith("face_vgg") and features.weights == "imagenet":
+        yield f"there are no ImageNet weights of {features.backbone}; set features.weights to random or a path"
     if features.backbone != "face_vgg" and features.weights == "bundled":
         yield (f"features.weights=bundled is for face_vgg only; for {features.backbone} use imagenet, random or a path")
     yield from _contradictions_of_training(settings.train)
@@ -401,10 +403,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 def _contradictions_of_training(train: TrainSettings) -> Iterator[str]:
     if train.backbone == "face_vgg" and train.start == "imagenet":
         yield "there are no ImageNet weights of face_vgg; set train.start to null, bundled or a path"
+    elif train.backbone.startswith("face_vgg") and train.start == "imagenet":
+        yield f"there are no ImageNet weights of {train.backbone}; set train.start to null or a path"
     if train.backbone != "face_vgg" and train.start == "bundled":
         yield f"train.start bundled is for face_vgg only; for {train.backbone} use null, imagenet or a path"
     largest = max(train.progressive_sizes, default=0)
-    side = min(train.input_size or (48 if train.backbone == "face_vgg" else 224,))
+    side = min(train.input_size or (48 if train.backbone.startswith("face_vgg") else 224,))
     if largest > side:
         yield f"train.progressive_sizes has {largest}, but images are {side} pixels wide: leave it out"
     if train.crop > side:

@@ -70,8 +70,9 @@ class TrainSettings(Section):
         ge=0,
         le=1,
     )
-    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment"] = _training(
-        _RECIPE.imbalance, "treatment of rare classes: none, weights 1/sqrt(frequency), or adjusted logits"
+    imbalance: Literal["natural", "inverse_sqrt", "logit_adjustment", "balanced_draws"] = _training(
+        _RECIPE.imbalance,
+        "treatment of rare classes: none, weights 1/sqrt(frequency), adjusted logits, or classes drawn equally often",
     )
     soft_weight: float = _training(1.0, "weight of each --soft-labels task; the labels' task has 1", ge=0)
     reject: list[str] = _training(
@@ -88,6 +89,9 @@ class TrainSettings(Section):
         _RECIPE.progressive_sizes, "sides in pixels to which training reduces images, each for an equal share of the "
         "epochs; [] leaves them as they are", allowed="a list of whole numbers from 16 to 4096, such as [24, 32, 48]",
     )  # fmt: skip
+    thirtyfold: bool = _training(
+        _RECIPE.thirtyfold, "change each image in one of 30 ways, drawn anew each epoch: five filters x six positions"
+    )
     flip: bool = _training(_RECIPE.flip, "mirror half of the images")
     shift: float = _training(_RECIPE.shift, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _training(_RECIPE.rotation, "maximum rotation, in degrees", ge=0, le=180)
@@ -117,8 +121,8 @@ class TrainSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_backbone(cls, data: Any) -> Any:
-        """A smaller crop is a measured gain for face_vgg alone."""
-        if isinstance(data, Mapping) and data.get("backbone", "face_vgg") != "face_vgg":
+        """A smaller crop is a measured gain for face_vgg alone, and for its variants."""
+        if isinstance(data, Mapping) and not str(data.get("backbone", "face_vgg")).startswith("face_vgg"):
             return {"crop": 0, **data}
         return data
 

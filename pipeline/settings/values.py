@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-BackboneName = Literal["face_vgg", "vgg16", "vgg19", "mobilenet", "mobilenet_v2", "resnet50"]
+BackboneName = Literal[
+    "face_vgg",
+    "face_vgg_attention",
+    "face_vgg_regions",
+    "face_vgg_grid",
+    "vgg16",
+    "vgg19",
+    "mobilenet",
+    "mobilenet_v2",
+    "resnet50",
+]
 
 
 def _parse_size(value: object) -> tuple[int, int] | None:

@@ -46,6 +46,8 @@ blob.server.port: 6124
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 20
 restart-strategy.fixed-delay.delay: 1 s
+pekko.startup-timeout: 120 s
+pekko.ask.timeout: 60 s
 heartbeat.interval: 1000
 heartbeat.timeout: 20000
 classloader.check-leaked-classloader: false
@@ -185,12 +187,16 @@ class Flink:
         )
         for name in ("tm1", "tm2"):
             self.start_task_manager(name)
-        wait_for(lambda: self.rest("/overview").get("taskmanagers") == 2, "task managers")
+        wait_for(lambda: self.rest("/overview").get("taskmanagers") == 2 or self._dead(), "task managers")
+        assert not self._dead(), f"a process of Flink has ended; its log is in {self.place}"
         served = [*("--flink-master", "localhost:8081", "--artifacts-dir", str(self.place / "artifacts"))]
         ports = ["--job-host", "localhost", "--job-port", "8099", "--artifact-port", "8098", "--expansion-port", "8097"]
         main = "org.apache.beam.runners.flink.FlinkJobServerDriver"
         self._java("js", ["-Xmx1g"], main, [*served, *ports], jars=str(tools() / "job_server" / "*"))
         wait_for(lambda: "JobService started on" in self.log("js"), "job server")
+
+    def _dead(self) -> bool:
+        return any(process.poll() is not None for process in self.processes.values())
 
     def start_task_manager(self, name: str) -> None:
         """Starts another task manager, which takes over from one that died."""
