@@ -61,7 +61,8 @@ def test_flags_about_classes_are_refused_for_a_head_of_numbers(
     bench: runs.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ClassOutput, "kind", "number")
-    ended = evaluate(bench, "numbers", "--input", str(bench.path), "--positive", "happy")
+    given = ("--input", str(bench.path), "--head", str(bench.head))
+    ended = evaluate(bench, "numbers", *given, "--positive", "happy")
     assert (ended.status, ended.line) == (
         2,
         "--positive is for heads of classes, but this head gives a number; drop it",

@@ -162,7 +162,7 @@ def test_a_whole_run_with_a_head_of_a_number(tmp_path: Path, monkeypatch: pytest
     rows = runs.predictions(ended.output)
     assert len(rows) == 5
     assert len({row["age"] for row in rows}) > 1
-    assert runs.submission(ended.output) == ["id,age", *(f"{row['image_id']},{row['age']:g}" for row in rows)]
+    assert runs.submission(ended.output) == ["id,age", *(f"{row['image_id']},{row['age']:.12g}" for row in rows)]
     assert ended.record["counts"]["faces"] == 5
     assert ended.record["labels"] == {}
     assert "of classes" not in ended.out
