@@ -51,7 +51,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _patient_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupted run has as long as it needs: on a busy machine its five seconds would end the whole test process."""
+    """An interrupted run may take its time: on a busy machine its five seconds would end the whole test process."""
     interrupting = sys.modules.get("pipeline.run.interrupt")
     if interrupting is not None:
         monkeypatch.setattr(interrupting, "PATIENCE_S", 300.0)
