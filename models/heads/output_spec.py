@@ -227,14 +227,23 @@ class NumberOutput:
         return [f"{label:.12g}" for label in labels.tolist()]
 
     def label_of(self, text: str) -> float:
-        """Returns the number that a text states."""
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ValueError("is not a number")
-        return value
+        """Returns the number that a text states; errors as of `number_in`."""
+        return number_in(text)
+
+
+def number_in(text: str) -> float:
+    """Returns the finite number that a text states.
+
+    Raises:
+        ValueError: it states none; the message is a clause.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("is not a number")
+    return value
 
 
 def types_shown(spec: OutputSpec) -> dict[str, Shown]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.numbers import evaluate_numbers
+from models.heads.output_spec import number_in
 from models.training.groups import joined
 from pipeline.errors import UsageError
 from pipeline.report.drawing import BLUE, GREY, as_svg, new_figure, our_look
@@ -50,17 +51,16 @@ def _rows(found: Numbers) -> tuple[np.ndarray, np.ndarray, Sequence[str], dict[s
         "evaluated": len(judged),
     }
     digests = found.digests.take(judged).to_pylist()
-    return np.asarray([_number(labels[row]) for row in judged]), found.values[judged], digests, counts
+    ids = found.ids.take(judged).to_pylist()
+    true = [_number(labels[row], image_id) for row, image_id in zip(judged, ids, strict=True)]
+    return np.asarray(true), found.values[judged], digests, counts
 
 
-def _number(label: str) -> float:
+def _number(label: str, image_id: str) -> float:
     try:
-        value = float(label)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"the true label {label!r} is not a number, but the head gives numbers")
-    return value
+        return number_in(label)
+    except ValueError as error:
+        raise UsageError(f"{image_id}: the true label {label!r} {error}, but the head gives numbers") from error
 
 
 def predicted_svg(predicted: np.ndarray, true: np.ndarray, name: str, metrics: Mapping[str, Any], seed: int) -> bytes:

@@ -110,7 +110,7 @@ def trained(row: Row, seed: int, epochs: int, data: dict[str, Any], place: Path)
     options = TrainingOptions(
         shape=FaceVggShape(*SHAPE),
         top_dropout=recipe.top_dropout,
-        statistics_momentum=0.9,  # with so few steps a slower mean lags behind the weights
+        statistics_momentum=0.9,  # 0.99 is too slow for so few steps
         augment=augmentation(recipe),
         seed=seed,
     )

@@ -60,11 +60,12 @@ class Numbers:
 
     Attributes:
         name: of the number.
-        status, digests, labels: as of `Results`.
+        ids, status, digests, labels: as of `Results`.
         values: (n,) float64 of the largest labelled face; NaN without one.
     """
 
     name: str
+    ids: pa.ChunkedArray
     status: pa.ChunkedArray
     digests: pa.ChunkedArray
     labels: pa.ChunkedArray
@@ -76,7 +77,7 @@ def read_numbers(folder: str, name: str, prefix: str = "") -> Numbers:
     images, faces, chosen = _chosen(folder, [prefix + name])
     values = np.full(len(chosen), np.nan)
     values[chosen >= 0] = faces[prefix + name].to_numpy()[chosen[chosen >= 0]]
-    return Numbers(name, images["status"], images["digest"], images["true_label"], values)
+    return Numbers(name, images["image_id"], images["status"], images["digest"], images["true_label"], values)
 
 
 def read_results(folder: str, classes: Sequence[str], prefix: str = "") -> Results:
