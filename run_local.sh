@@ -79,7 +79,8 @@ case ${1-} in
         install dev,sample
         cd "$here"
         # All of them on two cores: a file stays in one process, since its tests share what is costly to make.
-        [ "$#" -gt 0 ] || set -- -n 2 --dist loadfile
+        # A process that dies is not replaced: xdist may then wait for ever for the rest of its file.
+        [ "$#" -gt 0 ] || set -- -n 2 --dist loadfile --max-worker-restart 0
         exec "$venv/bin/python" -m pytest "$@"
         ;;
     *)

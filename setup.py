@@ -140,7 +140,7 @@ setup(
             "pillow-heif>=1.1",  # makes HEIC files for tests
             "pyinstaller>=6.10",  # a slow test makes the executable
             "playwright>=1.49",  # drives a Chromium that is installed already; tests skip without one
-            "pytest>=8",
+            "pytest>=9",
             "pytest-xdist>=3.6",  # two processes: half the minutes; and a crash is one test that failed, not the end
             "ruff>=0.8",
             "tensorboard>=2.18",

@@ -23,6 +23,23 @@ hypothesis_settings.load_profile("patient")
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
 
 
+class FailuresAtOnce:
+    """Prints a failed test when it fails: a run that is ended from outside never gets to its summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):  # only where results come together
+        session.config.pluginmanager.register(FailuresAtOnce(terminal), "failures at once")
+
+
 @pytest.fixture(autouse=True)
 def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is downloaded at run time: an attempt to leave this machine fails the test."""
