@@ -11,7 +11,9 @@ import pytest
 import remote_runner
 import runs
 
+from pipeline.run.remote_job import RemoteJob
 from transforms.storage import staged_files
+from transforms.tally import Totals
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,12 @@ def test_the_graph_has_no_path_of_the_drivers_disk(bench: runs.Bench, photos: Pa
     assert b"driver_disk" not in reported
     ours = re.escape(str(runs.ROOT).encode()) + rb"(?!/\.venv/)"  # Beam's own code names the place it was installed to
     assert re.search(ours, reported) is None
+
+
+def test_progress_is_visible_where_the_runner_counts_only_in_the_end(
+    bench: runs.Bench, photos: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[RemoteJob] = []
+    monkeypatch.setattr(RemoteJob, "_counted", lambda self: followed.append(self) or Totals())
+    bench.label(photos, "followed", *given(driver), "write.keep_parts=true").done()
+    assert followed[-1].totals().images == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -13,6 +14,8 @@ from typing import Any, ClassVar
 import pytest
 from apache_beam.metrics.execution import MetricKey, MetricResult
 from apache_beam.metrics.metricbase import MetricName
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability.portable_runner import PipelineResult
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import Interrupted, StoppedError, UsageError
@@ -78,7 +81,7 @@ class Message:
 class Elsewhere(PipelineRunner):
     """Starts the job that a test has prepared."""
 
-    job: ClassVar[Job]
+    job: ClassVar[Any]
 
     def run_pipeline(self, pipeline: Any, options: Any) -> Job:
         return self.job
@@ -91,7 +94,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     stopping.forget()
 
 
-def run(job: Job, **more: Any) -> Totals:
+def run(job: Any, *, verbose: bool = False, **more: Any) -> Totals:
     Elsewhere.job = job
     return run_graph(
         lambda root: None,
@@ -100,7 +103,7 @@ def run(job: Job, **more: Any) -> Totals:
         total=None,
         done=0,
         quiet=True,
-        verbose=False,
+        verbose=verbose,
         go_on="run the same command again",
         **more,
     )
@@ -173,6 +176,20 @@ def test_why_a_job_failed_is_one_line(text: str, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_a_job_server_reports_is_shown_on_request_alone(verbose: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Beam logs it without a name: the traceback of each worker, above the one line that ends the command."""
+    text = "java.lang.RuntimeException: Traceback ...\nModuleNotFoundError: No module named 'transforms'\n"
+    said = beam_job_api_pb2.JobMessage(importance=beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR, message_text=text)
+    messages = iter([beam_job_api_pb2.JobMessagesResponse(message_response=said)])
+    states = iter([beam_job_api_pb2.JobStateEvent(state=beam_job_api_pb2.JobState.FAILED)])
+    with pytest.raises(StoppedError, match=r"^the workers lack this program .*; run the same command again$"):
+        run(PipelineResult(SimpleNamespace(), "job-7", messages, states), verbose=verbose)
+    assert ("Traceback" in caplog.text) is verbose
+    logging.getLogger().error("of others")
+    assert "of others" in caplog.text
+
+
 def test_progress_comes_from_the_runners_counters() -> None:
     job = Job()
     job.counts = {"images": 30, "faces": 40, "cached": 5}
@@ -187,6 +204,32 @@ def test_progress_comes_from_the_runners_counters() -> None:
     job.ended.set()
     del job.metrics
     assert run(job).images == 60
+
+
+def test_a_runner_that_counts_only_in_the_end_is_followed_by_its_parts() -> None:
+    """Beam's job server, of Flink and Spark, has no counters while a job runs."""
+    done = [Totals(), Totals(images=30, faces=4, cached=2, blocks=1), Totals(images=64, faces=9, cached=2, blocks=2)]
+    seen = remote_job.RemoteJob(options_of([f"--runner={__name__}.Elsewhere"]), finished=lambda: done[0])
+    seen.begun(job := Job())
+    assert seen.totals().images == 0
+    done.pop(0)
+    assert (seen.totals().images, seen.totals().faces, seen.totals().cached) == (30, 4, 2)
+    done.pop(0)
+    assert seen.totals().images == 64
+    job.counts = {"images": 32, "faces": 4}  # behind the parts: a bar must not run backwards
+    assert (seen.totals().images, seen.totals().faces) == (64, 9)
+    job.counts = {"images": 96, "faces": 12, "cached": 2}
+    assert (seen.totals().images, seen.totals().faces) == (96, 12)
+
+
+@pytest.mark.parametrize("finished", [Totals(images=32, blocks=1), Totals(blocks=1)])
+def test_finished_parts_are_no_silence(
+    finished: Totals, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_job, "SILENCE_S", 0.1)
+    job = Job(meanwhile=lambda: job.ended.set())
+    run(job, finished=lambda: finished)
+    assert caplog.messages == []
 
 
 def test_silence_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,12 +19,14 @@ from pipeline.errors import StoppedError
 from pipeline.run import graph
 from pipeline.run.output_folder import OutputFolder, Progress
 from pipeline.run.own_files import remove_own
+from pipeline.run.parts_so_far import PartsSoFar
 from pipeline.run.plan import Layout, Plan, make_plan
 from pipeline.run.runners import is_direct, options_of
 from pipeline.run.running import heartbeat_folder, run_graph
 from pipeline.run.staging import Staging
 from transforms.check_workers import CheckWorkers
 from transforms.merge_request import MergeRequest
+from transforms.tally import Totals
 
 if TYPE_CHECKING:
     from models.heads.outputs import Head
@@ -139,6 +141,7 @@ def drive(
     if staging is not None:
         staging.forget()
     ready = Ready(folder, job, plan, folder.progress(plan), staging)
+    finished = Totals if staging is None else PartsSoFar(folder.place_of_parts).totals
     run_graph(
         partial(_build, stages, ready),
         execution.beam_options,
@@ -149,6 +152,7 @@ def drive(
         verbose=execution.verbose,
         go_on=task.go_on,
         complaint=(lambda: "") if staging is None else staging.complaint,
+        finished=finished,
     )
     with suppress(OSError):  # results are complete, and the next run removes them too
         remove_own(folder.path, ("heartbeats",), ())

@@ -1,4 +1,4 @@
-"""A job on a runner elsewhere: its progress by Beam's metrics, its errors while it runs, and its end by Ctrl-C.
+"""A job on a runner elsewhere: its progress by Beam's metrics or its parts, its errors, and its end by Ctrl-C.
 
 For a local run all of this is empty: its stages share this process or are its children.
 """
@@ -26,6 +26,7 @@ logger = logging.getLogger("pipeline.job")
 WATCH_S = 2.0  # between two looks at the job
 SILENCE_S = 60.0  # without a finished block; then a warning says where to look
 SHOWN = 600  # characters of an error that is not ours
+LOGS_REPORTS = "portable_runner"  # Beam's module that does
 _LACKS_US = re.compile(r"No module named '(?:pipeline|transforms|models)\b")
 WITHOUT_US = f"the workers lack this program or have another version of it; {CURE}"
 
@@ -33,6 +34,24 @@ WITHOUT_US = f"the workers lack this program or have another version of it; {CUR
 def lacks_this_program(text: str) -> bool:
     """True if a worker's error says that it cannot import this program."""
     return _LACKS_US.search(text) is not None
+
+
+@contextmanager
+def reports_hidden(verbose: bool) -> Iterator[None]:
+    """While inside, hides what a job server reports, such as tracebacks of workers, unless `verbose`.
+
+    Beam logs it by the root logger, so that no level hides it.
+    """
+    root = logging.getLogger()
+
+    def is_another(record: logging.LogRecord) -> bool:
+        return verbose or record.module != LOGS_REPORTS
+
+    root.addFilter(is_another)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_another)
 
 
 class RemoteJob:
@@ -43,15 +62,25 @@ class RemoteJob:
         complaint: why a worker could not start, as a traceback ends; the job was cancelled for it.
     """
 
-    def __init__(self, options: PipelineOptions, complaint: Callable[[], str] = lambda: "") -> None:
-        """Takes the runner's options, and what returns why a worker could not start ("" if none did)."""
+    def __init__(
+        self,
+        options: PipelineOptions,
+        complaint: Callable[[], str] = lambda: "",
+        finished: Callable[[], Totals] = Totals,
+    ) -> None:
+        """Takes the runner's options and two functions.
+
+        Args:
+            complaint: returns why a worker could not start, "" if none did.
+            finished: returns what is finished, for runners that have no counters while the job runs.
+        """
         self._runner = str(options.view_as(StandardOptions).runner)
         self.is_remote = not is_direct(options)
         self._result: Any = None
         self._cancelled = threading.Event()
         self._seen = Totals()
         self.fault = self.complaint = ""
-        self._ask_workers = complaint
+        self._ask_workers, self._finished = complaint, finished
 
     def begun(self, result: Any) -> Any:
         """Notes the runner's handle of the job, and returns it."""
@@ -59,16 +88,26 @@ class RemoteJob:
         return result
 
     def totals(self) -> Totals:
-        """Returns images, faces and cached images by the runner's own counters; the last known without an answer."""
-        try:
-            self._result._metrics = None  # else the first answer is kept for ever
-            found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
-            counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
-            images, faces, cached = (counts.get(name, 0) for name in COUNTED)
-            self._seen = Totals(images=images, faces=faces, cached=cached)
-        except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
-            logger.debug("no metrics: %s", error)
+        """Returns images, faces and cached images by the runner's counters, else by finished parts; never fewer."""
+        for source in (self._counted, self._finished):
+            try:
+                found = source()
+            except Exception as error:  # noqa: BLE001 - a bar must not stop a run, and each runner fails in its own way
+                logger.debug("no progress: %s", error)
+                continue
+            if found.images > self._seen.images or found.blocks > self._seen.blocks:
+                self._seen = found
+            if found.images:
+                break
         return self._seen
+
+    def _counted(self) -> Totals:
+        """Returns what the runner has counted."""
+        self._result._metrics = None  # else the first answer is kept for ever
+        found = self._result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
+        counts = {item.key.metric.name: int(item.attempted or item.committed or 0) for item in found}
+        images, faces, cached = (counts.get(name, 0) for name in COUNTED)
+        return Totals(images=images, faces=faces, cached=cached)
 
     def cancel(self) -> None:
         """Asks the runner to end the job, in a thread, as it may take its time."""
@@ -116,7 +155,7 @@ class RemoteJob:
                 return
             if not reported and time.monotonic() - begun > SILENCE_S:
                 reported = True
-                if self.totals().images:
+                if (seen := self.totals()).images or seen.blocks:
                     continue
                 logger.warning(
                     "%s has not finished a block in %.0f s; if its workers lack this program, its own log says so",

@@ -24,7 +24,7 @@ from pipeline.run.failures import FailureKind, ended_by, failure_in_text, failur
 from pipeline.run.interrupt import interruptible
 from pipeline.run.own_files import remove_own
 from pipeline.run.progress import bar, totals_from
-from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program
+from pipeline.run.remote_job import WITHOUT_US, RemoteJob, lacks_this_program, reports_hidden
 from pipeline.run.runners import as_outside_a_notebook, empty_pipeline, is_direct, options_of, uses_processes
 from pipeline.run.worker_folder import last_words, tell_to_stop
 from transforms.storage import stopping
@@ -55,6 +55,7 @@ def run_graph(
     verbose: bool,
     go_on: str,
     complaint: Callable[[], str] = lambda: "",
+    finished: Callable[[], Totals] = Totals,
 ) -> Totals:
     """Runs the graph to its end and returns the totals of its workers.
 
@@ -63,6 +64,7 @@ def run_graph(
         total, done: images, for the bar.
         go_on: how to resume, for the end of the message.
         complaint: returns why a worker elsewhere could not start, as a traceback ends; "" if none did.
+        finished: returns what workers elsewhere have finished, for runners that count only in the end.
 
     Raises:
         Interrupted: Ctrl-C. StoppedError: storage, input or device fault. All are resumable.
@@ -70,7 +72,7 @@ def run_graph(
     if not verbose:  # Beam logs every error with its traceback, but the user gets one line
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     options = options_of(beam_options)
-    job = RemoteJob(options, complaint)
+    job = RemoteJob(options, complaint, finished)
     totals = job.totals if job.is_remote else totals_from(heartbeat)
     TALLY.reset()
     pipeline = empty_pipeline(options, folder=heartbeat, verbose=verbose)
@@ -80,6 +82,7 @@ def run_graph(
         interruptible(lambda: f"pipeline: interrupted; {job.words()}{go_on}", partial(_stop_workers, heartbeat, job)),
         bar(total, done=done, totals=totals, quiet=quiet),
         _deaths_of_workers(verbose) as deaths,
+        reports_hidden(verbose),
     ):
         try:
             result = job.begun(_started(pipeline, options))
