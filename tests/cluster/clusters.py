@@ -288,11 +288,11 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE
 # --- the driver -------------------------------------------------------------------------------------------------------
 
 
-def flags_for(chosen: Workers, parallelism: int = 2 * SLOTS, *, jobs: str = JOBS) -> list[str]:
-    """Returns Beam's flags for a job on the cluster with these workers. `jobs` is where the job server answers."""
+def flags_for(chosen: Workers, parallelism: int = 2 * SLOTS) -> list[str]:
+    """Returns Beam's flags for a job on the Flink cluster with these workers."""
     config = json.dumps({"command": chosen.command()})
     return [
-        *("--runner=PortableRunner", f"--job_endpoint={jobs}", "--environment_type=PROCESS"),
+        *("--runner=PortableRunner", f"--job_endpoint={JOBS}", "--environment_type=PROCESS"),
         *(f"--environment_config={config}", f"--parallelism={parallelism}"),
     ]
 
