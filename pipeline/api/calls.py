@@ -86,6 +86,7 @@ def train_head(
     validation: Paths = (),
     holdout: float | None = None,
     folds: int | None = None,
+    repeats: int | None = None,
     group_by: str | None = None,
     exclude_copies_of: Paths = (),
     classes: Iterable[str] = (),
@@ -106,6 +107,7 @@ def train_head(
         kind: `logistic`, `ridge` or `mlp`; None uses the settings.
         validation, holdout: labelled images to select by, or the fraction of the input to select by.
         folds: also cross-validate with this many heads.
+        repeats: cross-validate this many times, with folds dealt anew.
         group_by: pattern; images whose ids give the same match stay together in every split.
         exclude_copies_of: images that must not be trained on.
         classes: classes to learn; () for all.
@@ -127,6 +129,7 @@ def train_head(
         validation=path_texts(validation),
         holdout=holdout,
         folds=folds,
+        repeats=repeats,
         group_by=group_by,
         exclude_copies_of=path_texts(exclude_copies_of),
         classes=tuple(classes),
