@@ -8,6 +8,7 @@ by all of that archive's waiting; blocks are spread over processes and threads a
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ import measuring
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 import buckets
 
-LATENCY_S, BYTES_S = 0.05, 20_000_000  # of one request, where nothing is slow: a bucket in the same region
+LATENCY_S, BYTES_S = 0.05, 2_000_000  # of one request, where nothing is slow
 SLOWER = 10
 ARCHIVES, BLOCK = 8, 64
 WORKERS = 2
@@ -34,19 +35,20 @@ SETTINGS = (*measuring.WHOLE, f"read.block_images={BLOCK}")
 @contextmanager
 def store() -> Iterator[Any]:
     """Gives a store, and tells the program where it is."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it prints every request
     with buckets.bucket_server() as bucket:
         os.environ.update({**buckets.KEYS, "AWS_ENDPOINT_URL": bucket.url})
         yield bucket
 
 
-def waiting(slow: str, waited: list[float]) -> Any:
-    """Returns what makes requests for archives wait; `waited` gets the seconds of each that was for the slow one."""
+def waiting(slow: str, whole: int, waited: list[float]) -> Any:
+    """Returns what makes requests for archives of `whole` bytes wait; `waited` gets the seconds of the slow one's."""
 
     def fault(handler: Any) -> bool:
         wanted = handler.headers.get("Range", "")
         if handler.command == "GET" and wanted.startswith("bytes=") and handler.path.split("?")[0].endswith(".tar"):
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            size = int(last) - int(first) + 1 if first and last else 0
+            size = min(int(last), whole - 1) - int(first) + 1
             is_slow = bool(slow) and slow in handler.path
             seconds = (LATENCY_S + size / BYTES_S) * (SLOWER if is_slow else 1)
             if is_slow:
@@ -57,10 +59,10 @@ def waiting(slow: str, waited: list[float]) -> Any:
     return fault
 
 
-def run(bucket: Any, place: Path, name: str, slow: str) -> tuple[measuring.Ran, float]:
+def run(bucket: Any, place: Path, name: str, slow: str, whole: int) -> tuple[measuring.Ran, float]:
     """Returns a cold run, and how long requests for the slow archive waited, in seconds."""
     waited: list[float] = []
-    bucket.faults[:] = [waiting(slow, waited)]
+    bucket.faults[:] = [waiting(slow, whole, waited)]
     words = measuring.arguments(place, place / name, "--direct_num_workers", str(WORKERS), settings=SETTINGS)
     words[words.index("--input") + 1] = f"s3://{buckets.BUCKET}/in"
     ran = measuring.start("-m", "pipeline", *words, output=place / name).wait().done()
@@ -73,13 +75,15 @@ def measured(options: Namespace, place: Path) -> Iterator[tuple[measuring.Ran, m
     with store() as bucket:
         each = options.images // ARCHIVES
         images = measuring.repeated(source, options.images)
+        whole = 0
         for number in range(ARCHIVES):
             path = measuring.write_tar(place / f"{number}.tar", islice(images, each))
+            whole = max(whole, path.stat().st_size)
             bucket.put(f"in/{number}.tar", path.read_bytes())
         for pair in range(options.pairs):
             measuring.progress(f"pair {pair + 1} of {options.pairs}")
-            even, _ = run(bucket, place, f"even{pair}", "")
-            one, waited = run(bucket, place, f"slow{pair}", f"{ARCHIVES // 2}.tar")
+            even, _ = run(bucket, place, f"even{pair}", "", whole)
+            one, waited = run(bucket, place, f"slow{pair}", f"{ARCHIVES // 2}.tar", whole)
             yield even, one, waited
 
 
