@@ -29,7 +29,7 @@ from pipeline.run.dataflow import template_of, with_what_follows
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
-from pipeline.run.heads_of_run import record_of
+from pipeline.run.heads_of_run import head_called, record_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.input_files import find_inputs
 from pipeline.run.output_folder import OutputFolder
@@ -82,8 +82,8 @@ def run(options: LabelOptions, context: Context) -> int:
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
     context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
     head_path, head = chosen_heads(context.settings)
-    if options.render and not members_of(head.output)[0][1].classes:
-        raise UsageError("--render draws labels of classes, but the first head gives a number; drop --render")
+    if options.render and not any(output.classes for _, output in members_of(head.output)):
+        raise UsageError("--render draws labels of classes, but no head chooses among classes; drop --render")
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
     folder = output_of(options.output)
@@ -278,12 +278,13 @@ def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
 def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
     """Renders a sample of photos and returns a line about it; a failure here does not affect the results."""
     output = os.path.join(this.folder.path, PICTURES)
-    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
+    head = head_called(record, None)
+    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record), prefix=head.prefix)
     if not len(chosen.rows):
         return "no photo could be decoded, so none was rendered"
     os.makedirs(output, exist_ok=True)
     try:
-        written = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+        written = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, head, quiet=this.context.quiet)
     except StoppedError as error:
         return f"no pictures were rendered: {error}"
     return f"rendered: {counted(written.photos, 'photo')} and {counted(written.sheets, 'contact sheet')} in {output}"

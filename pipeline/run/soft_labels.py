@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.run.finished_run import finished_run, results_of
-from pipeline.run.heads_of_run import heads_of, refuse_numbers
+from pipeline.run.heads_of_run import class_head_called
 from transforms.formats.records import Status
 from transforms.formats.soft_labels import SoftLabels, read_votes
 from transforms.storage.store import exists, is_folder, is_local, open_file
@@ -35,8 +35,8 @@ def read_source(path: str) -> SoftLabels:
     if not is_folder(path):
         raise UsageError(f"{FLAG} {path} is neither a CSV file nor the folder of a finished run")
     folder, record = finished_run(path, flag=FLAG)
-    refuse_numbers(heads_of(record)[0], FLAG)
-    results = results_of(folder.path, record["head"]["classes"])
+    head = class_head_called(record, None, FLAG)
+    results = results_of(folder.path, head.classes, head.prefix)
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
     rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
