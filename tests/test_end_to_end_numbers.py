@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pictures
@@ -153,14 +154,21 @@ def test_what_is_for_classes_is_refused(bench: runs.Bench, more: tuple[str, ...]
     assert ended.line.startswith(line)
 
 
-def test_a_label_that_is_no_number_is_named(bench: runs.Bench) -> None:
-    (bench.path / "words.csv").write_text("id,glow\n00000.png,bright\n")
-    given = ["--input", str(bench.path / "train"), "--output", str(bench.path / "words"), "--kind", "number"]
-    settings = ["--set", *bench.settings, f"read.labels={bench.path / 'words.csv'}", "read.label_column=glow"]
-    ended = runs.run("train-head", "--runner=DirectRunner", *given, *settings, output=bench.path / "words")
+@pytest.mark.parametrize("flag, image", [("--input", "00007.png"), ("--validation", "01007.png")])
+@pytest.mark.parametrize("label", ["bright", "inf"])
+def test_a_label_that_is_no_number_names_its_image(
+    bench: runs.Bench, tmp_path: Path, flag: str, image: str, label: str
+) -> None:
+    lines = [*(bench.path / "train.csv").read_text().split(), *(bench.path / "new.csv").read_text().split()[1:]]
+    words = tmp_path / "words.csv"
+    words.write_text("\n".join(f"{image},{label}" if line.startswith(image) else line for line in lines))
+    given = ["--input", str(bench.path / "train"), "--validation", str(bench.path / "new"), "--kind", "number"]
+    settings = ["--set", *bench.settings, f"read.labels={words}", "read.label_column=glow"]
+    folders = ["--output", str(tmp_path / "out"), "--cache", str(bench.path / "cache")]
+    ended = runs.run("train-head", "--runner=DirectRunner", *given, *folders, *settings, output=tmp_path / "out")
     assert ended.status == 2
-    assert ended.err.splitlines()[-1].endswith(
-        "--input: the label 'bright' is not a number; give numbers, or another --kind"
+    assert ended.err.splitlines()[-1] == (
+        f"pipeline: error: {flag}: the label '{label}' of {image} is not a number; give numbers, or another --kind"
     )
 
 
