@@ -30,6 +30,7 @@ from pipeline.report.evaluated_rows import (
     labelled_by_votes,
     question_of,
     select,
+    shares_by_votes,
 )
 from pipeline.report.evaluation_files import FILES, Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.run.claim import Work, asked, claim
@@ -170,7 +171,8 @@ def _evaluate(
         "face": "the largest labelled face of an image; ties go to the first",
         "counts": rows.counts,
     }
-    evaluated = Evaluated(rows, about, options.seed or 0, exact_csv=options.exact_csv)
+    shares = None if votes is None else shares_by_votes(rows, votes, question)
+    evaluated = Evaluated(rows, about, options.seed or 0, shares, exact_csv=options.exact_csv)
     try:
         written = write_evaluation(output, evaluated, _pictures(options, context, labelled, work), _limits(context))
     except InputFault as error:

@@ -26,6 +26,11 @@ PLOTS = {
     "coverage.svg": "Accuracy if people review the least confident images. Band: 95 %.",
     "roc.svg": "Every threshold on the probability of a class is a point of its curve.",
 }
+DEGREE = {
+    "calibration_error": "confidence as a share of the votes: calibration error",
+    "correlation": "confidence and share of the votes: correlation",
+    "cross_entropy": "cross-entropy of the shares of the votes, nats",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class PageContent:
         pictures: bytes by file name; the page shows the plots that are there.
         suspects: all suspected labels that are to be listed, the likeliest error first.
         suspected: how many there are.
+        degree: as `degree.degree` gives it; None without votes.
         galleries: single pictures by key of `GALLERIES`; those without a picture are left out.
     """
 
@@ -70,6 +76,7 @@ class PageContent:
     pictures: Mapping[str, bytes]
     suspects: Sequence[Suspect]
     suspected: int
+    degree: Mapping[str, Any] | None = None
     galleries: Mapping[str, Sequence[Single]] = field(default_factory=dict)
 
 
@@ -125,6 +132,9 @@ def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "log loss", f"{metrics['log_loss']:.4f} nats"
     yield "Brier score (0 to 2)", f"{metrics['brier']:.4f}"
     yield "area under risk and coverage", f"{metrics['area_under_risk']:.4f}"
+    for key, words in DEGREE.items():
+        if figure := (content.degree or {}).get(key):
+            yield words, f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
 def _classes(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
