@@ -109,6 +109,13 @@ def test_the_python_api_takes_several(bench: runs.Bench, source: Path, both: run
     assert runs.results(run.path) == runs.results(both.output)
 
 
+def test_the_python_api_evaluates_the_chosen_head(bench: runs.Bench, both: runs.Ended) -> None:
+    pytest.importorskip("matplotlib")
+    renamed = {"happy": "yes", "neutral": "no", "sad": "no"}
+    found = api.evaluate(api.Run.open(both.output), bench.path / "api_page", head="smile", rename_classes=renamed)
+    assert found.metrics["by_class"].keys() == set(MORE)
+
+
 def test_the_page_of_either_head(bench: runs.Bench, alone: dict[str, runs.Ended], both: runs.Ended) -> None:
     def shown() -> list[tuple[str, int]]:
         found = json.loads((both.output / "report.json").read_text())["labels"]
@@ -253,6 +260,6 @@ def test_other_heads_make_another_run(bench: runs.Bench, source: Path, both: run
 
 def test_a_command_of_one_head_refuses_several(bench: runs.Bench, source: Path) -> None:
     more = f"head.more=[{bench.path / 'smile'}]"
-    arguments = ["label-local", "--input", str(source), "--output", str(bench.path / "local"), "--set", *runs.SMALL]
-    ended = runs.run(*arguments, f"head.path={bench.head}", more, output=bench.path / "local")
+    arguments = ["live", "--frames", str(source), "--output", str(bench.path / "live.mp4"), "--set", *runs.SMALL]
+    ended = runs.run(*arguments, f"head.path={bench.head}", more, output=bench.path / "live.mp4")
     assert (ended.status, ended.line) == (2, "this command takes one head, not 2; drop head.more")

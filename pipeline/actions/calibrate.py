@@ -19,8 +19,7 @@ import numpy as np
 from models.heads.folder import HEAD_JSON, HEAD_NPZ, read_head_json
 from models.heads.linear import LinearHead
 from models.heads.mlp import MlpHead
-from models.heads.outputs import HeadMismatch
-from models.heads.registry import StoredHead, check
+from models.heads.registry import StoredHead
 from models.training.calibration import Calibration, calibrate
 from models.training.groups import joined
 from pipeline.commands.calibrate import CalibrateOptions
@@ -33,7 +32,7 @@ from pipeline.run.gathering import WORK, Sources, features_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
-from pipeline.run.prepare import chosen_head
+from pipeline.run.prepare import check_heads, chosen_head
 from pipeline.run.rename_classes import class_pairs
 from pipeline.run.soft_labels import read_source, shares_of
 from pipeline.run.trained_on import TRAINED_ON
@@ -69,10 +68,7 @@ def run(options: CalibrateOptions, context: Context) -> int:
     if not isinstance(head, LinearHead | MlpHead):
         raise UsageError(f"calibrate needs a head of classes that train-head wrote; {path} is another kind")
     identity, output = identity_of(context.settings, None), os.path.abspath(options.output)
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
+    check_heads(head, identity)
     renamed = class_pairs(options.rename_classes, "happiness=happy")
     votes = read_source(options.soft_labels) if options.soft_labels else None
     means = [] if votes is None else _meanings(votes, head, renamed)

@@ -11,9 +11,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
-from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
-from models.heads.several import SeveralHeads
+from models.heads.outputs import Head
 from models.heads.side_by_side import members_of
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
@@ -36,7 +34,7 @@ from pipeline.run.output_folder import OutputFolder
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, stored_layout
-from pipeline.run.prepare import chosen_heads, local_cache, make_job
+from pipeline.run.prepare import check_heads, chosen_heads, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
 from transforms.formats.canonical import fingerprint_of
@@ -124,14 +122,7 @@ def _with_sample(identity: Identity, path: str | None) -> Identity:
 
 
 def _check_head(head: Head, identity: Identity, context: Context) -> None:
-    heads = [("", head)]
-    if isinstance(head, SeveralHeads):
-        heads = [(f"{one.name}: ", one.head) for one in head.heads]
-    for name, one in heads:
-        try:
-            check(one, fingerprint_of(identity.feature_space), identity.feature_space)
-        except HeadMismatch as error:
-            raise UsageError(f"{name}{error}") from error
+    check_heads(head, identity)
     label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
         _check_number(label, head)
