@@ -95,6 +95,7 @@ def train_head(
     validation: Paths = (),
     holdout: float | None = None,
     folds: int | None = None,
+    repeats: int | None = None,
     group_by: str | None = None,
     exclude_copies_of: Paths = (),
     classes: Iterable[str] = (),
@@ -115,6 +116,7 @@ def train_head(
         kind: `logistic`, `ridge` or `mlp`; None uses the settings.
         validation, holdout: labelled images to select by, or the fraction of the input to select by.
         folds: also cross-validate with this many heads.
+        repeats: cross-validate this many times, with folds dealt anew.
         group_by: pattern; images whose ids give the same match stay together in every split.
         exclude_copies_of: images that must not be trained on.
         classes: classes to learn; () for all.
@@ -136,6 +138,7 @@ def train_head(
         validation=path_texts(validation),
         holdout=holdout,
         folds=folds,
+        repeats=repeats,
         group_by=group_by,
         exclude_copies_of=path_texts(exclude_copies_of),
         classes=tuple(classes),
