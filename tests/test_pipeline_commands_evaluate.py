@@ -27,6 +27,7 @@ from pipeline.cli import Call, parse
 from pipeline.commands.evaluate import EvaluateOptions
 from pipeline.errors import UsageError
 from pipeline.report import evaluation_files
+from pipeline.report.decimals import minus
 from pipeline.report.evaluated_rows import Rows
 from pipeline.report.evaluation_files import Pictures
 from pipeline.run.soft_labels import read_source
@@ -364,7 +365,10 @@ def test_votes_judge_the_degree(bench: runs.Bench, labelled: runs.Ended) -> None
     assert found["by_class"]["happy"]["correlation"] == pytest.approx(np.corrcoef(p, happy)[0, 1])
     value = f"{found['calibration_error']['value']:.4f}"
     assert f"confidence as a share of the votes: calibration error {value}" in ended.out
-    assert f"<dd>{value}" in (ended.output / "evaluation.html").read_text().replace("<bdi>", "")
+    page = (ended.output / "evaluation.html").read_text(encoding="utf-8").replace("<bdi>", "")
+    assert f"<dd>{value}" in page
+    of_sad = minus(f"{found['by_class']['sad']['correlation']:.3f}")
+    assert f'<td class="n">{of_sad}</td>' in page
 
     smiles = evaluate(bench, "degree_of_smiles", *given, "--positive", "happy").done()
     smiling = metrics_of(smiles)["degree"]["by_class"]["happy"]
