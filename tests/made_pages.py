@@ -12,6 +12,7 @@ from made_runs import MadeImage, write_images
 from pictures import jpeg
 
 from models.detectors.detections import Detections
+from models.evaluation.degree import degree
 from models.evaluation.detection import Photo as DetectionPhoto
 from models.evaluation.metrics import evaluate
 from pipeline.report import detection_sheets, plots, run_pictures
@@ -111,5 +112,6 @@ def evaluation_page() -> bytes:
             facts=[("images", "x" * 300)], notes=["3 images left out."], metrics=found.metrics, accuracy_of_all=0.5,
             pictures=plots.all_plots(found), suspects=[Suspect(name, "sad", "happy", -0.5) for name in HOSTILE],
             suspected=4, galleries={"mistakes": singles},
+            degree=degree(probabilities, draw.dirichlet(np.ones(4), 300), CLASSES, seed=0),
         )
     )  # fmt: skip

@@ -62,9 +62,10 @@ def test_the_blocks_run_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -
         "photos/rocket.jpg no_face None",
     ]
     assert "bundled/ferplus" in reported[5]
-    assert reported[6].split()[0] == "9"  # images: the sample and the broken one
+    assert reported[6].startswith("happy happiness 0.")
+    assert reported[7].split()[0] == "9"  # images: the sample and the broken one
     assert shown[1] == repr(names["run"])
-    assert [line.split()[0] for line in reported[7:9]] == ["image_id", "together.webp"]
+    assert [line.split()[0] for line in reported[8:10]] == ["image_id", "together.webp"]
     assert reported[-1] == "('day', 'night') ['accuracy', 'accuracy_of_all']"
 
 

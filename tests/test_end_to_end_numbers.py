@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pictures
@@ -68,6 +70,13 @@ def test_it_labels_beside_a_head_of_classes_and_decides_the_submission(bench: ru
     ended = bench.label(bench.path / "new", "both", *given).done()
     rows = runs.predictions(ended.output)
     assert list(rows[0])[-1] == "glow_glow"
+    table = bench.path / "glow.csv"
+    export = ("export", str(ended.output), "--format", "csv", "--head", "glow", "--output", str(table))
+    runs.run(*export, output=table).done()
+    with table.open(encoding="utf-8-sig") as file:
+        written = list(csv.DictReader(file))
+    assert list(written[0])[6:9] == ["detection_score", "glow", "source"]
+    assert [float(row["glow"]) for row in written] == [row["glow_glow"] for row in rows]
     known = np.asarray([bright(int(row["image_id"][:5])) / 10 for row in rows])
     assert np.corrcoef(known, [row["glow_glow"] for row in rows])[0, 1] > 0.7
     assert runs.submission(ended.output)[1] == f"00000.png,{rows[0]['glow_glow']:.12g}".replace("00000", "01000")
@@ -102,12 +111,30 @@ def test_evaluate_gives_r2_and_a_picture(bench: runs.Bench, trained: runs.Ended)
     assert {name: again[name] for name in ("r2", "mae")} == {name: found[name] for name in ("r2", "mae")}
     for command in (
         ["report", str(run.output)],
-        ["export", str(run.output), "--format", "csv", "--output", str(other)],
+        ["export", str(run.output), "--format", "coco", "--output", str(other)],
+        ["render", str(run.output), "--output", str(other)],
+        ["compare", *[str(run.output)] * 2, "--output", str(other)],
     ):
         refused = runs.run(*command, output=other)
         assert (refused.status, refused.line.partition(" needs ")[2]) == (
             2, "a head that chooses among classes, but that of this run gives a number",
         )  # fmt: skip
+    numbers = bench.path / "numbers.csv"
+    export = ["export", str(run.output), "--format", "csv", "--output", str(numbers)]
+    assert runs.run(*export, output=numbers).done().out.startswith(f"{COUNT} faces of {COUNT} images")
+
+
+def test_pictures_follow_the_first_head_of_classes(bench: runs.Bench, trained: runs.Ended) -> None:
+    source = pictures.write_folder(bench.path / "few", runs.faces(3))
+    heads = ("--head", str(trained.output), str(bench.head), "--render", "3")
+    drawn = bench.label(source, "number_first", *heads).done()
+    assert "rendered: 3 photos" in drawn.out
+    index = (drawn.output / "rendered" / "index.csv").read_text(encoding="utf-8-sig")
+    assert len(index.splitlines()) == 4
+    refused = bench.label(source, "no_classes", *heads[:2], "--render", "3")
+    assert (refused.status, refused.line) == (
+        2, "--render draws labels of classes, but no head chooses among classes; drop --render",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -127,14 +154,21 @@ def test_what_is_for_classes_is_refused(bench: runs.Bench, more: tuple[str, ...]
     assert ended.line.startswith(line)
 
 
-def test_a_label_that_is_no_number_is_named(bench: runs.Bench) -> None:
-    (bench.path / "words.csv").write_text("id,glow\n00000.png,bright\n")
-    given = ["--input", str(bench.path / "train"), "--output", str(bench.path / "words"), "--kind", "number"]
-    settings = ["--set", *bench.settings, f"read.labels={bench.path / 'words.csv'}", "read.label_column=glow"]
-    ended = runs.run("train-head", "--runner=DirectRunner", *given, *settings, output=bench.path / "words")
+@pytest.mark.parametrize("flag, image", [("--input", "00007.png"), ("--validation", "01007.png")])
+@pytest.mark.parametrize("label", ["bright", "inf"])
+def test_a_label_that_is_no_number_names_its_image(
+    bench: runs.Bench, tmp_path: Path, flag: str, image: str, label: str
+) -> None:
+    lines = [*(bench.path / "train.csv").read_text().split(), *(bench.path / "new.csv").read_text().split()[1:]]
+    words = tmp_path / "words.csv"
+    words.write_text("\n".join(f"{image},{label}" if line.startswith(image) else line for line in lines))
+    given = ["--input", str(bench.path / "train"), "--validation", str(bench.path / "new"), "--kind", "number"]
+    settings = ["--set", *bench.settings, f"read.labels={words}", "read.label_column=glow"]
+    folders = ["--output", str(tmp_path / "out"), "--cache", str(bench.path / "cache")]
+    ended = runs.run("train-head", "--runner=DirectRunner", *given, *folders, *settings, output=tmp_path / "out")
     assert ended.status == 2
-    assert ended.err.splitlines()[-1].endswith(
-        "--input: the label 'bright' is not a number; give numbers, or another --kind"
+    assert ended.err.splitlines()[-1] == (
+        f"pipeline: error: {flag}: the label '{label}' of {image} is not a number; give numbers, or another --kind"
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pictures
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pytest
 import runs
 
 from pipeline import api
+from transforms.formats.exports.registry import EXPORTS
 
 MORE = ("no", "yes")
 
@@ -106,6 +109,13 @@ def test_the_python_api_takes_several(bench: runs.Bench, source: Path, both: run
     assert runs.results(run.path) == runs.results(both.output)
 
 
+def test_the_python_api_evaluates_the_chosen_head(bench: runs.Bench, both: runs.Ended) -> None:
+    pytest.importorskip("matplotlib")
+    renamed = {"happy": "yes", "neutral": "no", "sad": "no"}
+    found = api.evaluate(api.Run.open(both.output), bench.path / "api_page", head="smile", rename_classes=renamed)
+    assert found.metrics["by_class"].keys() == set(MORE)
+
+
 def test_the_page_of_either_head(bench: runs.Bench, alone: dict[str, runs.Ended], both: runs.Ended) -> None:
     def shown() -> list[tuple[str, int]]:
         found = json.loads((both.output / "report.json").read_text())["labels"]
@@ -116,6 +126,97 @@ def test_the_page_of_either_head(bench: runs.Bench, alone: dict[str, runs.Ended]
     assert shown() == list(alone["smile"].record["labels"].items())
     refused = runs.run("report", str(both.output), "--head", "nobody", output=both.output)
     assert (refused.status, refused.line) == (2, "--head nobody is not a head of this run; it has head, smile")
+
+
+def exported(run: runs.Ended, form: str, output: Path, *more: str) -> dict[str, str]:
+    """Returns the files that an export writes, by name, without the run's own fingerprint."""
+    runs.run("export", str(run.output), "--format", form, "--output", str(output), *more, output=output).done()
+    files = sorted(output.iterdir()) if output.is_dir() else [output]
+    texts = {path.name: path.read_text() for path in files if path.name != ".lock"}
+    assert texts
+    if form == "csv":  # its last column, the true label, may be a class of any head of the run
+        texts = {name: re.sub(r",[^,]*$", "", text, flags=re.MULTILINE) for name, text in texts.items()}
+    return {name: text.replace(run.record["run_fingerprint"], "RUN") for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("form", sorted(EXPORTS))
+def test_an_export_of_either_head_is_that_of_its_own_run(
+    alone: dict[str, runs.Ended], both: runs.Ended, tmp_path: Path, form: str
+) -> None:
+    for head in ("head", "smile"):
+        (tmp_path / head).mkdir()
+        own = exported(alone[head], form, tmp_path / "faces")
+        assert exported(both, form, tmp_path / head / "faces", "--head", head) == own
+        (tmp_path / "faces").rename(tmp_path / f"own_{head}")
+    (tmp_path / "default").mkdir()
+    assert exported(both, form, tmp_path / "default" / "faces") != own
+
+
+def test_csv_without_a_name_has_the_columns_of_all_heads(both: runs.Ended, tmp_path: Path) -> None:
+    header = exported(both, "csv", tmp_path / "all.csv")["all.csv"].splitlines()[0]
+    assert '"label"' in header and '"smile_label"' in header
+
+
+def rendered(run: runs.Ended, output: Path, *more: str) -> dict[str, bytes]:
+    """Returns the pictures of all photos, by path."""
+    given = ("--sample", "100", "--crops", "--sheets", *more)
+    runs.run("render", str(run.output), "--output", str(output), *given, output=output).done()
+    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and path.name != ".lock"]
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_pictures_show_the_chosen_head(alone: dict[str, runs.Ended], both: runs.Ended, tmp_path: Path) -> None:
+    own = rendered(alone["smile"], tmp_path / "own")
+    assert len(own) == 2 * 18 + 2  # photos, crops, the sheet and the index
+    assert rendered(both, tmp_path / "smile", "--head", "smile") == own
+    assert rendered(both, tmp_path / "first") == rendered(alone["head"], tmp_path / "head")
+    some = rendered(both, tmp_path / "yes", "--head", "smile", "--label", "yes")
+    assert 2 < len(some) == 2 * alone["smile"].record["labels"]["yes"] + 2
+
+
+def compared(a: runs.Ended, b: runs.Ended, output: Path, *more: str) -> dict[str, Any]:
+    given = ("compare", str(a.output), str(b.output), "--output", str(output))
+    runs.run(*given, *more, output=output).done()
+    return json.loads((output / "comparison.json").read_text())
+
+
+def test_either_head_is_compared(alone: dict[str, runs.Ended], both: runs.Ended, tmp_path: Path) -> None:
+    for a, b in ((both, alone["smile"]), (alone["smile"], both), (both, both)):
+        found = compared(a, b, tmp_path / f"{a.output.name}_{b.output.name}", "--head", "smile")
+        assert [row["label"] for row in found["labels"]] == list(MORE)
+        assert found["faces"]["same_label"] == found["faces"]["both"] == 18
+        assert [found[side]["head"]["classes"] for side in "ab"] == [list(MORE)] * 2
+    assert compared(both, alone["head"], tmp_path / "first")["faces"]["same_label"] == 18
+
+
+def test_two_heads_of_one_run_are_compared(alone: dict[str, runs.Ended], both: runs.Ended, tmp_path: Path) -> None:
+    renamed = ("--rename-classes", "yes=happy")
+    found = compared(both, both, tmp_path / "two", "--head", "head", "smile", *renamed)
+    first, second = (table(alone[name])["label"].to_pylist() for name in ("head", "smile"))
+    agree = sum(a == "happy" and b == "yes" for a, b in zip(first, second, strict=True))
+    assert found["faces"]["same_label"] == agree
+    assert [row["faces_b"] for row in found["labels"]] == [second.count("yes"), 0, 0, second.count("no")]
+
+
+@pytest.mark.parametrize("command", [("export", "--format", "csv"), ("render",), ("compare",)])
+def test_a_head_that_the_run_does_not_have_is_refused(
+    alone: dict[str, runs.Ended], both: runs.Ended, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    output = tmp_path / "refused"
+    for run, known in ((both, "head, smile"), (alone["head"], "one head, without a name: drop the flag")):
+        paths = [str(run.output)] * (2 if command[0] == "compare" else 1)
+        given = (command[0], *paths, *command[1:], "--output", str(output), "--head", "nobody")
+        refused = runs.run(*given, output=output)
+        assert (refused.status, refused.line) == (2, f"--head nobody is not a head of this run; it has {known}")
+        assert not output.exists()
+
+
+def test_compare_takes_two_heads_at_most(both: runs.Ended, tmp_path: Path) -> None:
+    given = ("compare", *[str(both.output)] * 2, "--output", str(tmp_path / "out"))
+    refused = runs.run(*given, "--head", "head", "smile", "head", output=tmp_path / "out")
+    assert (refused.status, refused.line) == (
+        2, "--head takes one name, or A's and B's, not 3; drop the others",
+    )  # fmt: skip
 
 
 def test_evaluate_measures_the_chosen_head(bench: runs.Bench, both: runs.Ended) -> None:
@@ -159,6 +260,6 @@ def test_other_heads_make_another_run(bench: runs.Bench, source: Path, both: run
 
 def test_a_command_of_one_head_refuses_several(bench: runs.Bench, source: Path) -> None:
     more = f"head.more=[{bench.path / 'smile'}]"
-    arguments = ["label-local", "--input", str(source), "--output", str(bench.path / "local"), "--set", *runs.SMALL]
-    ended = runs.run(*arguments, f"head.path={bench.head}", more, output=bench.path / "local")
+    arguments = ["live", "--frames", str(source), "--output", str(bench.path / "live.mp4"), "--set", *runs.SMALL]
+    ended = runs.run(*arguments, f"head.path={bench.head}", more, output=bench.path / "live.mp4")
     assert (ended.status, ended.line) == (2, "this command takes one head, not 2; drop head.more")

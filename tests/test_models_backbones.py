@@ -92,6 +92,19 @@ def test_mirrored_features_are_the_mean_of_both_sides(name: str, pooling: str, s
     assert np.abs(of(both, images) - of(plain, images)).max() > 1e-4
 
 
+def test_pixels_may_be_scaled_as_other_weights_expect() -> None:
+    """Symmetric pixels are unit pixels of twice the contrast, less 1: images of another contrast give the same."""
+    images = crops(3, 48, 48, 1) // 2 + 128  # unit: 0.5 to 1; symmetric: 0 to 1
+    as_symmetric = np.clip(2.0 * images - 255, 0, 255).astype(np.uint8)
+    how: Any = {"pooling": "avg", "size": (48, 48), "seed": 4}
+    symmetric = of(build_features("face_vgg", "random", preprocess="symmetric", **how), images)
+    unit = of(build_features("face_vgg", "random", preprocess="unit", **how), as_symmetric)
+    np.testing.assert_allclose(symmetric, unit, rtol=1e-4, atol=1e-5)
+    assert (of(build_features("face_vgg", "random", **how), as_symmetric) == unit).all(), "unit is its own"
+    with pytest.raises(BackboneError, match="is not one of caffe, symmetric, unit"):
+        build_features("face_vgg", "random", preprocess="torch", **how)
+
+
 @pytest.mark.parametrize("size, cut", [((48, 64), 0.0625), ((64, 48), 0.25)])
 def test_a_mirror_image_may_be_a_narrower_frame(size: tuple[int, int], cut: float) -> None:
     """Enlarged as the program enlarges crops elsewhere, but for its rounding to whole values."""

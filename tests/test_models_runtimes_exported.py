@@ -59,6 +59,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mirrored, nothing cut": ("face_vgg", {"flip_average": True, "pooling": "avg"}),
     "mirrored, odd sides, much cut": ("face_vgg", {"flip_average": True, "flip_cut": 0.2, "height": 37, "width": 51}),
     "vgg16, odd sides": ("vgg16", {"height": 37, "width": 51}),
+    "vgg16, pixels from 0 to 1": ("vgg16", {"height": 37, "width": 51, "preprocess": "unit"}),
     "vgg16.keras, flattened, mirrored": ("vgg16.keras", {"pooling": "flatten", "flip_average": True, "flip_cut": 0.1}),
 }
 

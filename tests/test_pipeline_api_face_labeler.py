@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ import runs
 from pictures import gradient, jpeg, plain, png, portrait, quarters
 
 from models.detectors.cropping import resized
+from models.heads.number import NumberHead
+from models.heads.registry import BUNDLED_HEADS, load_head
+from models.training.fit_numbers import FittedNumber, number_files
 from pipeline.api import Box, FaceLabeler, LabelledImage, RejectedImage, UsageError
 from pipeline.api.face_labeler import IMAGES_AT_ONCE
+from pipeline.run.identity import identity_of
+from pipeline.settings.load import load_settings
+from transforms.formats.canonical import fingerprint_of
 from transforms.formats.decode import decode
 from transforms.formats.records import Limits
 
@@ -103,6 +110,37 @@ def test_the_numbers_are_those_of_label(folder: Path, tmp_path: Path, chosen: di
         assert (row["width"], row["height"], row["status"], row["reason"], row["faces"]) == (
             image.width, image.height, image.status, image.reason, len(image),
         ), image  # fmt: skip
+
+
+def test_several_heads_say_what_they_say_in_label(folder: Path, tmp_path: Path) -> None:
+    """The first fills the fields of a face; the others are under the names of their columns."""
+    space = identity_of(load_settings(()), None).feature_space
+    width = load_head(BUNDLED_HEADS["bundled"]).mean.shape[0]
+    glow = NumberHead("glow", *(np.full(shape, 0.5) for shape in ((1, width), (1,), (width,), (width,))))
+    number = FittedNumber(replace(glow, coef=glow.coef.astype(np.float32)), 1.0, ())
+    for name, content in number_files(number, fingerprint_of(space), space).items():
+        (tmp_path / "glow").mkdir(exist_ok=True)
+        (tmp_path / "glow" / name).write_bytes(content)
+    heads = ["bundled", "votes=bundled/ferplus", str(tmp_path / "glow")]
+    arguments = ["--runner=DirectRunner", "--input", str(folder), "--output", str(tmp_path / "out"), "--head", *heads]
+    settings = ("write.report=false", "write.no_face_label=neutral", "faces.min_label_px=60")
+    run = runs.run(*arguments, "--set", *settings, output=tmp_path / "out").done()
+
+    labeler = FaceLabeler(heads, {"faces.min_label_px": 60})
+    found = []
+    for image in labeler.label_many(sorted(folder.iterdir())):
+        rows = as_rows(image)
+        found += [{**row, **face.more} for row, face in zip(rows, image.faces, strict=True)]
+    expected = runs.predictions(run.output)
+    for row, own in zip(expected, found, strict=True):
+        own.pop("no_label_score")  # the first head has none
+        assert {name: own.get(name) for name in row} == row and own.keys() <= row.keys()
+    assert any(row["glow_glow"] is not None and row["votes_label"] for row in expected)
+    assert any(row["glow_glow"] is None for row in expected)
+    assert labeler.classes == FaceLabeler.bundled().classes and not labeler.rejecting
+    assert f"head {', '.join(heads)} (angry, " in repr(labeler)
+    with pytest.raises(UsageError, match="the first head must choose among classes, but this one gives a number, glow"):
+        FaceLabeler([str(tmp_path / "glow"), "bundled"])
 
 
 def test_some_faces_are_large_enough_for_a_label_and_some_are_not(folder: Path) -> None:

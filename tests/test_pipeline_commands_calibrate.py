@@ -93,6 +93,76 @@ def test_the_factor_undoes_what_made_logits_too_large() -> None:
     assert ece["difference"]["high"] < 0
 
 
+def test_votes_are_fitted_by_their_shares() -> None:
+    """The temperature that the votes were drawn with is found again; that of their most frequent class is another."""
+    draw = np.random.default_rng(0)
+    right = draw.normal(0, 1.5, (4000, 3))
+    votes = np.stack([draw.multinomial(10, row) for row in softmax(right)]) / 10
+    found = calibrate(3 * right, votes, np.arange(4000), folds=4, seed=0)
+    assert found.factor == pytest.approx(3, rel=0.03)
+    assert np.allclose(found.by_fold, 3, rtol=0.05)
+    assert found.metrics["ece"]["after"]["value"] < 0.03 < 0.1 < found.metrics["ece"]["before"]["value"]
+    assert found.metrics["correlation"]["difference"]["low"] > 0
+    assert found.metrics["nll"]["difference"]["high"] < 0
+    of_leaders = calibrate(3 * right, votes.argmax(axis=1), np.arange(4000), folds=4, seed=0)
+    assert of_leaders.factor < 2
+
+
+def test_hard_votes_are_labels() -> None:
+    draw = np.random.default_rng(1)
+    logits, y = draw.normal(0, 2, (500, 4)), draw.integers(0, 4, 500)
+    of_votes, of_labels = (calibrate(logits, truth, np.arange(500), folds=3, seed=0) for truth in (np.eye(4)[y], y))
+    assert of_votes.factor == pytest.approx(of_labels.factor)
+    for name in ("ece", "nll"):
+        for when in ("before", "after", "difference"):
+            assert of_votes.metrics[name][when] == pytest.approx(of_labels.metrics[name][when])
+
+
+@pytest.fixture(scope="module")
+def votes(bench: runs.Bench, done: runs.Ended) -> Path:
+    """Votes as the head would give them at 2.5 times its temperature, with a class for what is no face."""
+    labelled = bench.label(bench.path / "photos", "for_votes", "--cache", str(done.output / "cache")).done()
+    lines = ["image,neutral,glad,sad,NF"]
+    for row in runs.predictions(labelled.output):
+        shares = np.array([row["p_neutral"], row["p_happy"], row["p_sad"]]) ** (1 / 2.5)
+        lines.append(",".join([row["image_id"], *(f"{share:.6f}" for share in 100 * shares / shares.sum()), "0"]))
+    lines[1] = lines[1].removesuffix(",0") + ",90"
+    path = bench.path / "votes.csv"
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+VOTES = ("--rename-classes", "glad=happy", "NF=")
+
+
+def test_the_command_fits_to_votes(bench: runs.Bench, done: runs.Ended, votes: Path) -> None:
+    cache = ("--cache", str(done.output / "cache"))
+    ended = calibrated(bench, "voted", "--soft-labels", str(votes), *VOTES, *cache).done()
+    about = json.loads((ended.output / "calibration.json").read_text())
+    assert load_head(ended.output).temperature == pytest.approx(2.5 * load_head(bench.head).temperature, rel=1e-3)
+    assert (about["rows"], about["soft_labels"], about["accuracy"]) == (119, str(votes), 1)
+    assert about["ece"]["after"]["value"] < 1e-3 < about["ece"]["before"]["value"]
+    assert about["correlation"]["after"]["value"] == pytest.approx(1, abs=1e-4)
+    assert "correlation of confidence and share: 0." in ended.out
+    assert "skipped, without votes or led by votes for no class of the head: 1 images" in ended.err
+
+
+@pytest.mark.parametrize(
+    "more, line",
+    [
+        ((), "--soft-labels has the class glad, which the head does not have (happy, neutral, sad); --rename"),
+        (("--rename-classes", "glad="), "--soft-labels has the class NF, which the head does not have"),
+        (("--rename-classes", "glad=", "NF="), "--soft-labels has no votes for happy, a class of the head"),
+        (("--rename-classes", "gleeful=happy"), "--rename-classes gleeful=: --soft-labels has no such class; known: "),
+    ],
+)
+def test_votes_of_other_classes_are_refused(bench: runs.Bench, votes: Path, more: tuple[str, ...], line: str) -> None:
+    refused = calibrated(bench, "refused_votes", "--soft-labels", str(votes), *more)
+    assert refused.status == 2
+    assert refused.line.startswith(line)
+    assert not (bench.path / "refused_votes").exists()
+
+
 def test_copies_of_an_image_stay_in_one_fold() -> None:
     with pytest.raises(ValueError, match="3 folds need as many different images, there are 2"):
         calibrate(np.zeros((6, 2)), np.zeros(6, int), np.array([0, 0, 0, 1, 1, 1]), folds=3, seed=0)

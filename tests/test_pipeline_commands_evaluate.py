@@ -27,6 +27,7 @@ from pipeline.cli import Call, parse
 from pipeline.commands.evaluate import EvaluateOptions
 from pipeline.errors import UsageError
 from pipeline.report import evaluation_files
+from pipeline.report.decimals import minus
 from pipeline.report.evaluated_rows import Rows
 from pipeline.report.evaluation_files import Pictures
 from pipeline.run.soft_labels import read_source
@@ -339,6 +340,40 @@ def test_votes_as_truth(bench: runs.Bench, source: Path, judged: runs.Ended, lab
 
     itself = evaluate(bench, "agreed", "--predictions", str(labelled.output), "--soft-labels", str(labelled.output))
     assert metrics_of(itself.done())["metrics"]["accuracy"]["value"] == 1  # a run agrees with itself
+    degree = metrics_of(itself)["degree"]
+    assert degree["calibration_error"]["value"] == pytest.approx(0, abs=1e-6)
+    assert degree["correlation"]["value"] == pytest.approx(1)
+
+
+def test_votes_judge_the_degree(bench: runs.Bench, labelled: runs.Ended) -> None:
+    """Confidence against the share of the votes for the label; excluded votes are taken off the shares."""
+    rows = {row["image_id"]: row for row in runs.predictions(labelled.output)}
+    draw = np.random.default_rng(0)
+    votes = {name: draw.permutation([7.0, 2.0, 1.0]) for name in rows}
+    lines = [f"{name},{','.join(map(str, some))},2" for name, some in votes.items()]
+    (bench.path / "degrees.csv").write_text("\n".join(["image,happy,neutral,sad,NF", *lines]), encoding="utf-8")
+    given = ("--predictions", str(labelled.output), "--soft-labels", str(bench.path / "degrees.csv"))
+    ended = evaluate(bench, "degrees", *given, "--rename-classes", "NF=").done()
+    found = metrics_of(ended)["degree"]
+    label = [row["label_index"] for row in rows.values()]
+    share = np.asarray([some[at] / 10 for some, at in zip(votes.values(), label, strict=True)])
+    sure = np.asarray([row["confidence"] for row in rows.values()])
+    assert (found["rows"], found["mean_share"]) == (len(rows), pytest.approx(share.mean()))
+    assert found["correlation"]["value"] == pytest.approx(np.corrcoef(sure, share)[0, 1])
+    happy = [some[0] / 10 for some in votes.values()]
+    p = [row["p_happy"] for row in rows.values()]
+    assert found["by_class"]["happy"]["correlation"] == pytest.approx(np.corrcoef(p, happy)[0, 1])
+    value = f"{found['calibration_error']['value']:.4f}"
+    assert f"confidence as a share of the votes: calibration error {value}" in ended.out
+    page = (ended.output / "evaluation.html").read_text(encoding="utf-8").replace("<bdi>", "")
+    assert f"<dd>{value}" in page
+    of_sad = minus(f"{found['by_class']['sad']['correlation']:.3f}")
+    assert f'<td class="n">{of_sad}</td>' in page
+
+    smiles = evaluate(bench, "degree_of_smiles", *given, "--positive", "happy").done()
+    smiling = metrics_of(smiles)["degree"]["by_class"]["happy"]
+    assert smiling["mean_share"] == pytest.approx(np.mean([some[0] / 12 for some in votes.values()]))
+    assert "degree" not in metrics_of(evaluate(bench, "no_votes", *given[:2]).done())
 
 
 def test_a_run_votes_with_the_face_that_is_judged_and_knows_images_without_one(labelled: runs.Ended) -> None:

@@ -61,6 +61,20 @@ def test_rows_of_another_head_and_of_limits_too(folder: Path, tmp_path: Path) ->
     assert table(tmp_path / "ours" / "images.parquet") == list(runs.images(theirs).values())
 
 
+def test_rows_of_several_heads_too(folder: Path, tmp_path: Path) -> None:
+    """Their columns are those of `label`, and a true label may be a class of any of them."""
+    heads = ("--head", "bundled", "votes=bundled/ferplus")
+    labelled = pictures.write_folder(tmp_path / "photos", {"happiness/a.png": photos()["a_portrait.png"]})
+    for source in (folder, labelled):
+        theirs, ours = tmp_path / f"theirs_{source.name}", tmp_path / f"ours_{source.name}"
+        arguments = ("--runner=DirectRunner", "--input", str(source), "--output", str(theirs), *heads)
+        run = runs.run(*arguments, "--set", *SETTINGS, output=theirs).done()
+        local(source, ours, *heads).done()
+        assert table(ours / "predictions.parquet") == runs.predictions(run.output)
+        assert table(ours / "images.parquet") == list(runs.images(run.output).values())
+    assert table(ours / "images.parquet")[0]["true_label"] == "happiness"
+
+
 def test_csv_holds_the_same(folder: Path, known: runs.Ended, tmp_path: Path) -> None:
     local(folder, tmp_path / "out", "--table", "csv").done()
     with open(tmp_path / "out" / "predictions.csv", encoding="utf-8", newline="") as file:

@@ -125,9 +125,9 @@ def test_smoothing_holds_labels_together(clip: Path, labelled: runs.Ended, tmp_p
 def test_columns_are_those_of_predictions_and_where_the_face_was() -> None:
     for rejecting in (False, True):
         known = face_schema(ClassOutput(("angry", "happy"), rejecting=rejecting))
-        ours = arrow_schema(columns(("angry", "happy"), rejecting=rejecting))
+        ours = arrow_schema(columns(ClassOutput(("angry", "happy"), rejecting)))
         assert [name for name in ours.names if name not in ("frame", "time_s", "track")] == known.names
-        assert arrow_schema(face_columns(("angry", "happy"), rejecting=rejecting)).equals(known.remove(0))
+        assert arrow_schema(face_columns(ClassOutput(("angry", "happy"), rejecting))).equals(known.remove(0))
 
 
 def test_only_so_many_frames_are_done(clip: Path, tmp_path: Path) -> None:

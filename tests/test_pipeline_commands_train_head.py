@@ -439,6 +439,29 @@ def test_folds_judge_every_image_once_and_keep_groups_whole(
     assert not (again.output / "folds.json").exists(), "they are those of another training"
 
 
+def test_repeats_deal_the_images_into_other_folds(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[np.ndarray] = []
+
+    def spied(*values: Any, **how: Any) -> Folds:
+        found = cross_validated(*values, **how)
+        judged.append(found.fold)
+        return found
+
+    monkeypatch.setattr(fitting, "cross_validated", spied)
+    ended = head(source, tmp_path / "head", "--folds", "3", "--repeats", "2").done()
+    found = json.loads((tmp_path / "head" / "folds.json").read_text())
+    assert len(judged) == 2 and (judged[0] != judged[1]).any()
+    repeats = found["repeats"]
+    assert [row["seed"] for row in repeats["deals"]] == [0, 1]
+    assert repeats["deals"][0]["accuracy"] == found["all_rows"]["accuracy"]["value"]
+    for name in ("accuracy", "auc_macro"):
+        values = [row[name] for row in repeats["deals"]]
+        assert repeats[name] == {"mean": np.mean(values), "low": min(values), "high": max(values)}
+    assert "3 folds, dealt 2 times: accuracy" in ended.out and "fold 3 of 3, repeat 2 of 2" in ended.err
+
+
 @pytest.mark.parametrize(
     "image_id, key",
     [("dog_12.jpg", "dog_"), ("lake_3.jpg", "lake_"), ("12.jpg", ""), ("other", "other")],
@@ -452,6 +475,8 @@ def test_an_id_is_grouped_by_the_first_group_of_the_match(image_id: str, key: st
     [
         (("--folds", "1"), "--folds: '1' is not a whole number of at least 2"),
         (("--group-by", "("), r"--group-by: '\(' is not a regular expression"),
+        (("--repeats", "3"), "--repeats deals folds anew; give --folds too"),
+        (("--folds", "3", "--repeats", "1"), "--repeats: '1' is not a whole number of at least 2"),
         (("--folds", "3", "--validation", "x"), "drop it, or drop --validation"),
         (("--folds", "3", "--soft-labels", "x.csv"), "drop it, or drop --soft-labels"),
     ],

@@ -188,7 +188,8 @@ def test_batches_of_any_size_find_the_same(tmp_path: Path, monkeypatch: pytest.M
 
     def written(batch: int) -> tuple[Any, ...]:
         monkeypatch.setattr(
-            "pipeline.report.two_runs.comparison_report.paired_batches", lambda a, b: paired_batches(a, b, batch=batch)
+            "pipeline.report.two_runs.comparison_report.paired_batches",
+            lambda a, b, **prefixes: paired_batches(a, b, batch=batch, **prefixes),
         )
         out = tmp_path / f"out {batch}"
         write_comparison(str(out), *runs, min_iou=0.5, seed=3)

@@ -46,6 +46,7 @@ CHANGED = {
     "features.backbone": "vgg16", "features.weights": "bundled", "features.pooling": "flatten",
     "features.input_size": "96", "features.batch_size": "8", "features.precision": "bfloat16", "features.seed": "1",
     "features.runtime": "jax", "features.flip_average": "false", "features.flip_cut": "0",
+    "features.preprocess": "symmetric",
     "head.path": "bundled/ferplus", "head.more": "[bundled/ferplus]", "head.kind": "ridge",
     "head.imbalance": "inverse_sqrt", "head.soft_share": "0.5", "head.strength": "0.5",
     "write.rows_per_file": "10", "write.no_face_label": "neutral", "write.face_policy": "first",

@@ -76,6 +76,16 @@ def test_the_devices_share_of_the_settings(tmp_path: Path, monkeypatch: pytest.M
     assert (chosen.pooling, chosen.batch_size, chosen.precision, chosen.seed) == ("flatten", 16, "bfloat16", 3)
 
 
+def test_another_preprocessing_is_another_space() -> None:
+    own = identity()
+    assert own.feature_space["preprocess"] == "unit"
+    assert identity("features.preprocess=unit") == own, "naming the network's own changes nothing"
+    assert identity("features.preprocess=symmetric").feature_space == {**own.feature_space, "preprocess": "symmetric"}
+    assert identity("features.preprocess=symmetric").cache_key != own.cache_key
+    with pytest.raises(UsageError, match=r"^features\.preprocess=caffe is for colour, but face_vgg takes grey crops$"):
+        identity("features.preprocess=caffe")
+
+
 def test_mirrored_features_are_a_space_of_their_own_and_the_default_of_face_vgg_alone() -> None:
     plain, both = identity("features.flip_average=false"), identity("features.flip_average=true")
     assert not plain.feature_space["flip_average"] and "flip_cut" not in plain.feature_space

@@ -24,9 +24,9 @@ from transforms.finish_run import FinishRun, MergeRequest, RunStopped, finish_ru
 from transforms.formats.parts import DamagedPart
 from transforms.formats.publish import StorageError
 from transforms.formats.submission.rules import SubmissionError, SubmissionRules
-from transforms.formats.submission.write import write_submission
 from transforms.merge.account import AccountError
 from transforms.merge.merge_parts import merge_parts
+from transforms.storage.stopping import Stopped
 from transforms.stream_marks import StreamMark, write_mark
 from transforms.tally import TALLY, Totals
 from transforms.write_parts import write_block
@@ -364,14 +364,35 @@ def test_a_second_attempt_leaves_the_submission_of_the_first_until_it_replaces_i
 ) -> None:
     asked, there = request(tmp_path, two_blocks()), []
     finish_run(asked)
+    put = os.replace
 
-    def look(path: str, *given: Any, **named: Any) -> Any:
-        there.append(os.path.exists(path))
-        return write_submission(path, *given, **named)
+    def look(old: str, new: str) -> None:
+        if new.endswith("submission.csv"):
+            there.append(os.path.exists(new))
+        put(old, new)
 
-    monkeypatch.setattr("transforms.merge.merge_parts.write_submission", look)
+    monkeypatch.setattr(os, "replace", look)
     finish_run(asked)
     assert there == [True]
+
+
+def test_an_attempt_that_is_stopped_leaves_the_submission_of_one_that_ended_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(tmp_path, two_blocks())
+    finish_run(asked)
+    before = (tmp_path / "submission.csv").read_bytes()
+    put = os.replace
+
+    def stop(old: str, new: str) -> None:
+        if new.endswith("submission.csv"):
+            raise Stopped("a runner that has lost patience")
+        put(old, new)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(Stopped):
+        finish_run(asked)
+    assert (tmp_path / "submission.csv").read_bytes() == before
 
 
 def test_a_submission_that_cannot_be_written_leaves_none_of_an_earlier_merge(
@@ -383,7 +404,7 @@ def test_a_submission_that_cannot_be_written_leaves_none_of_an_earlier_merge(
     def refuse(*_: Any, **__: Any) -> Any:
         raise SubmissionError("refused")
 
-    monkeypatch.setattr("transforms.merge.merge_parts.write_submission", refuse)
+    monkeypatch.setattr("transforms.formats.submission.write._write_all", refuse)
     with pytest.raises(SubmissionError):
         finish_run(asked)
     assert not (tmp_path / "submission.csv").exists()

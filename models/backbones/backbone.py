@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.backbones.preprocess import Preprocess
+from models.backbones.preprocess import PREPROCESSES, Preprocess
 from models.backbones.shape import FaceVggShape
 
 if TYPE_CHECKING:
@@ -101,6 +101,21 @@ class Backbone(ABC):
     @abstractmethod
     def check_file(self, path: Path) -> None:
         """Raises Misfit if names and shapes in a file of weights show that it is of another network."""
+
+    def preprocess_named(self, name: str | None) -> Preprocess:
+        """Returns the preprocessing of that name; None is the network's own.
+
+        Raises:
+            BackboneError: the name is unknown, or the preprocessing is for colour and this network takes grey.
+        """
+        if name is None:
+            return self.preprocess
+        if name not in PREPROCESSES:
+            raise BackboneError(f"features.preprocess={name} is not one of {', '.join(PREPROCESSES)}")
+        found = PREPROCESSES[name]
+        if self.channels == 1 and len(found.mean) > 1:
+            raise BackboneError(f"features.preprocess={name} is for colour, but {self.name} takes grey crops")
+        return found
 
     def convolutions(self, path: Path) -> list[ConvolutionBlock]:
         """Returns the network for inference as arrays, with the weights of a file, for runtimes without Keras.

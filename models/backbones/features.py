@@ -27,6 +27,7 @@ def build_features(
     seed: int = 0,
     flip_average: bool = False,
     flip_cut: float = 0.0,
+    preprocess: str | None = None,
 ) -> keras.Model:
     """Returns the feature extractor with preprocessing inside: (n, h, w, c) uint8 -> (n, d) float32.
 
@@ -38,9 +39,10 @@ def build_features(
         flip_average: True for the mean of the features of the crop and of its mirror image, at twice the work.
         flip_cut: fraction of the side cut off each edge of the mirror image, which is then enlarged to `size`. This
             averages two frames, because some detectors draw wider boxes than others.
+        preprocess: `caffe`, `symmetric` or `unit`; None for the network's own.
 
     Raises:
-        BackboneError: the name is unknown, the size too small, or the weights are missing or of another network.
+        BackboneError: a name is unknown, the size too small, or the weights are missing or of another network.
     """
     import keras
 
@@ -50,6 +52,7 @@ def build_features(
     if pooling not in POOLINGS:
         raise BackboneError(f"features.pooling={pooling} is not one of {', '.join(POOLINGS)}")
     path = None if weights == "random" else kind.weights_path(weights)
+    pixels = kind.preprocess_named(preprocess)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -63,7 +66,7 @@ def build_features(
         with faults_of(path, kind.name):
             kind.load(base, path)
     image = keras.Input((height, width, kind.channels), dtype="uint8", name="crops")
-    x = _Preprocessing(kind.preprocess, dtype="float32", name="preprocess")(image)
+    x = _Preprocessing(pixels, dtype="float32", name="preprocess")(image)
     if not flip_average:
         return keras.Model(image, _pool(base(x), pooling), name=f"{name}_features")
     # two calls of one shape, not one of twice the batch, so that neither kernels nor bits depend on `flip_average`

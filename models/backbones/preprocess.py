@@ -38,3 +38,4 @@ class Preprocess:
 CAFFE = Preprocess("caffe", reverse_channels=True, mean=IMAGENET_MEAN_BGR, scale=1.0)
 SYMMETRIC = Preprocess("symmetric", reverse_channels=False, mean=(127.5,), scale=1 / 127.5)
 UNIT = Preprocess("unit", reverse_channels=False, mean=(0.0,), scale=1 / 255)
+PREPROCESSES = {kind.name: kind for kind in (CAFFE, SYMMETRIC, UNIT)}

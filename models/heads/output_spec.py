@@ -53,6 +53,11 @@ class Column:
     place: int | None = None
     texts: tuple[str, ...] = ()
 
+    def values(self, stored: np.ndarray) -> list[str | int | float]:
+        """Returns what the column shows of (m,) or (m, size) values of its field."""
+        shown = (stored if self.place is None else stored[:, self.place]).tolist()
+        return [self.texts[index] for index in shown] if self.texts else shown
+
 
 class OutputSpec(Protocol):
     """The meaning of a head's answers. Frozen and picklable, as it travels to workers.

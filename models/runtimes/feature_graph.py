@@ -37,7 +37,7 @@ def feature_graph(settings: FeatureSettings, shape: tuple[int, ...]) -> bytes:
     with faults_of(path, kind.name):
         blocks = kind.convolutions(path)
     graph = _FeatureGraph(shape)
-    x = graph.preprocessed(kind.preprocess)
+    x = graph.preprocessed(kind.preprocess_named(settings.preprocess))
     if settings.flip_average:
         x = graph.node("Concat", [x, graph.mirrored(x, settings.flip_cut)], "both", axis=0)
     maps = graph.maps(x, blocks)

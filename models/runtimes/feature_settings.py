@@ -21,6 +21,7 @@ class FeatureSettings:
         seed: of random weights.
         flip_average: True for the mean of the features of the crop and of its mirror image.
         flip_cut: fraction of the side cut off each edge of that mirror image.
+        preprocess: a key of `PREPROCESSES`; None for the network's own.
         runtime: a key of `RUNTIMES`.
         at_once: calls that may run at the same time; runtimes that can do so split the cores among them. Does not
             change features.
@@ -36,5 +37,6 @@ class FeatureSettings:
     seed: int = 0
     flip_average: bool = False
     flip_cut: float = 0.0
+    preprocess: str | None = None
     runtime: str = field(default_factory=default_runtime)
     at_once: int = 1

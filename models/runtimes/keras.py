@@ -48,4 +48,5 @@ def network_of(settings: FeatureSettings) -> Any:
         seed=settings.seed,
         flip_average=settings.flip_average,
         flip_cut=settings.flip_cut,
+        preprocess=settings.preprocess,
     )

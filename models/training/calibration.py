@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from models.evaluation.degree import cross_entropy, degree_correlation, degree_error
 from models.evaluation.metrics import log_loss
 from models.heads.outputs import softmax
 from models.training.head_metrics import expected_calibration_error, fit_temperature
 
 DRAWS = 1000  # of the bootstrap
 INTERVAL = (2.5, 97.5)  # percent
+
+Metric = Callable[[np.ndarray, np.ndarray], float]  # of probabilities (n, k) against the truth
+OF_CLASSES: dict[str, Metric] = {"ece": expected_calibration_error, "nll": log_loss}
+OF_SHARES: dict[str, Metric] = {"ece": degree_error, "nll": cross_entropy, "correlation": degree_correlation}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,8 @@ class Calibration:
         by_fold: the same, fitted on the rows outside each fold.
         metrics: for JSON: `rows`, `accuracy`, and `ece` and `nll` before and after, each with its 95 % interval, and
             the interval of the difference. After is judged by cross-validation: each row by a factor that has not
-            seen its group.
+            seen its group. Against shares, `accuracy` is that of the class with the largest share, `ece` the gap of
+            confidence and the label's share, `nll` the cross-entropy; `correlation` is of confidence and that share.
     """
 
     factor: float
@@ -33,28 +39,31 @@ class Calibration:
     metrics: dict[str, Any]
 
 
-def calibrate(logits: np.ndarray, y: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) -> Calibration:
-    """Returns the temperature with the largest likelihood, and what it brings.
+def calibrate(logits: np.ndarray, truth: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) -> Calibration:
+    """Returns the temperature with the smallest cross-entropy, and what it brings.
 
     Args:
         logits: (n, k), already divided by the head's own temperature.
-        y: (n,) true classes.
+        truth: (n,) true classes, or (n, k) shares of the classes that sum to 1.
         groups: (n,) numbers; copies of an image share one and stay in one fold.
 
     Raises:
         ValueError: there are fewer groups than folds.
     """
     fold = _dealt(groups, folds, seed)
-    factors = [fit_temperature(logits[fold != number], y[fold != number]) for number in range(folds)]
+    factors = [fit_temperature(logits[fold != number], truth[fold != number]) for number in range(folds)]
     before = softmax(logits)
     after = softmax(logits / np.asarray(factors)[fold][:, None])
+    y = truth if truth.ndim == 1 else truth.argmax(axis=1)
     metrics = {
-        "rows": len(y),
+        "rows": len(truth),
         "accuracy": float((before.argmax(axis=1) == y).mean()),
-        "ece": _compared(before, after, y, seed, expected_calibration_error),
-        "nll": _compared(before, after, y, seed, log_loss),
+        **{
+            name: _compared(before, after, truth, seed, metric)
+            for name, metric in (OF_CLASSES if truth.ndim == 1 else OF_SHARES).items()
+        },
     }
-    return Calibration(fit_temperature(logits, y), tuple(factors), metrics)
+    return Calibration(fit_temperature(logits, truth), tuple(factors), metrics)
 
 
 def _dealt(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -67,18 +76,18 @@ def _dealt(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return np.asarray(of_group[number])
 
 
-def _compared(before: np.ndarray, after: np.ndarray, y: np.ndarray, seed: int, metric: Any) -> dict[str, Any]:
+def _compared(before: np.ndarray, after: np.ndarray, truth: np.ndarray, seed: int, metric: Metric) -> dict[str, Any]:
     """Returns a metric of both, and their difference, with intervals over the same resampled rows."""
     draw = np.random.default_rng(seed)
     drawn = []
     for _ in range(DRAWS):
-        rows = draw.integers(0, len(y), len(y))
-        drawn.append((metric(before[rows], y[rows]), metric(after[rows], y[rows])))
+        rows = draw.integers(0, len(truth), len(truth))
+        drawn.append((metric(before[rows], truth[rows]), metric(after[rows], truth[rows])))
     one, two = np.asarray(drawn).T
     values = {
-        "before": (metric(before, y), one),
-        "after": (metric(after, y), two),
-        "difference": (metric(after, y) - metric(before, y), two - one),
+        "before": (metric(before, truth), one),
+        "after": (metric(after, truth), two),
+        "difference": (metric(after, truth) - metric(before, truth), two - one),
     }
     return {name: _with_interval(value, many) for name, (value, many) in values.items()}
 

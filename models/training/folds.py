@@ -54,6 +54,42 @@ class Folds:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Deals:
+    """Cross-validations of the same rows. Each deals them into other folds, since one deal alone may be lucky.
+
+    Attributes:
+        seeds: of each deal.
+        found: what the folds of each deal found.
+    """
+
+    seeds: tuple[int, ...]
+    found: tuple[Folds, ...]
+
+    def summary(self, seed: int = 0) -> dict[str, Any]:
+        """Returns that of the first deal for JSON; with more deals also `repeats`, see below.
+
+        `repeats` has `deals`, a row for each with seed, accuracy and auc_macro, and of both figures mean, low and high:
+        the smallest and largest of a deal. No interval follows from them: all deals judge the same rows.
+        """
+        each = [found.summary(seed) for found in self.found]
+        if len(each) == 1:
+            return each[0]
+        figures = {
+            "accuracy": [row["all_rows"]["accuracy"]["value"] for row in each],
+            "auc_macro": [row["all_rows"]["auc_macro"] for row in each],
+        }
+        deals = [
+            {"seed": of, "accuracy": accuracy, "auc_macro": area}
+            for of, accuracy, area in zip(self.seeds, *figures.values(), strict=True)
+        ]
+        spread = {
+            name: {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
+            for name, values in figures.items()
+        }
+        return {**each[0], "repeats": {"deals": deals, **spread}}
+
+
 def dealt(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Returns (n,) the fold of each row, from 0: groups stay whole, and folds have about the same share of classes.
 

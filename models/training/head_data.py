@@ -22,10 +22,10 @@ class FitError(ValueError):
 
 
 class Rows:
-    """Some rows of an (n, d) float array, which may be a memory map: fetched on request, never all at once.
+    """Some rows of an array, which may be a memory map: fetched on request, never all at once.
 
     Args:
-        array: (n, d).
+        array: (n, d) floats, or (n,) text.
         rows: the selected rows, in order; None selects all.
     """
 

@@ -70,19 +70,24 @@ def temperature_of(logits: np.ndarray, held: Part, *, unit: float = 1.0) -> floa
     return float(f"{fit_temperature(logits[ordinary, :k] / unit, held.answers.y[ordinary]) * unit:.6g}")
 
 
-def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """Returns the temperature, from 0.05 to 20, with the largest likelihood of classes (n,) under (n, k) logits."""
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the temperature, from 0.05 to 20, with the smallest cross-entropy of the truth under (n, k) logits.
+
+    Args:
+        truth: (n,) class indices, or (n, k) shares that sum to 1.
+    """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped,unused-ignore]
 
     found = minimize_scalar(
-        lambda log_t: _nll_of_logits(logits / np.exp(log_t), y), bounds=np.log(TEMPERATURES), method="bounded"
+        lambda log_t: _nll_of_logits(logits / np.exp(log_t), truth), bounds=np.log(TEMPERATURES), method="bounded"
     )
     return float(np.round(np.exp(found.x), 6))
 
 
-def _nll_of_logits(logits: np.ndarray, y: np.ndarray) -> float:
+def _nll_of_logits(logits: np.ndarray, truth: np.ndarray) -> float:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]).mean())
+    of_truth = shifted[np.arange(len(truth)), truth] if truth.ndim == 1 else (shifted * truth).sum(axis=1)
+    return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
 
 
 def _nll(probabilities: np.ndarray, y: np.ndarray) -> float:

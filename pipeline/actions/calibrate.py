@@ -1,4 +1,4 @@
-"""`calibrate`: fits one temperature on labelled images, and writes a copy of the head with it.
+"""`calibrate`: fits one temperature on labelled images or on votes, and writes a copy of the head with it.
 
 Accuracy and labels stay as they are: a temperature changes how sure the head is, not what it prefers.
 Not here: the fit and what it brings (`models/training/calibration.py`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ import numpy as np
 from models.heads.folder import HEAD_JSON, HEAD_NPZ, read_head_json
 from models.heads.linear import LinearHead
 from models.heads.mlp import MlpHead
-from models.heads.outputs import HeadMismatch
-from models.heads.registry import StoredHead, check
+from models.heads.registry import StoredHead
 from models.training.calibration import Calibration, calibrate
 from models.training.groups import joined
 from pipeline.commands.calibrate import CalibrateOptions
@@ -30,26 +30,35 @@ from pipeline.run.drive import execution_of
 from pipeline.run.foreign_files import refuse_foreign_work
 from pipeline.run.gathering import WORK, Sources, features_of
 from pipeline.run.identity import Identity, identity_of
+from pipeline.run.notes import note
 from pipeline.run.output_folder import OutputFolder
-from pipeline.run.prepare import chosen_head
+from pipeline.run.prepare import check_heads, chosen_head
 from pipeline.run.rename_classes import class_pairs
+from pipeline.run.soft_labels import read_source, shares_of
 from pipeline.run.trained_on import TRAINED_ON
 from transforms.formats.canonical import fingerprint_of
 from transforms.formats.publish import publish_bytes
+from transforms.formats.soft_labels import SoftLabels
 from transforms.training_rows import TrainingRows
 
 FOUND = "calibration.json"
 FILES = (HEAD_JSON, HEAD_NPZ, TRAINED_ON, FOUND)
 FEWEST = 100  # images: with fewer, the interval of a calibration error is wider than most errors
 FOLDS = 5
+OF_LABELS = {"ece": "calibration error", "nll": "negative log likelihood"}
+OF_VOTES = {
+    "ece": "gap between confidence and share of the votes",
+    "nll": "cross-entropy of the shares",
+    "correlation": "correlation of confidence and share",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Logits (n, k) by the head's own temperature, true classes (n,), and the images' digests."""
+    """Logits (n, k) by the head's own temperature, true classes (n,) or shares (n, k), and the images' digests."""
 
     logits: np.ndarray
-    y: np.ndarray
+    truth: np.ndarray
     digests: list[bytes]
 
 
@@ -59,20 +68,20 @@ def run(options: CalibrateOptions, context: Context) -> int:
     if not isinstance(head, LinearHead | MlpHead):
         raise UsageError(f"calibrate needs a head of classes that train-head wrote; {path} is another kind")
     identity, output = identity_of(context.settings, None), os.path.abspath(options.output)
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
+    check_heads(head, identity)
     renamed = class_pairs(options.rename_classes, "happiness=happy")
+    votes = read_source(options.soft_labels) if options.soft_labels else None
+    means = [] if votes is None else _meanings(votes, head, renamed)
     if os.path.realpath(path) == os.path.realpath(output):
         raise UsageError(f"--output {output} is the head itself; give another folder")
     with OutputFolder(output).locked():
         about = {"head": head.digest, "cache_key": fingerprint_of(identity.cache_key)}
         work = {"options": asked(options, besides=("head",)), **about}
         claim(output, Work(command="calibrate", files=FILES, identity=work), overwrite=options.overwrite)
-        rows = _rows(_gathered(options, context, identity, output), head, renamed)
+        gathered = _gathered(options, context, identity, output)
+        rows = _rows(gathered, head, renamed) if votes is None else _voted(gathered, head, votes, means)
         folds = options.folds or FOLDS
-        found = calibrate(rows.logits, rows.y, joined(rows.digests), folds=folds, seed=options.seed or 0)
+        found = calibrate(rows.logits, rows.truth, joined(rows.digests), folds=folds, seed=options.seed or 0)
         temperature = float(f"{head.temperature * found.factor:.6g}")
         _publish(Path(output), Path(path), temperature, _summary(options, found, head, temperature))
     if not context.quiet:
@@ -81,7 +90,7 @@ def run(options: CalibrateOptions, context: Context) -> int:
 
 
 def _gathered(options: CalibrateOptions, context: Context, identity: Identity, output: str) -> TrainingRows:
-    """Returns features and labels of the largest face of each labelled image."""
+    """Returns features and labels of the largest face of each labelled image; with votes of every image."""
     work = os.path.join(output, WORK)
     refuse_foreign_work(work)
     sources = Sources(
@@ -92,7 +101,7 @@ def _gathered(options: CalibrateOptions, context: Context, identity: Identity, o
         execution=execution_of(context),
     )
     try:
-        rows = features_of(sources, identity, "training")
+        rows = features_of(sources, identity, "training", unlabelled=options.soft_labels is not None)
         return TrainingRows(rows.ids, rows.labels, rows.digests, np.array(rows.features))
     finally:
         Path(work, "training.npy").unlink(missing_ok=True)
@@ -114,16 +123,54 @@ def _rows(found: TrainingRows, head: StoredHead, renamed: dict[str, str | None])
             f"--input has the label {unknown[0]}, which is not a class of the head ({', '.join(head.classes)}); "
             "--rename-classes OTHER=CLASS renames it, OTHER= excludes it"
         )
-    if len(kept) < FEWEST:
-        raise StoppedError(f"calibrate needs at least {FEWEST} labelled images with a face, --input has {len(kept)}")
-    logits = head.logits(found.features[kept])[:, : len(head.classes)] / head.temperature
     y = np.asarray([place[str(named[row])] for row in kept], np.int64)
-    return _Rows(logits, y, [found.digests[row].tobytes() for row in kept])
+    return _of(found, np.asarray(kept, np.int64), head, y)
+
+
+def _meanings(votes: SoftLabels, head: StoredHead, renamed: dict[str, str | None]) -> list[str | None]:
+    """Returns the class of the head that each class of the votes stands for; None is left out. Needs no image.
+
+    Raises:
+        UsageError: --rename-classes names no class of the votes, or the votes and the head have other classes.
+    """
+    if strange := [name for name in renamed if name not in votes.classes]:
+        raise UsageError(
+            f"--rename-classes {strange[0]}=: --soft-labels has no such class; known: {', '.join(votes.classes)}"
+        )
+    means = [renamed.get(name, name) for name in votes.classes]
+    if unknown := [name for name in means if name is not None and name not in head.classes]:
+        raise UsageError(
+            f"--soft-labels has the class {unknown[0]}, which the head does not have ({', '.join(head.classes)}); "
+            "--rename-classes OTHER=CLASS renames it, OTHER= excludes the images that it leads"
+        )
+    if missing := [name for name in head.classes if name not in means]:
+        raise UsageError(
+            f"--soft-labels has no votes for {missing[0]}, a class of the head; give votes for all of its classes"
+        )
+    return means
+
+
+def _voted(found: TrainingRows, head: StoredHead, votes: SoftLabels, means: Sequence[str | None]) -> _Rows:
+    """Returns the rows in whose votes a class of the head leads, with the shares of the votes."""
+    shares = shares_of(votes, found.ids.tolist(), means, head.classes)
+    kept = np.flatnonzero(shares.any(axis=1))
+    if len(kept) < len(found):
+        note(f"skipped, without votes or led by votes for no class of the head: {len(found) - len(kept):,} images")
+    return _of(found, kept, head, shares[kept])
+
+
+def _of(found: TrainingRows, kept: np.ndarray, head: StoredHead, truth: np.ndarray) -> _Rows:
+    if len(kept) < FEWEST:
+        what = "labelled images with" if truth.ndim == 1 else "images with votes and"
+        raise StoppedError(f"calibrate needs at least {FEWEST} {what} a face, --input has {len(kept)}")
+    logits = head.logits(found.features[kept])[:, : len(head.classes)] / head.temperature
+    return _Rows(logits, truth, [found.digests[row].tobytes() for row in kept])
 
 
 def _summary(options: CalibrateOptions, found: Calibration, head: StoredHead, temperature: float) -> dict[str, Any]:
     return {
         "inputs": list(options.input),
+        **({"soft_labels": options.soft_labels} if options.soft_labels else {}),
         "head": head.digest,
         "temperature_before": head.temperature,
         "temperature": temperature,
@@ -146,7 +193,7 @@ def _publish(output: Path, head: Path, temperature: float, summary: dict[str, An
 def _words(found: Calibration, before: float, after: float, output: str) -> str:
     metrics = found.metrics
     lines = [f"{metrics['rows']:,} images, accuracy {metrics['accuracy']:.4f}; temperature {before:g} → {after:g}"]
-    for name, words in (("ece", "calibration error"), ("nll", "negative log likelihood")):
+    for name, words in (OF_VOTES if "correlation" in metrics else OF_LABELS).items():
         values = (f"{v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for v in metrics[name].values())
         was, now, gap = values
         lines.append(f"{words}: {was} → {now} by cross-validation, difference {gap}")

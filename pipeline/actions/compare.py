@@ -25,7 +25,7 @@ from pipeline.report.two_runs.differences import Kind
 from pipeline.report.two_runs.pair_pictures import Source
 from pipeline.run.claim import Work, asked, claim
 from pipeline.run.finished_run import finished_run
-from pipeline.run.heads_of_run import heads_of, refuse_numbers
+from pipeline.run.heads_of_run import RunHead, about_head, class_head_called, heads_of
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.rename_classes import class_pairs
@@ -37,20 +37,19 @@ def run(options: CompareOptions, context: Context) -> int:
     """Writes `comparison.html`, `comparison.json` and `differences.parquet` into the output folder.
 
     Raises:
-        UsageError: a run is not finished, its files have changed, the output is one of the runs, --images
-            finds nothing, --rename-classes names no label of B, or the output folder holds other results.
+        UsageError: a run is not finished, its files have changed, it has no such head, the output is one of the runs,
+            --images finds nothing, --rename-classes names no label of B, or the output folder holds other results.
     """
     runs = [finished_run(path, flag="compare") for path in (options.a, options.b)]
-    for _, record in runs:
-        refuse_numbers(heads_of(record)[0], "compare")
-    renamed = _renamed(options.rename_classes, runs[1][1]["head"]["classes"])
+    heads = _heads(options.head, [record for _, record in runs])
+    renamed = _renamed(options.rename_classes, heads[1].classes)
     output = OutputFolder(options.output)
     if any(os.path.realpath(output.path) == os.path.realpath(folder.path) for folder, _ in runs):
         raise UsageError(f"--output {options.output} is one of the runs; give another folder")
     with output.locked(), tempfile.TemporaryDirectory(prefix="compare-") as scratch:
         a, b = (
-            _finished(folder.path, record, options, os.path.join(scratch, name))
-            for (folder, record), name in zip(runs, "ab", strict=True)
+            _finished(folder.path, record, head, options, os.path.join(scratch, name))
+            for (folder, record), head, name in zip(runs, heads, "ab", strict=True)
         )
         claim(output.path, _work(options, a.record, b.record), overwrite=options.overwrite)
         found = write_comparison(
@@ -90,10 +89,26 @@ def _renamed(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     return renamed
 
 
-def _finished(folder: str, record: Mapping[str, Any], options: CompareOptions, scratch: str) -> FinishedRun:
+def _heads(names: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[RunHead]:
+    """Returns the compared head of A and of B; one name chooses in the runs that have several heads.
+
+    Raises:
+        UsageError: a run has no such head, or it gives a number.
+    """
+    of_a, of_b = (names or (None,))[0], (names or (None,))[-1]
+    several = [len(heads_of(record)) > 1 for record in records]
+    if len(names) == 1 and any(several):
+        of_a, of_b = (names[0] if choice else None for choice in several)
+    return [class_head_called(record, name, "compare") for record, name in zip(records, (of_a, of_b), strict=True)]
+
+
+def _finished(
+    folder: str, record: Mapping[str, Any], head: RunHead, options: CompareOptions, scratch: str
+) -> FinishedRun:
     os.makedirs(scratch)
     inputs = inputs_again(folder, record, options.images, scratch)
-    return FinishedRun(folder, record, Source(inputs.lines if inputs.blocks else None, inputs.limits, inputs.fault))
+    source = Source(inputs.lines if inputs.blocks else None, inputs.limits, inputs.fault)
+    return FinishedRun(folder, {**record, "head": about_head(record, head)}, source, head.prefix)
 
 
 def closing_words(found: Comparison, output: str) -> str:

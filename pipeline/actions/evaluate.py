@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
+from models.heads.outputs import Head
 from pipeline.actions.evaluate_numbers import numbers_of_input, numbers_of_run, refuse_classes
 from pipeline.commands.command import Context
 from pipeline.commands.evaluate import EvaluateOptions
@@ -30,6 +29,7 @@ from pipeline.report.evaluated_rows import (
     labelled_by_votes,
     question_of,
     select,
+    shares_by_votes,
 )
 from pipeline.report.evaluation_files import FILES, Evaluated, Pictures, closing_words, write_evaluation
 from pipeline.run.claim import Work, asked, claim
@@ -41,7 +41,7 @@ from pipeline.run.held_out import digests_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.plan import Layout, make_plan
-from pipeline.run.prepare import chosen_head, make_job
+from pipeline.run.prepare import check_heads, chosen_head, make_job
 from pipeline.run.soft_labels import read_source
 from pipeline.run.trained_on import count_trained_on
 from transforms.formats.canonical import fingerprint_of
@@ -94,7 +94,7 @@ def run(options: EvaluateOptions, context: Context) -> int:
             return _evaluate(options, context, question, votes, _of_run(folder, record, chosen, options.images))
     path, head = chosen_head(context.settings)
     identity = identity_of(context.settings, head)
-    _check_head(head, identity)
+    check_heads(head, identity)
     if head.output.kind == "classes":
         check_question(question, head.classes)
     else:
@@ -138,13 +138,6 @@ def _require_matplotlib() -> None:
         )
 
 
-def _check_head(head: Head, identity: Identity) -> None:
-    try:
-        check(head, fingerprint_of(identity.feature_space), identity.feature_space)
-    except HeadMismatch as error:
-        raise UsageError(str(error)) from error
-
-
 def _evaluate(
     options: EvaluateOptions, context: Context, question: Question, votes: SoftLabels | None, labelled: _Labelled
 ) -> int:
@@ -170,7 +163,8 @@ def _evaluate(
         "face": "the largest labelled face of an image; ties go to the first",
         "counts": rows.counts,
     }
-    evaluated = Evaluated(rows, about, options.seed or 0, exact_csv=options.exact_csv)
+    shares = None if votes is None else shares_by_votes(rows, votes, question)
+    evaluated = Evaluated(rows, about, options.seed or 0, shares, exact_csv=options.exact_csv)
     try:
         written = write_evaluation(output, evaluated, _pictures(options, context, labelled, work), _limits(context))
     except InputFault as error:

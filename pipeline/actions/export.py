@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.commands.command import Context
 from pipeline.commands.export import ExportOptions
 from pipeline.errors import UsageError
 from pipeline.run.finished_run import finished_run
-from pipeline.run.heads_of_run import heads_of, refuse_numbers
+from pipeline.run.heads_of_run import RunHead, class_head_called, head_called, heads_of
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import LOCK, refuse_among_results
 from pipeline.run.progress import counting_bar
@@ -28,25 +30,40 @@ def run(options: ExportOptions, context: Context) -> int:
     """Writes the export and prints a summary.
 
     Raises:
-        UsageError: there is no finished run, or something else is at the output path.
+        UsageError: there is no finished run, it has no such head, or something else is at the output path.
     """
     folder, record = finished_run(options.run, flag="export")
     refuse_among_results(options.output, folder.path)
-    refuse_numbers(heads_of(record)[0], "export")
     form = EXPORTS[str(options.format)]
+    head = _head(form, record, options)
     images = int(record["counts"]["images"])
     with counting_bar(images, "images", quiet=context.quiet) as done:
         exported = Run(
             folder.path,
-            tuple(record["head"]["classes"]),
+            head.classes,
             str(record.get("run_fingerprint", "")),
             exact=options.exact_csv,
             done=done,
+            prefix=head.prefix,
+            answer=next(iter(head.columns)),
+            columns=_columns(record, head) if options.head is not None else {},
         )
         summary = _into_folder(form, exported, options) if form.names is not None else _to_file(form, exported, options)
     if not context.quiet:
         print(_closing_words(form, summary, options.output))
     return 0
+
+
+def _head(form: ExportFormat, record: Mapping[str, Any], options: ExportOptions) -> RunHead:
+    if form.numbers:
+        return head_called(record, options.head)
+    return class_head_called(record, options.head, f"export --format {options.format}")
+
+
+def _columns(record: Mapping[str, Any], chosen: RunHead) -> dict[str, str | None]:
+    """Returns how a table shows the columns of all heads: those of one head as in a run of its own, no others."""
+    others = {name: None for head in heads_of(record) for name in head.columns}
+    return {**others, **chosen.columns}
 
 
 def _to_file(form: ExportFormat, exported: Run, options: ExportOptions) -> Exported:

@@ -11,9 +11,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
-from models.heads.outputs import Head, HeadMismatch
-from models.heads.registry import check
-from models.heads.several import SeveralHeads
+from models.heads.outputs import Head
 from models.heads.side_by_side import members_of
 from pipeline.actions.render import counted, rendered, seed_of_run
 from pipeline.commands.command import Context
@@ -29,14 +27,14 @@ from pipeline.run.dataflow import template_of, with_what_follows
 from pipeline.run.drive import Ready, Task, drive, execution_of, label_stages, merge_request, recorded
 from pipeline.run.failures import in_one_line
 from pipeline.run.foreign_files import refuse_foreign
-from pipeline.run.heads_of_run import record_of
+from pipeline.run.heads_of_run import head_called, record_of
 from pipeline.run.identity import Identity, identity_of
 from pipeline.run.input_files import find_inputs
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.output_store import OutputStore, output_of
 from pipeline.run.own_files import PICTURES, remove_own, without_own
 from pipeline.run.plan import Layout, Plan, stored_layout
-from pipeline.run.prepare import chosen_heads, local_cache, make_job
+from pipeline.run.prepare import check_heads, chosen_heads, local_cache, make_job
 from pipeline.run.runners import empty_pipeline, options_of, refuse_out_of_reach
 from pipeline.run.summary import closing_words
 from transforms.formats.canonical import fingerprint_of
@@ -82,8 +80,8 @@ def run(options: LabelOptions, context: Context) -> int:
     refuse_out_of_reach(options_of(context.beam_options), _paths_of_workers(options))
     context = replace(context, beam_options=with_what_follows(context.beam_options, options.output))
     head_path, head = chosen_heads(context.settings)
-    if options.render and not members_of(head.output)[0][1].classes:
-        raise UsageError("--render draws labels of classes, but the first head gives a number; drop --render")
+    if options.render and not any(output.classes for _, output in members_of(head.output)):
+        raise UsageError("--render draws labels of classes, but no head chooses among classes; drop --render")
     identity = _with_sample(identity_of(context.settings, head), options.sample_submission)
     _check_head(head, identity, context)
     folder = output_of(options.output)
@@ -124,14 +122,7 @@ def _with_sample(identity: Identity, path: str | None) -> Identity:
 
 
 def _check_head(head: Head, identity: Identity, context: Context) -> None:
-    heads = [("", head)]
-    if isinstance(head, SeveralHeads):
-        heads = [(f"{one.name}: ", one.head) for one in head.heads]
-    for name, one in heads:
-        try:
-            check(one, fingerprint_of(identity.feature_space), identity.feature_space)
-        except HeadMismatch as error:
-            raise UsageError(f"{name}{error}") from error
+    check_heads(head, identity)
     label = class_name(context.settings.write.no_face_label)
     if label is not None and label not in head.classes:
         _check_number(label, head)
@@ -278,12 +269,13 @@ def _finished(this: _Run, record: dict[str, Any], first_words: str = "") -> int:
 def _render(this: _Run, record: dict[str, Any], photos: int) -> str:
     """Renders a sample of photos and returns a line about it; a failure here does not affect the results."""
     output = os.path.join(this.folder.path, PICTURES)
-    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record))
+    head = head_called(record, None)
+    chosen = choose(this.folder.path, Choice(most=photos), seed_of_run(record), prefix=head.prefix)
     if not len(chosen.rows):
         return "no photo could be decoded, so none was rendered"
     os.makedirs(output, exist_ok=True)
     try:
-        written = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, quiet=this.context.quiet)
+        written = rendered(this.folder.path, record, output, Wish(sheets=True), chosen, head, quiet=this.context.quiet)
     except StoppedError as error:
         return f"no pictures were rendered: {error}"
     return f"rendered: {counted(written.photos, 'photo')} and {counted(written.sheets, 'contact sheet')} in {output}"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 
+from models.heads.side_by_side import label_names
 from models.runtimes.exported import cores
 from pipeline.api.face_labeler import IMAGES_AT_ONCE, FaceLabeler
 from pipeline.api.faces import LabelledImage
@@ -100,8 +101,8 @@ def _photos(folder: str) -> list[Photo]:
 def _label(photos: Sequence[Photo], labeler: FaceLabeler, tables: Sequence[str], context: Context) -> Counter[str]:
     counts: Counter[str] = Counter()
     faces = [Column("image_id", "string", nullable=False)]
-    faces += face_columns(labeler.classes, rejecting=labeler.rejecting)
-    most = context.settings.read.max_image_bytes
+    faces += face_columns(labeler.output)
+    most, names = context.settings.read.max_image_bytes, label_names(labeler.output)
     with ExitStack() as entered:
         done = entered.enter_context(counting_bar(len(photos), "photos", quiet=context.quiet))
         predictions, images = (
@@ -114,7 +115,7 @@ def _label(photos: Sequence[Photo], labeler: FaceLabeler, tables: Sequence[str],
             for photo, encoded, image in zip(some, data, labeler.label_many(data), strict=True):
                 for number, face in enumerate(image.faces):
                     predictions.add([{"image_id": photo.image_id, **face_row(face, number)}])
-                images.add([_image_row(photo, encoded, image, most)])
+                images.add([_image_row(photo, encoded, image, most, names)])
                 counts.update({image.status: 1, "faces": len(image.faces)})
             finished += len(some)
             done(finished)
@@ -135,7 +136,12 @@ def _read(path: str, most: int) -> bytes:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _image_row(photo: Photo, data: bytes, image: LabelledImage, most: int) -> Row:
+def _image_row(photo: Photo, data: bytes, image: LabelledImage, most: int, names: Collection[str] | None) -> Row:
+    """Returns the row of a photo.
+
+    Args:
+        names: of all classes; None if a head gives numbers, so that any text may be a true label.
+    """
     too_large = len(data) > most
     known = class_name(label_of(photo.image_id))
     return {
@@ -150,5 +156,5 @@ def _image_row(photo: Photo, data: bytes, image: LabelledImage, most: int) -> Ro
         "reason": image.reason.value if image.reason else None,
         "faces": len(image.faces),
         "unlabelled_faces": sum(face.label is None for face in image.faces),
-        "true_label": known if known in image.classes else None,
+        "true_label": known if names is None or known in names else None,
     }

@@ -20,6 +20,7 @@ from pipeline.live.sources import Pictures, Source, source_of
 from pipeline.live.stages import INTERVAL, LATENCY, Stages
 from pipeline.live.window import Window, check_display
 from pipeline.run.interrupt import interruptible
+from pipeline.run.prepare import refuse_several
 from transforms.formats.records import Limits
 from transforms.formats.row_table import new_table
 from transforms.storage import stopping
@@ -31,10 +32,12 @@ def run(options: LiveOptions, context: Context) -> int:
     """Labels the frames, and says how many, how fast, and what is in them.
 
     Raises:
-        UsageError: the source cannot be read, the output already exists, or a window cannot be shown.
+        UsageError: there are several heads, the source cannot be read, the output already exists, or a window cannot
+            be shown.
         StoppedError: there is not a single frame.
         Interrupted: the user stopped before the source ended; the files hold all frames so far.
     """
+    refuse_several(context.settings)  # a track's label is smoothed, which is done for one head
     table = _table(options)
     if options.show:
         check_display()
@@ -73,11 +76,7 @@ def _run(options: LiveOptions, context: Context, source: Source, table: str | No
         outputs: list[Output] = [Window()] if options.show else []
         if options.output:
             outputs.append(entered.enter_context(output_of(options.output, source.rate)))
-        rows = (
-            entered.enter_context(new_table(table, columns(labeler.classes, rejecting=labeler.rejecting)))
-            if table
-            else None
-        )
+        rows = entered.enter_context(new_table(table, columns(labeler.output))) if table else None
         account = run_live(source, Work(labeler, at_once), follower, outputs, rows, stages, most=options.max_frames)
         if not account.frames and not stopping.asked():
             raise StoppedError(f"{source.name} has no frame that can be used")

@@ -21,7 +21,7 @@ from pipeline.report.render.drawn_photo import Look
 from pipeline.report.render.folder import clear, own_pictures
 from pipeline.report.render.rendering import NothingRead, Rendered, Source, Wish, render
 from pipeline.run.finished_run import finished_run
-from pipeline.run.heads_of_run import heads_of, refuse_numbers
+from pipeline.run.heads_of_run import RunHead, class_head_called
 from pipeline.run.inputs_again import GONE, inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import refuse_among_results
@@ -36,18 +36,19 @@ def run(options: RenderOptions, context: Context) -> int:
     """Writes the pictures and prints how many.
 
     Raises:
-        UsageError: there is no finished run, the folder belongs to another command, or the run lacks the request.
+        UsageError: there is no finished run, the folder belongs to another command, or the run lacks the head, the
+            label or the ids.
         StoppedError: no photo matches, or none could be read again.
     """
     folder, record = finished_run(options.run, flag="render")
-    refuse_numbers(heads_of(record)[0], "render")
+    head = class_head_called(record, options.head, "render")
     refuse_among_results(options.output, folder.path)
     own_pictures(options.output)
-    chosen = _chosen(options, folder.path, record)
+    chosen = _chosen(options, folder.path, record, head)
     wish = _wish(options, record)
     with OutputFolder(options.output).locked():
         written = rendered(
-            folder.path, record, options.output, wish, chosen, images=options.images, quiet=context.quiet
+            folder.path, record, options.output, wish, chosen, head, images=options.images, quiet=context.quiet
         )
     if not context.quiet:
         print(_closing_words(options, written, chosen))
@@ -60,6 +61,7 @@ def rendered(
     output: str,
     wish: Wish,
     chosen: Chosen,
+    head: RunHead,
     *,
     images: tuple[str, ...] = (),
     quiet: bool,
@@ -73,7 +75,7 @@ def rendered(
     earlier = own_pictures(output)
     with tempfile.TemporaryDirectory(prefix="render-") as scratch:
         plan = inputs_again(folder, record, images, scratch)
-        source = Source(folder, record["head"]["classes"], plan.lines, plan.limits)
+        source = Source(folder, head.classes, plan.lines, plan.limits, head.prefix)
         try:
             with counting_bar(len(chosen.rows), "photos", quiet=quiet) as done:
                 written = render(source, output, wish, chosen, done=done, earlier=earlier)
@@ -99,11 +101,11 @@ def _wish(options: RenderOptions, record: dict[str, Any]) -> Wish:
     )
 
 
-def _chosen(options: RenderOptions, folder: str, record: dict[str, Any]) -> Chosen:
-    labels = _labels(options.label, record["head"]["classes"])
+def _chosen(options: RenderOptions, folder: str, record: dict[str, Any], head: RunHead) -> Chosen:
+    labels = _labels(options.label, head.classes)
     ids = _ids(options.ids) if options.ids else None
     most = None if ids is not None else options.sample or USUAL_PHOTOS
-    chosen = choose(folder, Choice(most, labels, ids), seed_of_run(record))
+    chosen = choose(folder, Choice(most, labels, ids), seed_of_run(record), prefix=head.prefix)
     if len(chosen.rows):
         return chosen
     if ids is not None and len(chosen.unknown) == len(ids):

@@ -16,7 +16,7 @@ from pipeline.commands.report import ReportOptions
 from pipeline.report.run_report import SIMILAR_UP_TO, RunReport
 from pipeline.run.detector_of_run import detector_of_run
 from pipeline.run.finished_run import finished_run
-from pipeline.run.heads_of_run import head_called, refuse_numbers
+from pipeline.run.heads_of_run import class_head_called
 from pipeline.run.inputs_again import inputs_again
 from pipeline.run.output_folder import OutputFolder
 from pipeline.run.own_files import PAGE
@@ -31,7 +31,7 @@ def run(options: ReportOptions, context: Context) -> int:
         UsageError: there is no finished run, its files have changed, or --images finds nothing.
     """
     folder, record = finished_run(options.run, flag="report")
-    refuse_numbers(head_called(record, options.head), "report")
+    class_head_called(record, options.head, "report")
     with folder.locked():
         folder, record = finished_run(folder.path, flag="report")
         started = time.perf_counter()

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from models.training.fit_head import Fitted
-from models.training.folds import Folds
+from models.training.folds import Deals
 from pipeline.actions.head_training import FOLDS, head_training, work_of_head
 from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
@@ -46,7 +46,7 @@ def run(options: TrainHeadOptions, context: Context) -> int:
         claim(output, work_of_head(options, context), overwrite=options.overwrite)
         with gathered(training.sources, training.wanted, shares) as data:
             asked = (data, settings.head, settings.mlp, training.fitting)
-            folds = cross_validate(*asked, options.folds) if options.folds else None
+            folds = cross_validate(*asked, options.folds, options.repeats or 1) if options.folds else None
             fitted = fit(*asked)
             write_trained_on(output, data.train.digests)
         _publish_folds(folds, Path(output), context)
@@ -86,7 +86,7 @@ def _publish_curves(fitted: Fitted, output: Path, *, tensorboard: bool) -> None:
         write_events(history, output / "tensorboard")
 
 
-def _publish_folds(folds: Folds | None, output: Path, context: Context) -> None:
+def _publish_folds(folds: Deals | None, output: Path, context: Context) -> None:
     """Writes the results of cross-validation; removes those of an earlier head."""
     (output / FOLDS).unlink(missing_ok=True)
     if folds is not None:
@@ -94,7 +94,7 @@ def _publish_folds(folds: Folds | None, output: Path, context: Context) -> None:
         publish_bytes(output / FOLDS, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _words(fitted: Fitted, folds: Folds | None, output: str) -> str:
+def _words(fitted: Fitted, folds: Deals | None, output: str) -> str:
     metrics = fitted.metrics
     chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
     reject = metrics.get("reject", {}).get("auc")
@@ -107,8 +107,15 @@ def _words(fitted: Fitted, folds: Folds | None, output: str) -> str:
     )
 
 
-def _folds_in_words(folds: Folds) -> str:
+def _folds_in_words(folds: Deals) -> str:
     found = folds.summary()
+    if repeats := found.get("repeats"):
+        accuracy, area = (
+            f"{row['mean']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+            for row in (repeats["accuracy"], repeats["auc_macro"])
+        )
+        count = len(repeats["deals"])
+        return f"{len(found['folds'])} folds, dealt {count} times: accuracy {accuracy}, AUC {area}; see {FOLDS}"
     accuracy, area = found["all_rows"]["accuracy"], found["all_rows"]["auc_macro"]
     return (
         f"{len(found['folds'])} folds: accuracy {accuracy['value']:.4f} ({accuracy['low']:.4f} to "

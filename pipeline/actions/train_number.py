@@ -6,15 +6,15 @@ Not here: the fit (`models/training/fit_numbers.py`), and heads of classes (`tra
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from models.evaluation.numbers import evaluate_numbers
+from models.heads.output_spec import number_in
 from models.training.fit_numbers import FittedNumber, cross_validated_numbers, fit_number_head, number_files
 from models.training.head_data import FitError
 from pipeline.actions.head_training import FOLDS, head_training, work_of_head
@@ -22,6 +22,7 @@ from pipeline.commands.command import Context
 from pipeline.commands.train_head import TrainHeadOptions
 from pipeline.errors import StoppedError, UsageError
 from pipeline.report.number_evaluation import words_of
+from pipeline.run.answers import Labelled
 from pipeline.run.claim import claim
 from pipeline.run.fitting import Fitting
 from pipeline.run.gathering import Gathered, gathered
@@ -65,6 +66,8 @@ def _refuse(options: TrainHeadOptions, context: Context) -> None:
     classes = {"classes": options.classes, "soft-labels": options.soft_labels, "tensorboard": options.tensorboard}
     if alien := [flag for flag, given in classes.items() if given]:
         raise UsageError(f"--{alien[0]} is for heads of classes; drop it, or another --kind than number")
+    if options.repeats:
+        raise UsageError("--repeats is for heads of classes; drop it, or another --kind than number")
     if context.settings.head.imbalance != "natural":
         raise UsageError("head.imbalance is for heads of classes; drop it, or another --kind than number")
 
@@ -73,7 +76,7 @@ def _fitted(
     name: str, data: Gathered, fitting: Fitting, folds: int | None, alphas: dict[str, Any]
 ) -> tuple[FittedNumber, dict[str, Any] | None]:
     train, judged = data.train, None
-    values = numbers_of(train.labels, "--input")
+    values = numbers_of(train, "--input")
     given = (name, train.features, values, train.groups)
     how: dict[str, Any] = {**alphas, "seed": fitting.seed, "holdout": fitting.holdout}
     if folds:
@@ -84,27 +87,26 @@ def _fitted(
     validation = None
     if data.validation is not None:
         held = data.validation
-        validation = (held.features, numbers_of(held.labels, "--validation"), held.groups)
+        validation = (held.features, numbers_of(held, "--validation"), held.groups)
     return fit_number_head(*given, validation=validation, **how), judged
 
 
-def numbers_of(labels: Any, source: str) -> np.ndarray:
+def numbers_of(given: Labelled, source: str) -> np.ndarray:
     """Returns (n,) float64 of labels that are numbers.
 
     Raises:
-        UsageError: one is not.
+        UsageError: one is not; the message names its image.
     """
-    return np.asarray([_number(label, source) for label in labels], np.float64)
+    labels = cast("Sequence[str]", given.labels)  # votes are refused before
+    return np.asarray([_number(label, given, row, source) for row, label in enumerate(labels)], np.float64)
 
 
-def _number(label: str, source: str) -> float:
+def _number(label: str, given: Labelled, row: int, source: str) -> float:
     try:
-        value = float(label)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"{source}: the label {label!r} is not a number; give numbers, or another --kind")
-    return value
+        return number_in(label)
+    except ValueError as error:
+        of = f" of {given.ids[row]}" if given.ids is not None else ""
+        raise UsageError(f"{source}: the label {label!r}{of} {error}; give numbers, or another --kind") from error
 
 
 def _words(fitted: FittedNumber, folds: dict[str, Any] | None, output: str) -> str:

@@ -10,7 +10,17 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.api.given import PathLike, Paths, SettingsLike, options_of, pairs, path_text, path_texts, settings_from
+from pipeline.api.given import (
+    PathLike,
+    Paths,
+    SettingsLike,
+    head_settings,
+    options_of,
+    pairs,
+    path_text,
+    path_texts,
+    settings_from,
+)
 from pipeline.api.results import Evaluation, Run, TrainedHead
 from pipeline.beam_flags import without_warnings
 from pipeline.commands.command import Context
@@ -72,8 +82,7 @@ def label(
         render=render,
         overwrite=overwrite,
     )
-    first, more = (None, None) if head is None else (path_texts(head)[0], list(path_texts(head)[1:]))
-    chosen = settings_from(settings, head__path=first, head__more=more)
+    chosen = settings_from(settings, **head_settings(head))
     _act("label", options, Context(chosen, tuple(beam_options), quiet))
     return Run.open(output)
 
@@ -86,6 +95,7 @@ def train_head(
     validation: Paths = (),
     holdout: float | None = None,
     folds: int | None = None,
+    repeats: int | None = None,
     group_by: str | None = None,
     exclude_copies_of: Paths = (),
     classes: Iterable[str] = (),
@@ -106,6 +116,7 @@ def train_head(
         kind: `logistic`, `ridge` or `mlp`; None uses the settings.
         validation, holdout: labelled images to select by, or the fraction of the input to select by.
         folds: also cross-validate with this many heads.
+        repeats: cross-validate this many times, with folds dealt anew.
         group_by: pattern; images whose ids give the same match stay together in every split.
         exclude_copies_of: images that must not be trained on.
         classes: classes to learn; () for all.
@@ -127,6 +138,7 @@ def train_head(
         validation=path_texts(validation),
         holdout=holdout,
         folds=folds,
+        repeats=repeats,
         group_by=group_by,
         exclude_copies_of=path_texts(exclude_copies_of),
         classes=tuple(classes),
@@ -161,7 +173,8 @@ def evaluate(
     Args:
         inputs: labelled images, or a finished run of `label` on labelled images.
         output: folder for metrics, plots and the page.
-        head, settings, cache, beam_options, quiet: as for `label`; a finished run takes neither head nor cache.
+        head, settings, cache, beam_options, quiet: as for `label`, with one head. A finished run takes no cache, and as
+            head the name of one of its heads.
         exclude_copies_of: images that must not count.
         images: where the pictures of a finished run are now.
         soft_labels, rename_classes, positive, positive_labels, seed: as the flags of those names.

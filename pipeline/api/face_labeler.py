@@ -17,19 +17,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from models.backbones.backbone import BackboneError
-from models.heads.output_spec import OutputSpec
+from models.heads.output_spec import ClassOutput, OutputSpec
 from models.heads.outputs import HeadError
-from models.heads.registry import check
+from models.heads.side_by_side import members_of
 from models.runtimes.device import Device, get_device
 from models.runtimes.registry import runtime
 from pipeline.api.faces import Box, Face, LabelledImage
-from pipeline.api.given import SettingsLike, path_text, settings_from
+from pipeline.api.given import Paths, SettingsLike, head_settings, settings_from
 from pipeline.errors import RejectedImage, UsageError
 from pipeline.run.identity import identity_of, min_label_px
-from pipeline.run.prepare import chosen_head, make_job
+from pipeline.run.prepare import check_heads, chosen_heads, make_job
 from transforms.block import Block, Faces, Reason, Status, with_features
 from transforms.crop_faces import detect_rows, leave_threads_to_the_pool, with_rows
-from transforms.formats.canonical import fingerprint_of
 from transforms.label_faces import apply_head, leave_small_unlabelled
 
 Image: TypeAlias = np.ndarray | bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -44,7 +43,8 @@ class FaceLabeler:
     network settings share one copy of the network. OpenCV is set to one thread in this process, as in `label`.
 
     Args:
-        head: `bundled`, `bundled/ferplus` or the folder of a head; None takes the one of the settings.
+        head: `bundled`, `bundled/ferplus` or the folder of a head; None takes that of the settings. Several label each
+            face: the first, which must choose among classes, fills `Face.label` and the like, the others `Face.more`.
         settings: as `label` takes them: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a
             YAML file.
         batch_size: faces in one call of the network. Changes speed, not results. None takes the fewest that the runtime
@@ -54,7 +54,7 @@ class FaceLabeler:
             cores. Changes speed, not results.
 
     Raises:
-        UsageError: a setting is wrong, a file is missing, or the head does not fit the features.
+        UsageError: a setting is wrong, a file is missing, or a head does not fit the features.
 
     Example:
         >>> labeler = FaceLabeler.bundled()  # doctest: +SKIP
@@ -64,22 +64,23 @@ class FaceLabeler:
 
     def __init__(
         self,
-        head: str | os.PathLike[str] | None = None,
+        head: Paths | None = None,
         settings: SettingsLike = None,
         *,
         batch_size: int | None = None,
         threads: int = 1,
         at_once: int = 1,
     ) -> None:
-        chosen = settings_from(settings, head__path=path_text(head))
+        chosen = settings_from(settings, **head_settings(head))
         self.settings = chosen
-        self._head_path, self._head = chosen_head(chosen)
+        self._head_path, self._head = chosen_heads(chosen)
+        self._first = _class_output(self._head.output)
         identity = identity_of(chosen, self._head)
         job = make_job(chosen, identity, output="", cache="", head=(self._head_path, self._head))
         batch = runtime(job.features.runtime).smallest_batch if batch_size is None else batch_size
         self._job = replace(job, features=replace(job.features, batch_size=batch, at_once=at_once))
+        check_heads(self._head, identity)
         try:
-            check(self._head, fingerprint_of(identity.feature_space), identity.feature_space)
             self._detector = job.detecting.detector.load(threads)
             self._device: Device = get_device(self._job.features)
             self._head.prepare(self._device.width)
@@ -95,19 +96,25 @@ class FaceLabeler:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in alphabetical order."""
-        return self._head.classes
+        """Names of the classes of the first head, in alphabetical order."""
+        return self._first.classes
 
     @property
     def rejecting(self) -> bool:
-        """True if the head has reject classes, so that faces have a reject score."""
-        return bool(self._head.reject)
+        """True if the first head has reject classes, so that faces have a reject score."""
+        return self._first.rejecting
+
+    @property
+    def output(self) -> OutputSpec:
+        """What the heads say of a face: the columns of `predictions/`."""
+        return self._head.output
 
     def __repr__(self) -> str:
+        heads = ", ".join([self.settings.head.path, *self.settings.head.more])
         return (
             f"<FaceLabeler: detector {self._job.detecting.detector.name}, network {self._job.features.backbone} on "
             f"{self._job.features.runtime}, "
-            f"head {self.settings.head.path} ({', '.join(self.classes)})>"
+            f"head {heads} ({', '.join(self.classes)})>"
         )
 
     def label(self, image: Image) -> LabelledImage:
@@ -283,23 +290,51 @@ def _block_of(images: Sequence[_Encoded]) -> Block:
     )
 
 
+def _class_output(output: OutputSpec) -> ClassOutput:
+    """Returns the output of the first head.
+
+    Raises:
+        UsageError: it gives a number.
+    """
+    first = members_of(output)[0][1]
+    if not isinstance(first, ClassOutput):
+        raise UsageError(
+            f"the first head must choose among classes, but this one gives a number, {first.label}; "
+            "put a head of classes first"
+        )
+    return first
+
+
 def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in order."""
     assert faces.answers is not None and faces.labelled is not None  # set by the steps before
-    predicted, classes = output.stored(faces.answers), output.classes
+    predicted, classes = output.stored(faces.answers), _class_output(output).classes
     index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")
     rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
-    columns = zip(faces.box.tolist(), faces.score.tolist(), index, chances, rejects, faces.labelled, strict=True)
+    places = zip(faces.box.tolist(), faces.score.tolist(), faces.labelled, strict=True)
+    said = zip(index, chances, rejects, _of_further_heads(predicted, output, len(faces)), strict=True)
     return [
-        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject)
+        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject, more)
         if is_labelled
         else Face(Box(*box), score, None, None, None, {})
-        for box, score, first, row, reject, is_labelled in columns
+        for (box, score, is_labelled), (first, row, reject, more) in zip(places, said, strict=True)
     ]
 
 
+def _of_further_heads(predicted: Mapping[str, np.ndarray], output: OutputSpec, count: int) -> list[dict[str, Any]]:
+    """Returns for each face the values of the columns of all heads but the first, by name."""
+    own = len(_class_output(output).columns)
+    columns = {column.name: column.values(predicted[column.field]) for column in output.columns[own:]}
+    return [{name: values[row] for name, values in columns.items()} for row in range(count)]
+
+
 def _labelled(
-    box: Box, score: float, index: int, probabilities: Mapping[str, float], no_label_score: float | None
+    box: Box,
+    score: float,
+    index: int,
+    probabilities: Mapping[str, float],
+    no_label_score: float | None,
+    more: Mapping[str, str | int | float],
 ) -> Face:
     label = list(probabilities)[index]
-    return Face(box, score, label, index, probabilities[label], probabilities, no_label_score)
+    return Face(box, score, label, index, probabilities[label], probabilities, no_label_score, more)

@@ -31,11 +31,13 @@ class Face:
     Attributes:
         box: where it is.
         detection_score: the detector's confidence, 0 to 1.
-        label: the most likely class; None for a face that is too small to be labelled.
+        label: the most likely class of the first head; None for a face that is too small to be labelled.
         label_index: index of the label among the classes; None without a label.
         confidence: probability of the label, 0 to 1; None without a label.
         probabilities: by class, in alphabetical order; {} without a label.
         no_label_score: probability of the head's reject classes, such as "no face"; None if the head has none.
+        more: what further heads say, by the names of their columns in `predictions/`, such as `ferplus_label`; {}
+            without a label, or if there is one head.
     """
 
     box: Box
@@ -45,6 +47,7 @@ class Face:
     confidence: float | None
     probabilities: Mapping[str, float]
     no_label_score: float | None = None
+    more: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Face {self.words}, detection score {self.detection_score:.2f}>"
@@ -68,7 +71,7 @@ class LabelledImage:
         status: `labelled`, `no_face` or `rejected`.
         reason: why it was rejected, or `too_small_to_label` if it has only such faces; else None.
         faces: best detection first, then from top to bottom, then from left to right.
-        classes: all classes of the head, in alphabetical order.
+        classes: all classes of the first head, in alphabetical order.
         picture: the encoded image, or the path to read it from, to show it.
     """
 

@@ -86,6 +86,14 @@ def path_texts(paths: Paths) -> tuple[str, ...]:
     return (os.fspath(paths),) if isinstance(paths, str | os.PathLike) else tuple(os.fspath(path) for path in paths)
 
 
+def head_settings(head: Paths | None) -> dict[str, object]:
+    """Returns the settings, as `settings_from` takes them, that one head or several state; None states none."""
+    if head is None:
+        return {}
+    first, *more = path_texts(head)
+    return {"head__path": first, "head__more": more}
+
+
 def pairs(renames: Mapping[str, str]) -> tuple[str, ...]:
     """Returns OTHER=CLASS texts."""
     return tuple(f"{other}={name}" for other, name in renames.items())

@@ -14,14 +14,19 @@ from pipeline.flags import Options, many, needed, one, parsed, switch
 class CalibrateOptions(Options):
     """Labelled images to calibrate on, and where to write the head."""
 
-    input: tuple[str, ...] = many("PATTERN", "labelled images: one folder per class, archives or tables", required=True)
+    input: tuple[str, ...] = many(
+        "PATTERN", "labelled images: one folder per class, archives or tables; any with --soft-labels", required=True
+    )
     output: str = needed("DIR", "folder for the calibrated head")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
         "PATH", "the head to calibrate: bundled (default), bundled/ferplus or a folder", setting="head.path"
     )
+    soft_labels: str | None = one(
+        "PATH", "fit to shares in place of the input's labels: a CSV of votes, or a finished run"
+    )
     rename_classes: tuple[str, ...] = many(
-        "OTHER=CLASS", "OTHER in the input means CLASS; OTHER= excludes its images", parse=class_text
+        "OTHER=CLASS", "OTHER in the input or the votes means CLASS; OTHER= excludes its images", parse=class_text
     )
     folds: int | None = parsed(fold_count, "K", "folds of the cross-validation that measures the gain; default 5")
     seed: int | None = parsed(flag_values.seed, "N", "seed of the folds and of the bootstrap; default 0")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline import flag_values
 from pipeline.commands.command import Command
+from pipeline.errors import UsageError
 from pipeline.flags import Options, many, needed, parsed, position, switch
 
 
@@ -18,6 +19,9 @@ class CompareOptions(Options):
     output: str = needed("DIR", "folder for the page and the differences")
     overwrite: bool = switch("replace the results of another comparison")
     images: tuple[str, ...] = many("PATTERN", "where the pictures are now, if not where the runs read them")
+    head: tuple[str, ...] = many(
+        "NAME", "of runs with several heads: the one to compare, or A's and B's; default the first"
+    )
     rename_classes: tuple[str, ...] = many(
         "OTHER=CLASS", "B's label OTHER is A's label CLASS", parse=flag_values.class_text
     )
@@ -25,6 +29,10 @@ class CompareOptions(Options):
         flag_values.fraction, "F", "overlap (IoU) below which two boxes of a face count as different; default 0.5"
     )
     seed: int | None = parsed(flag_values.seed, "N", "seed of the images shown and of the intervals; default 0")
+
+    def __post_init__(self) -> None:
+        if len(self.head) > 2:
+            raise UsageError(f"--head takes one name, or A's and B's, not {len(self.head)}; drop the others")
 
 
 COMMAND = Command(

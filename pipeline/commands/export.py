@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.commands.command import Command
 from pipeline.errors import UsageError
 from pipeline.flag_values import one_of
-from pipeline.flags import Options, needed, parsed, position, switch
+from pipeline.flags import Options, needed, one, parsed, position, switch
 
 FORMATS = ("csv", "coco", "labelme", "fiftyone", "megadetector")  # those of the registry of exports: a test compares
 
@@ -19,6 +19,7 @@ class ExportOptions(Options):
     run: str = position("RUN", "output folder of a finished run", required=True)
     format: str | None = parsed(one_of(*FORMATS), "FORMAT", ", ".join(FORMATS))
     output: str = needed("PATH", "the file to write; a folder for labelme and fiftyone")
+    head: str | None = one("NAME", "of a run with several heads: the one to export; default all in csv, else the first")
     overwrite: bool = switch("replace an existing file")
     exact_csv: bool = switch("texts of csv unchanged; default: ' before = + - @, so that no spreadsheet runs them")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.commands.command import Command
 from pipeline.flag_values import one_of
-from pipeline.flags import Options, needed, parsed, switch
+from pipeline.flags import Options, many, needed, parsed, switch
 
 TABLES = ("parquet", "csv")
 
@@ -17,6 +17,13 @@ class LabelLocalOptions(Options):
 
     input: str = needed("FOLDER", "photos, also in folders below it")
     output: str = needed("DIR", "folder of the tables predictions and images")
+    head: tuple[str, ...] = many(
+        "PATH",
+        "the trained head: bundled (default), bundled/ferplus or a folder; with several, "
+        "each labels all faces, and NAME=PATH names one",
+        setting="head.path",
+        rest="head.more",
+    )
     table: str | None = parsed(
         one_of(*TABLES), "FORMAT", "parquet or csv; default parquet where pyarrow is installed, else csv"
     )
@@ -28,7 +35,7 @@ COMMAND = Command(
     summary="label the photos of one folder without Beam: small, no cache, no resuming",
     example="label-local --input photos/ --output out/",
     options=LabelLocalOptions,
-    settings=("faces", "features", "head.path", "read.max_image_bytes", "read.max_pixels"),
+    settings=("faces", "features", "head.path", "head.more", "read.max_image_bytes", "read.max_pixels"),
     settings_unused=("features.batch_size",),
     defaults={"features.runtime": "onnx"},
 )

@@ -21,6 +21,7 @@ class RenderOptions(Options):
     output: str = needed("DIR", "folder for the pictures: new, empty, or of an earlier rendering, which is replaced")
     sample: int | None = parsed(count, "N", f"how many photos; each run always gets the same; default {USUAL_PHOTOS}")
     ids: str | None = one("FILE", "only these images: one id per line, or a CSV with a column image_id")
+    head: str | None = one("NAME", "of a run with several heads: the one whose labels are drawn; default the first")
     label: tuple[str, ...] = many("CLASS", "only photos with a face that has one of these labels")
     crops: bool = switch("also write the faces, one folder per label")
     margin: float | None = parsed(

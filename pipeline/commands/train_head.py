@@ -24,6 +24,9 @@ class TrainHeadOptions(Options):
     folds: int | None = parsed(
         fold_count, "K", "also cross-validate: K heads, each tested on images of groups it has not seen"
     )
+    repeats: int | None = parsed(
+        fold_count, "R", "with --folds: deal the images into folds R times, and give the mean of all deals"
+    )
     group_by: str | None = parsed(
         pattern,
         "REGEX",
@@ -52,6 +55,8 @@ class TrainHeadOptions(Options):
     def __post_init__(self) -> None:
         if self.validation and self.holdout:
             raise UsageError("--validation and --holdout exclude each other; give only one")
+        if self.repeats and not self.folds:
+            raise UsageError("--repeats deals folds anew; give --folds too, or drop --repeats")
         if self.folds and (self.validation or self.soft_labels or self.compare is not None):
             other = "validation" if self.validation else "soft-labels" if self.soft_labels else "compare"
             raise UsageError(f"--folds tests every labelled image of --input; drop it, or drop --{other}")

@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from models.heads.output_spec import ClassOutput, types_shown
+from models.heads.output_spec import OutputSpec, types_shown
 from pipeline.api.face_labeler import FaceLabeler
 from pipeline.api.faces import Face
 from pipeline.live.outputs import Output
@@ -164,23 +164,23 @@ def drawn(pixels: np.ndarray, followed: Sequence[FollowedFace], classes: Sequenc
     return drawn_photo(pixels, photo, classes, (height, width), Look())
 
 
-def columns(classes: Sequence[str], *, rejecting: bool) -> list[Column]:
+def columns(spec: OutputSpec) -> list[Column]:
     """Returns the columns of the table of faces: those of `predictions/`, and which frame and track."""
     return [
         Column("image_id", "string", nullable=False),
         Column("frame", "int64", nullable=False),
         Column("time_s", "float64", nullable=False),
         Column("track", "int64", nullable=False),
-        *face_columns(classes, rejecting=rejecting),
+        *face_columns(spec),
     ]
 
 
-def face_columns(classes: Sequence[str], *, rejecting: bool) -> list[Column]:
+def face_columns(spec: OutputSpec) -> list[Column]:
     """Returns the columns of `predictions/` after `image_id`."""
     return [
         *(Column(name, "int32", nullable=False) for name in ("face_index", "x", "y", "width", "height")),
         Column("detection_score", "float32", nullable=False),
-        *(Column(name, kind) for name, kind in types_shown(ClassOutput(tuple(classes), rejecting)).items()),
+        *(Column(name, kind) for name, kind in types_shown(spec).items()),
     ]
 
 
@@ -201,4 +201,5 @@ def face_row(face: Face, number: int) -> Row:
         "confidence": face.confidence,
         "no_label_score": face.no_label_score,
         **{f"p_{name}": value for name, value in face.probabilities.items()},
+        **face.more,
     }

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from models.evaluation.tasks import two_classes, two_columns
 from pipeline.errors import UsageError
 from pipeline.run.rename_classes import class_pairs
+from pipeline.run.soft_labels import SAME_SHARE, shares_of
 from transforms.formats.label_table import LABELS_COME
 from transforms.formats.records import Status
 from transforms.formats.results import Results
@@ -23,7 +24,6 @@ from transforms.formats.soft_labels import SoftLabels
 
 LEFT_OUT, UNKNOWN = -1, -2  # in place of a class
 SHOWN = 8  # names in an error
-SAME_SHARE = 1e-6  # shares that differ by less are equally many votes: they are float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,15 @@ def _meaning(name: str, question: Question) -> object:
     if meant is None:
         return (name,)
     return meant in question.positive_labels if question.positive else meant
+
+
+def shares_by_votes(rows: Rows, votes: SoftLabels, question: Question) -> np.ndarray:
+    """Returns (n, k) shares of the votes for the classes of the evaluated rows; other votes are left out."""
+    means = [_meaning(name, question) for name in votes.classes]
+    if question.positive:
+        means = [rows.classes[meant] if isinstance(meant, bool) else None for meant in means]
+    named = [meant if isinstance(meant, str) else None for meant in means]
+    return shares_of(votes, rows.ids.to_pylist(), named, rows.classes)
 
 
 def select(results: Results, question: Question, excluded: Set[bytes], *, source: str) -> Rows:

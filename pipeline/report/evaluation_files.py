@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.detectors.cropping import reduced
+from models.evaluation.degree import degree
 from models.evaluation.label_errors import LabelErrors, find_label_errors
 from models.evaluation.metrics import Evaluation, evaluate, of_true
 from pipeline.errors import UsageError
@@ -48,12 +49,14 @@ class Evaluated:
     """What the files are made of: the rows, what was evaluated in words of JSON, and the seed of the bootstrap.
 
     Attributes:
+        shares: (n, k) of the votes for each class, where votes are the truth.
         exact_csv: texts of tables as they are, also where a spreadsheet would run them as formulas.
     """
 
     rows: Rows
     about: dict[str, Any]
     seed: int
+    shares: np.ndarray | None = None
     exact_csv: bool = False
 
 
@@ -66,12 +69,14 @@ class Written:
         accuracy_of_all: with images that got no label counted as wrong; None if there are none.
         notes: a sentence each.
         suspected: labels that may be wrong.
+        degree: of `degree.degree`; None without votes.
     """
 
     metrics: Mapping[str, Any]
     accuracy_of_all: float | None
     notes: tuple[str, ...]
     suspected: int
+    degree: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,12 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
         evaluation = evaluate(rows.probabilities, rows.y, rows.classes, seed=given.seed)
     except ValueError as error:
         raise UsageError(f"the labels cannot be judged: {error}") from error
+    shares = given.shares
+    degrees = None if shares is None else degree(rows.probabilities, shares, rows.classes, seed=given.seed)
     suspects = find_label_errors(rows.probabilities, rows.y)
     sheets, galleries, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]
-    written = Written(evaluation.metrics, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects))
+    written = Written(evaluation.metrics, _accuracy_of_all(rows, evaluation), tuple(notes), len(suspects), degrees)
     files = {
         "metrics.json": _metrics_json(given, written, suspects),
         **all_plots(evaluation),
@@ -115,6 +122,7 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
         facts=_facts(given),
         notes=written.notes,
         metrics=evaluation.metrics,
+        degree=degrees,
         accuracy_of_all=written.accuracy_of_all,
         pictures=files,
         suspects=[_suspect(rows, suspects, i) for i in range(min(len(suspects), SUSPECTS_LISTED))],
@@ -150,6 +158,7 @@ def _metrics_json(given: Evaluated, written: Written, suspects: LabelErrors) -> 
     tree = {
         "evaluated": given.about,
         "metrics": {**written.metrics, "accuracy_of_all": written.accuracy_of_all},
+        **({"degree": written.degree} if written.degree is not None else {}),
         "label_errors": {
             "method": "confident learning (arXiv:1911.00068)",
             "suspected": len(suspects),
@@ -254,9 +263,18 @@ def closing_words(written: Written, output: str) -> str:
         f"AUC {_number(metrics['auc_macro'])}, expected calibration error "
         f"{metrics['expected_calibration_error']:.4f}, {written.suspected:,} labels suspected",
     ]
+    if written.degree is not None:
+        gap, correlation = written.degree["calibration_error"], written.degree["correlation"]
+        lines.append(
+            f"confidence as a share of the votes: calibration error {_ends(gap)}, correlation {_ends(correlation)}"
+        )
     if written.accuracy_of_all is not None:
         lines.append(f"accuracy {written.accuracy_of_all:.4f} over all, images that got no label counted as wrong")
     return "\n".join([*lines, *written.notes, f"page: {os.path.join(output, PAGE)}"])
+
+
+def _ends(figure: Mapping[str, float] | None) -> str:
+    return "–" if figure is None else f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
 def _number(value: float | None) -> str:

@@ -26,6 +26,12 @@ PLOTS = {
     "coverage.svg": "Accuracy if people review the least confident images. Band: 95 %.",
     "roc.svg": "Every threshold on the probability of a class is a point of its curve.",
 }
+CLASS_COLUMNS = ("images", "given", "precision", "recall", "F1", "AUC", "average precision")
+DEGREE = {
+    "calibration_error": "confidence as a share of the votes: calibration error",
+    "correlation": "confidence and share of the votes: correlation",
+    "cross_entropy": "cross-entropy of the shares of the votes, nats",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class PageContent:
         pictures: bytes by file name; the page shows the plots that are there.
         suspects: all suspected labels that are to be listed, the likeliest error first.
         suspected: how many there are.
+        degree: as `degree.degree` gives it; None without votes.
         galleries: single pictures by key of `GALLERIES`; those without a picture are left out.
     """
 
@@ -70,6 +77,7 @@ class PageContent:
     pictures: Mapping[str, bytes]
     suspects: Sequence[Suspect]
     suspected: int
+    degree: Mapping[str, Any] | None = None
     galleries: Mapping[str, Sequence[Single]] = field(default_factory=dict)
 
 
@@ -84,7 +92,9 @@ def page(content: PageContent) -> bytes:
         "others": list(_other_figures(content)),
         "draws": DRAWS,
         "seed": metrics["bootstrap"]["seed"],
-        "classes": list(_classes(metrics)),
+        "with_votes": content.degree is not None,
+        "class_columns": [*CLASS_COLUMNS, *(["correlation with votes"] if content.degree else [])],
+        "classes": list(_classes(content)),
         "plots": {
             name[:-4]: {"data": content.pictures[name], "words": words}
             for name, words in PLOTS.items()
@@ -125,10 +135,14 @@ def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "log loss", f"{metrics['log_loss']:.4f} nats"
     yield "Brier score (0 to 2)", f"{metrics['brier']:.4f}"
     yield "area under risk and coverage", f"{metrics['area_under_risk']:.4f}"
+    for key, words in DEGREE.items():
+        if figure := (content.degree or {}).get(key):
+            yield words, f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
-def _classes(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, row in metrics["by_class"].items():
+def _classes(content: PageContent) -> Iterator[dict[str, Any]]:
+    degrees = (content.degree or {}).get("by_class", {})
+    for name, row in content.metrics["by_class"].items():
         yield {
             "name": name,
             "cells": [
@@ -136,6 +150,7 @@ def _classes(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 *(number(row[key], 3) for key in ("precision", "recall", "f1")),
                 number(row["auc"], 3) + _ends(row["auc_interval"]),
                 number(row["average_precision"], 3),
+                *([minus(number(degrees[name]["correlation"], 3))] if degrees else []),
             ],
         }
 

@@ -30,12 +30,14 @@ class Labelled:
         labels: labels, votes or both.
         groups: (n,) equal for rows that stay together in a split.
         digests: of the images, n; none for a part of the rows.
+        ids: of the images, n, fetched on request; None for a part of the rows.
     """
 
     features: Rows
     labels: Labels
     groups: np.ndarray
     digests: list[bytes] = field(default_factory=list)
+    ids: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -152,7 +154,7 @@ def answered(
             labels = _blended(found.ids[rows].tolist(), named, shares.learned, wanted.soft_share)
     digests = [digest.tobytes() for digest in found.digests[rows]]
     groups = _groups(digests, found.ids[rows].tolist(), wanted.group_by)
-    return Labelled(Rows(found.features, rows), labels, groups, digests)
+    return Labelled(Rows(found.features, rows), labels, groups, digests, Rows(found.ids, rows))
 
 
 def _groups(digests: Sequence[bytes], ids: Sequence[str], group_by: str | None) -> np.ndarray:

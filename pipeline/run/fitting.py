@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, head_files
-from models.training.folds import Folds, cross_validated
+from models.training.folds import Deals, cross_validated
 from models.training.head_data import Blend, FitError, Labels, Rows, Votes
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
@@ -89,29 +89,40 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
     return replace(fitted, recipe={**fitted.recipe, "soft_share": how.soft_share})
 
 
-def cross_validate(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting, folds: int) -> Folds:
+def cross_validate(
+    data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting, folds: int, repeats: int = 1
+) -> Deals:
     """Cross-validates: returns the predictions of heads for images of groups that they have not seen.
 
     Args:
-        data, head, mlp, how: as for `fit`.
+        data, head, mlp, how: as for `fit`. The first deal has the seed of `how`, each further one the next seed.
+        folds: heads of each deal.
+        repeats: deals.
 
     Raises:
         StoppedError: there is too little data.
     """
-    numbers = iter(range(1, folds + 1))
-
-    def fold(rows: Rows, labels: list[str], groups: np.ndarray) -> Fitted:
-        note(f"fold {next(numbers)} of {folds}")
-        part = replace(data, train=Labelled(rows, labels, groups), validation=None)
-        return fit(part, head, mlp, how)
-
     train = data.train
     if isinstance(train.labels, Votes | Blend):
         raise StoppedError("--folds tests labels, but these are votes")
-    try:
-        return cross_validated(fold, train.features, train.labels, train.groups, folds=folds, seed=how.seed)
-    except FitError as error:
-        raise StoppedError(str(error)) from error
+    found = []
+    for repeat in range(repeats):
+        numbers = iter(range(1, folds + 1))
+        deal = replace(how, seed=how.seed + repeat)
+
+        def fold(
+            rows: Rows, labels: list[str], groups: np.ndarray, numbers: Iterator[int] = numbers, deal: Fitting = deal
+        ) -> Fitted:
+            more = f", repeat {deal.seed - how.seed + 1} of {repeats}" if repeats > 1 else ""
+            note(f"fold {next(numbers)} of {folds}{more}")
+            part = replace(data, train=Labelled(rows, labels, groups), validation=None)
+            return fit(part, head, mlp, deal)
+
+        try:
+            found.append(cross_validated(fold, train.features, train.labels, train.groups, folds=folds, seed=deal.seed))
+        except FitError as error:
+            raise StoppedError(str(error)) from error
+    return Deals(tuple(how.seed + repeat for repeat in range(repeats)), tuple(found))
 
 
 def _report(row: dict[str, Any]) -> None:

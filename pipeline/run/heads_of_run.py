@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.heads.output_spec import ClassOutput, NumberOutput, OutputSpec
 from models.heads.outputs import Head
 from models.heads.several import SeveralHeads
 from models.heads.side_by_side import prefix_of
@@ -22,6 +23,7 @@ class RunHead:
         classes: () for a head of numbers.
         path, digest: of the head when the run was made.
         number: name of the number of a head without classes.
+        rejecting: it also gives a reject score.
     """
 
     name: str
@@ -30,6 +32,13 @@ class RunHead:
     path: str = ""
     digest: str = ""
     number: str = ""
+    rejecting: bool = False
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Its columns in `predictions/`, each with the name that it has in a run with this head alone."""
+        output: OutputSpec = NumberOutput(self.number) if self.number else ClassOutput(self.classes, self.rejecting)
+        return {self.prefix + column.name: column.name for column in output.columns}
 
 
 def record_of(path: str, head: Head) -> dict[str, Any]:
@@ -59,6 +68,7 @@ def heads_of(record: Mapping[str, Any]) -> tuple[RunHead, ...]:
             str(about.get("path") or ""),
             str(about.get("digest") or ""),
             str(about.get("number") or ""),
+            bool(about.get("reject")),
         )
         for about in heads
     )
@@ -80,10 +90,25 @@ def head_called(record: Mapping[str, Any], name: str | None, *, flag: str = "--h
     return called[0]
 
 
+def class_head_called(record: Mapping[str, Any], name: str | None, what: str, *, flag: str = "--head") -> RunHead:
+    """Returns the head of that name, as `head_called` does.
+
+    Args:
+        what: the command, for errors.
+
+    Raises:
+        UsageError: the run has no such head, or it gives a number.
+    """
+    head = head_called(record, name, flag=flag)
+    refuse_numbers(head, what)
+    return head
+
+
 def refuse_numbers(head: RunHead, what: str) -> None:
     """Raises UsageError if a head gives numbers, not classes."""
     if not head.classes:
-        raise UsageError(f"{what} needs a head that chooses among classes, but that of this run gives a number")
+        named = head.name or "that of this run"
+        raise UsageError(f"{what} needs a head that chooses among classes, but {named} gives a number")
 
 
 def about_head(record: Mapping[str, Any], head: RunHead) -> dict[str, Any]:

@@ -128,9 +128,11 @@ def feature_space(settings: Settings) -> dict[str, Any]:
         "weights": {"weights": device.weights_digest(chosen)},  # the content of a file, not its path
         "input_size": {"input": [chosen.height, chosen.width, kind.channels]},  # naming the default changes nothing
         "seed": {},  # part of the name of random weights
+        "preprocess": {},  # its name is there in any case, also of the network's own
         "flip_cut": {"flip_cut": chosen.flip_cut} if chosen.flip_cut else {},  # without mirror images it has no effect
     }
-    space: dict[str, Any] = {"preprocess": kind.preprocess.name, "revision": backbones.REVISION}
+    pixels = kind.preprocess_named(chosen.preprocess)
+    space: dict[str, Any] = {"preprocess": pixels.name, "revision": backbones.REVISION}
     for name, value in _entering(settings, Enters.FEATURE_SPACE)["features"].items():
         space |= in_other_words.get(name, {name: value})
     return space
@@ -206,6 +208,7 @@ def feature_settings(settings: Settings) -> FeatureSettings:
         seed=chosen.seed,
         flip_average=chosen.flip_average,
         flip_cut=chosen.flip_cut if chosen.flip_average else 0.0,
+        preprocess=chosen.preprocess,
         runtime=runtime_name(settings),
     )
 

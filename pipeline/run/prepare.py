@@ -7,8 +7,8 @@ import re
 from pathlib import PurePath
 
 from models.backbones.registry import backbone
-from models.heads.outputs import Head, HeadError
-from models.heads.registry import BUNDLED_HEADS, load_head, portable_head
+from models.heads.outputs import Head, HeadError, HeadMismatch
+from models.heads.registry import BUNDLED_HEADS, check, load_head, portable_head
 from models.heads.several import NamedHead, SeveralHeads
 from models.runtimes import device
 from models.runtimes.feature_settings import FeatureSettings
@@ -28,10 +28,25 @@ def chosen_head(settings: Settings) -> tuple[str, Head]:
     Raises:
         UsageError: it is missing or damaged, or the settings name several.
     """
-    if settings.head.more:
-        raise UsageError(f"this command takes one head, not {1 + len(settings.head.more)}; drop head.more")
+    refuse_several(settings)
     one = _named_head("head.path", settings.head.path)
     return one.path, one.head
+
+
+def refuse_several(settings: Settings) -> None:
+    """Raises UsageError if the settings name several heads."""
+    if settings.head.more:
+        raise UsageError(f"this command takes one head, not {1 + len(settings.head.more)}; drop head.more")
+
+
+def check_heads(head: Head, identity: Identity) -> None:
+    """Raises UsageError if a head, or one of several, was made for other features."""
+    heads = [(f"{one.name}: ", one.head) for one in head.heads] if isinstance(head, SeveralHeads) else [("", head)]
+    for name, one in heads:
+        try:
+            check(one, fingerprint_of(identity.feature_space), identity.feature_space)
+        except HeadMismatch as error:
+            raise UsageError(f"{name}{error}") from error
 
 
 def chosen_heads(settings: Settings) -> tuple[str, Head]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.run.finished_run import finished_run, results_of
-from pipeline.run.heads_of_run import heads_of, refuse_numbers
+from pipeline.run.heads_of_run import class_head_called
 from transforms.formats.records import Status
 from transforms.formats.soft_labels import SoftLabels, read_votes
 from transforms.storage.store import exists, is_folder, is_local, open_file
 
 FLAG = "--soft-labels"
+SAME_SHARE = 1e-6  # shares that differ by less are equally many votes: they are float32
 
 
 def read_source(path: str) -> SoftLabels:
@@ -35,13 +36,34 @@ def read_source(path: str) -> SoftLabels:
     if not is_folder(path):
         raise UsageError(f"{FLAG} {path} is neither a CSV file nor the folder of a finished run")
     folder, record = finished_run(path, flag=FLAG)
-    refuse_numbers(heads_of(record)[0], FLAG)
-    results = results_of(folder.path, record["head"]["classes"])
+    head = class_head_called(record, None, FLAG)
+    results = results_of(folder.path, head.classes, head.prefix)
     sums = results.probabilities.sum(axis=1, keepdims=True)
     rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
     rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
     shares = {image: row for image, status, row in rows_with_status if status != Status.DUPLICATE}  # not labelled
     return SoftLabels(results.classes, shares)
+
+
+def shares_of(
+    labels: SoftLabels, ids: Sequence[str], means: Sequence[str | None], classes: Sequence[str]
+) -> np.ndarray:
+    """Returns (n, k) float64 shares of `classes` for n images, rows that sum to 1.
+
+    A row is 0 for an image without votes, or in whose votes something else leads, alone or with one of the classes.
+
+    Args:
+        means: what each class of the soft labels stands for; each that is not in `classes` stands for itself.
+    """
+    adding = np.array([[meant == name for name in classes] for meant in means], np.float64)
+    others = ~adding.any(axis=1)
+    found = np.zeros((len(ids), len(classes)))
+    for row, image_id in enumerate(ids):
+        if (votes := labels.of(image_id)) is not None:
+            shares = votes @ adding
+            if shares.max() > votes[others].max(initial=0) + SAME_SHARE:
+                found[row] = shares / shares.sum()
+    return found
 
 
 def renamed(labels: SoftLabels, names: Mapping[str, str | None]) -> SoftLabels:

@@ -207,6 +207,13 @@ class FeaturesSettings(Section):
         enters=Enters.FEATURE_SPACE,
         allowed="a whole number, HEIGHTxWIDTH or [height, width], each from 1 to 4096, or null",
     )
+    preprocess: Literal["caffe", "symmetric", "unit"] | None = setting(
+        None,
+        "what is done to pixels before the network: caffe is BGR minus the ImageNet mean, symmetric is x/127.5 - 1, "
+        "unit is x/255; null is what the backbone's ImageNet weights, or ours, were trained with",
+        enters=Enters.FEATURE_SPACE,
+        allowed="caffe, symmetric, unit or null",
+    )
     batch_size: int = setting(64, "faces per call of the network", enters=Enters.NOTHING, ge=SMALLEST_BATCH, le=65536)
     precision: Literal["float32", "bfloat16"] = setting(
         "float32", "number format inside the network", enters=Enters.CACHE_KEY

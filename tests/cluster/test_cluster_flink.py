@@ -189,7 +189,7 @@ def test_ctrl_c_cancels_the_job_and_the_same_command_continues(
     process = clusters.driver(labelling.arguments(faces, output, disk, flags))
     clusters.wait_for(lambda: labelling.parts(output) >= 2 or process.poll() is not None, "two parts")
     second = clusters.driver(labelling.arguments(faces, output, disk, flags))
-    assert "another run works in this folder" in labelling.ended(second, 3)
+    assert "another run is using this folder" in labelling.ended(second, 3)
     process.send_signal(signal.SIGINT)
     assert "was cancelled" in labelling.ended(process, 130)
     clusters.wait_for(lambda: not cluster.running(), "the job to end", 60)

@@ -93,20 +93,9 @@ def merge_parts(
         else:
             batches = partial(_labelled_ids, [os.path.join(output, file.name) for file in listed], account.labels())
             write = partial(write_submission, path, batches, labels=spec, rules=rules, sample=sample)
-            with _removed_on_failure(path):  # never before: another attempt may have written it
-                report = with_retries(write)  # by itself: the tables need not be merged again
+            report = with_retries(write)  # by itself: the tables need not be merged again
             files.append(output_file(path, output, report.rows))
     return replace(account.result(), files=tuple(files), submission=report)
-
-
-@contextlib.contextmanager
-def _removed_on_failure(path: str) -> Iterator[None]:
-    """Removes the file of an earlier merge if this one cannot write it: it would not belong to the new tables."""
-    try:
-        yield
-    except BaseException:
-        unlink_if_there(path)
-        raise
 
 
 def _labelled_ids(paths: Sequence[str], labels: ImageLabels) -> Iterator[LabelledIds]:

@@ -54,12 +54,13 @@ class Chosen:
     unknown: tuple[str, ...]
 
 
-def choose(folder: str, choice: Choice, seed: str) -> Chosen:
+def choose(folder: str, choice: Choice, seed: str, *, prefix: str = "") -> Chosen:
     """Returns the rows of the photos to render.
 
     Args:
         folder: of a finished run.
         seed: any text; the same text draws the same photos.
+        prefix: what the columns of the head begin with.
 
     Raises:
         ResultsError: the tables do not fit. StorageError: they cannot be read.
@@ -67,7 +68,7 @@ def choose(folder: str, choice: Choice, seed: str) -> Chosen:
     rows, keys = np.zeros(0, np.int64), np.zeros(0)
     number, of, without = seed_of(seed), 0, 0
     unknown = set(choice.ids or ())
-    for batch in result_batches(folder):
+    for batch in result_batches(folder, prefix=prefix):
         check()
         fits = _fits(batch, choice)
         shown = np.asarray(pc.is_in(batch.text("status"), _WITH_PIXELS).to_numpy(zero_copy_only=False), bool)
@@ -97,10 +98,10 @@ def _named(ids: pa.Array, wanted: Collection[str]) -> np.ndarray:
     return np.asarray([image_id in wanted for image_id in ids.to_pylist()], bool)
 
 
-def groups(folder: str, rows: np.ndarray) -> Iterator[list[Photo]]:
+def groups(folder: str, rows: np.ndarray, *, prefix: str = "") -> Iterator[list[Photo]]:
     """Yields the photos of these ascending rows with all their faces, at most `GROUP` at a time."""
     group: list[Photo] = []
-    for batch in result_batches(folder):
+    for batch in result_batches(folder, prefix=prefix):
         start, end = np.searchsorted(rows, [batch.first, batch.first + batch.images.num_rows])
         for row in rows[start:end].tolist():
             at = row - batch.first

@@ -65,7 +65,7 @@ class Source:
 
     Attributes:
         folder: its output folder, whose tables stand.
-        classes: of its head.
+        classes: of its head. `prefix`: what the columns of the head begin with.
         lines: of a plan of its inputs; None where there is none.
         limits: of images that are read again.
     """
@@ -74,6 +74,7 @@ class Source:
     classes: Sequence[str]
     lines: Lines | None
     limits: Limits
+    prefix: str = ""
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ def render(
 def _read(source: Source, chosen: Chosen, summary: Rendered) -> Iterator[tuple[Photo, bytes]]:
     """Yields the photos and their bytes, in the order of the plan within each group."""
     faults = Faults()
-    for group in groups(source.folder, chosen.rows):
+    for group in groups(source.folder, chosen.rows, prefix=source.prefix):
         by_id = {photo.image_id: photo for photo in group if photo.digest}
         wanted = {image_id: photo.digest for image_id, photo in by_id.items()}
         lines = source.lines() if source.lines is not None else ()

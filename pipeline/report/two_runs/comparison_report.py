@@ -36,16 +36,18 @@ _ROWS_HELD = 8_192  # of differences, until they are written
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """One of the two runs.
+    """One of the two runs, and one of its heads.
 
     Attributes:
-        folder: its output folder. `record`: its `run.json`.
+        folder: its output folder. `record`: its `run.json`, in which `head` is the compared one.
         source: where its pictures come from.
+        prefix: what the columns of the head begin with.
     """
 
     folder: str
     record: Mapping[str, Any]
     source: Source
+    prefix: str = ""
 
     @property
     def classes(self) -> list[str]:
@@ -89,7 +91,7 @@ def write_comparison(
 
     def write(file: BinaryIO) -> None:
         with _DifferenceRows(file) as rows:
-            for batch in paired_batches(a.folder, b.folder):
+            for batch in paired_batches(a.folder, b.folder, prefix_a=a.prefix, prefix_b=b.prefix):
                 check()
                 compared = compare_batch(batch, classes, min_iou=min_iou)
                 rows.add(as_table(batch, compared, classes))

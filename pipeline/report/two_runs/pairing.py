@@ -44,16 +44,20 @@ class PairedBatch:
         return both.take(pa.array(rows))
 
 
-def paired_batches(a: str, b: str, *, batch: int = BATCH) -> Iterator[PairedBatch]:
+def paired_batches(
+    a: str, b: str, *, batch: int = BATCH, prefix_a: str = "", prefix_b: str = ""
+) -> Iterator[PairedBatch]:
     """Yields the images of two finished runs.
 
     Args:
         a, b: their output folders.
+        prefix_a, prefix_b: what the columns of the compared head of each begin with.
 
     Raises:
         ResultsError: the tables of a run are missing or damaged. StorageError: they cannot be read.
     """
-    streams = [_Stream(result_batches(folder, batch=batch)) for folder in (a, b)]
+    sides = ((a, prefix_a), (b, prefix_b))
+    streams = [_Stream(result_batches(folder, batch=batch, prefix=prefix)) for folder, prefix in sides]
     first = 0
     while any(stream.fill() for stream in streams):
         ends = [stream.last_id() for stream in streams if stream.fill()]

@@ -6,8 +6,8 @@ Not here: the formats, one file each in this folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,8 @@ from transforms.formats.results import PREFIX
 BATCH = 1_024  # images at a time as Python objects
 MADE_BY = "facelabel-pipeline export"  # the first value of every JSON file written here: tells ours from others'
 _IMAGE_COLUMNS = ("image_id", "source", "width", "height", "status", "reason", "faces", "true_label")
-_FACE_COLUMNS = ("face_index", "x", "y", "width", "height", "detection_score", "label", "label_index", "confidence")
+_BOX_COLUMNS = ("face_index", "x", "y", "width", "height", "detection_score")
+_LABEL_COLUMNS = ("label", "label_index", "confidence")  # of a head
 _WITH_PIXELS = (Status.LABELLED.value, Status.NO_FACE.value)
 
 
@@ -34,6 +35,9 @@ class Run:
         fingerprint: of the run, in hex.
         exact: texts of tables as they are, also where a spreadsheet would run them as formulas.
         done: called with the number of images that are done, now and then.
+        prefix: what the columns of the head begin with.
+        answer: the column of `predictions/` that is null for a face without a label.
+        columns: columns of `predictions/` that a table shows under another name; None leaves a column out.
     """
 
     folder: str
@@ -41,6 +45,9 @@ class Run:
     fingerprint: str = ""
     exact: bool = False
     done: Callable[[int], object] = lambda images: None
+    prefix: str = ""
+    answer: str = "label"
+    columns: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,33 +124,34 @@ def images_of(run: Run, *, probabilities: bool = False) -> Iterator[Image]:
     Raises:
         ResultsError: the tables are damaged or do not match. StorageError: they cannot be read.
     """
-    chances = [PREFIX + name for name in run.classes] if probabilities else []
-    for batch in row_batches(run.folder, _IMAGE_COLUMNS, (*_FACE_COLUMNS, *chances), batch=BATCH):
-        yield from _images(batch, chances)
+    labels = [run.prefix + name for name in _LABEL_COLUMNS]
+    chances = [run.prefix + PREFIX + name for name in run.classes] if probabilities else []
+    for batch in row_batches(run.folder, _IMAGE_COLUMNS, (*_BOX_COLUMNS, *labels, *chances), batch=BATCH):
+        yield from _images(batch, labels, chances)
         run.done(batch.first + batch.images.num_rows)
 
 
-def _images(batch: RowBatch, chances: Sequence[str]) -> Iterator[Image]:
-    faces = _faces(batch.faces, chances)
+def _images(batch: RowBatch, labels: Sequence[str], chances: Sequence[str]) -> Iterator[Image]:
+    faces = _faces(batch.faces, labels, chances)
     columns = {name: batch.images.column(name).to_pylist() for name in _IMAGE_COLUMNS}
     for at, count in enumerate(columns.pop("faces")):
         values: dict[str, Any] = {name: column[at] for name, column in columns.items()}
         yield Image(row=batch.first + at, faces=tuple(next(faces) for _ in range(count)), **values)
 
 
-def _faces(table: pa.Table, chances: Sequence[str]) -> Iterator[Face]:
-    columns = {name: table[name].to_pylist() for name in _FACE_COLUMNS}
+def _faces(table: pa.Table, labels: Sequence[str], chances: Sequence[str]) -> Iterator[Face]:
+    columns = {name: table[name].to_pylist() for name in _BOX_COLUMNS}
+    said = zip(*(table[name].to_pylist() for name in labels), strict=True)
     rows = zip(*(table[name].to_pylist() for name in chances), strict=True) if chances else None
-    for at, number in enumerate(columns["face_index"]):
-        label = columns["label"][at]
+    for at, (number, (label, label_index, confidence)) in enumerate(zip(columns["face_index"], said, strict=True)):
         chance = next(rows) if rows is not None else ()
         yield Face(
             number,
             (columns["x"][at], columns["y"][at], columns["width"][at], columns["height"][at]),
             round(columns["detection_score"][at], 6),
             label,
-            columns["label_index"][at],
-            columns["confidence"][at],
+            label_index,
+            confidence,
             () if label is None else chance,
         )
 

@@ -5,6 +5,8 @@ UTF-8 with a byte order mark, which Excel needs and pandas skips. Images without
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -23,32 +25,35 @@ _FORMULA = f"^[{BEGINS_A_FORMULA.replace('-', '')}-]"
 def write_csv(run: Run, path: str) -> Exported:
     """Writes the file: the columns of `predictions/`, then source, size, true label and EXIF of the image.
 
+    `run.columns` leaves out and renames columns of `predictions/`.
+
     Raises:
         ResultsError: the tables do not match. StorageError: a file cannot be read or written.
     """
     summary = Exported()
     of_image = {**_OF_IMAGE, **{name: name for name in has_extra(run)}}
-    of_face = columns_of(run.folder, "predictions")
+    every = columns_of(run.folder, "predictions")
+    of_face = {name: shown for name in every if (shown := run.columns.get(name, name)) is not None}
     with publish_file(path) as temporary, open(temporary, "wb") as file:
         file.write(BYTE_ORDER_MARK)
         header = True
-        for batch in row_batches(run.folder, ("faces", *of_image), of_face, batch=BATCH):
+        for batch in row_batches(run.folder, ("faces", *of_image), list(of_face), batch=BATCH):
             rows = _rows(batch, of_face, of_image, exact=run.exact)
             pa_csv.write_csv(rows, file, pa_csv.WriteOptions(include_header=header))
             header = False
             summary.images += batch.images.num_rows
             summary.faces += rows.num_rows
             summary.left_out += int((batch.counts == 0).sum())
-            summary.unlabelled += rows["label"].null_count
+            summary.unlabelled += batch.faces[run.answer].null_count
             run.done(summary.images)
     summary.images -= summary.left_out
     return summary
 
 
-def _rows(batch: RowBatch, of_face: list[str], of_image: dict[str, str], *, exact: bool) -> pa.Table:
+def _rows(batch: RowBatch, of_face: Mapping[str, str], of_image: Mapping[str, str], *, exact: bool) -> pa.Table:
     counts = pa.array(batch.counts)
     parents = pc.list_parent_indices(_lists(counts))
-    columns = {name: batch.faces[name] for name in of_face}
+    columns = {shown: batch.faces[name] for name, shown in of_face.items()}
     columns |= {new: batch.images.column(old).take(parents) for old, new in of_image.items()}
     return pa.table({name: column if exact else _guarded(column) for name, column in columns.items()})
 

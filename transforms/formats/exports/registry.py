@@ -21,16 +21,18 @@ class ExportFormat:
         write: writes the run to a path: a file, or into a folder that exists.
         left_out: what the format has no place for, in words.
         names: of the files in its folder; None if it writes one file.
+        numbers: it has a place for a head that gives a number.
     """
 
     write: Callable[[Run, str], Exported]
     left_out: str
     names: re.Pattern[str] | None = None
+    numbers: bool = False
 
 
 _NOT_SEARCHED = "rejected images and repeated ids"
 EXPORTS = {
-    "csv": ExportFormat(write_csv, "images without a face"),
+    "csv": ExportFormat(write_csv, "images without a face", numbers=True),
     "coco": ExportFormat(write_coco, _NOT_SEARCHED),
     "labelme": ExportFormat(labelme.write_labelme, _NOT_SEARCHED, labelme.NAME),
     "fiftyone": ExportFormat(fiftyone.write_fiftyone, _NOT_SEARCHED, re.compile("|".join(sorted(fiftyone.FILES)))),

@@ -76,7 +76,10 @@ def write_submission(
     rules: SubmissionRules,
     sample: Sample | None = None,
 ) -> SubmissionReport:
-    """Writes the submission, complete and checked; on an error no file remains under its name, not even an old one.
+    """Writes the submission, complete and checked.
+
+    An old file stays until the new one replaces it, and also after an error, since another attempt of the same run may
+    have written it. Only a submission that cannot be written at all (`SubmissionError`) leaves none, not even the old.
 
     Args:
         batches: gives the images from the start on each call: all that need a row, each id once, in the order of
@@ -90,12 +93,15 @@ def write_submission(
         SubmissionError: an id is empty, or the default label is not a class.
         StorageError: the file cannot be written.
     """
-    _remove(path)
     rules = rules if sample is None else sample.rules
-    texts = _Texts(labels, no_face_label(labels, rules), names=rules.values == "name")
-    if sample is None:
-        return _write_all(path, batches, rules=rules, texts=texts)
-    return _write_sample(path, batches, sample, texts=texts)
+    try:
+        texts = _Texts(labels, no_face_label(labels, rules), names=rules.values == "name")
+        if sample is None:
+            return _write_all(path, batches, rules=rules, texts=texts)
+        return _write_sample(path, batches, sample, texts=texts)
+    except SubmissionError:
+        _remove(path)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
