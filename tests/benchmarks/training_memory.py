@@ -49,8 +49,8 @@ def _status(name: str) -> int:
 
 def peaks(source: Path, validation: Path, output: Path) -> tuple[int, int]:
     """Returns the peaks of a training of one epoch: without and with pages of files."""
-    words = ["train-backbone", "--input", source, "--validation", validation, "--output", output, "--epochs", "1"]
-    words = [*words, "--quiet", "--set", *SETTINGS]
+    words = ["train-backbone", "--input", str(source), "--validation", str(validation), "--output", str(output)]
+    words += ["--epochs", "1", "--quiet", "--set", *SETTINGS]
     ran = measuring.start(HERE, "--telling", *words, output=output).wait().done()
     own, whole = ran.out.split()[-2:]
     return int(own), int(whole)
