@@ -34,7 +34,7 @@ ARCHIVES, BLOCK = 8, 64
 WORKERS = 2
 LIMITS = {"tar": (ARCHIVES - 1) / WORKERS + SLOWER - ARCHIVES / WORKERS, "zip": (SLOWER - 1) / WORKERS}
 ROOM = 1.15  # of that, for what is not waiting
-SETTINGS = (*measuring.WHOLE, f"read.block_images={BLOCK}")
+SETTINGS = (*measuring.WHOLE, f"read.block_images={BLOCK}", "write.report=false")  # the page reads pictures again
 
 
 @contextmanager
