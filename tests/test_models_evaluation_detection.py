@@ -281,7 +281,8 @@ def test_boxes_that_are_the_faces_find_all_of_them(some: list[Photo]) -> None:
     perfect = [Photo(p.known, None, p.ignored, p.known, np.ones(len(p.known))) for p in some]
     judged = judge(perfect)
     assert judged.recall in (None, 1.0)
-    assert judged.curve.continuous().tolist() in ([], [1.0]) or not judged.curve.faces
+    if judged.curve.faces:
+        assert judged.curve.continuous() == pytest.approx([1.0])  # areas of boxes at odd places are rounded
     assert fit_map(perfect) == BoxMap()
 
 
