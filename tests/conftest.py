@@ -16,8 +16,8 @@ from hypothesis import settings as hypothesis_settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# A busy machine stretches one example past any deadline; that says nothing about the code. The examples are the same each
-# time, so that a change that breaks nothing is not refused; `--hypothesis-profile=searching` tries others.
+# A busy machine stretches one example past any deadline; that says nothing about the code. The examples are the same
+# each time, so that a change that breaks nothing is not refused; `--hypothesis-profile=searching` tries others.
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 hypothesis_settings.register_profile("searching", **PATIENT)
 hypothesis_settings.register_profile("patient", **PATIENT, derandomize=True)
