@@ -59,6 +59,12 @@ def test_what_was_trained_is_what_inference_computes(name: str, tmp_path: Path) 
     assert np.allclose(there, found, atol=1e-5 * np.abs(found).max())
 
 
+def test_a_training_starts_with_all_classes_alike() -> None:
+    """A random classifier on features as large as VGG's would send back gradients that kill what was learned before."""
+    trained = backbone("mobilenet").build_for_training({"labels": 3}, TrainingOptions(size=SIZE))
+    assert (trained.predict(pixels(4), verbose=0)["labels"] == 0).all()
+
+
 def test_training_starts_from_files_of_keras(tmp_path: Path) -> None:
     kind = backbone("mobilenet")
     network = kind.build(32, 32)

@@ -94,7 +94,9 @@ class Application(Backbone):
         x = base.get_layer(self.blocks[-1]).output
         x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
         x = keras.layers.Dropout(options.top_dropout, seed=options.seed, dtype="float32", name="top_dropout")(x)
-        logits = {name: keras.layers.Dense(classes, dtype="float32", name=name)(x) for name, classes in tasks.items()}
+        # From zero: features of VGG reach 290, and what a random classifier makes of them kills the last blocks.
+        how = {"kernel_initializer": "zeros", "dtype": "float32"}
+        logits = {name: keras.layers.Dense(classes, name=name, **how)(x) for name, classes in tasks.items()}
         return keras.Model(image, logits, name=f"trainable_{self.name}")
 
     def start_from(self, trained: keras.Model, path: Path) -> None:
