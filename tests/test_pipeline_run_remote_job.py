@@ -216,7 +216,7 @@ def test_a_runner_that_counts_only_in_the_end_is_followed_by_its_parts() -> None
     assert (seen.totals().images, seen.totals().faces, seen.totals().cached) == (30, 4, 2)
     done.pop(0)
     assert seen.totals().images == 64
-    job.counts = {"images": 32, "faces": 4}  # behind the parts: a bar must not run backwards
+    job.counts = {"images": 32, "faces": 4}  # fewer than in the parts: a bar never runs backwards
     assert (seen.totals().images, seen.totals().faces) == (64, 9)
     job.counts = {"images": 96, "faces": 12, "cached": 2}
     assert (seen.totals().images, seen.totals().faces) == (96, 12)

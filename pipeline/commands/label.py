@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.commands.command import Command
+from pipeline.commands.head_flag import heads
 from pipeline.flag_values import count, fraction
 from pipeline.flags import Options, many, needed, one, parsed, switch
 
@@ -18,13 +19,7 @@ class LabelOptions(Options):
     )
     output: str = needed("DIR", "folder for the results")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
-    head: tuple[str, ...] = many(
-        "PATH",
-        "the trained head: bundled (default), bundled/ferplus or a folder; with several, "
-        "each labels all faces, and NAME=PATH names one",
-        setting="head.path",
-        rest="head.more",
-    )
+    head: tuple[str, ...] = heads()
     sample_submission: str | None = one("FILE", "CSV whose columns, ids and order to follow")
     dry_run: bool = switch("show what would be read, then exit")
     overwrite: bool = switch("replace the results of another run")

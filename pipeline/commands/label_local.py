@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.commands.command import Command
+from pipeline.commands.head_flag import heads
 from pipeline.flag_values import one_of
-from pipeline.flags import Options, many, needed, parsed, switch
+from pipeline.flags import Options, needed, parsed, switch
 
 TABLES = ("parquet", "csv")
 
@@ -17,13 +18,7 @@ class LabelLocalOptions(Options):
 
     input: str = needed("FOLDER", "photos, also in folders below it")
     output: str = needed("DIR", "folder of the tables predictions and images")
-    head: tuple[str, ...] = many(
-        "PATH",
-        "the trained head: bundled (default), bundled/ferplus or a folder; with several, "
-        "each labels all faces, and NAME=PATH names one",
-        setting="head.path",
-        rest="head.more",
-    )
+    head: tuple[str, ...] = heads()
     table: str | None = parsed(
         one_of(*TABLES), "FORMAT", "parquet or csv; default parquet where pyarrow is installed, else csv"
     )
