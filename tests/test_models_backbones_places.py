@@ -90,6 +90,34 @@ def test_regions_are_cut_linearly_around_their_centres() -> None:
     assert cut[2, 0, :, 0].min() == pytest.approx(0.5 / 12)  # beyond the map its border repeats
 
 
+def test_each_region_has_a_convolution_of_its_own() -> None:
+    """As written down: nine neighbours times nine taps, relu, mean."""
+    from models.backbones.region_layers import REGION_FILTERS, RegionConvolutions, cut_regions
+
+    draw = np.random.default_rng(2)
+    maps, centres = (
+        draw.normal(size=(2, 9, 8, 5)).astype(np.float32),
+        draw.uniform(0.1, 0.9, (2, 3, 2)).astype("float32"),
+    )
+    layer = RegionConvolutions()
+    layer.build([maps.shape, centres.shape])
+    layer.bias.assign(draw.normal(size=layer.bias.shape))
+    found = np.asarray(layer([maps, centres])).reshape(2, 3, REGION_FILTERS)
+    kernel = np.asarray(layer.kernel).reshape(3, 3, 3, 5, REGION_FILTERS)
+    cut = np.asarray(cut_regions(maps, centres))
+    for row, region in np.ndindex(2, 3):
+        answers = np.zeros((4, 4, REGION_FILTERS), np.float32)
+        for y, x in np.ndindex(4, 4):
+            near = cut[row, region, y : y + 3, x : x + 3]
+            answers[y, x] = np.tensordot(near, kernel[region], 3) + np.asarray(layer.bias)[region, 0]
+        assert found[row, region] == pytest.approx(np.maximum(answers, 0).mean((0, 1)), abs=1e-5)
+    half = RegionConvolutions(dtype="mixed_bfloat16")
+    half.build([maps.shape, centres.shape])
+    half.set_weights(layer.get_weights())
+    near = np.asarray(half([maps, centres])).reshape(found.shape)
+    assert near.dtype == np.float32 and np.abs(near - found).max() < 0.02 * np.abs(found).max()
+
+
 def test_an_even_grid_has_as_many_places_as_there_are_centres() -> None:
     assert even_centres().shape == (2 * len(CENTRES), 2)
     assert even_centres().mean(0) == pytest.approx((0.5, 0.5))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from models.backbones.convolutions import ConvolutionBlock  # it needs NumPy, this module must not
 
 
-REVISION = 2  # part of the feature space: raise it when any network here computes other numbers
 POOLINGS = ("avg", "multi", "flatten")
 
 
@@ -75,9 +74,11 @@ class Backbone(ABC):
         bundled: the file with our own weights, if we ship any.
         imagenet: the name of Keras's file of ImageNet weights, if there is one.
         is_convolutional: True if `convolutions` describes all of it, so that runtimes without Keras can run it.
+        revision: part of the feature space: goes up when networks of this family compute other numbers.
     """
 
     is_convolutional: ClassVar[bool] = False
+    revision: ClassVar[int] = 2
     name: str
     channels: int
     native_size: tuple[int, int]

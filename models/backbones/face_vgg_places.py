@@ -43,6 +43,7 @@ class FaceVggPlaces(FaceVgg):
     """
 
     is_convolutional = False
+    revision = 3  # regions sum the taps of their convolutions in another order
     looks_at: Literal["attention", "regions", "grid"] = "attention"
 
     @property

@@ -50,7 +50,7 @@ class RegionLooks(Looks):
         if block == self._cut:
             from models.backbones.region_layers import RegionConvolutions
 
-            self._seen = RegionConvolutions(name="regions")([x, self._centres])
+            self._seen = RegionConvolutions(dtype=dtype, name="regions")([x, self._centres])
         return x
 
     def joined(self, x: Any) -> Any:

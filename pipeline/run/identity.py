@@ -16,7 +16,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from models.backbones import backbone as backbones
 from models.backbones.backbone import BackboneError
 from models.backbones.registry import backbone
 from models.backbones.weights import check_weights_file
@@ -132,7 +131,7 @@ def feature_space(settings: Settings) -> dict[str, Any]:
         "flip_cut": {"flip_cut": chosen.flip_cut} if chosen.flip_cut else {},  # without mirror images it has no effect
     }
     pixels = kind.preprocess_named(chosen.preprocess)
-    space: dict[str, Any] = {"preprocess": pixels.name, "revision": backbones.REVISION}
+    space: dict[str, Any] = {"preprocess": pixels.name, "revision": kind.revision}
     for name, value in _entering(settings, Enters.FEATURE_SPACE)["features"].items():
         space |= in_other_words.get(name, {name: value})
     return space
