@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.training.fit_head import Fitted, fit_linear_head
-from models.training.folds import cross_validated, dealt
-from models.training.groups import joined
+from models.training.folds import cross_validated
+from models.training.groups import dealt, joined
 from models.training.head_data import FitError, Rows
 
 

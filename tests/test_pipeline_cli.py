@@ -261,6 +261,12 @@ def test_cache(folder: list[str]) -> None:
         ([*LABEL, "--set", "faces.detecter=haar"], "nearest is faces.detector"),
         (["train-head", *LABEL, "--holdout", "1"], "above 0 and below 1"),
         (["train-head", *LABEL, "--holdout", "0.1", "--validation", "v"], "exclude each other"),
+        (
+            ["train-head", *LABEL, "--holdout", "0.1", "--select-folds", "3"],
+            "--holdout and --select-folds exclude each",
+        ),
+        (["train-head", *LABEL, "--compare", "--select-folds", "3"], "drop it, or drop --compare"),
+        (["train-head", *LABEL, "--select-folds", "1"], "select-folds: '1' is not"),
         (["train-backbone", *LABEL, "--epochs", "0"], "not a whole number of at least 1"),
         (["train-backbone", *LABEL, "--runner=DirectRunner"], "unknown flag --runner"),
         (["train-backbone", *LABEL, "--", "--x"], "starts no runner"),

@@ -439,6 +439,24 @@ def test_folds_judge_every_image_once_and_keep_groups_whole(
     assert not (again.output / "folds.json").exists(), "they are those of another training"
 
 
+def test_a_head_selected_by_folds_learns_from_every_image(source: Path, tmp_path: Path) -> None:
+    ended = head(source, tmp_path / "head", "--select-folds", "3", "--group-by", r"\w+/000\d").done()
+    stored = json.loads((tmp_path / "head" / "head.json").read_text())
+    assert (stored["split"]["kind"], stored["split"]["folds"], stored["split"]["train"]) == ("folds", 3, 60)
+    assert stored["metrics"]["rows"] == 60
+    assert "by 3 folds accuracy" in ended.out
+    both = head(source, tmp_path / "both", "--select-folds", "3", "--folds", "2").done()
+    assert "2 folds: accuracy" in both.out
+    assert json.loads((tmp_path / "both" / "folds.json").read_text())["all_rows"]["rows"] == 60
+
+
+@pytest.mark.parametrize("kind", ["mlp", "number"])
+def test_a_kind_that_cannot_be_selected_by_folds_is_refused(source: Path, tmp_path: Path, kind: str) -> None:
+    ended = head(source, tmp_path / "head", "--select-folds", "3", "--kind", kind)
+    assert ended.status == 2 and "--select-folds is for" in ended.line
+    assert not (tmp_path / "head").exists()
+
+
 def test_repeats_deal_the_images_into_other_folds(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,17 +1,16 @@
-"""Fits a head on features: logistic regression or ridge with a sweep of the regularisation; calibrates and saves it.
+"""Fits a head on features: logistic regression or ridge with a sweep of the regularisation; calibrates it.
 
 The saved head is the measured one: it is trained only on the training part, not fitted again on everything, so its
-temperature and metrics are its own. The held-out part chose strength and temperature, so its metrics are slightly
+temperature and metrics are its own. With `folds` it learns from all rows, and its temperature and metrics are those of
+heads that learned from the other folds. What chose strength and temperature also measures them, so metrics are slightly
 optimistic: quote metrics on a separate test set.
 
-Not here: computing features, applying a head (`models/heads/registry.py`), dense layers (`fit_mlp.py`).
+Not here: computing features, applying a head (`models/heads/registry.py`), dense layers (`fit_mlp.py`), the files
+of a head (`head_files.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from models.heads.folder import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ
 from models.heads.linear import LinearHead
 from models.heads.registry import StoredHead
+from models.training.folded import Folded, folded
 from models.training.head_data import FitError, Labels, Part, Parts, Rows, parts_of, standardisation, standardised
 from models.training.head_metrics import accuracy_of, balanced_accuracy_of, calibrated, temperature_of
 from models.training.imbalance import WAYS, balanced_weights, frequencies
@@ -40,6 +39,7 @@ TOLERANCE = 1e-4  # of the gradient of the mean loss: scikit-learn's
 LARGEST_SQUARE = 16_384  # rows and columns of the matrix that ridge decomposes: 2 GB of float64
 
 Report = Callable[[dict[str, Any]], None]
+Sweep = Callable[[np.ndarray, Part, Sequence[float]], Iterator["_Line"]]  # standardised rows of a part, strengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def fit_linear_head(
     *,
     validation: tuple[np.ndarray | Rows, Labels] | None = None,
     holdout: float = 0.2,
+    folds: int | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
     imbalance: str = "natural",
@@ -104,6 +105,8 @@ def fit_linear_head(
         labels: n class names; the classes are their sorted set. Or votes, or both in a `Blend`.
         validation: features and labels used to choose and calibrate, unchanged; None splits off a part.
         holdout: the fraction split off, class by class.
+        folds: instead of both: choose and calibrate on so many parts in turn, each time by a head that learned from the
+            others, and then learn from everything.
         groups: n keys; rows with the same key stay on one side. By default rows with equal features form a group, as
             copies of an image have equal features, whatever their names.
         imbalance: the correction for rare classes. Frequencies come from the training part, from votes if there are
@@ -121,13 +124,15 @@ def fit_linear_head(
     _check_strengths("cs", cs)
     if max_iter < 1:
         raise FitError(f"max_iter must be at least 1, not {max_iter}")
-    parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
-    lines = _of_labels if parts.train.answers.shares is None else _of_shares
 
-    def sweep(x: np.ndarray) -> Iterator[_Line]:
-        return lines(x, parts.train, sorted(set(cs)), max_iter, _weights(parts.train, imbalance))
+    def sweep(x: np.ndarray, train: Part, strengths: Sequence[float]) -> Iterator[_Line]:
+        lines = _of_labels if train.answers.shares is None else _of_shares
+        return lines(x, train, strengths, max_iter, _weights(train, imbalance))
 
-    return _best("logistic", parts, sweep, report, imbalance)
+    how = _How("logistic", sweep, sorted(set(cs)), imbalance, report)
+    if folds:
+        return _best_by_folds(how, folded(features, labels, folds=folds, groups=groups, seed=seed))
+    return _best(how, parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed))
 
 
 def fit_ridge_head(
@@ -136,6 +141,7 @@ def fit_ridge_head(
     *,
     validation: tuple[np.ndarray | Rows, Labels] | None = None,
     holdout: float = 0.2,
+    folds: int | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
     imbalance: str = "natural",
@@ -152,12 +158,14 @@ def fit_ridge_head(
     """
     _check_way(imbalance)
     _check_strengths("alphas", alphas)
-    parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
 
-    def sweep(x: np.ndarray) -> Iterator[_Line]:
-        return _of_squares(x, parts.train, sorted(set(alphas), reverse=True), _weights(parts.train, imbalance))
+    def sweep(x: np.ndarray, train: Part, strengths: Sequence[float]) -> Iterator[_Line]:
+        return _of_squares(x, train, strengths, _weights(train, imbalance))
 
-    return _best("ridge", parts, sweep, report, imbalance)
+    how = _How("ridge", sweep, sorted(set(alphas), reverse=True), imbalance, report)
+    if folds:
+        return _best_by_folds(how, folded(features, labels, folds=folds, groups=groups, seed=seed))
+    return _best(how, parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed))
 
 
 def _check_way(imbalance: str) -> None:
@@ -170,34 +178,111 @@ def _check_strengths(name: str, values: Sequence[float]) -> None:
         raise FitError(f"{name} must be one or more numbers above 0, not {tuple(values)}")
 
 
-def _best(
-    kind: str, parts: Parts, sweep: Callable[[np.ndarray], Iterator[_Line]], report: Report | None, imbalance: str
-) -> Fitted:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is fitted, with which strengths, the strongest first."""
+
+    kind: str
+    sweep: Sweep
+    strengths: Sequence[float]
+    imbalance: str
+    report: Report | None
+
+    @property
+    def figure(self) -> str:
+        """The row's figure by which the best strength is chosen."""
+        return "accuracy" if self.imbalance == "natural" else "balanced_accuracy"
+
+    def row(self, line: _Line, known: float, new: np.ndarray, held: Part) -> dict[str, Any]:
+        """Returns and reports the row of a strength: its figures on the held-out part."""
+        row = {**line.row, "train_accuracy": known, "accuracy": accuracy_of(new, held)}
+        if self.imbalance != "natural":
+            row["balanced_accuracy"] = balanced_accuracy_of(new, held)
+        if self.report is not None:
+            self.report(row)
+        return row
+
+    def best(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Returns the place of the best row; ties go to the first."""
+        return max(range(len(rows)), key=lambda place: (rows[place][self.figure], -place))
+
+    def fitted(
+        self,
+        line: _Line,
+        whole: Part,
+        rows: Sequence[dict[str, Any]],
+        held: Part,
+        scaled: _Scaled,
+        split: dict[str, Any],
+        logits: np.ndarray | None = None,
+    ) -> Fitted:
+        """Returns the head of a line, calibrated and measured on the held-out part."""
+        name = next(iter(line.row))
+        chosen = {name: line.row[name]}
+        answers = whole.answers
+        head = LinearHead(answers.classes, line.coef, line.intercept, scaled.mean, scaled.scale, reject=answers.reject)
+        split = split | chosen
+        unit = _unit(self.kind, line, scaled.rows)
+        measured, metrics = calibrated(head, held, split, unit=unit, logits=logits)
+        recipe = {} if self.imbalance == "natural" else {"imbalance": self.imbalance}
+        return Fitted(measured, self.kind, chosen, tuple(rows), split, metrics, recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """Standardised rows of a training part, and what standardises others."""
+
+    rows: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, part: Part) -> _Scaled:
+        """Returns those of a part."""
+        mean, scale = standardisation(part.features)
+        return cls(standardised(part.features, mean, scale), mean, scale)
+
+
+def _best(how: _How, parts: Parts) -> Fitted:
     """Returns the best line of the sweep on the held-out part, calibrated and measured; ties go to the first."""
-    figure = "accuracy" if imbalance == "natural" else "balanced_accuracy"
-    mean, scale = standardisation(parts.train.features)
-    x, held = (standardised(part.features, mean, scale) for part in (parts.train, parts.held))
+    scaled = _Scaled.of(parts.train)
+    held = standardised(parts.held.features, scaled.mean, scaled.scale)
     lines, rows = [], []
-    for found in sweep(x):
-        line = _adjusted(kind, found, parts, x, held) if imbalance == "logit_adjustment" else found
-        known, new = (values @ line.coef.T + line.intercept for values in (x, held))
-        row = {"train_accuracy": accuracy_of(known, parts.train), "accuracy": accuracy_of(new, parts.held)}
-        if imbalance != "natural":
-            row["balanced_accuracy"] = balanced_accuracy_of(new, parts.held)
+    for found in how.sweep(scaled.rows, parts.train, how.strengths):
+        line = found
+        if how.imbalance == "logit_adjustment":
+            line = _adjusted(found, parts.train, _logit_unit(how.kind, found, parts.held, scaled.rows, held))
+        known, new = (values @ line.coef.T + line.intercept for values in (scaled.rows, held))
         lines.append(line)
-        rows.append({**line.row, **row})
-        if report is not None:
-            report(rows[-1])
-    place = max(range(len(rows)), key=lambda i: (rows[i][figure], -i))
-    best = lines[place]
-    name = next(iter(best.row))
-    chosen = {name: best.row[name]}
-    answers = parts.train.answers
-    head = LinearHead(answers.classes, best.coef, best.intercept, mean, scale, reject=answers.reject)
-    split = parts.split | chosen
-    measured, metrics = calibrated(head, parts.held, split, unit=_unit(kind, best, x))
-    recipe = {} if imbalance == "natural" else {"imbalance": imbalance}
-    return Fitted(measured, kind, chosen, tuple(rows), split, metrics, recipe)
+        rows.append(how.row(line, accuracy_of(known, parts.train), new, parts.held))
+    return how.fitted(lines[how.best(rows)], parts.train, rows, parts.held, scaled, parts.split)
+
+
+def _best_by_folds(how: _How, given: Folded) -> Fitted:
+    """Returns the fit on all rows with the strength that labels them best where each is labelled by the others."""
+    outputs = len(given.whole.answers.classes) + len(given.whole.answers.reject)
+    logits = np.zeros((len(how.strengths), len(given.whole), outputs))
+    known, units = (np.zeros((given.split["folds"], len(how.strengths))) for _ in range(2))
+    lines: list[_Line] = []
+    for fold, (away, parts) in enumerate(given.parts()):
+        scaled = _Scaled.of(parts.train)
+        held = standardised(parts.held.features, scaled.mean, scaled.scale)
+        lines = []
+        for place, found in enumerate(how.sweep(scaled.rows, parts.train, how.strengths)):
+            line = found
+            if how.imbalance == "logit_adjustment":
+                units[fold, place] = _logit_unit(how.kind, found, parts.held, scaled.rows, held)
+                line = _adjusted(found, parts.train, units[fold, place])
+            logits[place, away] = held @ line.coef.T + line.intercept
+            known[fold, place] = accuracy_of(scaled.rows @ line.coef.T + line.intercept, parts.train)
+            lines.append(line)
+    rows = [how.row(line, float(known[:, place].mean()), logits[place], given.held) for place, line in enumerate(lines)]
+    place = how.best(rows)
+    scaled = _Scaled.of(given.whole)
+    (line,) = how.sweep(scaled.rows, given.whole, [how.strengths[place]])
+    if how.imbalance == "logit_adjustment":
+        line = _adjusted(line, given.whole, float(units[:, place].mean()))
+    return how.fitted(line, given.whole, rows, given.held, scaled, given.split, logits[place])
 
 
 def _unit(kind: str, line: _Line, x: np.ndarray) -> float:
@@ -215,21 +300,27 @@ def _weights(train: Part, imbalance: str) -> np.ndarray | None:
     return balanced_weights(train.answers.targets, np.ones(len(train), np.float32))
 
 
-def _adjusted(kind: str, line: _Line, parts: Parts, x: np.ndarray, held: np.ndarray) -> _Line:
+def _adjusted(line: _Line, train: Part, unit: float) -> _Line:
     """Returns the line with the log frequencies of the classes subtracted from its logits, through the intercepts.
 
     For logistic regression this *equals* the fit with the log frequencies added to the logits in training: the penalty
-    excludes intercepts, so that fit finds the same weights, and intercepts smaller by exactly these numbers. Scores of
-    ridge become logits through the temperature that fits the held-out part.
+    excludes intercepts, so that fit finds the same weights, and intercepts smaller by exactly these numbers.
 
     Example: classes with frequencies 0.8 and 0.2 have log frequencies -0.22 and -1.61. Equal logits 0 and 0 become 0.22
     and 1.61: the rare class wins.
+
+    Args:
+        unit: of the scores, see `_logit_unit`.
     """
-    scale = 1.0
-    if kind != "logistic":
-        scale = temperature_of(held @ line.coef.T + line.intercept, parts.held, unit=_unit(kind, line, x))
-    shares = frequencies(parts.train.answers.targets, np.ones(len(parts.train)))
-    return replace(line, intercept=line.intercept - scale * np.log(shares))
+    shares = frequencies(train.answers.targets, np.ones(len(train)))
+    return replace(line, intercept=line.intercept - unit * np.log(shares))
+
+
+def _logit_unit(kind: str, line: _Line, held: Part, x: np.ndarray, held_rows: np.ndarray) -> float:
+    """Returns what a logit of 1 is in scores. Those of ridge become logits by the temperature that fits `held`."""
+    if kind == "logistic":
+        return 1.0
+    return temperature_of(held_rows @ line.coef.T + line.intercept, held, unit=_unit(kind, line, x))
 
 
 # --- logistic regression ----------------------------------------------------------------------------------------------
@@ -363,45 +454,3 @@ def _square(rows: np.ndarray) -> np.ndarray:
         step = rows[:, start : start + 4096].astype(np.float64)
         total += step @ step.T
     return total
-
-
-# --- what is saved ----------------------------------------------------------------------------------------------------
-
-
-def head_files(fitted: Fitted, fingerprint: str, features_description: Mapping[str, Any]) -> dict[str, bytes]:
-    """Returns the files of a head by name, in the order in which they are to be published: `head.npz`, `head.json`.
-
-    After a kill between the two, the digest in head.json does not match, so the head is refused as damaged and never
-    read as a mixture.
-
-    Args:
-        fingerprint: of the feature space, hex digits. `features_description`: the same in words, nested mappings.
-    """
-    head = fitted.head
-    arrays = npz_bytes(head.arrays)
-    about = {
-        "format_version": FORMAT_VERSION,
-        "kind": "linear" if isinstance(head, LinearHead) else "mlp",
-        "fitted_by": fitted.kind,
-        "classes": list(head.classes),
-        "feature_space": fingerprint,
-        "features": features_description,
-        "temperature": head.temperature,
-        "split": fitted.split,
-        "metrics": fitted.metrics,
-        "sweep": list(fitted.sweep),
-        "sha256": hashlib.sha256(arrays).hexdigest(),
-    }
-    if head.reject:
-        about["reject"] = list(head.reject)
-    if fitted.recipe:
-        about["recipe"] = fitted.recipe
-    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    return {HEAD_NPZ: arrays, HEAD_JSON: text.encode()}
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the bytes of an .npz; numpy dates its members 1980, so equal arrays give equal bytes."""
-    out = io.BytesIO()
-    np.savez(out, **dict(sorted(arrays.items())))  # type: ignore[arg-type]
-    return out.getvalue()

@@ -16,8 +16,8 @@ import numpy as np
 from models.evaluation.numbers import evaluate_numbers
 from models.heads.folder import FORMAT_VERSION, HEAD_JSON, HEAD_NPZ
 from models.heads.number import NumberHead
-from models.training.fit_head import npz_bytes
 from models.training.head_data import FitError, Rows, standardisation, standardised
+from models.training.head_files import npz_bytes
 
 ALPHAS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # per row; a feature's variance is 1
 FEWEST = 20  # rows

@@ -14,6 +14,7 @@ import numpy as np
 
 from models.evaluation.metrics import evaluate
 from models.training.fit_head import Fitted
+from models.training.groups import dealt
 from models.training.head_data import FitError, Rows
 
 Fit = Callable[[Rows, list[str], np.ndarray], Fitted]
@@ -88,29 +89,6 @@ class Deals:
             for name, values in figures.items()
         }
         return {**each[0], "repeats": {"deals": deals, **spread}}
-
-
-def dealt(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Returns (n,) the fold of each row, from 0: groups stay whole, and folds have about the same share of classes.
-
-    Raises:
-        FitError: there are fewer groups than folds, or a class is missing from a fold or from the rest.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    count = len(np.unique(groups))
-    if folds < 2 or count < folds:
-        raise FitError(f"{folds} folds need 2 or more, and a group each: there are {count} groups")
-    fold = np.empty(len(y), np.int64)
-    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
-    for number, (_, judged) in enumerate(splits):
-        fold[judged] = number
-    classes = np.unique(y)
-    for number in range(folds):
-        here, rest = np.unique(y[fold == number]), np.unique(y[fold != number])
-        if len(here) < len(classes) or len(rest) < len(classes):
-            raise FitError(f"{folds} folds leave fold {number} or the rest without a class; use fewer folds")
-    return fold
 
 
 def cross_validated(

@@ -1,10 +1,13 @@
-"""Which rows belong together: all rows of a group train, or none does."""
+"""Which rows belong together, as all rows of a group train or none does, and how groups are dealt into folds."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+
+from models.training.head_data import FitError
 
 
 def joined(*keys: Sequence[Hashable]) -> np.ndarray:
@@ -28,3 +31,38 @@ def joined(*keys: Sequence[Hashable]) -> np.ndarray:
     found = connected_components(edges, directed=False)[1][:rows]
     first: dict[int, int] = {}
     return np.asarray([first.setdefault(int(component), len(first)) for component in found], np.int64)
+
+
+def dealt(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Returns (n,) the fold of each row, from 0: groups stay whole, and folds have about the same share of classes.
+
+    Raises:
+        FitError: there are fewer groups than folds, or a class is missing from a fold or from the rest.
+    """
+    fold = fold_of(y, groups, folds, seed)
+    classes = np.unique(y)
+    for number in range(folds):
+        here, rest = np.unique(y[fold == number]), np.unique(y[fold != number])
+        if len(here) < len(classes) or len(rest) < len(classes):
+            raise FitError(f"{folds} folds leave fold {number} or the rest without a class; use fewer folds")
+    return fold
+
+
+def fold_of(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Returns (n,) the fold of each row as `dealt` does, where a fold may lack a class.
+
+    Raises:
+        FitError: there are fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count = len(np.unique(groups))
+    if folds < 2 or count < folds:
+        raise FitError(f"{folds} folds need 2 or more, and a group each: there are {count} groups")
+    fold = np.empty(len(y), np.int64)
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer rows than there are folds
+        for number, (_, judged) in enumerate(splits):
+            fold[judged] = number
+    return fold

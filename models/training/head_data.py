@@ -140,6 +140,14 @@ class Part:
     def __len__(self) -> int:
         return len(self.features)
 
+    def of(self, rows: np.ndarray) -> Part:
+        """Returns these rows, still not fetched."""
+        return Part(self.features.of(rows), self.answers.of(rows))
+
+    def judged(self, *, by_labels: bool) -> Part:
+        """Returns the part as it is judged: by its labels, whatever shares were learned, if it has any."""
+        return replace(self, answers=replace(self.answers, shares=None)) if by_labels else self
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -164,29 +172,37 @@ def parts_of(
     Raises:
         FitError: labels are missing, there is one class only, a class is too small to split, or values are not finite.
     """
-    rows = features if isinstance(features, Rows) else Rows(features)
-    answers = _answers(labels, len(rows))
-    _check_features(rows, "features")
+    whole = whole_part(features, labels)
     if not 0 < holdout < 1:
         raise FitError(f"holdout must be between 0 and 1, not {holdout}")
-    whole = Part(rows, answers)
     if validation is None:
         labelled = not isinstance(labels, Votes)
         train_rows, held_rows = _dealt(whole, holdout=holdout, groups=groups, seed=seed, hard=labelled)
         grouped = "equal features" if groups is None else "given"
         split = {"kind": "holdout", "holdout": holdout, "seed": seed, "groups": grouped}
-        train, held = (Part(rows.of(of), answers.of(of)) for of in (train_rows, held_rows))
-        if labelled:  # metrics use labels, whatever shares were learned
-            held = replace(held, answers=replace(held.answers, shares=None))
+        train, held = whole.of(train_rows), whole.of(held_rows).judged(by_labels=labelled)
     else:
         held_features = validation[0] if isinstance(validation[0], Rows) else Rows(validation[0])
-        train, held = whole, Part(held_features, _known_answers(validation[1], answers, len(held_features)))
+        train, held = whole, Part(held_features, _known_answers(validation[1], whole.answers, len(held_features)))
         _check_features(held_features, "validation features")
-        if held_features.shape[1] != rows.shape[1]:
-            raise FitError(f"validation features have width {held_features.shape[1]}, training has {rows.shape[1]}")
+        width = whole.features.shape[1]
+        if held_features.shape[1] != width:
+            raise FitError(f"validation features have width {held_features.shape[1]}, training has {width}")
         split = {"kind": "given"}
     _check_votes(train, held)
     return Parts(train, held, split | {"train": len(train), "held_out": len(held)})
+
+
+def whole_part(features: np.ndarray | Rows, labels: Labels) -> Part:
+    """Returns all rows and their labels.
+
+    Raises:
+        FitError: labels are missing, there is one class only, or values are not finite.
+    """
+    rows = features if isinstance(features, Rows) else Rows(features)
+    answers = _answers(labels, len(rows))
+    _check_features(rows, "features")
+    return Part(rows, answers)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -307,7 +323,7 @@ def _dealt(
     from sklearn.model_selection import train_test_split
 
     y, names = whole.answers.y, (*whole.answers.classes, *whole.answers.reject)
-    group = _group_of(whole.features, groups)
+    group = group_of(whole.features, groups)
     first_row = np.unique(group, return_index=True)[1]
     kind = y[first_row]
     sizes = np.bincount(kind, minlength=len(names))
@@ -331,7 +347,7 @@ def _dealt(
     return train, np.flatnonzero(is_held)
 
 
-def _group_of(features: Rows, groups: Sequence[Any] | np.ndarray | None) -> np.ndarray:
+def group_of(features: Rows, groups: Sequence[Any] | np.ndarray | None) -> np.ndarray:
     """Returns (n,) group numbers, counted by first appearance."""
     if groups is not None and len(groups) != len(features):
         raise FitError(f"{len(groups)} groups for {len(features)} rows of features")

@@ -23,14 +23,16 @@ TEMPERATURES = (0.05, 20.0)  # a separable held-out part would send the temperat
 
 
 def calibrated(
-    head: StoredHead, held: Part, split: dict[str, Any], *, unit: float = 1.0
+    head: StoredHead, held: Part, split: dict[str, Any], *, unit: float = 1.0, logits: np.ndarray | None = None
 ) -> tuple[StoredHead, dict[str, Any]]:
     """Returns the head with the temperature that fits the held-out part, and its metrics there.
 
     Args:
         unit: typical size, for scores that are not logits; temperatures are tried in this unit.
+        logits: (n, k + r) of the held-out rows, by heads that have not seen them; None takes those of this head.
     """
-    logits = np.concatenate([head.logits(step) for step in held.features.steps()])
+    if logits is None:
+        logits = np.concatenate([head.logits(step) for step in held.features.steps()])
     k, ordinary, y = len(head.classes), held.answers.ordinary, held.answers.y
     own, truth = logits[ordinary, :k], y[ordinary]
     temperature = temperature_of(logits, held, unit=unit)

@@ -54,6 +54,7 @@ def head_training(options: TrainHeadOptions, context: Context) -> HeadTraining:
         ),
         Fitting(
             holdout=options.holdout or HOLDOUT,
+            select_folds=options.select_folds,
             seed=settings.features.seed,
             work=Path(work),
             soft_share=share,

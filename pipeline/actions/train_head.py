@@ -40,6 +40,8 @@ def run(options: TrainHeadOptions, context: Context) -> int:
         return train_number(options, context)
     settings, output = context.settings, os.path.abspath(options.output)
     _check_tensorboard(options, context)
+    if options.select_folds and settings.head.kind == "mlp":
+        raise UsageError("--select-folds is for the kinds logistic and ridge; drop it, or give another --kind than mlp")
     training = head_training(options, context)
     shares = read_shares(training.wanted)
     with OutputFolder(output).locked():
@@ -97,9 +99,11 @@ def _publish_folds(folds: Deals | None, output: Path, context: Context) -> None:
 def _words(fitted: Fitted, folds: Deals | None, output: str) -> str:
     metrics = fitted.metrics
     chosen = ", ".join(f"{name} {value:g}" for name, value in fitted.chosen.items())
+    by_folds = fitted.split.get("kind") == "folds"
+    held = f"by {fitted.split['folds']} folds" if by_folds else "held-out"
     reject = metrics.get("reject", {}).get("auc")
     return (
-        f"{fitted.kind}, {chosen}: held-out accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
+        f"{fitted.kind}, {chosen}: {held} accuracy {metrics['accuracy']:.4f}, macro F1 {metrics['macro_f1']:.4f}, "
         f"majority baseline {metrics['majority_baseline']:.4f}"
         + (f", AUC of the reject score {reject:.4f}" if reject is not None else "")
         + (f"\n{_folds_in_words(folds)}" if folds is not None else "")

@@ -66,6 +66,8 @@ def _refuse(options: TrainHeadOptions, context: Context) -> None:
     classes = {"classes": options.classes, "soft-labels": options.soft_labels, "tensorboard": options.tensorboard}
     if alien := [flag for flag, given in classes.items() if given]:
         raise UsageError(f"--{alien[0]} is for heads of classes; drop it, or another --kind than number")
+    if options.select_folds:
+        raise UsageError("--select-folds is for heads of classes; drop it, or another --kind than number")
     if options.repeats:
         raise UsageError("--repeats is for heads of classes; drop it, or another --kind than number")
     if context.settings.head.imbalance != "natural":

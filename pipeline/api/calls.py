@@ -94,6 +94,7 @@ def train_head(
     kind: str | None = None,
     validation: Paths = (),
     holdout: float | None = None,
+    select_folds: int | None = None,
     folds: int | None = None,
     repeats: int | None = None,
     group_by: str | None = None,
@@ -115,6 +116,7 @@ def train_head(
         output: folder for the head.
         kind: `logistic`, `ridge` or `mlp`; None uses the settings.
         validation, holdout: labelled images to select by, or the fraction of the input to select by.
+        select_folds: select by this many folds of the input instead, then train on all of it.
         folds: also cross-validate with this many heads.
         repeats: cross-validate this many times, with folds dealt anew.
         group_by: pattern; images whose ids give the same match stay together in every split.
@@ -137,6 +139,7 @@ def train_head(
         kind=kind,
         validation=path_texts(validation),
         holdout=holdout,
+        select_folds=select_folds,
         folds=folds,
         repeats=repeats,
         group_by=group_by,

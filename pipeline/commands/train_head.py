@@ -21,6 +21,9 @@ class TrainHeadOptions(Options):
     validation: tuple[str, ...] = many("PATTERN", "labelled images to select the best head by")
     exclude_copies_of: tuple[str, ...] = many("PATTERN", "training images identical to these are excluded")
     holdout: float | None = parsed(proper_fraction, "F", "instead: select by this fraction of the input")
+    select_folds: int | None = parsed(
+        fold_count, "K", "instead: select by K folds of the input, then train on all of it; logistic and ridge"
+    )
     folds: int | None = parsed(
         fold_count, "K", "also cross-validate: K heads, each tested on images of groups it has not seen"
     )
@@ -53,8 +56,11 @@ class TrainHeadOptions(Options):
     )
 
     def __post_init__(self) -> None:
-        if self.validation and self.holdout:
-            raise UsageError("--validation and --holdout exclude each other; give only one")
+        ways = {"validation": self.validation, "holdout": self.holdout, "select-folds": self.select_folds}
+        if len(given := [f"--{name}" for name, value in ways.items() if value]) > 1:
+            raise UsageError(f"{given[0]} and {given[1]} exclude each other; give only one")
+        if self.select_folds and self.compare is not None:
+            raise UsageError("--select-folds trains one head; drop it, or drop --compare")
         if self.repeats and not self.folds:
             raise UsageError("--repeats deals folds anew; give --folds too, or drop --repeats")
         if self.folds and (self.validation or self.soft_labels or self.compare is not None):

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head, head_files
+from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
 from models.training.folds import Deals, cross_validated
 from models.training.head_data import Blend, FitError, Labels, Rows, Votes
+from models.training.head_files import head_files
 from models.training.recipe import Recipe
 from pipeline.errors import StoppedError
 from pipeline.run.answers import Labelled
@@ -40,6 +41,7 @@ class Fitting:
 
     Attributes:
         holdout: fraction of the images to select by, if no validation input is given.
+        select_folds: select by so many folds instead, and learn from all images; None holds a part out.
         seed: of the split and of first weights.
         work: folder for the checkpoint of dense layers; removed at the end.
         soft_share: how much of an answer the shares are, for the record; 1 if they or the labels are learned alone.
@@ -47,6 +49,7 @@ class Fitting:
     """
 
     holdout: float = HOLDOUT
+    select_folds: int | None = None
     seed: int
     work: Path
     soft_share: float = 1.0
@@ -69,6 +72,7 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     swept = {"logistic": "cs", "ridge": "alphas"}
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
+    by_folds = {"folds": how.select_folds} if how.select_folds else {}
     validation = data.validation
     try:
         fitted: Fitted = fits[head.kind](
@@ -81,6 +85,7 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
             seed=how.seed,
             report=None if how.quiet else _report,
             **strength,
+            **by_folds,
         )
     except FitError as error:
         raise CannotFit(str(error)) from error
