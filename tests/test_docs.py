@@ -55,13 +55,17 @@ def test_every_status_is_documented(status):
 def test_every_output_column_is_documented():
     columns = {
         *image_schema(exif=True).names,
-        *(n for n in face_schema(ClassOutput(("happy",), rejecting=True)).names if not n.startswith("p_")),
+        *(
+            n
+            for n in face_schema(ClassOutput(("happy",), rejecting=True, intensity_exponent=1)).names
+            if not n.startswith("p_")
+        ),
     }
     assert not {name for name in columns if f"`{name}`" not in TEXT}
 
 
 def test_the_columns_of_a_head_are_documented_with_type_and_meaning():
-    spec = ClassOutput(("<class>",), rejecting=True)
+    spec = ClassOutput(("<class>",), rejecting=True, intensity_exponent=1)
     rows = [
         f"| `{column.name}` | {field.type} | {column.doc} |"
         for column, field in zip(spec.columns, shown_fields(spec), strict=True)

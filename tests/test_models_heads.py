@@ -38,6 +38,18 @@ def linear_head(width=480, classes=SEVEN, seed=0, **more):
     )
 
 
+def test_the_intensity_has_a_temperature_of_its_own() -> None:
+    plain, head = linear_head(temperature=2.0), linear_head(temperature=2.0, intensity_temperature=5.0)
+    features = np.random.default_rng(1).normal(size=(9, 480))
+    stored = head.output.stored(head.answers(features))
+    wanted = softmax(head.logits(features) / 5)[np.arange(9), stored["label_index"]]
+    assert stored["intensity"] == pytest.approx(wanted, abs=1e-3)
+    without = plain.output.stored(plain.answers(features))
+    assert "intensity" not in without and np.array_equal(without["p"], stored["p"])
+    assert head.digest != plain.digest
+    assert plain.digest == linear_head(temperature=2.0, intensity_temperature=0.0).digest
+
+
 def write_linear(folder, head, **about):
     """Writes what `pipeline.run.fitting.save_head` writes, spelled out: the format is a contract."""
     folder.mkdir(exist_ok=True)

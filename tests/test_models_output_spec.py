@@ -12,6 +12,7 @@ from transforms.formats.results import PREFIX
 
 PLAIN = ClassOutput(("angry", "happy", "sad"))
 REJECTING = ClassOutput(("angry", "happy", "sad"), rejecting=True)
+DEGREE = ClassOutput(("angry", "happy", "sad"), rejecting=True, intensity_exponent=0.5)
 ANSWERS = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])
 
 
@@ -19,12 +20,13 @@ def test_columns_of_classes_in_their_order() -> None:
     names = ["label", "label_index", "confidence", "p_angry", "p_happy", "p_sad"]
     assert [column.name for column in PLAIN.columns] == names
     assert [column.name for column in REJECTING.columns] == [*names[:3], "no_label_score", *names[3:]]
-    assert all(column.doc for column in REJECTING.columns)
+    assert [column.name for column in DEGREE.columns] == [*names[:3], "intensity", "no_label_score", *names[3:]]
+    assert all(column.doc for column in DEGREE.columns)
 
 
-@pytest.mark.parametrize("spec", [PLAIN, REJECTING])
+@pytest.mark.parametrize("spec", [PLAIN, REJECTING, DEGREE])
 def test_every_column_shows_a_field_that_is_stored(spec: ClassOutput) -> None:
-    answers = np.zeros((4, spec.width))
+    answers = np.full((4, spec.width), 1 / 3)
     stored, fields = spec.stored(answers), {field.name: field for field in spec.fields}
     assert stored.keys() == fields.keys() >= {spec.label, spec.confidence}
     assert {name: values.shape for name, values in stored.items()} == {
@@ -46,6 +48,13 @@ def test_the_no_label_score_is_the_last_answer_and_no_class() -> None:
     stored = REJECTING.stored(np.column_stack([ANSWERS, [0.9, 1.0]]))
     assert stored["no_label_score"].tolist() == [0.9, 1.0]
     assert stored["label_index"].tolist() == [1, 0]
+
+
+def test_the_intensity_is_that_of_the_label() -> None:
+    stored = DEGREE.stored(np.array([[0.04, 0.64, 0.32, 0.1], [0.0, 0.0, 1.0, 0.2]]))
+    assert stored["label_index"].tolist() == [1, 2]
+    assert stored["intensity"].tolist() == [round(0.8 / (0.2 + 0.8 + 0.32**0.5), 6), 1.0]
+    assert stored["confidence"].tolist() == [0.64, 1.0]
 
 
 def test_no_face_gives_no_rows() -> None:

@@ -88,6 +88,7 @@ def as_rows(labelled: LabelledImage) -> Iterator[dict[str, Any]]:
             "label": face.label,
             "label_index": face.label_index,
             "confidence": face.confidence,
+            "intensity": face.intensity,
             "no_label_score": face.no_label_score,
             **{f"p_{name}": value for name, value in chances.items()},
         }
@@ -104,7 +105,7 @@ def test_the_numbers_are_those_of_label(folder: Path, tmp_path: Path, chosen: di
     reported = list(FaceLabeler(settings=chosen).label_many(sorted(folder.iterdir())))
 
     found = [row for image in reported for row in as_rows(image)]
-    assert [{"no_label_score": None, **row} for row in runs.predictions(run.output)] == found
+    assert [{"intensity": None, "no_label_score": None, **row} for row in runs.predictions(run.output)] == found
     assert found
     for row, image in zip(runs.images(run.output).values(), reported, strict=True):
         assert (row["width"], row["height"], row["status"], row["reason"], row["faces"]) == (
@@ -133,7 +134,8 @@ def test_several_heads_say_what_they_say_in_label(folder: Path, tmp_path: Path) 
         found += [{**row, **face.more} for row, face in zip(rows, image.faces, strict=True)]
     expected = runs.predictions(run.output)
     for row, own in zip(expected, found, strict=True):
-        own.pop("no_label_score")  # the first head has none
+        for name in ("intensity", "no_label_score"):
+            own.pop(name)  # the first head has none
         assert {name: own.get(name) for name in row} == row and own.keys() <= row.keys()
     assert any(row["glow_glow"] is not None and row["votes_label"] for row in expected)
     assert any(row["glow_glow"] is None for row in expected)

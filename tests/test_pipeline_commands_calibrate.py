@@ -139,12 +139,43 @@ def test_the_command_fits_to_votes(bench: runs.Bench, done: runs.Ended, votes: P
     cache = ("--cache", str(done.output / "cache"))
     ended = calibrated(bench, "voted", "--soft-labels", str(votes), *VOTES, *cache).done()
     about = json.loads((ended.output / "calibration.json").read_text())
-    assert load_head(ended.output).temperature == pytest.approx(2.5 * load_head(bench.head).temperature, rel=1e-3)
+    old, new = load_head(bench.head), load_head(ended.output)
+    assert new.temperature == old.temperature and not old.intensity_temperature
+    assert new.intensity_temperature == pytest.approx(2.5 * old.temperature, rel=1e-3)
     assert (about["rows"], about["soft_labels"], about["accuracy"]) == (119, str(votes), 1)
     assert about["ece"]["after"]["value"] < 1e-3 < about["ece"]["before"]["value"]
     assert about["correlation"]["after"]["value"] == pytest.approx(1, abs=1e-4)
-    assert "correlation of confidence and share: 0." in ended.out
+    assert "correlation of intensity and share: 0." in ended.out
     assert "skipped, without votes or led by votes for no class of the head: 1 images" in ended.err
+
+
+def test_the_intensity_is_a_column_that_evaluate_judges(bench: runs.Bench, done: runs.Ended, votes: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'evaluate'")
+    cache = ("--cache", str(done.output / "cache"))
+    head = calibrated(bench, "with_intensity", "--soft-labels", str(votes), *VOTES, *cache).done().output
+    source = bench.path / "photos"
+    plain = runs.predictions(bench.label(source, "plain", *cache).done().output)
+    run = bench.label(source, "degrees", "--head", str(head), *cache).done()
+    rows = runs.predictions(run.output)
+    assert list(rows[0])[9:11] == ["confidence", "intensity"]
+    assert [{**row, "intensity": 0} for row in rows] == [{**row, "intensity": 0} for row in plain]
+    for row in rows:
+        shares = np.array([row["p_happy"], row["p_neutral"], row["p_sad"]]) ** (1 / 2.5)
+        assert row["intensity"] == pytest.approx(shares.max() / shares.sum(), abs=1e-3)
+    asked = ("--soft-labels", str(votes), *VOTES)
+    of_run = runs.run(
+        *("evaluate", "--predictions", str(run.output), "--output", str(bench.path / "judged"), *asked),
+        output=bench.path / "judged",
+    ).done()
+    of_input = runs.run(
+        *("evaluate", "--runner=DirectRunner", "--input", str(source), "--output", str(bench.path / "judged_again")),
+        *("--head", str(head), *asked, *cache, "--set", *bench.settings),
+        output=bench.path / "judged_again",
+    ).done()
+    found, again = (json.loads((e.output / "metrics.json").read_text())["degree"] for e in (of_run, of_input))
+    assert found == again and found["of"] == "intensity"
+    assert found["calibration_error"]["value"] < 1e-3 and "intensity as a share of the votes" in of_run.out
+    assert "intensity as a share of the votes" in (of_run.output / "evaluation.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.heads.output_spec import ClassOutput
 from pipeline.api.faces import Box, Face
 from pipeline.live.smoothing import Smoother
 from pipeline.live.tracks import Tracker
@@ -82,6 +85,16 @@ def test_the_mean_is_exponential() -> None:
     assert [one.label for one in shown] == ["angry", "angry", "angry", "happy"]
     assert [one.label_index for one in shown] == [0, 0, 0, 1]
     assert shown[3].confidence == shown[3].probabilities["happy"] == 0.578125
+
+
+def test_the_intensity_is_that_of_the_smoothed_probabilities() -> None:
+    output = ClassOutput(("angry", "happy"), intensity_exponent=0.5)
+    smoother = Smoother(0.5, output)
+    shown = [smoother.smoothed(replace(face(angry), intensity=0.9), 0) for angry in (1.0, 0.28)]
+    assert shown[0].intensity == 1.0
+    assert shown[1].probabilities == {"angry": 0.64, "happy": 0.36}
+    assert shown[1].intensity == round(0.8 / 1.4, 6)
+    assert Smoother(0.5, ClassOutput(("angry", "happy"))).smoothed(face(0.2), 0).intensity is None
 
 
 def test_tracks_are_smoothed_apart_and_forgotten() -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a network of the bundled one's shape from nothing, then both heads on its features.
+# Makes a network of the bundled one's shape from nothing, then both heads on its features, one with the intensity.
 #
 #   sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]
 #
@@ -33,3 +33,6 @@ train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detect
 train train-head --cache "$out/cache" --output "$out/ferplus" --set faces.detector=none "$network" \
     head.strength=1e-3 \
     --soft-labels "$data/ferplus.csv" --reject unknown NF
+"$python" -m pipeline calibrate --input "$data/val.tar.gz" --head "$out/ferplus" --cache "$out/cache" \
+    --output "$out/ferplus_with_intensity" --set faces.detector=none "$network" \
+    --soft-labels "$data/ferplus.csv" --rename-classes unknown= NF=

@@ -36,11 +36,17 @@ def cross_entropy(probabilities: np.ndarray, shares: np.ndarray) -> float:
     return float(_cross_entropies(probabilities, shares).mean())
 
 
-def degree(probabilities: np.ndarray, shares: np.ndarray, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+def degree(
+    probabilities: np.ndarray, shares: np.ndarray, classes: Sequence[str], *, seed: int, of: str = "confidence"
+) -> dict[str, Any]:
     """Returns metrics for JSON; one that is not defined is None.
 
-    rows, mean_confidence and mean_share; calibration_error, correlation and cross_entropy, each with its 95 % interval
-    over resampled rows (value, low, high); by_class: mean_probability, mean_share, and their correlation.
+    of: the column whose values these are. rows, mean_confidence and mean_share; calibration_error, correlation and
+    cross_entropy, each with its 95 % interval over resampled rows (value, low, high); by_class: mean_probability,
+    mean_share, and their correlation.
+
+    Args:
+        of: `confidence`, or `intensity` where the probabilities are shares that a head states.
     """
     confidence, share = probabilities.max(axis=1), share_of_label(probabilities, shares)
     draw = np.random.default_rng(seed)
@@ -49,6 +55,7 @@ def degree(probabilities: np.ndarray, shares: np.ndarray, classes: Sequence[str]
     drawn = draw.multinomial(groups, np.full(groups, 1 / groups), size=DRAWS) @ sums
     figures = {"calibration_error": _error, "correlation": _correlation, "cross_entropy": _mean_cross_entropy}
     return {
+        "of": of,
         "rows": len(shares),
         "mean_confidence": float(confidence.mean()),
         "mean_share": float(share.mean()),

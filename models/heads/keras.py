@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.heads.folder import HEAD_JSON
-from models.heads.output_spec import ClassOutput
+from models.heads.output_spec import DECIMALS, ClassOutput
 from models.heads.outputs import (
-    DECIMALS,
     ROWS_A_CALL,
     HeadError,
     check_classes,

@@ -34,6 +34,7 @@ class LinearHead(LogitsHead):
         sha256: of `head.npz`, hex digits, "" before it is saved.
         metrics, split: its metrics and the data they were measured on; for readers only.
         reject: r names of reject classes, alphabetical; their logits follow those of the classes.
+        intensity_temperature: logits divided by it give the share of people who would choose a class; 0 if unknown.
 
     Raises:
         HeadError: arrays do not fit each other or are not finite, or classes are not in order.
@@ -51,11 +52,12 @@ class LinearHead(LogitsHead):
     metrics: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
     reject: tuple[str, ...] = ()
+    intensity_temperature: float = 0.0
     _weights: np.ndarray = field(init=False, repr=False)  # (d, k + r) and (k + r,): scaling folded in
     _bias: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_outputs(self.classes, self.reject, self.temperature, "linear head")
+        check_outputs(self, "linear head")
         k, width = len(self.classes) + len(self.reject), self.coef.shape[-1]
         shapes = {"coef": (k, width), "intercept": (k,), "mean": (width,), "scale": (width,)}
         check_arrays({name: getattr(self, name) for name in shapes}, shapes, "linear head")

@@ -29,7 +29,7 @@ class MlpHead(LogitsHead):
         kernels: (inputs, outputs) float32 per layer; d inputs of the first, k + r outputs of the last.
         biases: (outputs,) float32 per layer.
         mean, scale: (d,) float64; scale is above 0.
-        temperature, feature_space, features, sha256, metrics, split, reject: as of `LinearHead`.
+        temperature, feature_space, features, sha256, metrics, split, reject, intensity_temperature: as of `LinearHead`.
 
     Raises:
         HeadError: arrays do not fit each other or are not finite, or classes are not in order.
@@ -47,10 +47,11 @@ class MlpHead(LogitsHead):
     metrics: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
     reject: tuple[str, ...] = ()
+    intensity_temperature: float = 0.0
     _layers: tuple[tuple[np.ndarray, np.ndarray], ...] = field(init=False, repr=False)  # scaling folded in the first
 
     def __post_init__(self) -> None:
-        check_outputs(self.classes, self.reject, self.temperature, "mlp head")
+        check_outputs(self, "mlp head")
         if not self.kernels or len(self.kernels) != len(self.biases):
             raise HeadError(f"mlp head: {len(self.kernels)} kernels and {len(self.biases)} biases do not match")
         sizes = [self.mean.shape[-1], *(kernel.shape[-1] for kernel in self.kernels)]

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from models.heads.output_spec import NumberOutput
+from models.heads.output_spec import DECIMALS, NumberOutput
 from models.heads.outputs import (
-    DECIMALS,
     HeadError,
     check_arrays,
     checked_features,

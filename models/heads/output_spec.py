@@ -17,6 +17,7 @@ import numpy as np
 
 Kind = Literal["classes", "number"]
 Shown = Literal["string", "int32", "float64"]
+DECIMALS = 6  # of a probability, rounded before any arg-max: coarser than float64 noise, finer than any meaning
 PROBABILITY = "p_"  # a column of `predictions/` begins with it; the name of a class follows
 
 
@@ -124,6 +125,8 @@ class ClassOutput:
     Args:
         classes: names, alphabetical.
         rejecting: the head also gives the probability that the face has none of these classes.
+        intensity_exponent: above 0 for a head that also says how strongly a face shows its label, as the share of
+            people who would choose it: probabilities to this power, made to sum to 1, are such shares.
 
     >>> ClassOutput(("happy", "sad")).stored(np.array([[0.25, 0.75]]))["label_index"].tolist()
     [1]
@@ -131,10 +134,12 @@ class ClassOutput:
 
     classes: tuple[str, ...]
     rejecting: bool = False
+    intensity_exponent: float = 0.0
 
     kind: ClassVar[Kind] = "classes"
     label: ClassVar[str] = "label_index"
     confidence: ClassVar[str] = "confidence"
+    intensity: ClassVar[str] = "intensity"
     no_label_score: ClassVar[str] = "no_label_score"
     none: ClassVar[np.generic] = np.int32(-1)
 
@@ -145,19 +150,22 @@ class ClassOutput:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Returns index and probability of the most likely class, all probabilities, and the reject score."""
-        reject = (Field(self.no_label_score),) if self.rejecting else ()
-        return (Field(self.label, "int32"), Field(self.confidence), Field("p", size=len(self.classes)), *reject)
+        """Returns index and probability of the most likely class, all probabilities, intensity and reject score."""
+        more = (self.intensity,) * bool(self.intensity_exponent) + (self.no_label_score,) * self.rejecting
+        probabilities = Field("p", size=len(self.classes))
+        return (Field(self.label, "int32"), Field(self.confidence), probabilities, *map(Field, more))
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Returns the name of the most likely class beside the fields, and a column for each probability."""
         most = "the most likely class; ties go to the first in the alphabet"
+        degree = Column(self.intensity, "share of people who would choose the label, 0 to 1", self.intensity)
         reject = Column(self.no_label_score, "probability that the face has no label, 0 to 1", self.no_label_score)
         return (
             Column("label", most, self.label, texts=self.classes),
             Column(self.label, "its index in the alphabetical list of classes, from 0", self.label),
             Column(self.confidence, "its probability, 0 to 1", self.confidence),
+            *((degree,) if self.intensity_exponent else ()),
             *((reject,) if self.rejecting else ()),
             *(
                 Column(PROBABILITY + name, f"probability of {name}, 0 to 1", "p", place=place)
@@ -170,13 +178,25 @@ class ClassOutput:
         k = len(self.classes)
         p = answers[:, :k]
         index = most_likely(p)
-        stored = {self.label: index, self.confidence: p[np.arange(len(p)), index], "p": p}
+        rows = np.arange(len(p))
+        stored = {self.label: index, self.confidence: p[rows, index], "p": p}
+        if self.intensity_exponent:
+            stored[self.intensity] = self.shares(p)[rows, index]
         if self.rejecting:
             scores = answers[:, k]
             if not ((scores >= 0) & (scores <= 1)).all():
                 raise ValueError("reject scores must be numbers from 0 to 1")
             stored[self.no_label_score] = scores
         return stored
+
+    def shares(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns (m, k) shares of people who would choose each class, for (m, k) probabilities; rounded to 1e-6.
+
+        >>> ClassOutput(("no", "yes"), intensity_exponent=0.5).shares(np.array([[0.1, 0.9]])).tolist()
+        [[0.25, 0.75]]
+        """
+        powers = probabilities**self.intensity_exponent
+        return np.asarray(np.round(powers / powers.sum(axis=1, keepdims=True), DECIMALS))
 
     def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:
         """Returns the names or the alphabetical indices of (n,) classes."""

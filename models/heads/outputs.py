@@ -15,13 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.heads.output_spec import ClassOutput, OutputSpec
+from models.heads.output_spec import DECIMALS, ClassOutput, OutputSpec
 
 REVISION = 2  # part of every head's digest; raise it when the same head gives other probabilities
 # One shape for every product, as a row's result must not depend on the number of rows. And a small one: above a million
 # multiplications, BLAS splits a product among threads, which then spin waiting for the next (90 CPU-us per image).
 ROWS_A_CALL = 64
-DECIMALS = 6  # of a probability, rounded before any arg-max: coarser than float64 noise, finer than any meaning
 
 
 class HeadError(ValueError):
@@ -125,6 +124,7 @@ class LogitsHead:
     classes: tuple[str, ...]
     reject: tuple[str, ...]
     temperature: float
+    intensity_temperature: float
     feature_space: str
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -132,8 +132,9 @@ class LogitsHead:
 
     @property
     def output(self) -> ClassOutput:
-        """Returns the meaning of the answers: classes, and a score of the reject classes if there are any."""
-        return ClassOutput(self.classes, rejecting=bool(self.reject))
+        """Returns the meaning of the answers: classes, the intensity if it was fitted, a score of reject classes."""
+        exponent = self.temperature / self.intensity_temperature if self.intensity_temperature else 0.0
+        return ClassOutput(self.classes, rejecting=bool(self.reject), intensity_exponent=exponent)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Returns (m, k) float64 rounded to 1e-6, see `Head`."""
@@ -157,15 +158,22 @@ def reject_share(logits: np.ndarray, classes: int) -> np.ndarray:
     return np.asarray(softmax(logits)[:, classes:].sum(axis=1))
 
 
-def check_outputs(classes: tuple[str, ...], reject: tuple[str, ...], temperature: float, head: str) -> None:
+def check_outputs(head: LogitsHead, name: str) -> None:
+    _check_names(head.classes, head.reject, name)
+    if not 0 < head.temperature < np.inf:
+        raise HeadError(f"{name}: temperature must be above 0, not {head.temperature}")
+    intensity = head.intensity_temperature
+    if not 0 <= intensity < np.inf:
+        raise HeadError(f"{name}: intensity_temperature must be above 0, or 0 for none, not {intensity}")
+
+
+def _check_names(classes: tuple[str, ...], reject: tuple[str, ...], head: str) -> None:
     check_classes(classes, head)
     if not all(isinstance(name, str) and name for name in reject) or len({*classes, *reject}) < len(classes + reject):
         raise HeadError(f"{head}: reject classes must be new, distinct names, not {list(reject)}")
     for what, names in (("classes", classes), ("reject classes", reject)):
         if list(names) != sorted(names):
             raise HeadError(f"{head}: {what} must be in alphabetical order, not {', '.join(names)}")
-    if not 0 < temperature < np.inf:
-        raise HeadError(f"{head}: temperature must be above 0, not {temperature}")
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], head: str) -> None:
@@ -181,7 +189,9 @@ def digest_of_arrays(kind: str, head: LogitsHead, values: Sequence[np.ndarray]) 
     arrays = hashlib.sha256()
     for value in values:
         arrays.update(np.ascontiguousarray(value, dtype="<f8").tobytes())
-    more = {"reject": head.reject} if head.reject else {}  # keeps the digests of heads without reject classes
+    more: dict[str, Any] = {"reject": head.reject} if head.reject else {}  # keeps the digests of heads without them
+    if head.intensity_temperature:
+        more["intensity_temperature"] = head.intensity_temperature
     return digest_of_parts(
         kind=kind,
         classes=head.classes,

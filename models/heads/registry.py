@@ -97,6 +97,7 @@ def _stored_head(folder: Path, about: dict[str, Any]) -> StoredHead | NumberHead
         if kind == "number":
             return NumberHead(str(about["number"]), **{name: arrays[name] for name in ARRAYS}, **rest)
         rest |= {"temperature": float(about.get("temperature", 1.0)), "reject": tuple(about.get("reject", ()))}
+        rest["intensity_temperature"] = float(about.get("intensity_temperature", 0.0))
         if kind == "linear":
             return LinearHead(tuple(about["classes"]), **{name: arrays[name] for name in ARRAYS}, **rest)
         count = sum(name.startswith("kernel") for name in arrays)

@@ -1,6 +1,7 @@
 """`calibrate`: fits one temperature on labelled images or on votes, and writes a copy of the head with it.
 
-Accuracy and labels stay as they are: a temperature changes how sure the head is, not what it prefers.
+Accuracy and labels stay as they are: a temperature changes how sure the head is, not what it prefers. A temperature of
+labels makes probabilities; one of votes makes the intensity.
 Not here: the fit and what it brings (`models/training/calibration.py`).
 """
 
@@ -47,15 +48,15 @@ FEWEST = 100  # images: with fewer, the interval of a calibration error is wider
 FOLDS = 5
 OF_LABELS = {"ece": "calibration error", "nll": "negative log likelihood"}
 OF_VOTES = {
-    "ece": "gap between confidence and share of the votes",
+    "ece": "gap between intensity and share of the votes",
     "nll": "cross-entropy of the shares",
-    "correlation": "correlation of confidence and share",
+    "correlation": "correlation of intensity and share",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Logits (n, k) by the head's own temperature, true classes (n,) or shares (n, k), and the images' digests."""
+    """Logits (n, k) by the temperature of now, true classes (n,) or shares (n, k), and the images' digests."""
 
     logits: np.ndarray
     truth: np.ndarray
@@ -82,11 +83,19 @@ def run(options: CalibrateOptions, context: Context) -> int:
         rows = _rows(gathered, head, renamed) if votes is None else _voted(gathered, head, votes, means)
         folds = options.folds or FOLDS
         found = calibrate(rows.logits, rows.truth, joined(rows.digests), folds=folds, seed=options.seed or 0)
-        temperature = float(f"{head.temperature * found.factor:.6g}")
-        _publish(Path(output), Path(path), temperature, _summary(options, found, head, temperature))
+        before = _temperature(head, votes)
+        temperature = float(f"{before * found.factor:.6g}")
+        name = "temperature" if votes is None else "intensity_temperature"
+        fitted = {name: temperature, "calibration": _summary(options, found, head, (before, temperature))}
+        _publish(Path(output), Path(path), fitted)
     if not context.quiet:
-        print(_words(found, head.temperature, temperature, output))
+        print(_words(found, name, (before, temperature), output))
     return 0
+
+
+def _temperature(head: StoredHead, votes: SoftLabels | None) -> float:
+    """Returns what is fitted anew: the temperature of labels, or that of the intensity, which begins as the same."""
+    return head.temperature if votes is None else head.intensity_temperature or head.temperature
 
 
 def _gathered(options: CalibrateOptions, context: Context, identity: Identity, output: str) -> TrainingRows:
@@ -124,7 +133,7 @@ def _rows(found: TrainingRows, head: StoredHead, renamed: dict[str, str | None])
             "--rename-classes OTHER=CLASS renames it, OTHER= excludes it"
         )
     y = np.asarray([place[str(named[row])] for row in kept], np.int64)
-    return _of(found, np.asarray(kept, np.int64), head, y)
+    return _of(found, np.asarray(kept, np.int64), head, y, _temperature(head, None))
 
 
 def _meanings(votes: SoftLabels, head: StoredHead, renamed: dict[str, str | None]) -> list[str | None]:
@@ -156,43 +165,47 @@ def _voted(found: TrainingRows, head: StoredHead, votes: SoftLabels, means: Sequ
     kept = np.flatnonzero(shares.any(axis=1))
     if len(kept) < len(found):
         note(f"skipped, without votes or led by votes for no class of the head: {len(found) - len(kept):,} images")
-    return _of(found, kept, head, shares[kept])
+    return _of(found, kept, head, shares[kept], _temperature(head, votes))
 
 
-def _of(found: TrainingRows, kept: np.ndarray, head: StoredHead, truth: np.ndarray) -> _Rows:
+def _of(found: TrainingRows, kept: np.ndarray, head: StoredHead, truth: np.ndarray, temperature: float) -> _Rows:
     if len(kept) < FEWEST:
         what = "labelled images with" if truth.ndim == 1 else "images with votes and"
         raise StoppedError(f"calibrate needs at least {FEWEST} {what} a face, --input has {len(kept)}")
-    logits = head.logits(found.features[kept])[:, : len(head.classes)] / head.temperature
+    logits = head.logits(found.features[kept])[:, : len(head.classes)] / temperature
     return _Rows(logits, truth, [found.digests[row].tobytes() for row in kept])
 
 
-def _summary(options: CalibrateOptions, found: Calibration, head: StoredHead, temperature: float) -> dict[str, Any]:
+def _summary(
+    options: CalibrateOptions, found: Calibration, head: StoredHead, temperatures: tuple[float, float]
+) -> dict[str, Any]:
+    before, after = temperatures
     return {
         "inputs": list(options.input),
         **({"soft_labels": options.soft_labels} if options.soft_labels else {}),
         "head": head.digest,
-        "temperature_before": head.temperature,
-        "temperature": temperature,
-        "temperature_by_fold": [float(f"{head.temperature * factor:.6g}") for factor in found.by_fold],
+        "temperature_before": before,
+        "temperature": after,
+        "temperature_by_fold": [float(f"{before * factor:.6g}") for factor in found.by_fold],
         **found.metrics,
     }
 
 
-def _publish(output: Path, head: Path, temperature: float, summary: dict[str, Any]) -> None:
-    """Writes the copy of the head; `head.json` last, as for a new head."""
-    about = {**read_head_json(head / HEAD_JSON), "temperature": temperature, "calibration": summary}
+def _publish(output: Path, head: Path, fitted: dict[str, Any]) -> None:
+    """Writes the copy of the head with what was fitted; `head.json` last, as for a new head."""
+    about = {**read_head_json(head / HEAD_JSON), **fitted}
     if (head / TRAINED_ON).is_file():
         publish_bytes(output / TRAINED_ON, (head / TRAINED_ON).read_bytes())
-    publish_bytes(output / FOUND, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+    publish_bytes(output / FOUND, (json.dumps(fitted["calibration"], indent=1, ensure_ascii=False) + "\n").encode())
     publish_bytes(output / HEAD_NPZ, (head / HEAD_NPZ).read_bytes())
     text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     publish_bytes(output / HEAD_JSON, text.encode())
 
 
-def _words(found: Calibration, before: float, after: float, output: str) -> str:
-    metrics = found.metrics
-    lines = [f"{metrics['rows']:,} images, accuracy {metrics['accuracy']:.4f}; temperature {before:g} → {after:g}"]
+def _words(found: Calibration, name: str, temperatures: tuple[float, float], output: str) -> str:
+    metrics, (before, after) = found.metrics, temperatures
+    what = f"{name.replace('_', ' ')} {before:g} → {after:g}"
+    lines = [f"{metrics['rows']:,} images, accuracy {metrics['accuracy']:.4f}; {what}"]
     for name, words in (OF_VOTES if "correlation" in metrics else OF_LABELS).items():
         values = (f"{v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for v in metrics[name].values())
         was, now, gap = values

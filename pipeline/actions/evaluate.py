@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from models.heads.output_spec import ClassOutput, OutputSpec
 from models.heads.outputs import Head
 from pipeline.actions.evaluate_numbers import numbers_of_input, numbers_of_run, refuse_classes
 from pipeline.commands.command import Context
@@ -63,12 +64,14 @@ class _Labelled:
         about: of the labels, for `metrics.json`: inputs, head, fingerprints.
         patterns: inputs to read pictures from again.
         head: folder of the head, which may no longer exist.
+        output: what it says of a face.
     """
 
     results: Results
     about: dict[str, Any]
     patterns: tuple[str, ...]
     head: str
+    output: OutputSpec
 
 
 def run(options: EvaluateOptions, context: Context) -> int:
@@ -152,7 +155,8 @@ def _evaluate(
         source, question = "--soft-labels", replace(question, possible=votes.classes)
         results, details = labelled_by_votes(results, votes, question)
         truth = {"truth": {"soft_labels": options.soft_labels, **details}}
-    rows = select(results, question, excluded, source=source)
+    output_spec = labelled.output if isinstance(labelled.output, ClassOutput) else None
+    rows = select(results, question, excluded, source=source, output=output_spec)
     if seen := count_trained_on(labelled.head, labelled.about["head"]["digest"], rows.digests.to_pylist()):
         rows = replace(rows, counts={**rows.counts, "trained_on": seen})
     about = {
@@ -220,7 +224,9 @@ def _of_run(folder: OutputFolder, record: dict[str, Any], head: RunHead, images:
         "cache_key": record.get("cache_key"),
         "run_fingerprint": record.get("run_fingerprint"),
     }
-    return _Labelled(results_of(folder.path, head.classes, head.prefix), about, images or inputs, head.path)
+    return _Labelled(
+        results_of(folder.path, head.classes, head.prefix), about, images or inputs, head.path, head.output
+    )
 
 
 # --- of labelled images -----------------------------------------------------------------------------------------------
@@ -237,7 +243,7 @@ def _of_input(options: EvaluateOptions, context: Context, path: str, head: Head,
         "head": {"path": context.settings.head.path, "digest": head.digest, "classes": list(head.classes)},
         "cache_key": fingerprint_of(identity.cache_key),
     }
-    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs, path)
+    return _Labelled(results_of(folder.path, list(head.classes)), about, inputs, path, head.output)
 
 
 def _label(

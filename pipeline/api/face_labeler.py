@@ -105,6 +105,11 @@ class FaceLabeler:
         return self._first.rejecting
 
     @property
+    def first(self) -> ClassOutput:
+        """What the first head says of a face."""
+        return self._first
+
+    @property
     def output(self) -> OutputSpec:
         """What the heads say of a face: the columns of `predictions/`."""
         return self._head.output
@@ -309,15 +314,18 @@ def _faces_of(faces: Faces, output: OutputSpec) -> list[Face]:
     """Returns all faces of a labelled block, in order."""
     assert faces.answers is not None and faces.labelled is not None  # set by the steps before
     predicted, classes = output.stored(faces.answers), _class_output(output).classes
-    index, chances, scores = predicted["label_index"].tolist(), predicted["p"].tolist(), predicted.get("no_label_score")
-    rejects: list[float | None] = [None] * len(faces) if scores is None else scores.tolist()
+    index, chances = predicted["label_index"].tolist(), predicted["p"].tolist()
+    nothing: list[float | None] = [None] * len(faces)
+    rejects, degrees = (
+        predicted[name].tolist() if name in predicted else nothing for name in ("no_label_score", "intensity")
+    )
     places = zip(faces.box.tolist(), faces.score.tolist(), faces.labelled, strict=True)
-    said = zip(index, chances, rejects, _of_further_heads(predicted, output, len(faces)), strict=True)
+    said = zip(index, chances, rejects, _of_further_heads(predicted, output, len(faces)), degrees, strict=True)
     return [
-        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), reject, more)
+        _labelled(Box(*box), score, first, dict(zip(classes, row, strict=True)), more)
         if is_labelled
         else Face(Box(*box), score, None, None, None, {})
-        for (box, score, is_labelled), (first, row, reject, more) in zip(places, said, strict=True)
+        for (box, score, is_labelled), (first, row, *more) in zip(places, said, strict=True)
     ]
 
 
@@ -333,8 +341,8 @@ def _labelled(
     score: float,
     index: int,
     probabilities: Mapping[str, float],
-    no_label_score: float | None,
-    more: Mapping[str, str | int | float],
+    more: Sequence[Any],
 ) -> Face:
+    """Returns a face with its label; `more` are the fields after its probabilities."""
     label = list(probabilities)[index]
-    return Face(box, score, label, index, probabilities[label], probabilities, no_label_score, more)
+    return Face(box, score, label, index, probabilities[label], probabilities, *more)

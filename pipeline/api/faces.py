@@ -38,6 +38,7 @@ class Face:
         no_label_score: probability of the head's reject classes, such as "no face"; None if the head has none.
         more: what further heads say, by the names of their columns in `predictions/`, such as `ferplus_label`; {}
             without a label, or if there is one head.
+        intensity: share of people who would choose the label, 0 to 1; None without a label, or if the head has none.
     """
 
     box: Box
@@ -48,6 +49,7 @@ class Face:
     probabilities: Mapping[str, float]
     no_label_score: float | None = None
     more: Mapping[str, str | int | float] = field(default_factory=dict)
+    intensity: float | None = None
 
     def __repr__(self) -> str:
         return f"<Face {self.words}, detection score {self.detection_score:.2f}>"

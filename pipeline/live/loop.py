@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from models.heads.output_spec import OutputSpec, types_shown
+from models.heads.output_spec import ClassOutput, OutputSpec, types_shown
 from pipeline.api.face_labeler import FaceLabeler
 from pipeline.api.faces import Face
 from pipeline.live.outputs import Output
@@ -65,11 +65,15 @@ class Work:
 
 
 class Follower:
-    """Follows the faces of one frame after another."""
+    """Follows the faces of one frame after another.
 
-    def __init__(self, settings: LiveSettings) -> None:
+    Args:
+        output: what the head says of a face, if it says an intensity.
+    """
+
+    def __init__(self, settings: LiveSettings, output: ClassOutput | None = None) -> None:
         self._tracker = Tracker(settings.track_overlap, settings.track_frames)
-        self._smoother = Smoother(settings.smoothing)
+        self._smoother = Smoother(settings.smoothing, output)
 
     @property
     def tracks(self) -> int:
@@ -199,6 +203,7 @@ def face_row(face: Face, number: int) -> Row:
         "label": face.label,
         "label_index": face.label_index,
         "confidence": face.confidence,
+        "intensity": face.intensity,
         "no_label_score": face.no_label_score,
         **{f"p_{name}": value for name, value in face.probabilities.items()},
         **face.more,

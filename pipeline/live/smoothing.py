@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.heads.output_spec import most_likely
-from models.heads.outputs import DECIMALS
+from models.heads.output_spec import DECIMALS, ClassOutput, most_likely
 from pipeline.api.faces import Face
 
 
@@ -21,14 +20,15 @@ class Smoother:
 
     Args:
         share: of what was shown before, 0 to below 1.
+        output: what the head says of a face, if it says an intensity.
     """
 
-    def __init__(self, share: float) -> None:
-        self._share = share
+    def __init__(self, share: float, output: ClassOutput | None = None) -> None:
+        self._share, self._output = share, output
         self._shown: dict[int, np.ndarray] = {}
 
     def smoothed(self, face: Face, track: int) -> Face:
-        """Returns a face with the probabilities, label and confidence of its track; one without a label as it is."""
+        """Returns a face as its track says: probabilities, label and the like. One without a label stays as it is."""
         if not self._share or not face.probabilities:
             return face
         own = np.asarray(list(face.probabilities.values()))
@@ -39,8 +39,16 @@ class Smoother:
         index = int(most_likely(shown[None])[0])
         probabilities = dict(zip(face.probabilities, shown.tolist(), strict=True))
         label = list(probabilities)[index]
+        intensity = face.intensity
+        if self._output is not None and intensity is not None:
+            intensity = float(self._output.shares(shown[None])[0, index])
         return replace(
-            face, label=label, label_index=index, confidence=probabilities[label], probabilities=probabilities
+            face,
+            label=label,
+            label_index=index,
+            confidence=probabilities[label],
+            probabilities=probabilities,
+            intensity=intensity,
         )
 
     def forget_all_but(self, tracks: Collection[int]) -> None:

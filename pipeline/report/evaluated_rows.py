@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation.tasks import two_classes, two_columns
+from models.heads.output_spec import ClassOutput
 from pipeline.errors import UsageError
 from pipeline.run.rename_classes import class_pairs
 from pipeline.run.soft_labels import SAME_SHARE, shares_of
@@ -52,6 +53,7 @@ class Rows:
         ids, digests, stated: (n,) text: image id, SHA-256 in hex, and the label as the input or the votes state it.
         box: (n, 4) int32 of the face, in pixels of the upright image.
         probabilities: (n, k). y: (n,) true class.
+        degrees: (n, k) shares of people who would choose each class, as the head states them; None if it does not.
         counts: images in all, and of these duplicate, excluded, without_label, left_out, no_face, rejected, evaluated.
     """
 
@@ -63,6 +65,7 @@ class Rows:
     probabilities: np.ndarray
     y: np.ndarray
     counts: dict[str, int]
+    degrees: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -153,12 +156,15 @@ def shares_by_votes(rows: Rows, votes: SoftLabels, question: Question) -> np.nda
     return shares_of(votes, rows.ids.to_pylist(), named, rows.classes)
 
 
-def select(results: Results, question: Question, excluded: Set[bytes], *, source: str) -> Rows:
+def select(
+    results: Results, question: Question, excluded: Set[bytes], *, source: str, output: ClassOutput | None = None
+) -> Rows:
     """Returns the images that have a true label and a face, as the classes that the question asks for.
 
     Args:
         excluded: SHA-256 of images that are left out.
         source: the flag that the images came by, for errors.
+        output: what the head says of a face, if it may say an intensity.
 
     Raises:
         UsageError: no image has a label, a label is no class, or all images are of one class.
@@ -171,9 +177,12 @@ def select(results: Results, question: Question, excluded: Set[bytes], *, source
     chosen = asked & _is(results.status, Status.LABELLED)
     if not chosen.any():
         raise UsageError(f"{source}: none of the {int(asked.sum()):,} images with a label shows a face")
-    probabilities = results.probabilities[chosen]
+    probabilities, degrees = results.probabilities[chosen], None
+    if output is not None and output.intensity_exponent:
+        degrees = output.shares(probabilities)
     if question.positive:
         probabilities = two_columns(probabilities, results.classes, question.positive)
+        degrees = None if degrees is None else two_columns(degrees, results.classes, question.positive)
     counts = {
         "images": len(results),
         "duplicate": duplicate,
@@ -194,6 +203,7 @@ def select(results: Results, question: Question, excluded: Set[bytes], *, source
         probabilities,
         y[chosen],
         {name: int(np.sum(value)) for name, value in counts.items()},
+        degrees,
     )
     _check_classes(rows, source)
     return rows

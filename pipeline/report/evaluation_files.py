@@ -107,7 +107,11 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
     except ValueError as error:
         raise UsageError(f"the labels cannot be judged: {error}") from error
     shares = given.shares
-    degrees = None if shares is None else degree(rows.probabilities, shares, rows.classes, seed=given.seed)
+    degrees = None
+    if shares is not None:
+        stated = rows.probabilities if rows.degrees is None else rows.degrees
+        of = "confidence" if rows.degrees is None else "intensity"
+        degrees = degree(stated, shares, rows.classes, seed=given.seed, of=of)
     suspects = find_label_errors(rows.probabilities, rows.y)
     sheets, galleries, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]
@@ -265,9 +269,8 @@ def closing_words(written: Written, output: str) -> str:
     ]
     if written.degree is not None:
         gap, correlation = written.degree["calibration_error"], written.degree["correlation"]
-        lines.append(
-            f"confidence as a share of the votes: calibration error {_ends(gap)}, correlation {_ends(correlation)}"
-        )
+        of = written.degree["of"]
+        lines.append(f"{of} as a share of the votes: calibration error {_ends(gap)}, correlation {_ends(correlation)}")
     if written.accuracy_of_all is not None:
         lines.append(f"accuracy {written.accuracy_of_all:.4f} over all, images that got no label counted as wrong")
     return "\n".join([*lines, *written.notes, f"page: {os.path.join(output, PAGE)}"])

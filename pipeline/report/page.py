@@ -28,8 +28,8 @@ PLOTS = {
 }
 CLASS_COLUMNS = ("images", "given", "precision", "recall", "F1", "AUC", "average precision")
 DEGREE = {
-    "calibration_error": "confidence as a share of the votes: calibration error",
-    "correlation": "confidence and share of the votes: correlation",
+    "calibration_error": "{of} as a share of the votes: calibration error",
+    "correlation": "{of} and share of the votes: correlation",
     "cross_entropy": "cross-entropy of the shares of the votes, nats",
 }
 
@@ -135,9 +135,10 @@ def _other_figures(content: PageContent) -> Iterator[tuple[str, str]]:
     yield "log loss", f"{metrics['log_loss']:.4f} nats"
     yield "Brier score (0 to 2)", f"{metrics['brier']:.4f}"
     yield "area under risk and coverage", f"{metrics['area_under_risk']:.4f}"
+    degree = content.degree or {}
     for key, words in DEGREE.items():
-        if figure := (content.degree or {}).get(key):
-            yield words, f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+        if figure := degree.get(key):
+            yield words.format(of=degree["of"]), f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
 def _classes(content: PageContent) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ class RunHead:
         path, digest: of the head when the run was made.
         number: name of the number of a head without classes.
         rejecting: it also gives a reject score.
+        intensity_exponent: as of `ClassOutput`; 0 if it gives no intensity.
     """
 
     name: str
@@ -33,12 +34,19 @@ class RunHead:
     digest: str = ""
     number: str = ""
     rejecting: bool = False
+    intensity_exponent: float = 0.0
+
+    @property
+    def output(self) -> OutputSpec:
+        """What it says of a face."""
+        if self.number:
+            return NumberOutput(self.number)
+        return ClassOutput(self.classes, self.rejecting, self.intensity_exponent)
 
     @property
     def columns(self) -> dict[str, str]:
         """Its columns in `predictions/`, each with the name that it has in a run with this head alone."""
-        output: OutputSpec = NumberOutput(self.number) if self.number else ClassOutput(self.classes, self.rejecting)
-        return {self.prefix + column.name: column.name for column in output.columns}
+        return {self.prefix + column.name: column.name for column in self.output.columns}
 
 
 def record_of(path: str, head: Head) -> dict[str, Any]:
@@ -53,8 +61,11 @@ def record_of(path: str, head: Head) -> dict[str, Any]:
 
 def _about(path: str, head: Head) -> dict[str, Any]:
     reject = {"reject": list(head.reject)} if head.reject else {}
-    number = {"number": head.output.label} if head.output.kind == "number" else {}
-    return {"path": path, "digest": head.digest, "classes": list(head.classes), **reject, **number}
+    about = {"path": path, "digest": head.digest, "classes": list(head.classes), **reject}
+    if isinstance(head.output, ClassOutput):
+        exponent = head.output.intensity_exponent
+        return {**about, "intensity_exponent": exponent} if exponent else about
+    return {**about, "number": head.output.label}
 
 
 def heads_of(record: Mapping[str, Any]) -> tuple[RunHead, ...]:
@@ -69,6 +80,7 @@ def heads_of(record: Mapping[str, Any]) -> tuple[RunHead, ...]:
             str(about.get("digest") or ""),
             str(about.get("number") or ""),
             bool(about.get("reject")),
+            float(about.get("intensity_exponent") or 0.0),
         )
         for about in heads
     )
