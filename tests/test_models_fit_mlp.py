@@ -16,7 +16,7 @@ from models.training.fit_head import Fitted
 from models.training.fit_mlp import _dense_arrays, dense_network, fit_mlp_head, recipe_of_features
 from models.training.head_data import FitError, Rows, Votes
 from models.training.imbalance import WAYS
-from models.training.losses import SoftCrossentropy
+from models.training.losses import ClassLoss
 from models.training.recipe import Recipe
 from models.training.trainer import Examples, one_hot
 from pipeline.run.fitting import save_head
@@ -108,7 +108,7 @@ def test_two_classes_are_trained_by_binary_cross_entropy() -> None:
     logits = np.array([[0.3, 1.5], [2.0, -1.0]], np.float32)
     truth = one_hot(["yes", "yes"], ("no", "yes"))
     difference = (logits[:, 1] - logits[:, 0]).astype(np.float64)
-    assert np.asarray(SoftCrossentropy().call(truth, logits)) == pytest.approx(np.log1p(np.exp(-difference)), rel=1e-5)
+    assert np.asarray(ClassLoss().call(truth, logits)) == pytest.approx(np.log1p(np.exp(-difference)), rel=1e-5)
 
 
 def votes_of(labels: list[str], doubt: float) -> Votes:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.training.imbalance import balanced_weights, frequencies
-from models.training.losses import SoftCrossentropy
+from models.training.losses import ClassLoss
 
 
 def loss(targets: list[list[float]], logits: list[list[float]], **options: object) -> float:
-    made = SoftCrossentropy(**options)  # type: ignore[arg-type]
+    made = ClassLoss(**options)  # type: ignore[arg-type]
     return float(np.asarray(made(np.asarray(targets, np.float32), np.asarray(logits, np.float32))))
 
 
@@ -29,6 +29,12 @@ def loss(targets: list[list[float]], logits: list[list[float]], **options: objec
         ([[0, 1]], [[0, 0]], {"offset": np.log([0.75, 0.25])}, math.log(4)),  # a rare class must be said louder
         ([[1, 0], [0, 1]], [[0, 0], [0, math.log(3)]], {}, (math.log(2) + math.log(4 / 3)) / 2),
         ([[0, 0]], [[5, 0]], {}, 0.0),  # nothing is known, nothing is learned
+        ([[1, 0]], [[math.log(3), 0]], {"kind": "focal"}, math.log(4 / 3) / 16),
+        ([[1, 0]], [[math.log(3), 0]], {"kind": "generalised"}, (1 - 0.75**0.7) / 0.7),
+        ([[0.5, 0.5]], [[math.log(3), 0]], {"kind": "squared"}, 0.125),
+        ([[1, 0]], [[0, 0]], {"kind": "squared", "offset": np.log([0.75, 0.25])}, 0.125),
+        ([[0, 0]], [[5, 0]], {"kind": "focal"}, 0.0),
+        ([[0, 0]], [[5, 0]], {"kind": "generalised"}, 0.0),
     ],
 )
 def test_the_loss(

@@ -59,6 +59,7 @@ CHANGED = {
     "train.learning_rate": "1", "train.schedule": "plateau", "train.warmup_epochs": "0", "train.plateau_factor": "0.5",
     "train.plateau_patience": "1", "train.momentum": "0", "train.weight_decay": "0", "train.ema_decay": "0",
     "train.clip_norm": "1", "train.stop_patience": "1", "train.keep": "best", "train.label_smoothing": "0",
+    "train.loss": "focal", "mlp.loss": "squared",
     "train.imbalance": "inverse_sqrt", "train.soft_weight": "0.5", "train.reject": "[NF]", "train.mixup": "0.2",
     "train.dropout": "0.1", "train.top_dropout": "0", "train.crop": "0", "train.progressive_sizes": "[24, 40]",
     "train.flip": "false", "train.thirtyfold": "true",

@@ -27,6 +27,7 @@ class Recipe:
         clip_norm: largest norm of a gradient; 0 does not clip.
         stop_patience: epochs without a better validation after which training ends; 0 never ends early.
         keep: the epoch whose weights are kept, `last` or `best` (on validation).
+        loss: `cross_entropy`, `focal`, `generalised` or `squared`, see `losses.ClassLoss`.
         label_smoothing: share of a hard label spread over all classes; votes, blends and other shares are unchanged.
         imbalance: `natural`, `inverse_sqrt` (weights 1 / sqrt(class frequency), mean 1), `logit_adjustment`
             (log of the class frequency added to the logits in training: Menon et al. 2021, arXiv:2007.07314) or
@@ -72,6 +73,7 @@ class Recipe:
     clip_norm: float = 0.0
     stop_patience: int = 0
     keep: str = "last"
+    loss: str = "cross_entropy"
     label_smoothing: float = 0.1
     imbalance: str = "natural"
     mixup: float = 0.0

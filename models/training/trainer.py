@@ -31,7 +31,7 @@ class Task:
         classes: in the order of the logits.
         weight: of its loss, relative to other tasks.
         soft: True if its targets are already shares (votes, another network's answers), which are not smoothed.
-        loss: a Keras loss of (n, classes) targets and logits that replaces the cross-entropy. Smoothing and logit
+        loss: a Keras loss of (n, classes) targets and logits that replaces that of the recipe. Smoothing and logit
             adjustment are then up to this loss. Validation still reports the cross-entropy, so recipes stay comparable.
             The caller must store it beside the recipe, as a checkpoint does not.
     """
@@ -136,13 +136,14 @@ class Classification:
         )
 
     def _loss(self, task: Task) -> keras.losses.Loss:
-        from models.training.losses import SoftCrossentropy
+        from models.training.losses import ClassLoss
 
         if task.loss is not None:
             return task.loss
         share = frequencies(self._given.targets[task.name], self._given.weight(task.name))
         offset = np.log(share) if self.recipe.imbalance == "logit_adjustment" else None
-        return SoftCrossentropy(label_smoothing=0.0 if task.soft else self.recipe.label_smoothing, offset=offset)
+        smoothing = 0.0 if task.soft else self.recipe.label_smoothing
+        return ClassLoss(self.recipe.loss, label_smoothing=smoothing, offset=offset)
 
     def before_epoch(self, model: keras.Model, epoch: int) -> None:
         """Sets the side of training images; if it changes, a new function is compiled."""

@@ -12,6 +12,7 @@ from models.training.recipe import Recipe
 from pipeline.settings.section import Enters, Section, setting
 from pipeline.settings.values import BackboneName, Size
 
+Loss = Literal["cross_entropy", "focal", "generalised", "squared"]
 _RECIPE = Recipe()
 _SHAPE = FaceVggShape()
 
@@ -64,6 +65,11 @@ class TrainSettings(Section):
         _RECIPE.stop_patience, "epochs without improvement after which training stops; 0 never stops early", ge=0
     )
     keep: Literal["last", "best"] = _training(_RECIPE.keep, "epoch whose weights are saved; best is by validation")
+    loss: Loss = _training(
+        _RECIPE.loss,
+        "what is minimised: cross-entropy; the same with less weight for what is told well, or for labels that look "
+        "wrong; or the squared error of the probabilities",
+    )
     label_smoothing: float = _training(
         _RECIPE.label_smoothing,
         "share of a hard label spread over all classes: evenly, or by frequency with logit_adjustment",
@@ -152,6 +158,7 @@ class MlpSettings(Section):
         0, "epochs without improvement after which training stops; 0 never stops early", ge=0
     )
     keep: Literal["last", "best"] = _training("best", "epoch whose weights are saved; best is by validation")
+    loss: Loss = _training("cross_entropy", "what is minimised, as in train.loss")
     label_smoothing: float = _training(
         0.0, "share of a label spread over all classes, as in train.label_smoothing; votes are not smoothed", ge=0, le=1
     )
