@@ -18,6 +18,7 @@ import runs
 from pictures import gradient, jpeg, plain, png, write_folder, write_tar
 
 from models.backbones.landmarks import BUNDLED_LANDMARKS
+from models.heads.registry import load_head
 from models.training.checkpoint import CHECKPOINT
 from models.training.recipe import Recipe
 from models.training.stored_rows import StoredRows
@@ -445,7 +446,7 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
     voted = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     data, rows = tmp_path / "with space", [f"member,{voted}"]
     data.mkdir()
-    for first, count, name in ((0, 70, "train.tar.gz"), (100, 28, "val.tar.gz"), (200, 14, "test.tar")):
+    for first, count, name in ((0, 70, "train.tar.gz"), (100, 280, "val.tar.gz"), (500, 14, "test.tar")):
         members = {f"{classes[n % 7]}/{name[:3]}_{n:03d}.png": crop(n) for n in range(first, first + count)}
         write_tar(data / name, members)
         rows += [
@@ -464,6 +465,8 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         about = json.loads((tmp_path / "out" / head / "head.json").read_text())
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
+    with_intensity = load_head(tmp_path / "out" / "ferplus_with_intensity")
+    assert "intensity" in [column.name for column in with_intensity.output.columns]
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
     first = tmp_path / "out" / "first"
     assert (card["recipe"]["progressive_sizes"], card["recipe"]["mixup"], card["network"]["widths"]) == (

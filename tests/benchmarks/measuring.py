@@ -162,14 +162,23 @@ class Started:
 
 def start(*command: str | Path, output: Path | None = None) -> Started:
     """Starts a Python script or module (`-m`, name) with the program's packages to import."""
+    return _started([sys.executable, *map(str, command)], output)
+
+
+def shell(*command: str | Path, output: Path | None = None) -> Started:
+    """Starts a shell script, which takes this Python."""
+    return _started(["sh", *map(str, command)], output)
+
+
+def _started(command: list[str], output: Path | None) -> Started:
     out = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill and stop it; `wait` closes them
     err = tempfile.TemporaryFile()  # noqa: SIM115
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        command,
         cwd=ROOT,
-        env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": path},
+        env={"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHON": sys.executable, **os.environ, "PYTHONPATH": path},
         stdout=out,
         stderr=err,
         start_new_session=True,
