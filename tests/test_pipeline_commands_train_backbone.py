@@ -429,7 +429,7 @@ def test_the_bundled_weights_are_those_of_their_card() -> None:
     assert card["sha256"] == hashlib.sha256(weights).hexdigest()
     with np.load(folder / "face_vgg.npz") as stored:
         assert json.loads(stored["shape"].tobytes())["widths"] == card["network"]["widths"]
-    for head in ("fer2013", "ferplus"):
+    for head in ("fer2013", "ferplus", "smile"):
         about = json.loads((folder / head / "head.json").read_text())
         assert about["features"]["weights"] == card["sha256"]
 
@@ -465,8 +465,9 @@ def test_the_script_of_the_bundled_model_makes_network_and_heads_and_goes_on(tmp
         about = json.loads((tmp_path / "out" / head / "head.json").read_text())
         weights = (tmp_path / "out" / "face_vgg" / "face_vgg.npz").read_bytes()
         assert (len(about["classes"]), about["features"]["weights"]) == (count, hashlib.sha256(weights).hexdigest())
-    with_intensity = load_head(tmp_path / "out" / "ferplus_with_intensity")
-    assert "intensity" in [column.name for column in with_intensity.output.columns]
+    for head in ("ferplus", "smile"):
+        with_intensity = load_head(tmp_path / "out" / f"{head}_with_intensity")
+        assert "intensity" in [column.name for column in with_intensity.output.columns]
     card = json.loads((tmp_path / "out" / "face_vgg" / "face_vgg.json").read_text())
     first = tmp_path / "out" / "first"
     assert (card["recipe"]["progressive_sizes"], card["recipe"]["mixup"], card["network"]["widths"]) == (

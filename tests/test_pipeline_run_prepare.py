@@ -272,7 +272,8 @@ def test_a_head_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "rejects"), [("bundled", 7, False), ("bundled/fer2013", 7, False), ("bundled/ferplus", 8, True)]
+    ("name", "classes", "rejects"),
+    [("bundled", 7, False), ("bundled/fer2013", 7, False), ("bundled/ferplus", 8, True), ("bundled/smile", 2, True)],
 )
 def test_the_bundled_heads_are_there_and_fit_the_bundled_network(name: str, classes: int, rejects: bool) -> None:
     settings = settings_of(f"head.path={name}")

@@ -151,7 +151,10 @@ def test_only_face_vgg_trains_on_the_middle_by_default() -> None:
         ("read.threads=true", "read.threads is true (--set)"),
         ("write.drop_folder=1", "allowed is true, false or null"),
         ("write.drop_folder=yes", "allowed is true, false or null"),
-        ("head.path=", "head.path is null (--set); allowed is bundled, bundled/fer2013, bundled/ferplus or a path"),
+        (
+            "head.path=",
+            "head.path is null (--set); allowed is bundled, bundled/fer2013, bundled/ferplus, bundled/smile or a path",
+        ),
         ("faces.margin={a: 1}", "faces.margin is {'a': 1}"),
     ],
 )

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a network of the bundled one's shape from nothing, then both heads on its features, one with the intensity.
+# Makes a network of the bundled one's shape from nothing, then the three heads on its features.
 #
 #   sh configs/recipes/bundled.sh FER2013 OUT [words for train-backbone]
 #
@@ -33,6 +33,17 @@ train train-head --cache "$out/cache" --output "$out/fer2013" --set faces.detect
 train train-head --cache "$out/cache" --output "$out/ferplus" --set faces.detector=none "$network" \
     head.strength=1e-3 \
     --soft-labels "$data/ferplus.csv" --reject unknown NF
-"$python" -m pipeline calibrate --input "$data/val.tar.gz" --head "$out/ferplus" --cache "$out/cache" \
-    --output "$out/ferplus_with_intensity" --set faces.detector=none "$network" \
-    --soft-labels "$data/ferplus.csv" --rename-classes unknown= NF=
+smile='happiness=smile neutral=other surprise=other sadness=other anger=other disgust=other fear=other contempt=other'
+# shellcheck disable=SC2086 # $smile is several words
+train train-head --cache "$out/cache" --output "$out/smile" --set faces.detector=none "$network" \
+    head.strength=1e-3 \
+    --soft-labels "$data/ferplus.csv" --rename-classes $smile --reject unknown NF
+
+# The intensity: the share of people who would choose the label.
+intensity() {
+    "$python" -m pipeline calibrate --input "$data/val.tar.gz" --head "$out/$1" --cache "$out/cache" \
+        --output "$out/$1_with_intensity" --set faces.detector=none "$network" \
+        --soft-labels "$data/ferplus.csv" --rename-classes unknown= NF= $2
+}
+intensity ferplus ''
+intensity smile "$smile"

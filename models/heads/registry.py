@@ -29,6 +29,7 @@ BUNDLED_HEADS = {  # values of `head.path` that are not paths
     "bundled": BUNDLED_HEAD,
     "bundled/fer2013": BUNDLED_HEAD,
     "bundled/ferplus": BUNDLED_HEAD.with_name("ferplus"),
+    "bundled/smile": BUNDLED_HEAD.with_name("smile"),
 }
 
 

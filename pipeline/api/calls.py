@@ -56,8 +56,8 @@ def label(
     Args:
         inputs: folders, archives, tables or wildcards, one or several, as for `--input`.
         output: folder for the results. A stopped run there resumes.
-        head: `bundled`, `bundled/ferplus`, the folder of a head, or the result of `train_head`; several label each
-            face, and the text `NAME=PATH` names one.
+        head: `bundled`, `bundled/ferplus`, `bundled/smile`, the folder of a head, or the result of `train_head`;
+            several label each face, and the text `NAME=PATH` names one.
         settings: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a YAML file.
         cache: folder of the feature cache; None is `output/cache`.
         sample_submission: CSV whose columns, ids and order submission.csv follows.

@@ -43,8 +43,9 @@ class FaceLabeler:
     network settings share one copy of the network. OpenCV is set to one thread in this process, as in `label`.
 
     Args:
-        head: `bundled`, `bundled/ferplus` or the folder of a head; None takes that of the settings. Several label each
-            face: the first, which must choose among classes, fills `Face.label` and the like, the others `Face.more`.
+        head: `bundled`, `bundled/ferplus`, `bundled/smile` or the folder of a head; None takes that of the settings.
+            Several label each face: the first, which must choose among classes, fills `Face.label` and the like, the
+            others `Face.more`.
         settings: as `label` takes them: `Settings`, a mapping such as `{"faces.min_label_px": 0}`, or the path of a
             YAML file.
         batch_size: faces in one call of the network. Changes speed, not results. None takes the fewest that the runtime

@@ -20,7 +20,9 @@ class CalibrateOptions(Options):
     output: str = needed("DIR", "folder for the calibrated head")
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
-        "PATH", "the head to calibrate: bundled (default), bundled/ferplus or a folder", setting="head.path"
+        "PATH",
+        "the head to calibrate: bundled (default), bundled/ferplus, bundled/smile or a folder",
+        setting="head.path",
     )
     soft_labels: str | None = one(
         "PATH", "fit to shares in place of the input's labels: a CSV of votes, or a finished run"

@@ -21,8 +21,8 @@ class EvaluateOptions(Options):
     cache: str | None = one("DIR", "feature cache; default OUTPUT/cache")
     head: str | None = one(
         "PATH",
-        "the trained head: bundled (default), bundled/ferplus or a folder; with --predictions the name of a head of "
-        "that run",
+        "the trained head: bundled (default), bundled/ferplus, bundled/smile or a folder; with --predictions the name "
+        "of a head of that run",
         setting="head.path",
     )
     exclude_copies_of: tuple[str, ...] = many("PATTERN", "input images identical to these are excluded")

@@ -9,7 +9,7 @@ def heads() -> tuple[str, ...]:
     """Returns the flag: the first path is the setting `head.path`, the others are `head.more`."""
     return many(
         "PATH",
-        "the trained head: bundled (default), bundled/ferplus or a folder; with several, "
+        "the trained head: bundled (default), bundled/ferplus, bundled/smile or a folder; with several, "
         "each labels all faces, and NAME=PATH names one",
         setting="head.path",
         rest="head.more",

@@ -275,9 +275,10 @@ class HeadSettings(Section):
 
     path: str = setting(
         "bundled",
-        "trained head: bundled (fer2013, seven classes), bundled/ferplus (eight), or a folder from train-head",
+        "trained head: bundled (fer2013, seven classes), bundled/ferplus (eight), bundled/smile (two), or a folder "
+        "from train-head",
         enters=Enters.RUN,
-        allowed="bundled, bundled/fer2013, bundled/ferplus or a path",
+        allowed="bundled, bundled/fer2013, bundled/ferplus, bundled/smile or a path",
         min_length=1,
     )
     more: list[str] = setting(
@@ -285,7 +286,7 @@ class HeadSettings(Section):
         "further heads of the same features: their columns in predictions/ begin with NAME_, and NAME is that of the "
         "head's folder if none is given",
         enters=Enters.RUN,
-        allowed="a list such as [bundled/ferplus, smile=heads/smile]",
+        allowed="a list such as [bundled/ferplus, grin=heads/mine]",
     )
     kind: Literal["logistic", "ridge", "mlp", "number"] = setting(
         "logistic",
