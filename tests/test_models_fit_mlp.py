@@ -199,6 +199,16 @@ def test_rare_classes_are_found_more_often_if_the_recipe_says_so(tmp_path: Path,
     assert recalls["natural"] + 0.05 < recalls["logit_adjustment"]
 
 
+def test_features_may_be_learned_as_they_are(tmp_path: Path) -> None:
+    found = fitted(tmp_path, standardise=False)
+    assert not found.head.mean.any() and (found.head.scale == 1).all()
+    assert found.metrics["accuracy"] > 0.9
+    features, _ = clouds(30, seed=7)
+    kernels, biases = found.head.kernels, found.head.biases
+    hidden = np.maximum(features.astype(np.float64) @ kernels[0] + biases[0], 0)
+    assert found.head.logits(features) == pytest.approx(hidden @ kernels[1] + biases[1], abs=1e-6)
+
+
 def test_no_hidden_layer_is_a_linear_head(tmp_path: Path) -> None:
     found = fitted(tmp_path, layers=(), recipe=replace(QUICK, epochs=2))
     assert [kernel.shape for kernel in found.head.kernels] == [(6, 3)]

@@ -1,7 +1,7 @@
 """Fits dense layers on features with the shared training loop, and returns them as plain arrays.
 
 Rows of a memory map are fetched one batch at a time, so features may be larger than memory. Those of the held-out part
-are in memory, as float32. Standardisation is the network's first layer, in training and afterwards.
+are in memory, as float32. Standardisation, if asked for, is the network's first layer, in training and afterwards.
 
 Two classes are two outputs: softmax cross-entropy of their difference is the binary cross-entropy of one sigmoid.
 
@@ -41,6 +41,7 @@ def fit_mlp_head(
     layers: Sequence[int],
     recipe: Recipe,
     folder: Path,
+    standardise: bool = True,
     validation: tuple[np.ndarray | Rows, Labels] | None = None,
     holdout: float = 0.2,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -58,6 +59,7 @@ def fit_mlp_head(
         features, labels, validation, holdout, groups, seed: as in `fit_head.fit_linear_head`.
         layers: outputs of each hidden layer; an empty list makes a linear head.
         recipe: `dropout` is the rate after each hidden layer; settings about pixels are ignored.
+        standardise: False to learn features as they are, as published heads often did; large ones learn fast.
         folder: receives `history.csv` and the checkpoint. After a kill, the same call resumes; any other starts again.
         report: called with each epoch's row. step_done: after each step.
 
@@ -66,7 +68,9 @@ def fit_mlp_head(
     """
     parts = parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed)
     mean, scale = standardisation(parts.train.features)
-    _clear_another(folder, parts, tuple(layers), recipe)
+    if not standardise:
+        mean, scale = np.zeros_like(mean), np.ones_like(scale)
+    _clear_another(folder, parts, {"layers": list(layers), "standardise": standardise, "recipe": asdict(recipe)})
     answers = parts.train.answers
     names = (*answers.classes, *answers.reject)
     network = dense_network(mean, scale, layers, len(names), recipe)
@@ -135,9 +139,9 @@ def _kept_epoch(history: Sequence[dict[str, float]], recipe: Recipe) -> float:
     return max(row["epoch"] for row in history if row["val_accuracy"] == best)
 
 
-def _clear_another(folder: Path, parts: Parts, layers: tuple[int, ...], recipe: Recipe) -> None:
-    """Removes the files of another training: only one with the same rows, answers and recipe may resume."""
-    about = {"layers": list(layers), "recipe": asdict(recipe), "rows": [_digest(parts.train), _digest(parts.held)]}
+def _clear_another(folder: Path, parts: Parts, about: dict[str, Any]) -> None:
+    """Removes the files of another training: only one with the same rows and answers, taught alike, may resume."""
+    about["rows"] = [_digest(parts.train), _digest(parts.held)]
     text = json.dumps(about, indent=1, sort_keys=True) + "\n"
     state = folder / STATE
     if state.exists() and state.read_text() == text:

@@ -144,7 +144,9 @@ def _fit_mlp(folder: Path, mlp: MlpSettings, features: Rows, labels: Labels, *, 
 
     recipe = recipe_of(mlp, imbalance)
     try:
-        fitted = fit_mlp_head(features, labels, layers=mlp.layers, recipe=recipe, folder=folder, **how)
+        fitted = fit_mlp_head(
+            features, labels, layers=mlp.layers, recipe=recipe, folder=folder, standardise=mlp.standardise, **how
+        )
     except TrainingError as error:
         raise StoppedError(str(error)) from error
     shutil.rmtree(folder)

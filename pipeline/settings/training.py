@@ -139,6 +139,9 @@ class MlpSettings(Section):
     layers: list[Annotated[int, Field(ge=1, le=65536)]] = _training(
         (256,), "units of each hidden layer, followed by relu", allowed="a list of whole numbers from 1"
     )
+    standardise: bool = _training(
+        True, "bring each feature to mean 0 and deviation 1 first; false learns features as they are"
+    )
     dropout: float = _training(0.5, "dropout rate after each hidden layer", ge=0, le=0.95)
     epochs: int = _training(30, "passes over the training rows", ge=1, le=100_000)
     batch_size: int = _training(128, "rows per step", ge=2, le=65536)
