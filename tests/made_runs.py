@@ -113,10 +113,16 @@ class MadeImage:
     reason: str | None = None
 
 
-def write_images(folder: Path, images: Sequence[MadeImage], classes: Sequence[str]) -> dict[str, Any]:
-    """Writes the tables of a run of these images, sorted by id; returns what its `run.json` would say."""
+def write_images(
+    folder: Path, images: Sequence[MadeImage], classes: Sequence[str], *, intensity: bool = False
+) -> dict[str, Any]:
+    """Writes the tables of a run of these images, sorted by id; returns what its `run.json` would say.
+
+    Args:
+        intensity: True for a head that says it: half of the confidence.
+    """
     images = sorted(images, key=lambda image: image.id.encode())
-    schema = face_schema(ClassOutput(tuple(classes)))
+    schema = face_schema(ClassOutput(tuple(classes), intensity_exponent=float(intensity)))
     status = [image.status or ("labelled" if image.faces else "no_face") for image in images]
     columns = {
         "image_id": [image.id for image in images],
@@ -141,6 +147,7 @@ def write_images(folder: Path, images: Sequence[MadeImage], classes: Sequence[st
         "label": [face[3] for face in faces],
         "label_index": [None if face[3] is None else list(classes).index(face[3]) for face in faces],
         "confidence": [None if face[3] is None else face[4] for face in faces],
+        "intensity": [None if face[3] is None else face[4] / 2 for face in faces],
         **{f"p_{name}": [None if face[3] is None else 1 / len(classes) for face in faces] for name in classes},
     }
     for kind, table, all_columns in (("images", IMAGE_SCHEMA, columns), ("predictions", schema, values)):

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_runs import write_run
+from made_runs import MadeImage, write_images, write_run
 from pictures import jpeg
 
 from pipeline.report import run_pictures
 from pipeline.report.overlay import marks, percent, view_of
 from pipeline.report.photo import Face, Photo
 from pipeline.report.repeats import Repeats
-from pipeline.report.run_charts import span_names, words_of
+from pipeline.report.run_charts import distribution_charts, span_names, words_of
 from pipeline.report.run_metrics import RunMetrics
 from pipeline.report.run_page import _summary
 from pipeline.report.run_report import RunReport
@@ -82,6 +82,28 @@ def test_batches_of_any_size_count_the_same(tmp_path: Path) -> None:
     assert {row["label"]: row["faces"] for row in once[0]["labels"]} == record["labels"]
     assert len(once[2].sample) == 18 and len(once[2].galleries) == 7
     assert all(len(gallery) == 10 for gallery in once[2].galleries.values())
+
+
+def test_the_intensity_is_counted_where_the_head_says_it(tmp_path: Path) -> None:
+    box = (0, 0, 40, 40)
+    images = [
+        MadeImage("a.jpg", [(box, "happy", 0.8, 0.9), (box, "happy", 0.4, 0.9), (box, None, 0.0, 0.9)]),
+        MadeImage("b.jpg", [(box, "sad", 0.6, 0.9)]),
+    ]
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        record = write_images(tmp_path / name, images, ("fear", "happy", "sad"), intensity=name == "with")
+        metrics = RunMetrics(record["head"]["classes"])
+        for batch in result_batches(str(tmp_path / name)):
+            metrics.add(batch)
+        found = metrics.result()
+        if name == "without":
+            assert "intensity" not in found and all("mean_intensity" not in label for label in found["labels"])
+            continue
+        assert [label["mean_intensity"] for label in found["labels"]] == [None, pytest.approx(0.3), pytest.approx(0.3)]
+        assert {at: count for at, count in enumerate(found["intensity"]) if count} == {4: 1, 6: 1, 8: 1}
+        titles = [chart["title"] for chart in distribution_charts(found)]
+        assert titles[:2] == ["Confidence of labels", "Intensity of labels"]
 
 
 def test_another_seed_shows_other_photos_and_the_same_seed_the_same(tmp_path: Path) -> None:
@@ -235,7 +257,6 @@ def test_a_long_name_loses_its_middle() -> None:
 
 
 def test_where_no_photo_has_two_faces_none_has_the_most(tmp_path: Path) -> None:
-    from made_runs import MadeImage, write_images
 
     def most(faces: int) -> int:
         face = ((5, 5, 20, 20), "sad", 0.7, 0.9)
@@ -252,7 +273,6 @@ def test_where_no_photo_has_two_faces_none_has_the_most(tmp_path: Path) -> None:
 
 
 def test_a_photo_counts_all_of_its_faces_by_label(tmp_path: Path) -> None:
-    from made_runs import MadeImage, write_images
 
     crowd = [((at, 0, 20, 20), "sad" if at % 2 else None, 0.7, 0.9) for at in range(400)]  # more than are kept
     record = write_images(tmp_path, [MadeImage("crowd.jpg", crowd)], ("happy", "sad"))

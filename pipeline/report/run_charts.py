@@ -16,8 +16,10 @@ def distribution_charts(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the charts over all faces and all images."""
     confidence = [sum(label["confidence"][bin_] for label in metrics["labels"]) for bin_ in range(BINS)]
     sides, images = metrics["face_side_px"], metrics["faces_per_image"]
+    intensity = [metrics["intensity"]] if "intensity" in metrics else []
     return [
         _chart("Confidence of labels", confidence, bin_names(), _SHARES, "confidence", "faces"),
+        *(_chart("Intensity of labels", counts, bin_names(), _SHARES, "intensity", "faces") for counts in intensity),
         _chart("Detection scores", metrics["detection_score"], bin_names(), _SHARES, "score", "faces"),
         _chart(
             "Shorter side of faces, pixels",

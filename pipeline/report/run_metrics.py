@@ -31,6 +31,8 @@ class RunMetrics:
         self._classes = tuple(classes)
         self._confidence = np.zeros((len(classes), BINS), np.int64)
         self._confidence_sum = np.zeros(len(classes))
+        self._intensity = np.zeros(BINS, np.int64)
+        self._intensity_sum: np.ndarray | None = None  # none where the head does not say it
         self._unsure = np.zeros(len(classes), np.int64)
         self._score = np.zeros(BINS, np.int64)
         self._face_side = np.zeros(len(FACE_SIDES) + 1, np.int64)
@@ -47,6 +49,11 @@ class RunMetrics:
         size = len(self._classes)
         self._confidence_sum += np.bincount(label, confidence, minlength=size)
         self._unsure += np.bincount(label[confidence < UNSURE], minlength=size)
+        if batch.intensity is not None:
+            intensity = batch.intensity[labelled]
+            self._intensity += np.bincount(_bin(intensity), minlength=BINS)
+            before = np.zeros(size) if self._intensity_sum is None else self._intensity_sum
+            self._intensity_sum = before + np.bincount(label, intensity, minlength=size)
         self._score += np.bincount(_bin(batch.score), minlength=BINS)
         side = np.digitize(batch.box[:, 2:].min(1), FACE_SIDES) if len(batch.box) else np.zeros(0, np.int64)
         self._face_side += np.bincount(side, minlength=len(self._face_side))
@@ -96,19 +103,26 @@ class RunMetrics:
                 {
                     "label": name,
                     "faces": int(faces[index]),
-                    "mean_confidence": float(self._confidence_sum[index] / faces[index]) if faces[index] else None,
+                    "mean_confidence": _mean(self._confidence_sum, faces, index),
+                    **self._mean_intensity(faces, index),
                     "unsure": int(self._unsure[index]),
                     "confidence": self._confidence[index].tolist(),
                 }
                 for index, name in enumerate(self._classes)
             ],
             "unsure_below": UNSURE,
+            **({} if self._intensity_sum is None else {"intensity": self._intensity.tolist()}),
             "detection_score": self._score.tolist(),
             "face_side_px": {"edges": list(FACE_SIDES), "faces": self._face_side.tolist()},
             "faces_per_image": {"edges": list(FACE_COUNTS), "images": self._face_count.tolist()},
             "rejected": dict(sorted(self._rejected.items(), key=lambda item: (-item[1]["images"], item[0]))),
             "known": self._known(),
         }
+
+    def _mean_intensity(self, faces: np.ndarray, index: int) -> dict[str, float | None]:
+        """Returns the mean intensity of a label; nothing where the head does not say it."""
+        sums = self._intensity_sum
+        return {} if sums is None else {"mean_intensity": _mean(sums, faces, index)}
 
     def _known(self) -> dict[str, Any] | None:
         """Returns the confusion of true labels and those of the largest faces; None where no label is known."""
@@ -119,6 +133,10 @@ class RunMetrics:
             "correct": int(np.trace(self._confusion)),
             "confusion": self._confusion.tolist(),  # a row a true label; columns: the classes, then no face
         }
+
+
+def _mean(sums: np.ndarray, faces: np.ndarray, index: int) -> float | None:
+    return float(sums[index] / faces[index]) if faces[index] else None
 
 
 def _bin(values: np.ndarray) -> np.ndarray:

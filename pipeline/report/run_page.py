@@ -26,6 +26,7 @@ from pipeline.report.visible_names import visible
 from pipeline.run.own_files import PAGE_MARK
 from transforms.formats.records import Status
 
+MEANS = {"mean_confidence": "mean confidence", "mean_intensity": "mean intensity"}  # of a label's faces
 LABELS_SHOWN = 40  # rows and charts of labels: with more, the most frequent
 FACES_LISTED, FACES_DRAWN = 20, 25  # of one photo; drawn are more where there are the most
 MOST_DRAWN = 150  # on a photo of the most faces: more would hide it
@@ -80,6 +81,7 @@ def run_page(content: RunContent) -> bytes:
         **_account(content.record["counts"]),
         "notes": [visible(note, 400) for note in content.record.get("notes", ())],
         "label_rows": rows,
+        "means": [words for name, words in MEANS.items() if name in content.metrics["labels"][0]],
         "unlabelled": (unlabelled := _unlabelled(content)),
         "unlabelled_meter": meter(unlabelled / max(1, content.record["counts"]["faces"])),
         "charts": distribution_charts(content.metrics),
@@ -184,7 +186,7 @@ def _label_rows(content: RunContent) -> list[dict[str, Any]]:
             "faces": labels[index]["faces"],
             "share": labels[index]["faces"] / total,
             "meter": meter(labels[index]["faces"] / total),
-            "mean": labels[index]["mean_confidence"],
+            "means": [labels[index][name] for name in MEANS if name in labels[index]],
             "unsure": labels[index]["unsure"],
             "unsure_share": labels[index]["unsure"] / max(1, labels[index]["faces"]),
             "gallery": shown and bool(_pictured(content, content.samples.galleries.get(index, ()))),

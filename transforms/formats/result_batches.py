@@ -21,6 +21,7 @@ IMAGE_COLUMNS = (
     *("status", "stage", "reason", "faces", "true_label"),
 )
 LABEL_COLUMNS = ("label_index", "confidence")  # of a head
+INTENSITY = "intensity"  # of some heads
 FACE_COLUMNS = ("x", "y", "width", "height", "detection_score", *LABEL_COLUMNS)
 
 
@@ -36,6 +37,7 @@ class ResultBatch:
         box: (m, 4) int32 x, y, width, height in pixels of the upright image.
         score, confidence: (m,) float64, 0 to 1.
         label: (m,) int64, index into the classes of the head; -1 for a face without a label, whose confidence is 0.
+        intensity: (m,) float64, 0 to 1, of the label; 0 for a face without one. None if the head does not say it.
     """
 
     first: int
@@ -46,6 +48,7 @@ class ResultBatch:
     score: np.ndarray
     confidence: np.ndarray
     label: np.ndarray
+    intensity: np.ndarray | None = None
 
     def text(self, name: str) -> pa.Array:
         """Returns a column of `images`."""
@@ -96,6 +99,7 @@ def result_batches(folder: str, *, batch: int = BATCH, prefix: str = "") -> Iter
         StorageError: they cannot be read.
     """
     columns = [_of_head(name, prefix) for name in FACE_COLUMNS]
+    columns += [name for name in columns_of(folder, "predictions") if name == prefix + INTENSITY]
     for rows in row_batches(folder, IMAGE_COLUMNS, columns, batch=batch):
         yield _batch(rows, prefix)
 
@@ -130,6 +134,9 @@ def _of_head(name: str, prefix: str) -> str:
 
 def _batch(rows: RowBatch, prefix: str) -> ResultBatch:
     columns = {name: rows.faces[_of_head(name, prefix)].to_numpy() for name in FACE_COLUMNS}
+    intensity = None
+    if prefix + INTENSITY in rows.faces.column_names:
+        intensity = np.nan_to_num(rows.faces[prefix + INTENSITY].to_numpy().astype(np.float64))
     return ResultBatch(
         first=rows.first,
         images=rows.images,
@@ -139,6 +146,7 @@ def _batch(rows: RowBatch, prefix: str) -> ResultBatch:
         score=columns["detection_score"].astype(np.float64),
         confidence=np.nan_to_num(columns["confidence"].astype(np.float64)),
         label=np.nan_to_num(columns["label_index"].astype(np.float64), nan=NO_LABEL).astype(np.int64),
+        intensity=intensity,
     )
 
 
