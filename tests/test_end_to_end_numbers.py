@@ -203,3 +203,22 @@ def test_the_fit_is_ridge_regression_and_too_few_rows_are_refused() -> None:
     assert np.abs(fitted.head.answers(x)[:, 0] - y).max() < 0.3
     with pytest.raises(FitError, match="at least 20 different labelled images"):
         fit_number_head("n", Rows(x[:10]), y[:10], np.arange(10))
+
+
+def test_a_number_selected_by_folds_is_fitted_on_every_row_and_judged_by_the_others() -> None:
+    draw = np.random.default_rng(6)
+    x = draw.normal(0, 1, (90, 40)).astype(np.float32)
+    y = x[:, 0] + draw.normal(0, 1, 90)
+    groups = np.repeat(np.arange(30), 3)
+    found = fit_number_head("n", Rows(x), y, groups, select_folds=3)
+    whole = fit_number_head("n", Rows(x), y, groups, validation=(Rows(x), y, groups), alphas=(found.alpha,))
+    assert np.array_equal(found.head.coef, whole.head.coef) and np.array_equal(
+        found.head.intercept, whole.head.intercept
+    )
+    assert (found.head.split["kind"], found.head.split["train"], found.head.metrics["rows"]) == ("folds", 90, 90)
+    seen, unseen = whole.head.metrics["mae"]["value"], found.head.metrics["mae"]["value"]
+    assert seen < 0.9 * unseen, "40 features of 90 rows are remembered, so figures of rows that were seen flatter"
+    chosen = next(row for row in found.sweep if row["alpha"] == found.alpha)
+    assert chosen["mse"] == min(row["mse"] for row in found.sweep) and chosen["mae"] == pytest.approx(unseen)
+    with pytest.raises(FitError, match="31 parts need a group each: there are 30 groups"):
+        fit_number_head("n", Rows(x), y, groups, select_folds=31)

@@ -1,6 +1,7 @@
 """Fits a head that gives a number: ridge regression on features, its strength chosen on held-out groups.
 
-As with heads of classes, the saved head is the measured one: it is trained on the training part alone.
+As with heads of classes, the saved head is the measured one: it is trained on the training part alone. With
+`select_folds` it learns from all rows, and the figures are those of heads that learned from the other folds.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def fit_number_head(
     *,
     validation: tuple[Rows, np.ndarray, np.ndarray] | None = None,
     holdout: float = 0.2,
+    select_folds: int | None = None,
     seed: int = 0,
     alphas: Sequence[float] = ALPHAS,
 ) -> FittedNumber:
@@ -57,10 +59,14 @@ def fit_number_head(
         name: of the number.
         features: (n, d). values: (n,) finite. groups: (n,) numbers; rows with the same one stay on one side.
         validation: features, values and groups used to choose and measure; None splits off a part.
+        select_folds: instead: choose and measure on so many parts in turn, each by a head that learned from the others,
+            and then learn from everything.
 
     Raises:
         FitError: there are too few rows or groups, or all values are equal.
     """
+    if select_folds:
+        return _fitted_by_folds(name, features, values, groups, folds=select_folds, seed=seed, alphas=alphas)
     if validation is None:
         held = _held_out(groups, holdout, seed)
         rows, away = np.flatnonzero(~held), np.flatnonzero(held)
@@ -70,8 +76,7 @@ def fit_number_head(
     else:
         (x, y), (new, truth, new_groups) = (features, values), validation
         split = {"kind": "given"}
-    if len(y) < FEWEST or np.ptp(y) == 0:
-        raise FitError(f"a head of numbers needs at least {FEWEST} different labelled images, and labels that differ")
+    _check_values(y)
     mean, scale = standardisation(x)
     known, unseen = (standardised(rows, mean, scale) for rows in (x, new))
     sweep, heads = [], []
@@ -86,6 +91,50 @@ def fit_number_head(
     metrics = evaluate_numbers(unseen @ heads[best].coef[0] + y.mean(), truth, new_groups, seed=seed)
     split |= {"train": len(y), "held_out": len(truth), "alpha": alpha}
     return FittedNumber(replace(heads[best], metrics=metrics, split=split), alpha, tuple(sweep))
+
+
+def _check_values(y: np.ndarray) -> None:
+    if len(y) < FEWEST or np.ptp(y) == 0:
+        raise FitError(f"a head of numbers needs at least {FEWEST} different labelled images, and labels that differ")
+
+
+def _fitted_by_folds(
+    name: str,
+    features: Rows,
+    values: np.ndarray,
+    groups: np.ndarray,
+    *,
+    folds: int,
+    seed: int,
+    alphas: Sequence[float],
+) -> FittedNumber:
+    """Returns the fit on all rows with the strength that predicts them best where each is predicted by the others."""
+    _check_values(values)
+    strengths = sorted(set(alphas), reverse=True)
+    fold = _dealt(groups, folds, seed)
+    predicted, known = np.zeros((len(strengths), len(values))), np.zeros(len(strengths))
+    for number in range(folds):
+        rest, away = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        y = values[rest]
+        _check_values(y)
+        mean, scale = standardisation(features.of(rest))
+        x, new = (standardised(features.of(rows), mean, scale) for rows in (rest, away))
+        for place, (_, coef) in enumerate(_ridge(x, y, strengths)):
+            predicted[place, away] = new @ coef + y.mean()
+            known[place] += np.abs(x @ coef + y.mean() - y).mean() / folds
+    errors = predicted - values
+    sweep = [
+        {"alpha": alpha, "train_mae": float(seen), "mae": float(np.abs(e).mean()), "mse": float(np.square(e).mean())}
+        for alpha, seen, e in zip(strengths, known, errors, strict=True)
+    ]
+    best = min(range(len(sweep)), key=lambda place: sweep[place]["mse"])
+    mean, scale = standardisation(features)
+    ((alpha, coef),) = _ridge(standardised(features, mean, scale), values, [strengths[best]])
+    head = NumberHead(name, coef[None].astype(np.float32), np.array([values.mean()]), mean, scale)
+    split = {"kind": "folds", "folds": folds, "seed": seed, "groups": "given", "train": len(values)}
+    split |= {"held_out": len(values), "alpha": alpha}
+    metrics = evaluate_numbers(predicted[best], values, groups, seed=seed)
+    return FittedNumber(replace(head, metrics=metrics, split=split), alpha, tuple(sweep))
 
 
 def cross_validated_numbers(

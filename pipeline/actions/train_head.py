@@ -41,7 +41,9 @@ def run(options: TrainHeadOptions, context: Context) -> int:
     settings, output = context.settings, os.path.abspath(options.output)
     _check_tensorboard(options, context)
     if options.select_folds and settings.head.kind == "mlp":
-        raise UsageError("--select-folds is for the kinds logistic and ridge; drop it, or give another --kind than mlp")
+        raise UsageError(
+            "--select-folds is for the kinds logistic, ridge and number; drop it, or give another --kind than mlp"
+        )
     training = head_training(options, context)
     shares = read_shares(training.wanted)
     with OutputFolder(output).locked():

@@ -66,8 +66,6 @@ def _refuse(options: TrainHeadOptions, context: Context) -> None:
     classes = {"classes": options.classes, "soft-labels": options.soft_labels, "tensorboard": options.tensorboard}
     if alien := [flag for flag, given in classes.items() if given]:
         raise UsageError(f"--{alien[0]} is for heads of classes; drop it, or another --kind than number")
-    if options.select_folds:
-        raise UsageError("--select-folds is for heads of classes; drop it, or another --kind than number")
     if options.repeats:
         raise UsageError("--repeats is for heads of classes; drop it, or another --kind than number")
     if context.settings.head.imbalance != "natural":
@@ -80,7 +78,12 @@ def _fitted(
     train, judged = data.train, None
     values = numbers_of(train, "--input")
     given = (name, train.features, values, train.groups)
-    how: dict[str, Any] = {**alphas, "seed": fitting.seed, "holdout": fitting.holdout}
+    how: dict[str, Any] = {
+        **alphas,
+        "seed": fitting.seed,
+        "holdout": fitting.holdout,
+        "select_folds": fitting.select_folds,
+    }
     if folds:
         predicted, fold = cross_validated_numbers(*given, folds=folds, **how)
         some = (np.flatnonzero(fold == number) for number in range(folds))
@@ -112,8 +115,10 @@ def _number(label: str, given: Labelled, row: int, source: str) -> float:
 
 
 def _words(fitted: FittedNumber, folds: dict[str, Any] | None, output: str) -> str:
+    split = fitted.head.split
+    held = f"by {split['folds']} folds" if split.get("kind") == "folds" else "held out"
     lines: Sequence[str] = (
-        f"ridge, alpha {fitted.alpha:g}, of {fitted.head.name}; held out: {words_of(fitted.head.metrics)}",
+        f"ridge, alpha {fitted.alpha:g}, of {fitted.head.name}; {held}: {words_of(fitted.head.metrics)}",
         *([f"{len(folds['folds'])} folds: {words_of(folds['all_rows'])}; see {FOLDS}"] if folds else []),
         f"head: {output} (use it with --head {output})",
     )

@@ -22,7 +22,7 @@ class TrainHeadOptions(Options):
     exclude_copies_of: tuple[str, ...] = many("PATTERN", "training images identical to these are excluded")
     holdout: float | None = parsed(proper_fraction, "F", "instead: select by this fraction of the input")
     select_folds: int | None = parsed(
-        fold_count, "K", "instead: select by K folds of the input, then train on all of it; logistic and ridge"
+        fold_count, "K", "instead: select by K folds of the input, then train on all of it; not for mlp"
     )
     folds: int | None = parsed(
         fold_count, "K", "also cross-validate: K heads, each tested on images of groups it has not seen"
