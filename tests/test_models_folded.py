@@ -94,6 +94,7 @@ def test_the_same_input_gives_the_same_head(fit: Any) -> None:
     [
         (["a"] * 9 + ["b"], 3, "without fold . nothing is left of b; add images or drop the class"),
         (["a", "b"] * 5, 11, "11 folds need 2 or more, and a group each: there are 10 groups"),
+        (["a", "b", "c", "d", "e"] * 2, 3, "3 folds need 3 rows of a class, but the largest has 2; use fewer folds"),
     ],
 )
 def test_rows_that_cannot_be_dealt_are_refused(labels: list[str], folds: int, words: str, tmp_path: Path) -> None:
