@@ -201,7 +201,8 @@ def test_the_intensity_is_a_column_that_evaluate_judges(bench: runs.Bench, done:
     found, again = (json.loads((e.output / "metrics.json").read_text())["degree"] for e in (of_run, of_input))
     assert found == again and found["of"] == "intensity"
     assert found["calibration_error"]["value"] < 1e-3 and "intensity as a share of the votes" in of_run.out
-    assert "intensity as a share of the votes" in (of_run.output / "evaluation.html").read_text()
+    page = (of_run.output / "evaluation.html").read_text()
+    assert "intensity as a share of the votes" in page and "correlation of a class’s intensity with" in page
 
 
 @pytest.mark.parametrize(
