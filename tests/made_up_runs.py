@@ -55,10 +55,12 @@ class MadeUp:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def write_made_up(folder: Path, images: Sequence[MadeUp], classes: Sequence[str] = CLASSES) -> dict[str, Any]:
+def write_made_up(
+    folder: Path, images: Sequence[MadeUp], classes: Sequence[str] = CLASSES, *, intensity_exponent: float = 0.0
+) -> dict[str, Any]:
     """Writes tables and `run.json` of a run over these images; returns what `run.json` holds."""
     images = sorted(images, key=lambda image: image.image_id.encode())
-    faces = face_schema(ClassOutput(tuple(classes)))
+    faces = face_schema(ClassOutput(tuple(classes), intensity_exponent=intensity_exponent))
     extra = [pa.field(name, pa.scalar(value).type) for name, value in (images[0].more if images else {}).items()]
     schema = pa.schema([*IMAGE_SCHEMA, *extra])
     with (
@@ -110,7 +112,7 @@ def _faces(image: MadeUp, classes: Sequence[str]) -> list[dict[str, Any]]:
         row = {"image_id": image.image_id, "face_index": number, "x": x, "y": y, "width": width, "height": height}
         row |= {"detection_score": 1 - number / 100}
         if index >= 0:
-            row |= {"label": classes[index], "label_index": index, "confidence": 0.9}
+            row |= {"label": classes[index], "label_index": index, "confidence": 0.9, "intensity": 0.6}
             row |= {f"p_{name}": chance for name, chance in zip(classes, chances, strict=True)}
         rows.append(row)
     return rows

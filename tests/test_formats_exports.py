@@ -159,6 +159,24 @@ def test_fiftyone_finds_a_file_for_every_key(run: Run, tmp_path: Path) -> None:
     assert "confidence" not in by_path["data/two.jpg"][1] and by_path["data/none.jpg"] == []
 
 
+def test_every_format_with_a_confidence_has_the_intensity_of_a_head_that_states_one(run: Run, tmp_path: Path) -> None:
+    write_made_up(tmp_path / "run", images(), intensity_exponent=0.5)
+    for name, made in (("with", Run(str(tmp_path / "run"), CLASSES)), ("without", run)):
+        for form in ("coco", "labelme", "fiftyone"):
+            (tmp_path / name / form).mkdir(parents=True, exist_ok=form != "coco")
+            exported(made, form, tmp_path / name / form)
+    found = {one["bbox"][0]: one for one in read_json(tmp_path / "with" / "coco" / "coco")["annotations"]}
+    assert (found[10]["intensity"], found[300]["intensity"]) == (0.6, None)
+    shapes = read_json(next((tmp_path / "with" / "labelme").glob("*-two.json")))["shapes"]
+    descriptions = ["confidence 0.900000, intensity 0.600000, detection score 1.000000", "detection score 0.990000"]
+    assert [shape["description"] for shape in shapes] == descriptions
+    faces = [one for of in read_json(tmp_path / "with" / "fiftyone" / "labels.json")["labels"].values() for one in of]
+    assert all(("intensity" in one["attributes"]) == ("confidence" in one) for one in faces)
+    assert 0.6 in [one["attributes"].get("intensity") for one in faces]
+    written = [path for path in (tmp_path / "without").rglob("*") if path.is_file()]
+    assert written and not any(b"intensity" in path.read_bytes() for path in written)
+
+
 @pytest.mark.parametrize(
     ("image_id", "source", "path"),
     [

@@ -65,3 +65,11 @@ def test_what_does_not_vary_has_no_correlation() -> None:
     assert found["correlation"] is None
     assert found["by_class"]["a"]["correlation"] is None
     assert found["calibration_error"]["value"] == 0
+
+
+def test_the_label_that_was_given_counts_where_another_class_has_the_larger_share() -> None:
+    """Of two classes, one of them a sum, probabilities can prefer one and intensities the other."""
+    stated, shares = np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([[0.5, 0.5], [0.8, 0.2]])
+    found = degree(stated, shares, ("not happy", "happy"), seed=0, of="intensity", labels=np.array([1, 0]))
+    assert (found["mean_confidence"], found["mean_share"]) == pytest.approx((0.55, 0.65))
+    assert found["calibration_error"]["value"] == pytest.approx(0.1)

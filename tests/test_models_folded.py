@@ -94,8 +94,20 @@ def test_the_same_input_gives_the_same_head(fit: Any) -> None:
     [
         (["a"] * 9 + ["b"], 3, "without fold . nothing is left of b; add images or drop the class"),
         (["a", "b"] * 5, 11, "11 folds need 2 or more, and a group each: there are 10 groups"),
+        (["a", "b", "c", "d", "e"] * 2, 3, "3 folds need 3 rows of a class, but the largest has 2; use fewer folds"),
     ],
 )
 def test_rows_that_cannot_be_dealt_are_refused(labels: list[str], folds: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(FitError, match=words):
         fit_linear_head(np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32), labels, folds=folds)
+
+
+def test_ridge_scores_are_not_adjusted_by_a_fold_without_ordinary_rows() -> None:
+    """Its temperature would be a number without meaning."""
+    shares = np.full((12, 3), 0.2, np.float32)
+    shares[np.arange(12), np.r_[0, 1, np.full(10, 2)]] = 0.6
+    features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    votes = Votes(shares, ("a", "b", "NF"), ("NF",))
+    with pytest.raises(FitError, match=r"no held-out row .* ordinary class; use fewer folds"):
+        fit_ridge_head(features, votes, folds=4, imbalance="logit_adjustment")
+    assert fit_ridge_head(features, votes, folds=4).metrics["rows"] == 2

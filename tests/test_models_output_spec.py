@@ -57,6 +57,12 @@ def test_the_intensity_is_that_of_the_label() -> None:
     assert stored["confidence"].tolist() == [0.64, 1.0]
 
 
+def test_shares_of_a_large_power_are_numbers() -> None:
+    """As of a head whose temperature was raised after its intensity was fitted: 0.125 to the power of 400 is 0."""
+    names = tuple("abcdefgh")
+    assert ClassOutput(names, intensity_exponent=400).shares(np.full((1, 8), 0.125)).tolist() == [[0.125] * 8]
+
+
 def test_no_face_gives_no_rows() -> None:
     assert {name: len(values) for name, values in REJECTING.stored(np.zeros((0, 4))).items()} == {
         "label_index": 0,

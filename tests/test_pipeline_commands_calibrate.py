@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,30 @@ def test_the_command_fits_to_votes(bench: runs.Bench, done: runs.Ended, votes: P
     assert "skipped, without votes or led by votes for no class of the head: 1 images" in ended.err
 
 
+def test_probabilities_too_sharp_to_make_an_intensity_of_are_reported(
+    bench: runs.Bench, done: runs.Ended, votes: Path, tmp_path: Path
+) -> None:
+    """The column is made of six decimals: where most probabilities are 0 or 1, little is left to make shares of."""
+    cache, source = ("--cache", str(done.output / "cache")), bench.path / "photos"
+    shutil.copytree(bench.head, tmp_path / "head")
+    about = json.loads((tmp_path / "head" / "head.json").read_text())
+    (tmp_path / "head" / "head.json").write_text(json.dumps({**about, "temperature": 0.001}))
+    lines, wanted = ["image,happy,neutral,sad"], []
+    for row in runs.predictions(bench.label(source, "mild", *cache).done().output):
+        shares = np.array([row["p_happy"], row["p_neutral"], row["p_sad"]]) ** 100  # as by a temperature of 0.01
+        wanted.append(shares.max() / shares.sum())
+        lines.append(",".join([row["image_id"], *(f"{share:.6f}" for share in 100 * shares / shares.sum())]))
+    (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
+    given = ("--soft-labels", str(tmp_path / "votes.csv"), "--head", str(tmp_path / "head"), *cache)
+    ended = calibrated(bench, "sharp", *given).done()
+    found = re.search(r"the intensity of a label differs by up to (0\.\d\d) from what was fitted", ended.err)
+    rows = runs.predictions(bench.label(source, "sharply", "--head", str(ended.output), *cache).done().output)
+    gap = np.abs([row["intensity"] for row in rows] - np.asarray(wanted)).max()
+    assert found and float(found[1]) == pytest.approx(gap, abs=0.02) and gap > 0.1
+    blunt = calibrated(bench, "blunt", "--soft-labels", str(votes), *VOTES, *cache).done()
+    assert "differs by up to" not in blunt.err
+
+
 def test_the_intensity_is_a_column_that_evaluate_judges(bench: runs.Bench, done: runs.Ended, votes: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'evaluate'")
     cache = ("--cache", str(done.output / "cache"))
@@ -175,7 +201,8 @@ def test_the_intensity_is_a_column_that_evaluate_judges(bench: runs.Bench, done:
     found, again = (json.loads((e.output / "metrics.json").read_text())["degree"] for e in (of_run, of_input))
     assert found == again and found["of"] == "intensity"
     assert found["calibration_error"]["value"] < 1e-3 and "intensity as a share of the votes" in of_run.out
-    assert "intensity as a share of the votes" in (of_run.output / "evaluation.html").read_text()
+    page = (of_run.output / "evaluation.html").read_text()
+    assert "intensity as a share of the votes" in page and "correlation of a class’s intensity with" in page
 
 
 @pytest.mark.parametrize(

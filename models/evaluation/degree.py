@@ -37,7 +37,13 @@ def cross_entropy(probabilities: np.ndarray, shares: np.ndarray) -> float:
 
 
 def degree(
-    probabilities: np.ndarray, shares: np.ndarray, classes: Sequence[str], *, seed: int, of: str = "confidence"
+    probabilities: np.ndarray,
+    shares: np.ndarray,
+    classes: Sequence[str],
+    *,
+    seed: int,
+    of: str = "confidence",
+    labels: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns metrics for JSON; one that is not defined is None.
 
@@ -47,8 +53,11 @@ def degree(
 
     Args:
         of: `confidence`, or `intensity` where the probabilities are shares that a head states.
+        labels: (n,) indices of the labels that were given; None takes the most probable classes. Intensities of several
+            classes add up to another sum than their probabilities, so the larger one of two need not be the label.
     """
-    confidence, share = probabilities.max(axis=1), share_of_label(probabilities, shares)
+    rows, given = np.arange(len(shares)), probabilities.argmax(axis=1) if labels is None else labels
+    confidence, share = probabilities[rows, given], shares[rows, given]
     draw = np.random.default_rng(seed)
     sums = _sums_by_group(confidence, share, _cross_entropies(probabilities, shares), draw)
     groups = len(sums)

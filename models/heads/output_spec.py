@@ -195,7 +195,7 @@ class ClassOutput:
         >>> ClassOutput(("no", "yes"), intensity_exponent=0.5).shares(np.array([[0.1, 0.9]])).tolist()
         [[0.25, 0.75]]
         """
-        powers = probabilities**self.intensity_exponent
+        powers = (probabilities / probabilities.max(axis=1, keepdims=True)) ** self.intensity_exponent  # never all 0
         return np.asarray(np.round(powers / powers.sum(axis=1, keepdims=True), DECIMALS))
 
     def texts(self, labels: np.ndarray, *, names: bool) -> Sequence[str]:

@@ -317,9 +317,15 @@ def _adjusted(line: _Line, train: Part, unit: float) -> _Line:
 
 
 def _logit_unit(kind: str, line: _Line, held: Part, x: np.ndarray, held_rows: np.ndarray) -> float:
-    """Returns what a logit of 1 is in scores. Those of ridge become logits by the temperature that fits `held`."""
+    """Returns what a logit of 1 is in scores. Those of ridge become logits by the temperature that fits `held`.
+
+    Raises:
+        FitError: `held`, of scores of ridge, has no row of an ordinary class.
+    """
     if kind == "logistic":
         return 1.0
+    if not held.answers.ordinary.any():
+        raise FitError("logit_adjustment: no held-out row has most votes for an ordinary class; use fewer folds")
     return temperature_of(held_rows @ line.coef.T + line.intercept, held, unit=_unit(kind, line, x))
 
 

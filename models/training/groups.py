@@ -52,13 +52,15 @@ def fold_of(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndar
     """Returns (n,) the fold of each row as `dealt` does, where a fold may lack a class.
 
     Raises:
-        FitError: there are fewer groups than folds.
+        FitError: there are fewer groups than folds, or every class has fewer rows.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     count = len(np.unique(groups))
     if folds < 2 or count < folds:
         raise FitError(f"{folds} folds need 2 or more, and a group each: there are {count} groups")
+    if folds > (most := int(np.unique(y, return_counts=True)[1].max())):
+        raise FitError(f"{folds} folds need {folds} rows of a class, but the largest has {most}; use fewer folds")
     fold = np.empty(len(y), np.int64)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
     with warnings.catch_warnings():

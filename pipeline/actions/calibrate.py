@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy as np
 from models.heads.folder import HEAD_JSON, HEAD_NPZ, read_head_json
 from models.heads.linear import LinearHead
 from models.heads.mlp import MlpHead
+from models.heads.output_spec import DECIMALS, most_likely
+from models.heads.outputs import softmax
 from models.heads.registry import StoredHead
 from models.training.calibration import Calibration, calibrate
 from models.training.groups import joined
@@ -46,6 +48,7 @@ FOUND = "calibration.json"
 FILES = (HEAD_JSON, HEAD_NPZ, TRAINED_ON, FOUND)
 FEWEST = 100  # images: with fewer, the interval of a calibration error is wider than most errors
 FOLDS = 5
+NOTABLE_GAP = 0.01  # of an intensity
 OF_LABELS = {"ece": "calibration error", "nll": "negative log likelihood"}
 OF_VOTES = {
     "ece": "gap between intensity and share of the votes",
@@ -86,6 +89,8 @@ def run(options: CalibrateOptions, context: Context) -> int:
         before = _temperature(head, votes)
         temperature = float(f"{before * found.factor:.6g}")
         name = "temperature" if votes is None else "intensity_temperature"
+        if votes is not None:
+            _tell_of_rounding(rows.logits * before, replace(head, intensity_temperature=temperature))
         fitted = {name: temperature, "calibration": _summary(options, found, head, (before, temperature))}
         _publish(Path(output), Path(path), fitted)
     if not context.quiet:
@@ -174,6 +179,20 @@ def _of(found: TrainingRows, kept: np.ndarray, head: StoredHead, truth: np.ndarr
         raise StoppedError(f"calibrate needs at least {FEWEST} {what} a face, --input has {len(kept)}")
     logits = head.logits(found.features[kept])[:, : len(head.classes)] / temperature
     return _Rows(logits, truth, [found.digests[row].tobytes() for row in kept])
+
+
+def _tell_of_rounding(logits: np.ndarray, head: StoredHead) -> None:
+    """Says by how much the intensity in `predictions/`, made of rounded probabilities, differs from what was fitted."""
+    probabilities = np.round(softmax(logits / head.temperature), DECIMALS)
+    exact, shown = softmax(logits / head.intensity_temperature), head.output.shares(probabilities)
+    label = most_likely(probabilities)[:, None]
+    gap = float(np.abs(np.take_along_axis(shown - exact, label, axis=1)).max())
+    if gap > NOTABLE_GAP:
+        note(
+            f"the intensity of a label differs by up to {gap:.2f} from what was fitted: it is computed from "
+            f"probabilities with {DECIMALS} decimals, and this head's are too close to 0 and 1; "
+            "calibrate it on labels first"
+        )
 
 
 def _summary(

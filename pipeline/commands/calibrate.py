@@ -25,7 +25,7 @@ class CalibrateOptions(Options):
         setting="head.path",
     )
     soft_labels: str | None = one(
-        "PATH", "fit to shares in place of the input's labels: a CSV of votes, or a finished run"
+        "PATH", "instead of labels: fit the intensity to shares of classes, from a CSV of votes or a finished run"
     )
     rename_classes: tuple[str, ...] = many(
         "OTHER=CLASS", "OTHER in the input or the votes means CLASS; OTHER= excludes its images", parse=class_text

@@ -22,6 +22,7 @@ from models.detectors.cropping import reduced
 from models.evaluation.degree import degree
 from models.evaluation.label_errors import LabelErrors, find_label_errors
 from models.evaluation.metrics import Evaluation, evaluate, of_true
+from models.heads.output_spec import most_likely
 from pipeline.errors import UsageError
 from pipeline.report.decimals import minus
 from pipeline.report.evaluated_rows import Rows
@@ -111,7 +112,8 @@ def write_evaluation(output: str, given: Evaluated, pictures: Pictures, limits: 
     if shares is not None:
         stated = rows.probabilities if rows.degrees is None else rows.degrees
         of = "confidence" if rows.degrees is None else "intensity"
-        degrees = degree(stated, shares, rows.classes, seed=given.seed, of=of)
+        labels = most_likely(rows.probabilities)
+        degrees = degree(stated, shares, rows.classes, seed=given.seed, of=of, labels=labels)
     suspects = find_label_errors(rows.probabilities, rows.y)
     sheets, galleries, notes = _sheets(rows, suspects, pictures, limits)
     notes = [*_told_counts(rows.counts), *notes]

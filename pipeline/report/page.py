@@ -32,6 +32,7 @@ DEGREE = {
     "correlation": "{of} and share of the votes: correlation",
     "cross_entropy": "cross-entropy of the shares of the votes, nats",
 }
+CORRELATED = {"confidence": "probability", "intensity": "intensity"}  # of each class, by what the degree is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def page(content: PageContent) -> bytes:
         "others": list(_other_figures(content)),
         "draws": DRAWS,
         "seed": metrics["bootstrap"]["seed"],
-        "with_votes": content.degree is not None,
+        "correlated": CORRELATED[content.degree["of"]] if content.degree else "",
         "class_columns": [*CLASS_COLUMNS, *(["correlation with votes"] if content.degree else [])],
         "classes": list(_classes(content)),
         "plots": {

@@ -61,4 +61,5 @@ def _of(image: Image, classes: int) -> Iterator[dict[str, Any]]:
             "iscrowd": 0,
             "score": face.score,
             "confidence": face.confidence,
+            **({"intensity": face.intensity} if face.states_intensity else {}),
         }

@@ -22,6 +22,7 @@ MADE_BY = "facelabel-pipeline export"  # the first value of every JSON file writ
 _IMAGE_COLUMNS = ("image_id", "source", "width", "height", "status", "reason", "faces", "true_label")
 _BOX_COLUMNS = ("face_index", "x", "y", "width", "height", "detection_score")
 _LABEL_COLUMNS = ("label", "label_index", "confidence")  # of a head
+_INTENSITY = "intensity"  # of a head that states one
 _WITH_PIXELS = (Status.LABELLED.value, Status.NO_FACE.value)
 
 
@@ -60,6 +61,8 @@ class Face:
         score: of the detection, 0 to 1.
         label, label_index, confidence: None for a face that is too small to label.
         probabilities: one for each class, if they were asked for and the face is labelled; else empty.
+        intensity: share of people who would choose the label; None without a label.
+        states_intensity: the head gives intensities.
     """
 
     number: int
@@ -69,6 +72,8 @@ class Face:
     label_index: int | None
     confidence: float | None
     probabilities: tuple[float, ...] = ()
+    intensity: float | None = None
+    states_intensity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,8 @@ def images_of(run: Run, *, probabilities: bool = False) -> Iterator[Image]:
         ResultsError: the tables are damaged or do not match. StorageError: they cannot be read.
     """
     labels = [run.prefix + name for name in _LABEL_COLUMNS]
+    if run.prefix + _INTENSITY in columns_of(run.folder, "predictions"):
+        labels.append(run.prefix + _INTENSITY)
     chances = [run.prefix + PREFIX + name for name in run.classes] if probabilities else []
     for batch in row_batches(run.folder, _IMAGE_COLUMNS, (*_BOX_COLUMNS, *labels, *chances), batch=BATCH):
         yield from _images(batch, labels, chances)
@@ -143,7 +150,9 @@ def _faces(table: pa.Table, labels: Sequence[str], chances: Sequence[str]) -> It
     columns = {name: table[name].to_pylist() for name in _BOX_COLUMNS}
     said = zip(*(table[name].to_pylist() for name in labels), strict=True)
     rows = zip(*(table[name].to_pylist() for name in chances), strict=True) if chances else None
-    for at, (number, (label, label_index, confidence)) in enumerate(zip(columns["face_index"], said, strict=True)):
+    for at, (number, (label, label_index, confidence, *more)) in enumerate(
+        zip(columns["face_index"], said, strict=True)
+    ):
         chance = next(rows) if rows is not None else ()
         yield Face(
             number,
@@ -153,6 +162,8 @@ def _faces(table: pa.Table, labels: Sequence[str], chances: Sequence[str]) -> It
             label_index,
             confidence,
             () if label is None else chance,
+            next(iter(more), None),
+            bool(more),
         )
 
 

@@ -68,4 +68,5 @@ def _detections(image: Image, classes: int) -> Iterator[dict[str, Any]]:
         }
         if face.confidence is not None:
             found["confidence"] = face.confidence
-        yield {**found, "attributes": {"face_index": face.number, "detection_score": face.score}}
+        intensity = {} if face.intensity is None else {"intensity": face.intensity}
+        yield {**found, "attributes": {"face_index": face.number, "detection_score": face.score, **intensity}}

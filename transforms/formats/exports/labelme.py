@@ -54,6 +54,7 @@ def _write(path: str, image: Image, nameless: str) -> None:
 def _shape(face: Face, nameless: str) -> dict[str, Any]:
     x, y, width, height = face.box
     sure = "" if face.confidence is None else f"confidence {face.confidence:.6f}, "
+    sure += "" if face.intensity is None else f"intensity {face.intensity:.6f}, "
     return {
         "label": face.label or nameless,
         "points": [[float(x), float(y)], [float(x + width), float(y + height)]],
