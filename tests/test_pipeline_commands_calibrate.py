@@ -203,6 +203,15 @@ def test_the_intensity_is_a_column_that_evaluate_judges(bench: runs.Bench, done:
     assert found["calibration_error"]["value"] < 1e-3 and "intensity as a share of the votes" in of_run.out
     page = (of_run.output / "evaluation.html").read_text()
     assert "intensity as a share of the votes" in page and "correlation of a class’s intensity with" in page
+    itself = runs.run(
+        *("evaluate", "--predictions", str(run.output), "--output", str(bench.path / "itself")),
+        *("--soft-labels", str(run.output)),
+        output=bench.path / "itself",
+    ).done()
+    of_itself = json.loads((itself.output / "metrics.json").read_text())["degree"]
+    assert of_itself["calibration_error"]["value"] < 1e-5, (
+        "the soft labels of a run are the shares that its head states"
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,9 @@ class Backbone(ABC):
         bundled: the file with our own weights, if we ship any.
         imagenet: the name of Keras's file of ImageNet weights, if there is one.
         is_convolutional: True if `convolutions` describes all of it, so that runtimes without Keras can run it.
-        revision: part of the feature space: goes up when networks of this family compute other numbers.
     """
 
     is_convolutional: ClassVar[bool] = False
-    revision: ClassVar[int] = 2
     name: str
     channels: int
     native_size: tuple[int, int]
@@ -94,6 +92,11 @@ class Backbone(ABC):
         Args:
             weights: a file that may state the network's shape. It is not loaded.
         """
+
+    @property
+    def revision(self) -> int:
+        """Part of the feature space: goes up when the network computes other numbers."""
+        return 2
 
     def load(self, network: keras.Model, path: Path) -> None:
         """Sets the weights of a network from `build` to those of a file."""

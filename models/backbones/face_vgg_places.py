@@ -43,8 +43,12 @@ class FaceVggPlaces(FaceVgg):
     """
 
     is_convolutional = False
-    revision = 3  # regions sum the taps of their convolutions in another order
     looks_at: Literal["attention", "regions", "grid"] = "attention"
+
+    @property
+    def revision(self) -> int:
+        """Part of the feature space; regions sum the taps of their convolutions in another order since 3."""
+        return 2 if self.looks_at == "attention" else 3
 
     @property
     def landmarks(self) -> Path | None:

@@ -89,10 +89,11 @@ def run(options: CalibrateOptions, context: Context) -> int:
         before = _temperature(head, votes)
         temperature = float(f"{before * found.factor:.6g}")
         name = "temperature" if votes is None else "intensity_temperature"
+        record = "calibration" if votes is None else "intensity_calibration"
         if votes is not None:
             _tell_of_rounding(rows.logits * before, replace(head, intensity_temperature=temperature))
-        fitted = {name: temperature, "calibration": _summary(options, found, head, (before, temperature))}
-        _publish(Path(output), Path(path), fitted)
+        summary = _summary(options, found, head, (before, temperature))
+        _publish(Path(output), Path(path), {name: temperature, record: summary}, summary)
     if not context.quiet:
         print(_words(found, name, (before, temperature), output))
     return 0
@@ -210,12 +211,12 @@ def _summary(
     }
 
 
-def _publish(output: Path, head: Path, fitted: dict[str, Any]) -> None:
+def _publish(output: Path, head: Path, fitted: dict[str, Any], summary: dict[str, Any]) -> None:
     """Writes the copy of the head with what was fitted; `head.json` last, as for a new head."""
     about = {**read_head_json(head / HEAD_JSON), **fitted}
     if (head / TRAINED_ON).is_file():
         publish_bytes(output / TRAINED_ON, (head / TRAINED_ON).read_bytes())
-    publish_bytes(output / FOUND, (json.dumps(fitted["calibration"], indent=1, ensure_ascii=False) + "\n").encode())
+    publish_bytes(output / FOUND, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
     publish_bytes(output / HEAD_NPZ, (head / HEAD_NPZ).read_bytes())
     text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     publish_bytes(output / HEAD_JSON, text.encode())

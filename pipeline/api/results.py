@@ -140,7 +140,9 @@ class TrainedHead:
 
     def __repr__(self) -> str:
         accuracy = self.metrics.get("accuracy")
-        text = "" if accuracy is None else f", held-out accuracy {accuracy:.4f}"
+        split = self.record.get("split", {})
+        how = f"accuracy by {split['folds']} folds" if split.get("kind") == "folds" else "held-out accuracy"
+        text = "" if accuracy is None else f", {how} {accuracy:.4f}"
         return f"<TrainedHead {str(self.path)!r}: {', '.join(self.classes)}{text}>"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from models.heads.output_spec import ClassOutput, OutputSpec
 from pipeline.errors import UsageError
 from pipeline.run.finished_run import finished_run, results_of
 from pipeline.run.heads_of_run import class_head_called
@@ -38,11 +39,21 @@ def read_source(path: str) -> SoftLabels:
     folder, record = finished_run(path, flag=FLAG)
     head = class_head_called(record, None, FLAG)
     results = results_of(folder.path, head.classes, head.prefix)
-    sums = results.probabilities.sum(axis=1, keepdims=True)
-    rows = (results.probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
+    probabilities = _shares_stated(results.probabilities, head.output)
+    sums = probabilities.sum(axis=1, keepdims=True)
+    rows = (probabilities / np.where(sums > 0, sums, 1)).astype(np.float32)
     rows_with_status = zip(results.ids.to_pylist(), results.status.to_pylist(), rows, strict=True)
     shares = {image: row for image, status, row in rows_with_status if status != Status.DUPLICATE}  # not labelled
     return SoftLabels(results.classes, shares)
+
+
+def _shares_stated(probabilities: np.ndarray, output: OutputSpec) -> np.ndarray:
+    """Returns the shares of people where the head states them, else its (n, k) probabilities; rows of zeros stay."""
+    if not isinstance(output, ClassOutput) or not output.intensity_exponent:
+        return probabilities
+    shares, labelled = np.zeros_like(probabilities), probabilities.any(axis=1)
+    shares[labelled] = output.shares(probabilities[labelled])
+    return shares
 
 
 def shares_of(
