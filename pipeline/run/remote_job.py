@@ -24,6 +24,7 @@ from transforms.write_parts import COUNTED, METRICS
 logger = logging.getLogger("pipeline.job")
 
 WATCH_S = 2.0  # between two looks at the job
+CANCEL_S = 1.0  # that last words wait for the runner's answer to a cancellation
 SILENCE_S = 60.0  # without a finished block; then a warning says where to look
 SHOWN = 600  # characters of an error that is not ours
 LOGS_REPORTS = "portable_runner"  # Beam's module that does
@@ -78,6 +79,7 @@ class RemoteJob:
         self.is_remote = not is_direct(options)
         self._result: Any = None
         self._cancelled = threading.Event()
+        self._cancelling: threading.Thread | None = None
         self._seen = Totals()
         self.fault = self.complaint = ""
         self._ask_workers, self._finished = complaint, finished
@@ -112,7 +114,8 @@ class RemoteJob:
     def cancel(self) -> None:
         """Asks the runner to end the job, in a thread, as it may take its time."""
         if self.is_remote and self._result is not None:
-            threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
+            self._cancelling = threading.Thread(target=self._cancel, name="cancel", daemon=True)
+            self._cancelling.start()
 
     def failed(self, error: BaseException) -> str:
         """Returns why the job failed, as far as the runner says so."""
@@ -124,6 +127,8 @@ class RemoteJob:
         """Returns what has become of the job, for last words; "" for a local run."""
         if not self.is_remote or self._result is None:
             return ""
+        if self._cancelling is not None:  # the job may end before the runner has answered
+            self._cancelling.join(CANCEL_S)
         if self._cancelled.is_set():
             return f"job {self._name()} was cancelled; "
         return f"job {self._name()} may continue: cancel it on {self._runner} before you run the command again; "
