@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -18,7 +21,7 @@ from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import PipelineResult
 from apache_beam.runners.runner import PipelineRunner
 
-from pipeline.errors import Interrupted, StoppedError, UsageError
+from pipeline.errors import StoppedError, UsageError
 from pipeline.run import remote_job
 from pipeline.run.runners import options_of, refuse_out_of_reach
 from pipeline.run.running import run_graph
@@ -92,14 +95,9 @@ class Elsewhere(PipelineRunner):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test here is about patience, and none may end the process of the tests: on a busy machine it did."""
-    exits: list[int] = []
     monkeypatch.setattr(remote_job, "WATCH_S", 0.02)
-    monkeypatch.setattr("pipeline.run.interrupt.PATIENCE_S", 120.0)
-    monkeypatch.setattr(os, "_exit", exits.append)
     yield
     stopping.forget()
-    assert not exits, "the run did not end by itself after Ctrl-C"
 
 
 def run(job: Any, *, verbose: bool = False, **more: Any) -> Totals:
@@ -121,35 +119,43 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+PRESSED = """
+import sys
+import test_pipeline_run_remote_job as tests
+from pipeline.errors import Interrupted
+from pipeline.run import interrupt, remote_job
+remote_job.WATCH_S, interrupt.PATIENCE_S = 0.02, float(sys.argv[3])
+job = tests.Job(meanwhile=tests.interrupt, answers_after_s=float(sys.argv[1]), cancels=sys.argv[2] == "cancels")
+try:
+    tests.run(job)
+except Interrupted as error:
+    print(job.state, error)
+"""
+
+
+def pressed(answers_after_s: float = 0.0, *, cancels: bool = True, patience_s: float = 60.0) -> Any:
+    """Presses Ctrl-C in a process of its own: in that of the tests, beside all their threads, it ended all of them."""
+    root = Path(__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-c", PRESSED, str(answers_after_s), "cancels" if cancels else "goes on", str(patience_s)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])},
+        cwd=root, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("answers_after_s", [0.0, 0.2])
 def test_ctrl_c_cancels_the_job(answers_after_s: float) -> None:
     """The words are those of the runner's answer, even where the job ends before it comes."""
-    job = Job(meanwhile=interrupt, answers_after_s=answers_after_s)
-    with pytest.raises(Interrupted, match=r"^interrupted; job job-7 was cancelled; run the same command again$"):
-        run(job)
-    assert job.state == "CANCELLED"
+    done = pressed(answers_after_s)
+    assert (done.returncode, done.stdout) == (
+        0, "CANCELLED interrupted; job job-7 was cancelled; run the same command again\n",
+    ), done.stderr  # fmt: skip
 
 
-def test_a_job_that_cannot_be_cancelled_is_named(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Left(BaseException):
-        pass
-
-    def leave(status: int) -> None:
-        job.ended.set()
-        left.append(status)
-
-    left: list[int] = []
-    job = Job(cancels=False, meanwhile=interrupt)
-    monkeypatch.setattr("pipeline.run.interrupt.PATIENCE_S", 0.3)
-    monkeypatch.setattr(os, "_exit", leave)
-    run(job)
-    for _ in range(100):
-        if left:
-            break
-        time.sleep(0.01)
-    assert left == [130]
+def test_a_job_that_cannot_be_cancelled_is_named() -> None:
+    done = pressed(cancels=False, patience_s=0.3)
     words = "interrupted; job job-7 may continue: cancel it on test_pipeline_run_remote_job.Elsewhere before you run"
-    assert words in capfd.readouterr().err
+    assert done.returncode == 130 and words in done.stderr
 
 
 def test_workers_without_this_program_end_the_job_in_one_line() -> None:
