@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from models.training import fit_head
 from models.training.fit_head import Fitted, fit_linear_head, fit_ridge_head
 from models.training.folded import folded
 from models.training.head_data import Blend, FitError, Votes, standardisation, standardised
@@ -32,7 +33,7 @@ def test_the_head_learned_from_every_row(fit: Any, imbalance: str) -> None:
     """With one strength it is the fit on everything: the same as with everything as validation too."""
     features, labels, groups = noisy()
     strength = {"cs": (0.1,)} if fit is fit_linear_head else {"alphas": (0.1,)}
-    found: Fitted = fit(features, labels, groups=groups, folds=4, imbalance=imbalance, **strength)
+    found: Fitted = fit(features, labels, groups=groups, select_folds=4, imbalance=imbalance, **strength)
     whole: Fitted = fit(features, labels, validation=(features, labels), imbalance=imbalance, **strength)
     assert np.array_equal(found.head.coef, whole.head.coef)
     if imbalance != "logit_adjustment" or fit is fit_linear_head:
@@ -43,7 +44,7 @@ def test_the_head_learned_from_every_row(fit: Any, imbalance: str) -> None:
 def test_choice_temperature_and_figures_are_those_of_rows_not_seen() -> None:
     features, labels, groups = noisy()
     cs = (0.001, 0.1, 10.0)
-    found = fit_linear_head(features, labels, groups=groups, folds=4, seed=3, cs=cs)
+    found = fit_linear_head(features, labels, groups=groups, select_folds=4, seed=3, cs=cs)
     given = folded(features, labels, folds=4, groups=groups, seed=3)
     y = given.whole.answers.y
     expected = np.zeros((len(cs), len(y), 3))
@@ -67,17 +68,28 @@ def test_labels_that_say_nothing_score_by_chance() -> None:
     draw = np.random.default_rng(5)
     labels = np.asarray(["a", "b"] * 60)
     draw.shuffle(labels)
-    found = fit_linear_head(draw.normal(0, 1, (120, 60)).astype(np.float32), labels.tolist(), folds=5, cs=(1.0,))
+    found = fit_linear_head(draw.normal(0, 1, (120, 60)).astype(np.float32), labels.tolist(), select_folds=5, cs=(1.0,))
     assert 0.3 < found.metrics["accuracy"] < 0.65
     assert found.head.temperature > 5
+
+
+def test_a_fit_that_ends_too_early_in_one_fold_is_reported() -> None:
+    features, labels, groups = noisy()
+    few, many = (
+        fit_linear_head(features, labels, groups=groups, select_folds=3, cs=(10.0,), max_iter=most).sweep[0]
+        for most in (2, 300)
+    )
+    assert (few["iterations"], few["converged"], many["converged"]) == (2, False, True)
+    rows = [{"c": 1.0, "iterations": 9, "converged": False}, {"c": 1.0, "iterations": 4, "converged": True}]
+    assert fit_head._of_all_folds(rows) == rows[0]
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_votes_and_blends_are_learned_and_labels_judge(fit: Any) -> None:
     features, labels, groups = noisy()
     shares = np.eye(3, dtype=np.float32)[["abc".index(label) for label in labels]] * 0.7 + np.float32(0.1)
-    blend = fit(features, Blend(labels, shares, ("a", "b", "c"), 0.5), groups=groups, folds=3)
-    votes = fit(features, Votes(shares, ("a", "b", "c")), groups=groups, folds=3)
+    blend = fit(features, Blend(labels, shares, ("a", "b", "c"), 0.5), groups=groups, select_folds=3)
+    votes = fit(features, Votes(shares, ("a", "b", "c")), groups=groups, select_folds=3)
     assert blend.metrics["rows"] == votes.metrics["rows"] == len(labels)
     assert "truth" not in blend.metrics and "most votes" in votes.metrics["truth"]
 
@@ -85,7 +97,7 @@ def test_votes_and_blends_are_learned_and_labels_judge(fit: Any) -> None:
 @pytest.mark.parametrize("fit", FITS)
 def test_the_same_input_gives_the_same_head(fit: Any) -> None:
     features, labels, groups = noisy()
-    one, two = (fit(features, labels, groups=groups, folds=3) for _ in range(2))
+    one, two = (fit(features, labels, groups=groups, select_folds=3) for _ in range(2))
     assert one.head.coef.tobytes() == two.head.coef.tobytes() and one.metrics == two.metrics
 
 
@@ -99,7 +111,7 @@ def test_the_same_input_gives_the_same_head(fit: Any) -> None:
 )
 def test_rows_that_cannot_be_dealt_are_refused(labels: list[str], folds: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(FitError, match=words):
-        fit_linear_head(np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32), labels, folds=folds)
+        fit_linear_head(np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32), labels, select_folds=folds)
 
 
 def test_ridge_scores_are_not_adjusted_by_a_fold_without_ordinary_rows() -> None:
@@ -109,5 +121,5 @@ def test_ridge_scores_are_not_adjusted_by_a_fold_without_ordinary_rows() -> None
     features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
     votes = Votes(shares, ("a", "b", "NF"), ("NF",))
     with pytest.raises(FitError, match=r"no held-out row .* ordinary class; use fewer folds"):
-        fit_ridge_head(features, votes, folds=4, imbalance="logit_adjustment")
-    assert fit_ridge_head(features, votes, folds=4).metrics["rows"] == 2
+        fit_ridge_head(features, votes, select_folds=4, imbalance="logit_adjustment")
+    assert fit_ridge_head(features, votes, select_folds=4).metrics["rows"] == 2

@@ -104,7 +104,7 @@ class RegionConvolutions(keras.layers.Layer):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(autocast=False, **options)  # centres lose half a pixel of 48 in bfloat16
+        super().__init__(autocast=False, **options)  # bfloat16 would round the centres
 
     def build(self, input_shape: Any) -> None:
         (*_, channels), (_, regions, _) = input_shape

@@ -1,9 +1,9 @@
 """Fits a head on features: logistic regression or ridge with a sweep of the regularisation; calibrates it.
 
 The saved head is the measured one: it is trained only on the training part, not fitted again on everything, so its
-temperature and metrics are its own. With `folds` it learns from all rows, and its temperature and metrics are those of
-heads that learned from the other folds. What chose strength and temperature also measures them, so metrics are slightly
-optimistic: quote metrics on a separate test set.
+temperature and metrics are its own. With `select_folds` it learns from all rows, and its temperature and metrics are
+those of heads that learned from the other folds. What chose strength and temperature also measures them, so metrics are
+slightly optimistic: quote metrics on a separate test set.
 
 Not here: computing features, applying a head (`models/heads/registry.py`), dense layers (`fit_mlp.py`), the files
 of a head (`head_files.py`).
@@ -83,7 +83,7 @@ def fit_linear_head(
     *,
     validation: tuple[np.ndarray | Rows, Labels] | None = None,
     holdout: float = 0.2,
-    folds: int | None = None,
+    select_folds: int | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
     imbalance: str = "natural",
@@ -105,8 +105,8 @@ def fit_linear_head(
         labels: n class names; the classes are their sorted set. Or votes, or both in a `Blend`.
         validation: features and labels used to choose and calibrate, unchanged; None splits off a part.
         holdout: the fraction split off, class by class.
-        folds: instead of both: choose and calibrate on so many parts in turn, each time by a head that learned from the
-            others, and then learn from everything.
+        select_folds: instead of both: choose and calibrate on so many parts in turn, each time by a head that learned
+            from the others, and then learn from everything.
         groups: n keys; rows with the same key stay on one side. By default rows with equal features form a group, as
             copies of an image have equal features, whatever their names.
         imbalance: the correction for rare classes. Frequencies come from the training part, from votes if there are
@@ -130,8 +130,8 @@ def fit_linear_head(
         return lines(x, train, strengths, max_iter, _weights(train, imbalance))
 
     how = _How("logistic", sweep, sorted(set(cs)), imbalance, report)
-    if folds:
-        return _best_by_folds(how, folded(features, labels, folds=folds, groups=groups, seed=seed))
+    if select_folds:
+        return _best_by_folds(how, folded(features, labels, folds=select_folds, groups=groups, seed=seed))
     return _best(how, parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed))
 
 
@@ -141,7 +141,7 @@ def fit_ridge_head(
     *,
     validation: tuple[np.ndarray | Rows, Labels] | None = None,
     holdout: float = 0.2,
-    folds: int | None = None,
+    select_folds: int | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     seed: int = 0,
     imbalance: str = "natural",
@@ -163,8 +163,8 @@ def fit_ridge_head(
         return _of_squares(x, train, strengths, _weights(train, imbalance))
 
     how = _How("ridge", sweep, sorted(set(alphas), reverse=True), imbalance, report)
-    if folds:
-        return _best_by_folds(how, folded(features, labels, folds=folds, groups=groups, seed=seed))
+    if select_folds:
+        return _best_by_folds(how, folded(features, labels, folds=select_folds, groups=groups, seed=seed))
     return _best(how, parts_of(features, labels, validation=validation, holdout=holdout, groups=groups, seed=seed))
 
 
@@ -193,9 +193,9 @@ class _How:
         """The row's figure by which the best strength is chosen."""
         return "accuracy" if self.imbalance == "natural" else "balanced_accuracy"
 
-    def row(self, line: _Line, known: float, new: np.ndarray, held: Part) -> dict[str, Any]:
-        """Returns and reports the row of a strength: its figures on the held-out part."""
-        row = {**line.row, "train_accuracy": known, "accuracy": accuracy_of(new, held)}
+    def row(self, fit: Mapping[str, Any], known: float, new: np.ndarray, held: Part) -> dict[str, Any]:
+        """Returns and reports the row of a strength: what its fit says, and its figures on the held-out part."""
+        row = {**fit, "train_accuracy": known, "accuracy": accuracy_of(new, held)}
         if self.imbalance != "natural":
             row["balanced_accuracy"] = balanced_accuracy_of(new, held)
         if self.report is not None:
@@ -254,7 +254,7 @@ def _best(how: _How, parts: Parts) -> Fitted:
             line = _adjusted(found, parts.train, _logit_unit(how.kind, found, parts.held, scaled.rows, held))
         known, new = (values @ line.coef.T + line.intercept for values in (scaled.rows, held))
         lines.append(line)
-        rows.append(how.row(line, accuracy_of(known, parts.train), new, parts.held))
+        rows.append(how.row(line.row, accuracy_of(known, parts.train), new, parts.held))
     return how.fitted(lines[how.best(rows)], parts.train, rows, parts.held, scaled, parts.split)
 
 
@@ -263,11 +263,10 @@ def _best_by_folds(how: _How, given: Folded) -> Fitted:
     outputs = len(given.whole.answers.classes) + len(given.whole.answers.reject)
     logits = np.zeros((len(how.strengths), len(given.whole), outputs))
     known, units = (np.zeros((given.split["folds"], len(how.strengths))) for _ in range(2))
-    lines: list[_Line] = []
+    steps: list[list[Mapping[str, Any]]] = [[] for _ in how.strengths]
     for fold, (away, parts) in enumerate(given.parts()):
         scaled = _Scaled.of(parts.train)
         held = standardised(parts.held.features, scaled.mean, scaled.scale)
-        lines = []
         for place, found in enumerate(how.sweep(scaled.rows, parts.train, how.strengths)):
             line = found
             if how.imbalance == "logit_adjustment":
@@ -275,14 +274,26 @@ def _best_by_folds(how: _How, given: Folded) -> Fitted:
                 line = _adjusted(found, parts.train, units[fold, place])
             logits[place, away] = held @ line.coef.T + line.intercept
             known[fold, place] = accuracy_of(scaled.rows @ line.coef.T + line.intercept, parts.train)
-            lines.append(line)
-    rows = [how.row(line, float(known[:, place].mean()), logits[place], given.held) for place, line in enumerate(lines)]
+            steps[place].append(line.row)
+    rows = [
+        how.row(_of_all_folds(each), float(known[:, place].mean()), logits[place], given.held)
+        for place, each in enumerate(steps)
+    ]
     place = how.best(rows)
     scaled = _Scaled.of(given.whole)
     (line,) = how.sweep(scaled.rows, given.whole, [how.strengths[place]])
     if how.imbalance == "logit_adjustment":
         line = _adjusted(line, given.whole, float(units[:, place].mean()))
     return how.fitted(line, given.whole, rows, given.held, scaled, given.split, logits[place])
+
+
+def _of_all_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what the fits of a strength say together: most iterations, and whether all converged."""
+    together = dict(rows[0])
+    if "converged" in together:
+        together["iterations"] = max(row["iterations"] for row in rows)
+        together["converged"] = all(row["converged"] for row in rows)
+    return together
 
 
 def _unit(kind: str, line: _Line, x: np.ndarray) -> float:

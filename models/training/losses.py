@@ -22,7 +22,7 @@ class ClassLoss(keras.losses.Loss):
 
     Args:
         kind: `cross_entropy`, -sum of s log(p). `focal` (Lin et al. 2017, arXiv:1708.02002), the same with each term
-            times (1 - p)^2: what is already told well counts little. `generalised` (Zhang and Sabuncu 2018,
+            times (1 - p)^2: rows that are already classified well count little. `generalised` (Zhang and Sabuncu 2018,
             arXiv:1805.07836), sum of s (1 - p^0.7) / 0.7: labels that look wrong count little. `squared`, the sum of
             (s - p)^2 (Brier 1950).
         label_smoothing: share of each row spread over the classes: evenly, or in proportion to exp(offset) if there is

@@ -70,7 +70,7 @@ def _run(options: LiveOptions, context: Context, source: Source, table: str | No
     at_once = frames_at_once(cores(), paced=source.paced)
     labeler = FaceLabeler(settings=context.settings, threads=max(1, cores() // at_once), at_once=at_once)
     stages = Stages()
-    follower = Follower(context.settings.live, labeler.first)
+    follower = Follower(context.settings.live, labeler.first_output)
     began = time.monotonic()
     with interruptible(lambda: "interrupted at once; nothing was written"), ExitStack() as entered:
         outputs: list[Output] = [Window()] if options.show else []

@@ -106,7 +106,7 @@ class FaceLabeler:
         return self._first.rejecting
 
     @property
-    def first(self) -> ClassOutput:
+    def first_output(self) -> ClassOutput:
         """What the first head says of a face."""
         return self._first
 

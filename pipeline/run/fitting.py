@@ -72,7 +72,7 @@ def fit(data: Gathered, head: HeadSettings, mlp: MlpSettings, how: Fitting) -> F
     fits: dict[str, Any] = {"logistic": fit_linear_head, "ridge": fit_ridge_head, "mlp": of_mlp}
     swept = {"logistic": "cs", "ridge": "alphas"}
     strength = {swept[head.kind]: (head.strength,)} if head.strength and head.kind in swept else {}
-    by_folds = {"folds": how.select_folds} if how.select_folds else {}
+    by_folds = {"select_folds": how.select_folds} if how.select_folds else {}
     validation = data.validation
     try:
         fitted: Fitted = fits[head.kind](

@@ -67,8 +67,8 @@ class TrainSettings(Section):
     keep: Literal["last", "best"] = _training(_RECIPE.keep, "epoch whose weights are saved; best is by validation")
     loss: Loss = _training(
         _RECIPE.loss,
-        "what is minimised: cross-entropy; the same with less weight for what is told well, or for labels that look "
-        "wrong; or the squared error of the probabilities",
+        "loss to minimise: cross-entropy; focal gives easy examples less weight; generalised gives labels that look "
+        "wrong less weight; squared is the squared error of the probabilities",
     )
     label_smoothing: float = _training(
         _RECIPE.label_smoothing,
@@ -161,7 +161,7 @@ class MlpSettings(Section):
         0, "epochs without improvement after which training stops; 0 never stops early", ge=0
     )
     keep: Literal["last", "best"] = _training("best", "epoch whose weights are saved; best is by validation")
-    loss: Loss = _training("cross_entropy", "what is minimised, as in train.loss")
+    loss: Loss = _training("cross_entropy", "loss to minimise, as in train.loss")
     label_smoothing: float = _training(
         0.0, "share of a label spread over all classes, as in train.label_smoothing; votes are not smoothed", ge=0, le=1
     )

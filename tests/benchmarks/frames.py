@@ -71,7 +71,7 @@ def measure(video: Path, output: Path, cores: int, way: str, settings: Sequence[
     source = source_of(video=str(video), camera=None, frames=None, realtime=paced, rate=None, limits=Limits())
     at_once = frames_at_once(cores, paced=paced)
     labeler = FaceLabeler(settings=chosen, threads=max(1, cores // at_once), at_once=at_once)
-    clocks, follower = Clocks(), Follower(chosen.live, labeler.first)
+    clocks, follower = Clocks(), Follower(chosen.live, labeler.first_output)
     with output_of(str(output), source.rate) as drawn:
         account = run_live(source, Work(labeler, at_once), follower, [drawn], None, clocks)
     warm = min(WARM_UP, account.frames // 2)  # a busy machine drops many in real time

@@ -71,7 +71,7 @@ def fewer(data: Path, work: Path, images: int) -> Path:
                 shutil.copyfile(path, to)
             elif tarfile.is_tarfile(path):
                 measuring.write_tar(to, islice(mixed(path), images))
-                to.rename(to.with_name(path.name))  # its kind is told by its bytes
+                to.rename(to.with_name(path.name))  # a tar without gzip: readers look at the bytes, not at the name
     for folder in ("vgg16", "nets"):
         (made / folder).symlink_to(data / folder)
     return made
@@ -116,12 +116,12 @@ def main() -> None:
         for name, words in commands():
             if options.recipes and name not in options.recipes:
                 continue
-            told = [placed(word, data, work) for word in words]
-            if "train-backbone" in told or told[0].endswith(".sh"):
-                told += ["--epochs", "1"]
+            command = [placed(word, data, work) for word in words]
+            if "train-backbone" in command or command[0].endswith(".sh"):
+                command += ["--epochs", "1"]
             elif "head_s" in name:
-                told += ["mlp.epochs=1"] if "--set" in told else ["--set", "mlp.epochs=1", "faces.detector=none"]
-            ran = (measuring.shell if told[0].endswith(".sh") else measuring.start)(*told).wait()
+                command += ["mlp.epochs=1"] if "--set" in command else ["--set", "mlp.epochs=1", "faces.detector=none"]
+            ran = (measuring.shell if command[0].endswith(".sh") else measuring.start)(*command).wait()
             failed += ran.status != 0
             last = (ran.out if ran.status == 0 else ran.err).strip().rpartition("\n")[2]
             last = last.replace(str(work), "WORK").replace(str(options.data), "DATA").replace("|", "/")
