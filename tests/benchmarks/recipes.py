@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=420, help="of each archive (default: %(default)s); 0: all")
     parser.add_argument("--recipes", nargs="*", help="their names; default: all")
     options = parser.parse_args()
-    options.images = 100 if options.small else options.images
+    options.images = 240 if options.small else options.images  # more than a batch of 128
     measuring.needed(*(options.data / folder for folder in ("fer2013", "oasis", "cats_dogs", "vgg16", "nets")))
     failed = 0
     with measuring.workplace(options) as work:
